@@ -1,0 +1,82 @@
+"""The shape of a model: one frozen dataclass, the presets, and its JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dragoman_service.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Hyper-parameters of the Transformer, named as in Vaswani et al. 2017, table 3."""
+
+    vocab_size: int = 8000
+    """Subwords, shared by source, target and output."""
+    d_model: int = 512
+    """Width of the residual stream; a multiple of 8 * `num_heads`, which ONNX Runtime's attention kernels ask for."""
+    num_heads: int = 8
+    """Attention heads."""
+    d_ff: int = 2048
+    """Inner width of the position-wise feed-forward network."""
+    encoder_layers: int = 6
+    """Depth of the encoder."""
+    decoder_layers: int = 6
+    """Depth of the decoder; each layer costs time at every token produced."""
+    dropout: float = 0.1
+    """On embeddings, attention weights, feed-forward activations and before every residual addition."""
+    norm: Literal["post", "pre"] = "post"
+    """Layer norm after the residual addition, as in the paper, or before each sub-layer (Xiong et al. 2020)."""
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """Absolute positions added to the embeddings (section 3.5)."""
+    max_positions: int = 256
+    """Positions a sequence may have, the end of the sentence included."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers", "max_positions"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"model.{name}", getattr(self, name), "1 or more")
+        if self.d_model % (8 * self.num_heads):
+            raise InvalidInput("model.d_model", self.d_model, f"a multiple of 8 * num_heads = {8 * self.num_heads}")
+        if not 0 <= self.dropout < 1:
+            raise InvalidInput("model.dropout", self.dropout, "0 up to, not including, 1")
+        if self.norm not in ("post", "pre"):
+            raise InvalidInput("model.norm", self.norm, "'post' or 'pre'")
+        if self.positions not in ("sinusoidal", "learned"):
+            raise InvalidInput("model.positions", self.positions, "'sinusoidal' or 'learned'")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.num_heads
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> ModelConfig:
+        """Build from a `preset` (optional) and fields that override it.
+
+        Raises:
+            InvalidInput: an unknown preset or field, or a value that is not allowed.
+        """
+        fields = dict(settings)
+        preset = fields.pop("preset", None)
+        if preset is not None and preset not in PRESETS:
+            raise InvalidInput("model.preset", preset, ", ".join(PRESETS))
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise InvalidInput(f"model.{name}", fields[name], f"one of the fields {', '.join(sorted(known))}")
+        return cls(**({**PRESETS[preset], **fields} if preset else fields))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"d_model": 128, "num_heads": 4, "d_ff": 256, "encoder_layers": 4, "decoder_layers": 4, "dropout": 0.3},
+    "small": {"d_model": 256, "num_heads": 4, "d_ff": 1024, "encoder_layers": 6, "decoder_layers": 2},
+    "base": {"d_model": 512, "num_heads": 8, "d_ff": 2048, "encoder_layers": 6, "decoder_layers": 6},
+}
+"""`tiny` learns small corpora, `small` serves fast from a CPU (deep encoder, shallow decoder), `base` is the paper's."""

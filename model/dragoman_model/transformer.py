@@ -1,0 +1,276 @@
+"""The Transformer of Vaswani et al. 2017, "Attention Is All You Need", from top to bottom.
+
+Tensor letters: B batch, S source length, T target length, D `d_model`, H heads, K `head_dim`, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dragoman_model.config import ModelConfig
+
+PAD_ID = 0
+
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values of one attention, each [B, H, length, K]."""
+
+
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Section 3.2.1, equation 1.
+
+    Args:
+        query: [B, H, T, K].
+        key: [B, H, S, K].
+        value: [B, H, S, K].
+        mask: Boolean, broadcastable to [B, H, T, S]; True where attending is allowed.
+        dropout: Probability of dropping an attention weight.
+
+    Returns:
+        [B, H, T, K].
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
+    return weights @ value
+
+
+class MultiHeadAttention(nn.Module):
+    """Section 3.2.2: attention in `num_heads` subspaces, side by side."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.dropout = config.num_heads, config.head_dim, config.dropout
+        self.query = nn.Linear(config.d_model, config.d_model)
+        self.key = nn.Linear(config.d_model, config.d_model)
+        self.value = nn.Linear(config.d_model, config.d_model)
+        self.output = nn.Linear(config.d_model, config.d_model)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, H, T, K]."""
+        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def project_key_value(self, x: Tensor) -> KeyValue:
+        """[B, S, D] -> keys and values, each [B, H, S, K]."""
+        return self.split_heads(self.key(x)), self.split_heads(self.value(x))
+
+    def forward(self, x: Tensor, key_value: KeyValue, mask: Tensor | None) -> Tensor:
+        """Attend from `x` [B, T, D] to `key_value`; returns [B, T, D]."""
+        dropout = self.dropout if self.training else 0.0
+        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, dropout)
+        return self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
+
+
+class FeedForward(nn.Module):
+    """Section 3.3: two linear maps with a ReLU between, the same at every position."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.inner = nn.Linear(config.d_model, config.d_ff)
+        self.outer = nn.Linear(config.d_ff, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        return self.outer(self.dropout(F.relu(self.inner(x))))
+
+
+class Residual(nn.Module):
+    """The connection around every sub-layer: section 3.1 for post-norm, Xiong et al. 2020 for pre-norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.pre_norm = config.norm == "pre"
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the sub-layer reads."""
+        return self.norm(x) if self.pre_norm else x
+
+    def leave(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sub-layer's output `y` joins the residual stream `x`."""
+        x = x + self.dropout(y)
+        return x if self.pre_norm else self.norm(x)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(config)
+        self.self_attention_residual = Residual(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_residual = Residual(config)
+
+    def forward(self, x: Tensor, source_mask: Tensor) -> Tensor:
+        """[B, S, D] -> [B, S, D]."""
+        y = self.self_attention_residual.enter(x)
+        x = self.self_attention_residual.leave(
+            x, self.self_attention(y, self.self_attention.project_key_value(y), source_mask)
+        )
+        return self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention over the target so far, attention over the source, and feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(config)
+        self.self_attention_residual = Residual(config)
+        self.cross_attention = MultiHeadAttention(config)
+        self.cross_attention_residual = Residual(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_residual = Residual(config)
+
+    def forward(
+        self, x: Tensor, past: KeyValue | None, cross: KeyValue, target_mask: Tensor | None, source_mask: Tensor
+    ) -> tuple[Tensor, KeyValue]:
+        """One layer over new target positions.
+
+        Args:
+            x: [B, T, D], the new positions.
+            past: Keys and values of the positions before them, each [B, H, P, K]; None if there are none.
+            cross: Keys and values of the source, each [B, H, S, K].
+            target_mask: Broadcastable to [B, H, T, P + T]; None allows everything.
+            source_mask: [B, 1, 1, S].
+
+        Returns:
+            [B, T, D], and the keys and values of old and new positions, each [B, H, P + T, K].
+        """
+        y = self.self_attention_residual.enter(x)
+        key, value = self.self_attention.project_key_value(y)
+        if past is not None:
+            key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+        x = self.self_attention_residual.leave(x, self.self_attention(y, (key, value), target_mask))
+        y = self.cross_attention_residual.enter(x)
+        x = self.cross_attention_residual.leave(x, self.cross_attention(y, cross, source_mask))
+        x = self.feed_forward_residual.leave(x, self.feed_forward(self.feed_forward_residual.enter(x)))
+        return x, (key, value)
+
+
+class SinusoidalPositions(nn.Module):
+    """Section 3.5: sine on even, cosine on odd dimensions, wavelengths from 2 pi to 10000 * 2 pi."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        position = torch.arange(config.max_positions, dtype=torch.float).unsqueeze(1)  # [P, 1]
+        rate = torch.exp(torch.arange(0, config.d_model, 2) * (-math.log(10000.0) / config.d_model))  # [D / 2]
+        table = torch.stack((torch.sin(position * rate), torch.cos(position * rate)), dim=-1).flatten(1)  # [P, D]
+        self.register_buffer("table", table, persistent=False)
+
+
+class LearnedPositions(nn.Module):
+    """Section 3.5, the alternative of table 3 (E): one trained vector a position."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(config.max_positions, config.d_model) * config.d_model**-0.5)
+
+
+POSITIONS: dict[str, type[nn.Module]] = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions}
+"""Absolute positions, each with a `table` [max_positions, D] that is added to the embeddings. Relative and rotary
+positions act inside attention instead: they belong in `MultiHeadAttention`, with no entry here."""
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder with one embedding matrix for source, target and output (section 3.4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=PAD_ID)
+        self.positions = POSITIONS[config.positions](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        final_norm = nn.LayerNorm if config.norm == "pre" else nn.Identity
+        self.encoder_norm = final_norm(config.d_model)
+        self.decoder_norm = final_norm(config.d_model)
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters():
+            if name.startswith("embedding"):
+                nn.init.normal_(parameter, std=self.config.d_model**-0.5)
+            elif parameter.dim() > 1 and not name.startswith("positions"):
+                nn.init.xavier_uniform_(parameter)
+        with torch.no_grad():
+            self.embedding.weight[PAD_ID].zero_()
+
+    def embed(self, ids: Tensor, start: int = 0) -> Tensor:
+        """[B, T] token ids at positions `start` and on -> [B, T, D]."""
+        table: Tensor = self.positions.table  # type: ignore[assignment]
+        x = self.embedding(ids) * math.sqrt(self.config.d_model)
+        return self.dropout(x + table[start : start + ids.size(1)])
+
+    def encode(self, source: Tensor) -> Tensor:
+        """[B, S] source ids, padded with `PAD_ID` -> [B, S, D]."""
+        x, mask = self.embed(source), source_mask(source)
+        for layer in self.encoder:
+            x = layer(x, mask)
+        return self.encoder_norm(x)
+
+    def project_cross(self, memory: Tensor) -> list[KeyValue]:
+        """Encoder output [B, S, D] -> per decoder layer, keys and values of the source, each [B, H, S, K]."""
+        return [layer.cross_attention.project_key_value(memory) for layer in self.decoder]
+
+    def decode(self, target: Tensor, cross: list[KeyValue], mask: Tensor) -> Tensor:
+        """All target positions at once, each seeing only itself and those before it.
+
+        Args:
+            target: [B, T] target ids, shifted right: the begin token first.
+            cross: From `project_cross`.
+            mask: [B, 1, 1, S] from `source_mask`.
+
+        Returns:
+            [B, T, D], to be projected to logits by `project_output`.
+        """
+        x = self.embed(target)
+        length = target.size(1)
+        causal = torch.ones(length, length, dtype=torch.bool, device=target.device).tril()  # [T, T]
+        for layer, key_value in zip(self.decoder, cross, strict=True):
+            x, _ = layer(x, None, key_value, causal, mask)
+        return self.decoder_norm(x)
+
+    def decode_step(
+        self, tokens: Tensor, past: list[KeyValue] | None, cross: list[KeyValue], mask: Tensor
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """One more target position, with the keys and values of those before it cached.
+
+        Args:
+            tokens: [B] ids at this position.
+            past: From the step before; None at position 0.
+            cross: From `project_cross`.
+            mask: [B, 1, 1, S] from `source_mask`.
+
+        Returns:
+            [B, V] logits of the next position, and the cache for it.
+        """
+        x = self.embed(tokens.unsqueeze(1), start=past[0][0].size(2) if past else 0)  # [B, 1, D]
+        present = []
+        for index, layer in enumerate(self.decoder):
+            x, key_value = layer(x, past[index] if past else None, cross[index], None, mask)
+            present.append(key_value)
+        return self.project_output(self.decoder_norm(x)).squeeze(1), present
+
+    def project_output(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., V] logits, through the transposed embedding matrix (section 3.4)."""
+        return F.linear(x, self.embedding.weight, self.output_bias)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Teacher forcing: source [B, S] and shifted target [B, T] -> logits [B, T, V]."""
+        cross = self.project_cross(self.encode(source))
+        return self.project_output(self.decode(target, cross, source_mask(source)))
+
+
+def source_mask(source: Tensor) -> Tensor:
+    """[B, S] ids -> [B, 1, 1, S], True where there is no padding."""
+    return (source != PAD_ID)[:, None, None, :]

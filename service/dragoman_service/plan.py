@@ -1,0 +1,77 @@
+"""The values that pass between scheduler and runner: what a step shall do, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RowCopy:
+    """Copy a row's caches: the first `length` positions of self attention, and the source side if `cross`."""
+
+    source: int
+    target: int
+    length: int
+    cross: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Encode a source and write its cross-attention keys and values into every one of `rows`."""
+
+    source: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """Change one logit before the candidates are chosen: divided by `penalty` if positive, else multiplied; then `bias` added."""
+
+    row: int
+    token: int
+    penalty: float = 1.0
+    bias: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step of the running batch, which is always rows 0 to `len(tokens) - 1`.
+
+    The runner performs `copies` in order, as if one after the other, then `joins`, then one decoder step over all rows.
+    """
+
+    copies: tuple[RowCopy, ...]
+    joins: tuple[Join, ...]
+    tokens: tuple[int, ...]
+    """Per row: the token to feed."""
+    positions: tuple[int, ...]
+    """Per row: its position, which is also the number of self-attention positions cached before this step."""
+    source_lengths: tuple[int, ...]
+    """Per row: valid positions of cross attention."""
+    num_candidates: int
+    """Candidates wanted per row."""
+    adjustments: tuple[Adjustment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What the step gave: per row, `num_candidates` candidates, likeliest first."""
+
+    token_ids: list[list[int]]
+    log_probs: list[list[float]]
+    """Natural log-probabilities over the whole vocabulary, after the adjustments."""
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+
+class Runner(Protocol):
+    """The seam between scheduling and the neural network; `tests/support` has a scripted fake."""
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Perform one step. An exception means that the step has not happened, and that caches of the plan's rows are lost."""
+        ...
+
+    def close(self) -> None:
+        """Free the sessions and the caches."""
+        ...
