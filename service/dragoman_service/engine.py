@@ -1,0 +1,255 @@
+"""The engine: one thread that owns scheduler and runner. Everybody else sends it commands and gets events back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from dragoman_service.errors import Cancelled, EngineFailure, Overloaded, ShuttingDown
+from dragoman_service.observer import NO_OBSERVER, EngineObserver, EngineStats
+from dragoman_service.plan import Runner, StepPlan, StepResult
+from dragoman_service.request import Event, Failed, Progress, Request
+from dragoman_service.scheduler import Scheduler
+
+MAX_CONSECUTIVE_FAILURES = 3
+"""So many failed steps, with no good one in between, and the engine gives up: another try would not help either."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """A request that has not had its last event, and who wants to know."""
+
+    request: Request
+    on_event: Callable[[Event], None]
+    submitted: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    request_id: int
+
+
+class Engine:
+    """Runs requests through the continuous batch, one step after the other, on a thread of its own.
+
+    Locking: `_condition` guards what several threads touch: `_inbox`, `_pending`, `_num_waiting`, `_stats` and the
+    flags. Scheduler and runner belong to the engine thread alone and are used without the lock. Callbacks and
+    observers are called without the lock, so they may call `submit`, `cancel` and `stats` (but not `drain` or `close`,
+    which wait for the very thread that they would be on).
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        *,
+        observer: EngineObserver = NO_OBSERVER,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The engine takes scheduler and runner over; deadlines of requests are times of `clock`, in seconds."""
+        self._scheduler = scheduler
+        self._runner = runner
+        self._observer = observer
+        self._clock = clock
+        self._thread = threading.Thread(target=self._run, name="dragoman-engine", daemon=True)
+        self._condition = threading.Condition()
+        self._inbox: list[_Submission | _Cancel] = []
+        self._pending: dict[int, _Submission] = {}
+        self._num_waiting = 0
+        self._healthy = True
+        self._draining = False
+        self._closing = False
+        self._failures_in_a_row = 0
+        self._steps = self._failed_steps = self._tokens = self._source_tokens = 0
+        self._stats = self._count()
+
+    @property
+    def healthy(self) -> bool:
+        """False once the engine thread has died; a healthy engine need not be started yet."""
+        return self._healthy
+
+    def start(self) -> None:
+        """Start the engine thread; what was submitted before has waited for this. Once only."""
+        self._thread.start()
+
+    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
+        """Accept a request, from any thread.
+
+        `on_event` is then called on the engine thread: any number of `Progress`, then one `Finished` or `Failed`. It
+        must be quick; what it raises is logged and dropped. Raises at once, without a call of `on_event`:
+        `InvalidInput` for what can never run, `Overloaded` if the queue is full, `ShuttingDown` after `drain` or
+        `close`, `EngineFailure` after the engine's death, `ValueError` for an id in use.
+        """
+        self._scheduler.validate(request)
+        submission = _Submission(request, on_event, self._clock())
+        with self._condition:
+            if not self._healthy:
+                raise EngineFailure("the engine has died")
+            if self._draining:
+                raise ShuttingDown("the server is shutting down and takes no new work")
+            if request.id in self._pending:
+                raise ValueError(f"request id {request.id} is in use")
+            if self._num_waiting >= self._scheduler.max_queue:
+                raise Overloaded(f"{self._num_waiting} requests are waiting, which is the most allowed")
+            self._pending[request.id] = submission
+            self._num_waiting += 1
+            self._inbox.append(submission)
+            self._condition.notify_all()
+
+    def cancel(self, request_id: int) -> None:
+        """End a request with `Failed(Cancelled)`, from any thread; its rows are free before the next step.
+
+        Nothing happens if the request has ended already.
+        """
+        with self._condition:
+            if request_id in self._pending:
+                self._inbox.append(_Cancel(request_id))
+                self._condition.notify_all()
+
+    def stats(self) -> EngineStats:
+        """Counts as of the last step, the queue as of now; from any thread."""
+        with self._condition:
+            return replace(self._stats, waiting=self._num_waiting)
+
+    def drain(self, timeout: float) -> bool:
+        """Refuse new work and wait, at most `timeout` seconds, for what was accepted; whether all of it ended."""
+        with self._condition:
+            self._draining = True
+            return self._condition.wait_for(lambda: not self._pending, timeout)
+
+    def close(self) -> None:
+        """Fail what is left with `ShuttingDown`, end the thread after the step it is in, free the runner."""
+        with self._condition:
+            if self._closing:
+                return
+            self._draining = self._closing = True
+            self._condition.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        else:
+            self._fail_pending(ShuttingDown("the server stopped before the translation began"))
+        self._runner.close()
+
+    def _run(self) -> None:
+        """The engine thread."""
+        try:
+            while self._take_commands():
+                self._step()
+            self._fail_pending(ShuttingDown("the server stopped before the translation was done"))
+        except BaseException as error:
+            _log.critical("the engine has died", exc_info=True)
+            with self._condition:
+                self._healthy = False  # from here on, submit refuses: what is pending now is all there will ever be
+            self._fail_pending(EngineFailure(f"the engine has died: {error!r}"))
+
+    def _take_commands(self) -> bool:
+        """Wait until there is something to do, then carry out the commands that came. False: time to end.
+
+        No timeout is needed for deadlines: while nobody runs, all rows are free and nobody waits either.
+        """
+        with self._condition:
+            self._condition.wait_for(lambda: self._inbox or self._closing or self._scheduler.has_work)
+            if self._closing:
+                return False
+            commands, self._inbox = self._inbox, []
+        events: list[Event] = []
+        for command in commands:
+            if isinstance(command, _Cancel):
+                events += self._scheduler.abort(command.request_id, Cancelled("cancelled by the caller"))
+            else:
+                self._scheduler.add(command.request, command.submitted)
+        self._deliver(events)
+        return True
+
+    def _step(self) -> None:
+        """One step of the running batch, if there is anything to run."""
+        started = self._clock()
+        self._deliver(self._scheduler.expire(started))
+        plan = self._scheduler.plan()
+        if plan is None:
+            return
+        try:
+            result = self._runner.run(plan)
+        except Exception as error:
+            self._step_failed(plan, error)
+            return
+        events = self._scheduler.commit(plan, result, self._clock())
+        self._failures_in_a_row = 0
+        self._steps += 1
+        self._tokens += len(plan.tokens)
+        self._source_tokens += sum(len(join.source) for join in plan.joins)
+        self._deliver(events)
+        self._observe_step(plan, result, self._clock() - started)
+
+    def _step_failed(self, plan: StepPlan, error: Exception) -> None:
+        """Fail the running requests and go on with those that wait, unless it has happened too often."""
+        _log.error("a step of %d rows failed", len(plan.tokens), exc_info=error)
+        failure = EngineFailure(f"the engine could not run a step: {error!r}")
+        events = self._scheduler.fail_step(plan, failure)
+        self._failed_steps += 1
+        self._failures_in_a_row += 1
+        self._deliver(events)
+        if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
+            raise EngineFailure(f"{self._failures_in_a_row} steps failed in a row") from error
+
+    def _publish(self) -> None:
+        """Make the counts visible to the other threads."""
+        with self._condition:
+            queued = sum(isinstance(command, _Submission) for command in self._inbox)
+            self._num_waiting = self._scheduler.num_waiting + queued
+            self._stats = self._count()
+
+    def _count(self) -> EngineStats:
+        return EngineStats(
+            waiting=self._num_waiting,
+            running=self._scheduler.num_running,
+            rows_used=self._scheduler.rows_used,
+            max_rows=self._scheduler.max_rows,
+            max_queue=self._scheduler.max_queue,
+            steps=self._steps,
+            failed_steps=self._failed_steps,
+            tokens=self._tokens,
+            source_tokens=self._source_tokens,
+        )
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        self._publish()  # first, so that whoever has its last event finds its rows free in the counts
+        for event in events:
+            self._deliver_one(self._pending[event.request_id], event)
+
+    def _deliver_one(self, submission: _Submission, event: Event) -> None:
+        """Tell observer and caller; what they raise is theirs and must not hurt the other requests."""
+        try:
+            self._observer.event(submission.request, event)
+        except Exception:
+            _log.exception("the observer failed on an event of request %d", submission.request.id)
+        try:
+            submission.on_event(event)
+        except Exception:
+            _log.exception("the callback of request %d failed", submission.request.id)
+        if not isinstance(event, Progress):
+            with self._condition:  # only now, so that `drain` returns after the last callback
+                del self._pending[submission.request.id]
+                self._condition.notify_all()
+
+    def _observe_step(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
+        try:
+            self._observer.step(plan, result, seconds, self._stats)
+        except Exception:
+            _log.exception("the observer failed on a step")
+
+    def _fail_pending(self, error: Exception) -> None:
+        """The end: every request without its last event gets one. The scheduler is not asked: it may be what failed."""
+        with self._condition:
+            pending = list(self._pending.values())
+            self._inbox.clear()
+        for submission in pending:
+            self._deliver_one(submission, Failed(submission.request.id, error))
+        with self._condition:
+            self._num_waiting = 0
+            self._stats = replace(self._stats, waiting=0, running=0, rows_used=0)

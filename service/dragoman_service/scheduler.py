@@ -1,0 +1,236 @@
+"""Continuous batching as a pure state machine: which requests join, which rows step, who is done.
+
+No numpy, no runtime, no clock, no threads: times and results are passed in. A step is three calls, made by the engine:
+`plan = scheduler.plan()`, `result = runner.run(plan)`, `events = scheduler.commit(plan, result, now)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from dragoman_service.errors import DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
+from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
+from dragoman_service.request import Event, Failed, Request
+from dragoman_service.running import Running, Waiting
+from dragoman_service.search.factory import make_search
+from dragoman_service.slots import SlotPool
+from dragoman_service.snapshot import RunningRequest, SchedulerSnapshot, WaitingRequest
+
+
+class Scheduler:
+    """Requests wait first come, first served; the head of the queue joins as soon as its rows are free.
+
+    Between `plan` and `commit` rows stay where they are, so `add`, `abort` and `expire` are allowed at any time.
+    """
+
+    def __init__(
+        self, *, max_rows: int, max_queue: int, end_id: int, begin_id: int, max_encode_tokens: int = 1024
+    ) -> None:
+        """`max_encode_tokens` bounds the source tokens encoded in one step, so that running rows are not held up.
+
+        One request always joins, however long it is.
+        """
+        for name, value in (("max_queue", max_queue), ("max_encode_tokens", max_encode_tokens)):
+            if value < 1:
+                raise ValueError(f"{name}: got {value}; allowed: 1 or more")
+        self.max_rows = max_rows
+        self.max_queue = max_queue
+        self._end_id = end_id
+        self._begin_id = begin_id
+        self._max_encode_tokens = max_encode_tokens
+        self._slots = SlotPool(max_rows)
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._running: dict[int, Running] = {}
+        self._in_flight: StepPlan | None = None
+        self._next_deadline = math.inf  # no request has an earlier one; may lag behind when requests end
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Requests that own rows."""
+        return len(self._running)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is waiting or running, which is when `plan` gives a plan."""
+        return bool(self._waiting or self._running)
+
+    @property
+    def rows_used(self) -> int:
+        """Rows owned."""
+        return self._slots.num_used
+
+    def validate(self, request: Request) -> None:
+        """Raise `InvalidInput` for a request that can never run here. Looks at limits alone: any thread may call it."""
+        if request.options.num_rows > self.max_rows:
+            field = "beam_size" if request.options.sampling is None else "num_hypotheses"
+            raise InvalidInput(field, request.options.num_rows, f"at most {self.max_rows}, the rows of this server")
+        if not request.source:
+            raise InvalidInput("source", request.source, "at least one token")
+        if request.max_length < 1:
+            raise InvalidInput("max_length", request.max_length, "1 or more")
+        if len(request.target_prefix) >= request.max_length:
+            allowed = f"fewer tokens than max_length, which is {request.max_length}"
+            raise InvalidInput("target_prefix", f"{len(request.target_prefix)} tokens", allowed)
+
+    def add(self, request: Request, now: float) -> None:
+        """Put a request, submitted at `now`, at the end of the queue.
+
+        Raises `InvalidInput` as `validate` does, `Overloaded` if the queue is full, and `ValueError` for an id in use.
+        """
+        self.validate(request)
+        if request.id in self._waiting or request.id in self._running:
+            raise ValueError(f"request id {request.id} is in use")
+        if len(self._waiting) >= self.max_queue:
+            raise Overloaded(f"{len(self._waiting)} requests are waiting, which is the most allowed")
+        self._waiting[request.id] = Waiting(request, now)
+        if request.deadline is not None:
+            self._next_deadline = min(self._next_deadline, request.deadline)
+
+    def abort(self, request_id: int, error: Exception) -> list[Event]:
+        """End a request with `error`; its rows are free for the next plan. No events if it is not there (any more)."""
+        if request_id in self._running:
+            self._leave(request_id)
+        elif self._waiting.pop(request_id, None) is None:
+            return []
+        return [Failed(request_id, error)]
+
+    def expire(self, now: float) -> list[Event]:
+        """Fail every request, waiting or running, whose deadline has come."""
+        if now < self._next_deadline:
+            return []
+        late = [request.id for request in self._requests() if request.deadline is not None and request.deadline <= now]
+        events: list[Event] = []
+        for request_id in late:
+            events += self.abort(request_id, DeadlineExceeded("the deadline passed before the translation was done"))
+        deadlines = (request.deadline for request in self._requests() if request.deadline is not None)
+        self._next_deadline = min(deadlines, default=math.inf)
+        return events
+
+    def plan(self) -> StepPlan | None:
+        """What the next step shall do; None exactly if nothing is waiting or running.
+
+        `commit` or `fail_step` must follow before the next plan.
+        """
+        if self._in_flight is not None:
+            raise RuntimeError("the last plan was neither committed nor failed")
+        if not self.has_work:
+            return None
+        joins = self._admit()  # before the holes are closed, as whoever joins fills them at no cost
+        copies = [
+            RowCopy(source, target, self._running[owner].position, cross=True)
+            for owner, source, target in self._slots.compact()
+        ]
+        for running in self._running.values():
+            copies += running.copies()  # after the moves, so that these speak of the rows as they lie now
+        self._in_flight = self._step(copies, joins)
+        return self._in_flight
+
+    def _admit(self) -> list[Join]:
+        """Let the head of the queue join, and the next one, while rows and encoder budget last."""
+        joins: list[Join] = []
+        budget = self._max_encode_tokens
+        while self._waiting:
+            waiting = next(iter(self._waiting.values()))
+            request = waiting.request
+            if request.options.num_rows > self._slots.num_free or (joins and len(request.source) > budget):
+                break
+            budget -= len(request.source)
+            del self._waiting[request.id]
+            rows = self._slots.acquire(request.id, request.options.num_rows)
+            search = make_search(request, begin_id=self._begin_id, end_id=self._end_id)
+            self._running[request.id] = Running(request, waiting.submitted, search, rows)
+            joins.append(Join(request.source, tuple(rows)))
+        return joins
+
+    def _step(self, copies: list[RowCopy], joins: list[Join]) -> StepPlan:
+        """The plan for the rows as they lie now."""
+        num_rows = self._slots.extent
+        tokens, positions, source_lengths = [0] * num_rows, [0] * num_rows, [0] * num_rows
+        adjustments: list[Adjustment] = []
+        num_candidates = 1
+        for running in self._running.values():
+            search, rows = running.search, running.rows
+            source_length = len(running.request.source)
+            for row, token in zip(rows, search.next_tokens, strict=True):
+                tokens[row] = token
+                positions[row] = running.position
+                source_lengths[row] = source_length
+            adjustments += search.adjustments(rows)
+            num_candidates = max(num_candidates, search.num_candidates)
+        return StepPlan(
+            copies=tuple(copies),
+            joins=tuple(joins),
+            tokens=tuple(tokens),
+            positions=tuple(positions),
+            source_lengths=tuple(source_lengths),
+            num_candidates=num_candidates,
+            adjustments=tuple(adjustments),
+        )
+
+    def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:
+        """Take the result of `plan`, which was there at `now`. Requests that ended since the plan are passed over."""
+        self._land(plan)
+        events: list[Event] = []
+        for running in list(self._running.values()):
+            try:
+                running.advance(result, now)
+            except EngineFailure as error:
+                events += self.abort(running.request.id, error)
+                continue
+            events += running.progress()
+            if running.search.done:
+                self._leave(running.request.id)
+                events.append(running.finished(now))
+        return events
+
+    def fail_step(self, plan: StepPlan, error: Exception) -> list[Event]:
+        """The step has not happened: its rows' caches are lost, so every running request fails with `error`."""
+        self._land(plan)
+        return [event for request_id in list(self._running) for event in self.abort(request_id, error)]
+
+    def snapshot(self) -> SchedulerSnapshot:
+        """The state at this moment."""
+        return SchedulerSnapshot(
+            max_rows=self.max_rows,
+            max_queue=self.max_queue,
+            extent=self._slots.extent,
+            holes=self._slots.holes,
+            waiting=tuple(
+                WaitingRequest(request_id, waiting.request.options.num_rows, len(waiting.request.source))
+                for request_id, waiting in self._waiting.items()
+            ),
+            running=tuple(
+                RunningRequest(
+                    request_id=request_id,
+                    num_rows=running.request.options.num_rows,
+                    rows=tuple(running.rows),
+                    source_length=len(running.request.source),
+                    position=running.position,
+                    max_length=running.request.max_length,
+                )
+                for request_id, running in self._running.items()
+            ),
+        )
+
+    def _requests(self) -> Iterable[Request]:
+        for waiting in self._waiting.values():
+            yield waiting.request
+        for running in self._running.values():
+            yield running.request
+
+    def _leave(self, request_id: int) -> None:
+        """The one place where rows are given back."""
+        del self._running[request_id]
+        self._slots.release(request_id)
+
+    def _land(self, plan: StepPlan) -> None:
+        if plan is not self._in_flight:
+            raise RuntimeError("this is not the plan in flight")
+        self._in_flight = None

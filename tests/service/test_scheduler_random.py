@@ -1,0 +1,153 @@
+"""Thousands of random operations: whatever the neighbours do, every request gets what it would get alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+from dragoman_service import invariants
+from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, Overloaded
+from dragoman_service.request import DecodingOptions, Event, Failed, Finished, Hypothesis, Request, Sampling
+from dragoman_service.scheduler import Scheduler
+from support.builders import make_scheduler, run_alone, streamed
+from support.fake_runner import END, WORDS, FakeRunner
+
+MAX_ROWS = 12
+
+
+def random_options(rng: random.Random) -> DecodingOptions:
+    common = {
+        "length_penalty": rng.choice([0.0, 0.6, 1.0, 2.0]),
+        "min_length": rng.choice([0, 0, 0, 2, 5]),
+        "repetition_penalty": rng.choice([1.0, 1.0, 1.0, 1.3]),
+        "no_repeat_ngram_size": rng.choice([0, 0, 0, 1, 2, 3]),
+    }
+    kind = rng.choice(["greedy", "beam", "sample"])
+    if kind == "greedy":
+        return DecodingOptions(**common)
+    if kind == "beam":
+        beam_size = rng.randint(2, 6)
+        return DecodingOptions(beam_size=beam_size, num_hypotheses=rng.randint(1, beam_size), **common)
+    sampling = Sampling(
+        temperature=rng.choice([0.3, 1.0, 2.0]),
+        top_k=rng.choice([1, 5, 50]),
+        top_p=rng.choice([0.5, 0.9, 1.0]),
+        seed=rng.randrange(1000),
+    )
+    return DecodingOptions(num_hypotheses=rng.randint(1, 4), sampling=sampling, **common)
+
+
+def random_request(rng: random.Random, request_id: int, now: float) -> Request:
+    max_length = rng.randint(1, 14)
+    prefix_length = rng.randrange(min(max_length, 4)) if rng.random() < 0.3 else 0
+    return Request(
+        id=request_id,
+        source=(*rng.choices(WORDS, k=rng.randint(1, 6)), END),
+        max_length=max_length,
+        options=random_options(rng),
+        target_prefix=tuple(rng.choices(WORDS, k=prefix_length)),
+        deadline=now + rng.randint(1, 40) if rng.random() < 0.2 else None,
+        stream=rng.random() < 0.5,
+    )
+
+
+class Story:
+    """A scheduler with its caches, and what the requests that were put in have heard so far."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.scheduler: Scheduler = make_scheduler(max_rows=MAX_ROWS, max_queue=10, max_encode_tokens=12)
+        self.runner = FakeRunner(MAX_ROWS)
+        self.requests: dict[int, Request] = {}
+        self.events: dict[int, list[Event]] = {}
+        self.now = 0.0
+
+    def add(self) -> None:
+        request = random_request(self.rng, len(self.requests) + 1, self.now)
+        full = self.scheduler.num_waiting == self.scheduler.max_queue
+        try:
+            self.scheduler.add(request, self.now)
+        except Overloaded:
+            assert full
+        else:
+            assert not full
+            self.requests[request.id] = request
+            self.events[request.id] = []
+
+    def abort(self) -> None:
+        if self.requests:
+            request_id = self.rng.choice(list(self.requests)[-20:])
+            ended = self.ended(request_id)
+            events = self.scheduler.abort(request_id, Cancelled("tired of waiting"))
+            assert len(events) == (0 if ended else 1)
+            self.hear(events)
+
+    def expire(self) -> None:
+        self.hear(self.scheduler.expire(self.now))
+
+    def step(self) -> None:
+        self.now += 1
+        plan = self.scheduler.plan()
+        if plan is None:
+            assert not self.scheduler.has_work
+            return
+        self.check()
+        assert invariants.check_plan(plan, self.scheduler.snapshot()) == []
+        result = self.runner.run(plan)
+        while self.rng.random() < 0.1:  # somebody comes or goes while the step runs
+            self.rng.choice([self.add, self.abort, self.expire])()
+        if self.rng.random() < 0.005:
+            self.hear(self.scheduler.fail_step(plan, EngineFailure("a cosmic ray")))
+            assert self.scheduler.num_running == 0
+        else:
+            self.hear(self.scheduler.commit(plan, result, self.now))
+
+    def hear(self, events: list[Event]) -> None:
+        for event in events:
+            assert not self.ended(event.request_id), "an event after the last one"
+            self.events[event.request_id].append(event)
+
+    def ended(self, request_id: int) -> bool:
+        events = self.events[request_id]
+        return bool(events) and isinstance(events[-1], Finished | Failed)
+
+    def check(self) -> None:
+        assert invariants.check(self.scheduler.snapshot()) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_request_gets_what_it_would_get_alone(seed: int) -> None:
+    story = Story(seed)
+    operations = [story.add] * 3 + [story.step] * 8 + [story.abort, story.expire]
+    for _ in range(2000):
+        story.rng.choice(operations)()
+        story.check()
+    while story.scheduler.has_work:
+        story.step()
+    assert story.scheduler.rows_used == 0
+
+    reasons = set()
+    for request_id, request in story.requests.items():
+        assert story.ended(request_id)
+        last = story.events[request_id][-1]
+        if isinstance(last, Failed):
+            reasons.add(type(last.error))
+            if isinstance(last.error, DeadlineExceeded):
+                assert request.deadline is not None
+            continue
+        alone = run_alone(dataclasses.replace(request, deadline=None))
+        assert last.hypotheses == alone.hypotheses
+        tokens = streamed(story.events[request_id], request_id)
+        assert tokens == (last.hypotheses[0].tokens if request.stream else ())
+        for hypothesis in last.hypotheses:
+            check_promises(request, hypothesis)
+    assert reasons == {Cancelled, DeadlineExceeded, EngineFailure}
+
+
+def check_promises(request: Request, hypothesis: Hypothesis) -> None:
+    tokens = hypothesis.tokens
+    assert len(tokens) == len(hypothesis.token_scores) <= request.max_length
+    assert tokens[: len(request.target_prefix)] == request.target_prefix
+    assert set(tokens) <= set(WORDS)
+    assert len(tokens) >= min(request.options.min_length, request.max_length)

@@ -1,0 +1,80 @@
+"""Short ways to make requests and schedulers, and to run them to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dragoman_service import invariants
+from dragoman_service.plan import Runner
+from dragoman_service.request import DecodingOptions, Event, Finished, Progress, Request
+from dragoman_service.scheduler import Scheduler
+
+from support.fake_runner import BEGIN, END, FakeRunner
+
+
+def make_request(
+    request_id: int = 1,
+    *,
+    source: tuple[int, ...] = (),
+    max_length: int = 20,
+    target_prefix: tuple[int, ...] = (),
+    deadline: float | None = None,
+    stream: bool = False,
+    **options: object,
+) -> Request:
+    """A request; `options` are those of `DecodingOptions`. Without a source, one that its id decides."""
+    return Request(
+        id=request_id,
+        source=source or (4 + request_id % 13, 5 + request_id % 7, END),
+        max_length=max_length,
+        options=DecodingOptions(**options),  # type: ignore[arg-type]
+        target_prefix=target_prefix,
+        deadline=deadline,
+        stream=stream,
+    )
+
+
+def make_scheduler(*, max_rows: int = 8, max_queue: int = 64, max_encode_tokens: int = 1024) -> Scheduler:
+    """A scheduler for the fake runner's vocabulary."""
+    return Scheduler(
+        max_rows=max_rows, max_queue=max_queue, end_id=END, begin_id=BEGIN, max_encode_tokens=max_encode_tokens
+    )
+
+
+def step(scheduler: Scheduler, runner: Runner, now: float = 0.0) -> list[Event]:
+    """One step, with all invariants checked; no events if there is nothing to run."""
+    plan = scheduler.plan()
+    if plan is None:
+        return []
+    assert invariants.check(scheduler.snapshot()) == []
+    assert invariants.check_plan(plan, scheduler.snapshot()) == []
+    events = scheduler.commit(plan, runner.run(plan), now)
+    assert invariants.check(scheduler.snapshot()) == []
+    return events
+
+
+def run_to_end(scheduler: Scheduler, runner: Runner) -> list[Event]:
+    """Step until nothing is waiting or running; all events."""
+    events: list[Event] = []
+    while scheduler.has_work:
+        events += step(scheduler, runner)
+    return events
+
+
+def run_alone(request: Request) -> Finished:
+    """The outcome of a request that has an engine to itself."""
+    scheduler = make_scheduler(max_rows=request.options.num_rows)
+    scheduler.add(request, 0.0)
+    last = run_to_end(scheduler, FakeRunner(scheduler.max_rows))[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def streamed(events: Iterable[Event], request_id: int) -> tuple[int, ...]:
+    """The tokens of a request's progress events, put together."""
+    return tuple(
+        token
+        for event in events
+        if isinstance(event, Progress) and event.request_id == request_id
+        for token in event.tokens
+    )

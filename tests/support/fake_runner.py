@@ -1,0 +1,98 @@
+"""A runner without a neural network, but with real caches: a wrong row move gives wrong tokens.
+
+Each row keeps the source and the tokens that were fed, as the caches of the real runner keep what was computed from
+them. The candidates are a pseudo-random function of exactly that, so a translation is right only if every copy, join,
+position and adjustment of every plan was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from dragoman_service.plan import Adjustment, StepPlan, StepResult
+
+PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
+VOCAB_SIZE = 20
+WORDS = range(4, VOCAB_SIZE)
+_MASKED = (PAD, BEGIN, UNKNOWN)
+
+
+@lru_cache(maxsize=None)
+def logits(source: tuple[int, ...], fed: tuple[int, ...]) -> tuple[float, ...]:
+    """The pseudo-model: one logit per token of the vocabulary, between -3 and 3, for the token after `fed`."""
+    digest = hashlib.blake2b(repr((source, fed)).encode(), digest_size=2 * VOCAB_SIZE).digest()
+    values = [int.from_bytes(digest[2 * token : 2 * token + 2], "big") / 65536 * 6 - 3 for token in range(VOCAB_SIZE)]
+    values[END] += 1.0  # sentences shall end after a dozen tokens or so
+    return tuple(values)
+
+
+def candidates(
+    source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment] = (), count: int = VOCAB_SIZE
+) -> tuple[list[int], list[float]]:
+    """The `count` likeliest tokens after `fed` and their log-probabilities; fewer if the vocabulary has no more."""
+    values = list(logits(source, fed))
+    for adjustment in adjustments:
+        value = values[adjustment.token]
+        value = value / adjustment.penalty if value > 0 else value * adjustment.penalty
+        values[adjustment.token] = value + adjustment.bias
+    allowed = [token for token in range(VOCAB_SIZE) if token not in _MASKED]
+    total = sum(math.exp(values[token]) for token in allowed)
+    if total == 0.0:
+        return allowed[:count], [-math.inf] * min(count, len(allowed))
+    best = sorted(allowed, key=lambda token: (-values[token], token))[:count]
+    return best, [values[token] - math.log(total) for token in best]
+
+
+class FakeRunner:
+    """See the head of this file. Checks every plan as strictly as the real caches would need it."""
+
+    def __init__(
+        self,
+        max_rows: int,
+        *,
+        encode_seconds: float = 0.0,
+        decode_seconds: float = 0.0,
+        before_run: Callable[[StepPlan], None] = lambda plan: None,
+    ) -> None:
+        """`before_run` is called with every plan: to record it, to wait, or to raise instead of the step."""
+        self.plans: list[StepPlan] = []
+        self.closed = False
+        self._sources: list[tuple[int, ...]] = [()] * max_rows
+        self._fed: list[list[int]] = [[] for _ in range(max_rows)]
+        self._encode_seconds = encode_seconds
+        self._decode_seconds = decode_seconds
+        self._before_run = before_run
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self.plans.append(plan)
+        self._before_run(plan)
+        for copy in plan.copies:
+            assert len(self._fed[copy.source]) >= copy.length, f"{copy}: positions that were never written"
+            # Like the real caches, keep what lies behind the positions copied.
+            self._fed[copy.target][: copy.length] = self._fed[copy.source][: copy.length]
+            if copy.cross:
+                self._sources[copy.target] = self._sources[copy.source]
+        for join in plan.joins:
+            for row in join.rows:
+                self._sources[row] = join.source
+        steps = [self._step(plan, row) for row in range(len(plan.tokens))]
+        return StepResult(
+            token_ids=[token_ids for token_ids, _ in steps],
+            log_probs=[log_probs for _, log_probs in steps],
+            encode_seconds=self._encode_seconds if plan.joins else 0.0,
+            decode_seconds=self._decode_seconds,
+        )
+
+    def _step(self, plan: StepPlan, row: int) -> tuple[list[int], list[float]]:
+        fed, position = self._fed[row], plan.positions[row]
+        assert position <= len(fed), f"row {row} skips from position {len(fed)} to {position}"
+        fed[position : position + 1] = [plan.tokens[row]]
+        adjustments = [adjustment for adjustment in plan.adjustments if adjustment.row == row]
+        source = self._sources[row][: plan.source_lengths[row]]
+        return candidates(source, tuple(fed[: position + 1]), adjustments, plan.num_candidates)
+
+    def close(self) -> None:
+        self.closed = True
