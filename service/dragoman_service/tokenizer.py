@@ -1,0 +1,159 @@
+"""Text to subword ids and back, through SentencePiece (Kudo and Richardson 2018); training reads through it too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from dragoman_service.errors import InvalidInput
+
+SPECIAL_IDS = {"pad_id": 0, "begin_id": 1, "end_id": 2, "unknown_id": 3}
+"""The ids that every tokenizer of ours gives to padding, the begin and the end of a sentence, and the unknown."""
+
+_UTF8_LENGTHS = ((0xC2, 0xDF, 2), (0xE0, 0xEF, 3), (0xF0, 0xF4, 4))
+"""First and last lead byte, and the length of the characters that it begins (RFC 3629, section 4)."""
+
+
+class Tokenizer:
+    """A SentencePiece model with byte fallback: every character has ids, so nothing is out of vocabulary.
+
+    Encoding normalises first (SentencePiece's `nmt_nfkc`, which the model file carries), and that loses: NFKC folds
+    compatibility characters (a ligature becomes its letters); whitespace of any kind becomes a space, and so do the
+    zero-width space and non-joiner, the marks of writing direction, the byte order mark, U+FFFD and U+2581; several
+    spaces become one, those at either end vanish; the control characters U+0001 to U+001F that are no whitespace, U+007F,
+    U+008F and U+009F vanish. A text of nothing else has no ids at all. What remains survives `decode(encode(text))`.
+
+    Never changes once made, so threads may share it; a `StreamDecoder` belongs to one thread at a time.
+    """
+
+    def __init__(self, model: Path | bytes) -> None:
+        """Read a SentencePiece model from a file or from its bytes.
+
+        Raises:
+            InvalidInput: no SentencePiece model, or not one of ours: see `SPECIAL_IDS`, and byte fallback is a must.
+            OSError: the file cannot be read.
+        """
+        self._model = model if isinstance(model, bytes) else model.read_bytes()
+        try:
+            # Empty bytes would load without complaint and fail at the first use.
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model or b"\0")
+        except RuntimeError as error:
+            raise InvalidInput("tokenizer", f"{len(self._model)} bytes", "a SentencePiece model") from error
+        self._check_special_ids()
+        size = self._processor.get_piece_size()
+        self._bytes = {i: int(self._processor.id_to_piece(i)[3:-1], 16) for i in range(size) if self._is_byte(i)}
+        if len(self._bytes) != 256:
+            raise InvalidInput("tokenizer", f"{len(self._bytes)} byte pieces", "256: train it with byte_fallback")
+        self.pad_id, self.begin_id, self.end_id, self.unknown_id = SPECIAL_IDS.values()
+        self.vocab_size: int = size
+        """How many ids there are."""
+        self.fingerprint = hashlib.sha256(self._model).hexdigest()
+        """SHA-256 of the model file, in hexadecimal."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without special ones, whatever the text: `</s>` in it is four characters, not an end.
+
+        Raises:
+            InvalidInput: the text holds a lone surrogate, which is no character.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput("text", text, "Unicode text without lone surrogates") from error
+        ids: list[int] = self._processor.encode(text)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are no UTF-8 come out as U+FFFD each, special ids vanish, but for the unknown.
+
+        Raises:
+            InvalidInput: an id outside of the vocabulary.
+        """
+        self._check_range(ids)
+        text: str = self._processor.decode(list(ids))
+        return text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The subword of each id, as the model spells it: a leading U+2581 is a space, `<0xE2>` a byte.
+
+        Raises:
+            InvalidInput: an id outside of the vocabulary.
+        """
+        self._check_range(ids)
+        return [self._processor.id_to_piece(i) for i in ids]
+
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for the ids of one text that come little by little."""
+        return StreamDecoder(self)
+
+    def incomplete_tail(self, ids: Sequence[int]) -> int:
+        """How many ids at the end, 0 to 3, are the first bytes of a UTF-8 character whose other bytes may yet come."""
+        for count in range(1, min(3, len(ids)) + 1):
+            byte = self._bytes.get(ids[-count])
+            if byte is None:
+                return 0
+            for first, last, length in _UTF8_LENGTHS:
+                if first <= byte <= last:
+                    return count if count < length else 0
+        return 0
+
+    @property
+    def anchor_id(self) -> int:
+        """The byte piece of a full stop: one character of text, which ends every character before it."""
+        return next(i for i, byte in self._bytes.items() if byte == ord("."))
+
+    def _is_byte(self, i: int) -> bool:
+        return bool(self._processor.is_byte(i))
+
+    def _check_special_ids(self) -> None:
+        processor = self._processor
+        ids = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
+        if ids != tuple(SPECIAL_IDS.values()):
+            raise InvalidInput("tokenizer", f"padding, begin, end, unknown = {ids}", str(tuple(SPECIAL_IDS.values())))
+
+    def _check_range(self, ids: Sequence[int]) -> None:
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise InvalidInput("token id", i, f"0 to {self.vocab_size - 1}")
+
+
+class StreamDecoder:
+    """Turns ids into text as they come: what `push` and `flush` return, put together, is `decode` of all the ids.
+
+    Two things make that more than decoding each id: a character outside of the vocabulary is spelled in several byte
+    pieces, and the space at the beginning of a text is not part of it, whereas that before a later word is.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._anchor = tokenizer.anchor_id
+        self._pending: list[int] = []
+        self._started = False
+
+    def push(self, ids: Sequence[int]) -> str:
+        """Take more ids; returns the text that is certain now and was not before.
+
+        Raises:
+            InvalidInput: an id outside of the vocabulary.
+        """
+        self._pending.extend(ids)
+        return self._take(len(self._pending) - self._tokenizer.incomplete_tail(self._pending))
+
+    def flush(self) -> str:
+        """The rest: no more ids come."""
+        return self._take(len(self._pending))
+
+    def _take(self, count: int) -> str:
+        ids = self._pending[:count]
+        if self._started:  # in the middle of a text a space is a space: decode behind a character, and drop that
+            text = self._tokenizer.decode([self._anchor, *ids])[1:]
+        else:
+            text = self._tokenizer.decode(ids)
+            if not text:  # so far nothing but what the beginning of a text swallows
+                return ""
+            self._started = True
+        del self._pending[:count]
+        return text
