@@ -23,7 +23,7 @@ class Tokenizer:
     Encoding normalises first (SentencePiece's `nmt_nfkc`, which the model file carries), and that loses: NFKC folds
     compatibility characters (a ligature becomes its letters); whitespace of any kind becomes a space, and so do the
     zero-width space and non-joiner, the marks of writing direction, the byte order mark, U+FFFD and U+2581; several
-    spaces become one, those at either end vanish; the control characters U+0001 to U+001F that are no whitespace, U+007F,
+    spaces become one, those at either end vanish; the control characters U+0001 to U+001F that are no space, U+007F,
     U+008F and U+009F vanish. A text of nothing else has no ids at all. What remains survives `decode(encode(text))`.
 
     Never changes once made, so threads may share it; a `StreamDecoder` belongs to one thread at a time.

@@ -10,7 +10,7 @@ from typing import Any
 import sentencepiece
 
 _ENGLISH = "the a cat dog house tree sees runs reads green old quick small book river under over and not in on"
-_GERMAN = "der die das ein Haus Hund Katze Baum sieht läuft liest grün alt schnell klein Buch Fluss unter über und nicht"
+_GERMAN = "der die das ein Haus Hund Katze Baum sieht läuft liest grün alt schnell klein Buch Fluss unter über und"
 WORDS = f"{_ENGLISH} {_GERMAN}".split()
 
 

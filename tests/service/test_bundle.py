@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman_service.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.manifest import (
+    FORMAT_VERSION,
+    CacheLayout,
+    Limits,
+    Manifest,
+    Score,
+    SpecialIds,
+    read_manifest,
+    tensor_names,
+)
+from dragoman_service.tokenizer import Tokenizer
+from support.tiny import tokenizer_model
+
+GOLDEN = (GoldenSentence("a cat.", (261, 2), 1, 0.6, 8, (270, 271), (-0.5, -1.0), -1.25),)
+MANIFEST = Manifest(
+    format_version=FORMAT_VERSION,
+    name="en-de",
+    version="1",
+    description="",
+    architecture={"d_model": 32},
+    special_ids=SpecialIds(0, 1, 2, 3),
+    vocab_size=Tokenizer(tokenizer_model()).vocab_size,
+    limits=Limits(max_source_tokens=64, max_target_tokens=64, max_candidates=100),
+    language_pairs=(("en", "de"),),
+    precision="fp32",
+    cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16),
+    tensors=tensor_names(2),
+    files={},
+    training={"steps": 10},
+    scores=(Score("tatoeba", "BLEU", 30.5, "nrefs:1"),),
+    created="2026-01-01T00:00:00Z",
+    producer="dragoman 0",
+)
+
+
+def contents() -> dict[str, bytes | Path]:
+    return {
+        "encoder.onnx": b"encoder",
+        "decoder.onnx": b"decoder",
+        "weights.safetensors": b"weights",
+        "tokenizer.model": tokenizer_model(),
+        "golden.json": golden_to_json(GOLDEN),
+        "MODEL_CARD.md": b"# Card\n",
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "en-de" / "1", MANIFEST, contents()).path
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    value = json.loads((folder / "manifest.json").read_text())
+    change(value)
+    (folder / "manifest.json").write_text(json.dumps(value))
+
+
+def problems_of(folder: Path) -> list[str]:
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(folder)
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def test_what_was_written_is_read(folder: Path) -> None:
+    bundle = Bundle.load(folder)
+    assert dataclasses.replace(bundle.manifest, files={}) == MANIFEST
+    assert set(bundle.manifest.files) == set(contents())
+    assert bundle.golden == GOLDEN
+    assert bundle.tokenizer.vocab_size == MANIFEST.vocab_size
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_a_bundle_is_not_replaced_by_accident(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="output"):
+        write_bundle(folder, MANIFEST, contents())
+    write_bundle(folder, dataclasses.replace(MANIFEST, description="new"), contents(), force=True)
+    assert Bundle.load(folder).manifest.description == "new"
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_an_invalid_bundle_is_never_left_behind(folder: Path) -> None:
+    with pytest.raises(BundleError, match="precision"):
+        write_bundle(folder, dataclasses.replace(MANIFEST, precision="int3"), contents(), force=True)
+    assert Bundle.load(folder).manifest.precision == "fp32"
+    with pytest.raises(BundleError, match=r"decoder\.onnx missing"):
+        write_bundle(folder.parent / "2", MANIFEST, {k: v for k, v in contents().items() if k != "decoder.onnx"})
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_every_problem_is_reported_at_once(folder: Path) -> None:
+    (folder / "encoder.onnx").write_bytes(b"tampered")
+    (folder / "decoder.onnx").unlink()
+    (folder / "golden.json").write_text('{"sentences": [{"source": 3}]}')
+    (folder / "tokenizer.model").write_bytes(b"garbage")
+    text = "\n".join(problems_of(folder))
+    for expected in (
+        "encoder.onnx: SHA-256",
+        "decoder.onnx: missing",
+        "golden.json: SHA-256",
+        "golden.json: sentences[0].source: got 3",
+        "golden.json: sentences[0].score: missing",
+        "tokenizer.model: SHA-256",
+        "a SentencePiece model",
+    ):
+        assert expected in text
+
+
+def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(manifest: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        manifest[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda manifest: manifest.pop("limits"), "limits: missing"),
+        (set_to("colour", value=1), "colour: unknown field"),
+        (set_to("vocab_size", value="8000"), "vocab_size: got '8000'; allowed: int"),
+        (set_to("vocab_size", value=True), "vocab_size: got True; allowed: int"),
+        (set_to("vocab_size", value=7000), "the manifest says 7000"),
+        (set_to("limits", "max_target_tokens", value=0), "limits.max_target_tokens: got 0; allowed: 1 or more"),
+        (set_to("limits", "max_candidates", value=10**6), "limits.max_candidates"),
+        (set_to("limits", value=[]), "limits: got []; allowed: an object"),
+        (set_to("special_ids", "end", value=3), "special_ids: got (0, 1, 3, 3)"),
+        (set_to("language_pairs", value=[]), "language_pairs: got none"),
+        (set_to("language_pairs", value=[["en"]]), "language_pairs[0]: got ['en']; allowed: a list of 2"),
+        (set_to("language_pairs", value=[["en", "German!"]]), "language_pairs[0]: got ['en', 'German!']"),
+        (set_to("language_pairs", value=[["en", "de"]] * 2), "language_pairs[1]: ['en', 'de'] stands twice"),
+        (set_to("precision", value="int8"), "precision: got 'int8'; allowed: fp32"),
+        (set_to("cache", "decoder_layers", value=3), "tensors: not those of format version 1 with 3 decoder layers"),
+        (set_to("name", value="../up"), "name: got '../up'"),
+        (set_to("scores", 0, "value", value="high"), "scores[0].value: got 'high'; allowed: float"),
+        (set_to("files", "../../etc/passwd", value="0" * 64), "files: got '../../etc/passwd'; allowed: relative paths"),
+        (set_to("files", "/etc/passwd", value="0" * 64), "files: got '/etc/passwd'; allowed: relative paths"),
+        (set_to("files", "encoder.onnx", value="abc"), "files.encoder.onnx: got 'abc'"),
+        (lambda manifest: manifest["files"].pop("golden.json"), "files: golden.json missing"),
+    ],
+)
+def test_a_wrong_manifest_names_the_field(
+    folder: Path, change: Callable[[dict[str, Any]], None], expected: str
+) -> None:
+    edit(folder, change)
+    assert any(expected in problem for problem in problems_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("{", "not JSON"), ("[]", "allowed: an object"), ('{"format_version": 2}', "format_version: got 2; allowed: 1")],
+)
+def test_a_manifest_from_elsewhere_is_refused(text: str, expected: str) -> None:
+    manifest, problems = read_manifest(text)
+    assert manifest is None
+    assert len(problems) == 1
+    assert expected in problems[0]
+
+
+@pytest.mark.parametrize("text", ['{"sentences": []}', "[]", "{", '{"sentences": 3}'])
+def test_golden_sentences_are_needed(folder: Path, text: str) -> None:
+    (folder / "golden.json").write_text(text)
+    assert any(problem.startswith("golden.json:") and "SHA" not in problem for problem in problems_of(folder))
+
+
+def test_golden_ids_must_be_in_the_vocabulary(tmp_path: Path) -> None:
+    golden = golden_to_json((dataclasses.replace(GOLDEN[0], target_ids=(10**6,)),))
+    with pytest.raises(BundleError, match="token id 1000000"):
+        write_bundle(tmp_path / "1", MANIFEST, {**contents(), "golden.json": golden})
+
+
+def test_a_missing_folder_or_manifest_is_reported(tmp_path: Path) -> None:
+    assert problems_of(tmp_path) == ["manifest.json: missing"]
+    assert problems_of(tmp_path / "nowhere") == ["manifest.json: missing"]
+
+
+def test_a_link_out_of_the_bundle_is_refused(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes((folder / "encoder.onnx").read_bytes())
+    (folder / "encoder.onnx").unlink()
+    os.symlink(outside, folder / "encoder.onnx")
+    assert problems_of(folder) == ["encoder.onnx: is a link out of the bundle"]
+
+
+def test_tensor_names_are_listed_per_layer() -> None:
+    names = tensor_names(2)
+    assert len(names.decoder_inputs) == 9 + 4 * 2
+    assert len(set(names.decoder_inputs)) == len(names.decoder_inputs)
+    assert names.decoder_inputs[-4:] == ("self_key_1", "self_value_1", "cross_key_1", "cross_value_1")
