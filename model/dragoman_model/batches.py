@@ -1,0 +1,115 @@
+"""Tokenised pairs, and batches of similar length in an order that a seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragoman_model.corpus import Pair
+from dragoman_model.transformer import PAD_ID
+from dragoman_service.tokenizer import Tokenizer
+
+BUCKET_POOL = 100
+"""Batches' worth of pairs that are sorted by length together: large enough for little padding, small enough to mix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded ids of some pairs."""
+
+    source: Tensor
+    """[B, S], each row ending with the end of the sentence."""
+    target: Tensor
+    """[B, T + 1], each row from the begin token to the end of the sentence; shifted views of it are input and gold."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Target tokens to predict, without padding."""
+        return int((self.target[:, 1:] != PAD_ID).sum())
+
+
+class TokenizedCorpus:
+    """The token ids of many pairs, in flat arrays, since a list of lists would take ten times the memory."""
+
+    def __init__(self, pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int) -> None:
+        """Tokenise; pairs of more than `max_tokens` on either side, with the end of the sentence, are left out.
+
+        `kept` has the indices of the others.
+        """
+        sources: list[list[int]] = []
+        targets: list[list[int]] = []
+        kept: list[int] = []
+        for index, (source, target) in enumerate(pairs):
+            source_ids, target_ids = tokenizer.encode(source), tokenizer.encode(target)
+            if source_ids and target_ids and max(len(source_ids), len(target_ids)) < max_tokens:
+                sources.append([*source_ids, tokenizer.end_id])
+                targets.append([tokenizer.begin_id, *target_ids, tokenizer.end_id])
+                kept.append(index)
+        self.kept = np.array(kept, dtype=np.int64)
+        self._source_ids, self._source_starts = _flatten(sources)
+        self._target_ids, self._target_starts = _flatten(targets)
+
+    def __len__(self) -> int:
+        return len(self._source_starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[pairs, 2]: source tokens and target tokens to predict."""
+        return np.stack((np.diff(self._source_starts), np.diff(self._target_starts) - 1), axis=1)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """Pad the pairs of the given indices."""
+        return Batch(
+            _pad([self._source_ids[self._source_starts[i] : self._source_starts[i + 1]] for i in indices]),
+            _pad([self._target_ids[self._target_starts[i] : self._target_starts[i + 1]] for i in indices]),
+        )
+
+
+def plan_epoch(lengths: np.ndarray, weights: np.ndarray, batch_tokens: int, seed: int) -> list[np.ndarray]:
+    """The batches of one epoch, as indices of pairs.
+
+    Args:
+        lengths: [pairs, 2], from `TokenizedCorpus.lengths`.
+        weights: [pairs], how often each occurs in an epoch; a fraction is the probability of once more.
+        batch_tokens: Bound on pairs * longest side.
+        seed: Same seed, same plan.
+    """
+    generator = np.random.default_rng(seed)
+    counts = np.floor(weights + generator.random(len(weights))).astype(np.int64)
+    indices = generator.permutation(np.repeat(np.arange(len(weights)), counts))
+    if len(indices) == 0:
+        return []
+    pool = max(1, round(BUCKET_POOL * batch_tokens / float(lengths[indices].max(axis=1).mean())))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(indices), pool):
+        chosen = indices[start : start + pool]
+        chosen = chosen[np.lexsort((lengths[chosen, 0], lengths[chosen, 1]))]  # by target length, then by source length
+        batches.extend(_cut(chosen, lengths[chosen].max(axis=1), batch_tokens))
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def _cut(indices: np.ndarray, longest: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    start, width = 0, 0
+    for end, length in enumerate(longest.tolist()):
+        width = max(width, length)
+        if end > start and width * (end + 1 - start) > batch_tokens:
+            yield indices[start:end]
+            start, width = end, length
+    yield indices[start:]
+
+
+def _flatten(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    starts = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=starts[1:])
+    return np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(starts[-1])), starts
+
+
+def _pad(rows: Sequence[np.ndarray]) -> Tensor:
+    padded = np.full((len(rows), max(map(len, rows))), PAD_ID, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)

@@ -1,0 +1,135 @@
+"""Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickled.
+
+    model.safetensors      the parameters
+    config.json            what it takes to rebuild the model and to export it
+    tokenizer.model        the SentencePiece model
+    training.safetensors   optimiser and random number generators (only in the newest checkpoint of a run)
+    training.json          the training loop's own state, beside them
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
+from dragoman_service.errors import InvalidInput
+from dragoman_service.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    """The contents of `config.json`."""
+
+    model: ModelConfig
+    source_language: str
+    """ISO 639-1 code."""
+    target_language: str
+    """ISO 639-1 code."""
+    max_source_tokens: int
+    """Longest source seen in training, the end of the sentence included."""
+    max_target_tokens: int
+    """Longest target seen in training, the end of the sentence included."""
+    training: dict[str, Any]
+    """Summary of the run so far: step, epochs, tokens, data, best BLEU."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As nested JSON-ready values."""
+        names = ("source_language", "target_language", "max_source_tokens", "max_target_tokens", "training")
+        return {"model": self.model.to_json(), **{name: getattr(self, name) for name in names}}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained model, ready for evaluation or export."""
+
+    model: Transformer
+    """In evaluation mode, on the CPU."""
+    config: CheckpointConfig
+    tokenizer: Tokenizer
+    tokenizer_model: bytes
+    """The file that `tokenizer` was read from."""
+
+
+def save_checkpoint(
+    folder: Path,
+    parameters: dict[str, Tensor],
+    config: CheckpointConfig,
+    tokenizer_model: bytes,
+    training_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
+) -> None:
+    """Write a checkpoint; a folder that exists is replaced only once the new one is complete.
+
+    Args:
+        folder: Where to.
+        parameters: `Transformer.state_dict()`.
+        config: For `config.json`.
+        tokenizer_model: The serialised tokenizer.
+        training_state: Tensors and JSON-ready values from which training resumes.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in parameters.items()}, partial / "model.safetensors")
+    _write_json(partial / "config.json", config.to_json())
+    (partial / "tokenizer.model").write_bytes(tokenizer_model)
+    if training_state is not None:
+        save_file(training_state[0], partial / "training.safetensors")
+        _write_json(partial / "training.json", training_state[1])
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint; every parameter must be there with its shape, and no other.
+
+    Raises:
+        InvalidInput: says what is missing or does not fit.
+    """
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = CheckpointConfig(**{**settings, "model": ModelConfig.from_settings(settings["model"])})
+        parameters = load_file(folder / "model.safetensors")
+        tokenizer_model = (folder / "tokenizer.model").read_bytes()
+        model = Transformer(config.model)
+        model.load_state_dict(parameters)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise InvalidInput("checkpoint", str(folder), f"a checkpoint folder ({error})") from error
+    return Checkpoint(model.eval(), config, Tokenizer(tokenizer_model), tokenizer_model)
+
+
+def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Parameters, and the training state saved with them: tensors and JSON values.
+
+    Raises:
+        InvalidInput: the checkpoint carries no training state, or is damaged.
+    """
+    try:
+        state = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return load_file(folder / "model.safetensors"), load_file(folder / "training.safetensors"), state
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InvalidInput("checkpoint", str(folder), f"a checkpoint to resume from ({error})") from error
+
+
+def average_parameters(folders: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the parameters of several checkpoints (section 6.1), added up in double precision."""
+    total: dict[str, Tensor] = {}
+    for folder in folders:
+        for name, tensor in load_file(folder / "model.safetensors").items():
+            total[name] = total.get(name, torch.zeros((), dtype=torch.float64)) + tensor.double()
+    return {name: (tensor / len(folders)).float() for name, tensor in total.items()}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

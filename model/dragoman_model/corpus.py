@@ -1,0 +1,143 @@
+"""Parallel text: reading it, and dropping what would teach the model nonsense."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import random
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO
+
+from dragoman_model.recipe import Cleaning, Corpus
+from dragoman_service.errors import InvalidInput
+
+Pair = tuple[str, str]
+"""Source and target text."""
+
+OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+SCRIPTS = {
+    **dict.fromkeys(("ko",), ("HANGUL", "CJK")),
+    **dict.fromkeys(("ja",), ("HIRAGANA", "KATAKANA", "CJK")),
+    **dict.fromkeys(("zh",), ("CJK",)),
+    **dict.fromkeys(("ru", "uk", "bg"), ("CYRILLIC",)),
+    **dict.fromkeys(("ar", "fa"), ("ARABIC",)),
+    "el": ("GREEK",),
+    "he": ("HEBREW",),
+    "hi": ("DEVANAGARI",),
+}
+"""First words of the Unicode names of a language's letters; languages not listed are written in Latin letters."""
+
+
+@dataclass(slots=True)
+class CleaningReport:
+    """What became of a corpus."""
+
+    corpus: str
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Pairs by the reason for which they were dropped."""
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.most_common())
+        return f"{self.corpus}: kept {self.kept:,}, dropped {self.dropped.total():,}" + (f" ({reasons})" if reasons else "")
+
+
+def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
+    """The pairs of a corpus in their order, with white space at the ends removed.
+
+    Raises:
+        InvalidInput: a file is missing, is not UTF-8, lacks a column, or the sides differ in length.
+    """
+    if corpus.target_path is not None:
+        lines = zip_longest(_read_lines(folder / corpus.path), _read_lines(folder / corpus.target_path))
+        for number, (source, target) in enumerate(lines, start=1):
+            if source is None or target is None:
+                shorter = corpus.path if source is None else corpus.target_path
+                raise InvalidInput(shorter, f"{number - 1} lines", "as many lines as the other side: they must correspond")
+            yield source, target
+        return
+    wanted = max(corpus.source_column, corpus.target_column, corpus.where_column or 0)
+    for number, line in enumerate(_read_lines(folder / corpus.path), start=1):
+        columns = line.split("\t")
+        if len(columns) <= wanted:
+            raise InvalidInput(f"{corpus.path} line {number}", f"{len(columns)} columns", f"at least {wanted + 1}, tab-separated")
+        if corpus.where_column is None or columns[corpus.where_column] == corpus.where:
+            yield columns[corpus.source_column].strip(), columns[corpus.target_column].strip()
+
+
+def clean_pairs(
+    corpus: Corpus, folder: Path, rules: Cleaning, languages: tuple[str, str], seed: int
+) -> tuple[list[Pair], CleaningReport]:
+    """Read a corpus, drop pairs by `rules`, and draw `corpus.limit` of what is left.
+
+    Args:
+        languages: Of source and target.
+        seed: Of the draw.
+    """
+    report = CleaningReport(corpus.name)
+    kept: list[Pair] = []
+    seen: set[Pair] = set()
+    for pair in read_pairs(corpus, folder):
+        reason = _reason_to_drop(pair, rules, languages)
+        if reason is None and rules.drop_duplicates:
+            reason = "duplicate" if pair in seen else None
+            seen.add(pair)
+        if reason is None:
+            kept.append(pair)
+        else:
+            report.dropped[reason] += 1
+    if corpus.limit is not None and len(kept) > corpus.limit:
+        report.dropped["over the limit"] = len(kept) - corpus.limit
+        kept = random.Random(seed).sample(kept, corpus.limit)
+    report.kept = len(kept)
+    return kept, report
+
+
+def script_share(text: str, language: str) -> float:
+    """Share of the letters of `text` that belong to a script of `language`; 1 if there are none."""
+    scripts = SCRIPTS.get(language, ("LATIN",))
+    letters = [c for c in text if c.isalpha()]
+    return sum(_script(c) in scripts for c in letters) / len(letters) if letters else 1.0
+
+
+def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> str | None:
+    source, target = pair
+    if not source or not target:
+        return "empty side"
+    shorter, longer = sorted((len(source), len(target)))
+    if longer > rules.max_characters:
+        return "too long"
+    if (longer + 10) / (shorter + 10) > rules.max_ratio:
+        return "length ratio"
+    if rules.drop_copies and source == target and " " in source:
+        return "untranslated"
+    if any(script_share(text, language) < rules.min_script_share for text, language in zip(pair, languages, strict=True)):
+        return "wrong script"
+    return None
+
+
+@lru_cache(maxsize=65536)
+def _script(character: str) -> str:
+    return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    opener = OPENERS.get(path.suffix, open)
+    number = 0
+    try:
+        file: IO[bytes]
+        with opener(path, "rb") as file:  # type: ignore[operator]
+            for number, line in enumerate(file, start=1):  # noqa: B007 (named in the error)
+                yield line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} line {number}", error.object[error.start : error.start + 8], "UTF-8 text") from error
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise InvalidInput("corpus", str(path), f"a readable file ({error})") from error

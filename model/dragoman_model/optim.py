@@ -1,0 +1,51 @@
+"""Learning rate, loss and optimiser: section 5 of Vaswani et al. 2017."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dragoman_model.recipe import Training
+from dragoman_model.transformer import PAD_ID, Transformer
+
+
+def learning_rate(step: int, d_model: int, training: Training) -> float:
+    """Equation 3: linear warm-up, then the inverse square root of the step, which counts from 1."""
+    scale: float = d_model**-0.5 * min(step**-0.5, step * training.warmup_steps**-1.5)
+    return training.learning_rate_scale * scale
+
+
+def matmul_precision(training: Training, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """The context in which to compute loss and gradients: bf16 autocast, or nothing (see `Training.precision`)."""
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and _computes_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def make_optimizer(model: Transformer) -> torch.optim.Adam:
+    """Adam with the paper's betas and epsilon; the learning rate is set before every update."""
+    return torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True)
+
+
+def loss_sum(model: Transformer, source: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy with label smoothing (section 5.4), summed over the target tokens, in nats.
+
+    Args:
+        model: Called with teacher forcing.
+        source: [B, S] ids.
+        target: [B, T + 1] ids, begin token first.
+        label_smoothing: Probability mass spread over the vocabulary.
+    """
+    logits = model(source, target[:, :-1])  # [B, T, V]
+    gold = target[:, 1:]
+    return F.cross_entropy(
+        logits.flatten(0, 1), gold.flatten(), ignore_index=PAD_ID, reduction="sum", label_smoothing=label_smoothing
+    )

@@ -1,0 +1,73 @@
+"""From a recipe to tokenised data: cleaning, the vocabulary, token ids."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dragoman_model.batches import TokenizedCorpus
+from dragoman_model.corpus import Pair, clean_pairs, read_pairs
+from dragoman_model.recipe import Recipe
+from dragoman_model.vocab import train_tokenizer
+from dragoman_service.errors import InvalidInput
+from dragoman_service.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """What the training loop needs of the data."""
+
+    tokenizer: Tokenizer
+    tokenizer_model: bytes
+    """The file that `tokenizer` was read from."""
+    train: TokenizedCorpus
+    weights: np.ndarray
+    """[pairs of `train`] how often each is seen in an epoch."""
+    validation: TokenizedCorpus
+    validation_pairs: list[Pair]
+    """The validation text itself, for BLEU."""
+    summary: list[dict[str, Any]]
+    """Per corpus: name, weight, pairs kept, pairs dropped by reason."""
+
+
+def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = None) -> PreparedData:
+    """Read, clean and tokenise the text of a recipe, and log what was dropped and why.
+
+    Args:
+        recipe: Names the corpora.
+        data_folder: What their paths are relative to.
+        tokenizer_model: Use this tokenizer; None trains one on the cleaned text.
+
+    Raises:
+        InvalidInput: a corpus cannot be read, or nothing is left of it.
+    """
+    data, seed = recipe.data, recipe.training.seed
+    languages = (data.source_language, data.target_language)
+    pairs: list[Pair] = []
+    groups: list[tuple[int, float]] = []
+    summary = []
+    for corpus in data.train:
+        kept, report = clean_pairs(corpus, data_folder, data.cleaning, languages, seed)
+        log.info("%s", report)
+        if not kept:
+            raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
+        pairs += kept
+        groups.append((len(kept), corpus.weight))
+        summary.append({"corpus": corpus.name, "weight": corpus.weight, "kept": report.kept, "dropped": dict(report.dropped)})
+    if tokenizer_model is None:
+        tokenizer_model = train_tokenizer([text for pair in pairs for text in pair], recipe.tokenizer, seed)
+    tokenizer = Tokenizer(tokenizer_model)
+    train = TokenizedCorpus(pairs, tokenizer, data.max_tokens)
+    weights = np.repeat([weight for _, weight in groups], [size for size, _ in groups])[train.kept]
+    log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{len(pairs) - len(train):,}", data.max_tokens)
+    validation_pairs = list(read_pairs(data.validation, data_folder))[: data.validation_limit]
+    validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions)
+    if not len(train) or not len(validation):
+        raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
+    return PreparedData(tokenizer, tokenizer_model, train, weights, validation, validation_pairs, summary)

@@ -1,0 +1,228 @@
+"""A recipe: everything that decides a training run, read from one TOML file and checked before anything is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dragoman_model.config import ModelConfig
+from dragoman_service.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Parallel text: a TSV file, or a pair of files whose lines correspond. `.gz`, `.bz2` and `.xz` are unpacked."""
+
+    path: str
+    """The TSV file, or the source side of a pair of files; relative to the data folder."""
+    target_path: str | None = None
+    """The target side of a pair of files; None for a TSV file."""
+    source_column: int = 0
+    """TSV column of the source text, from 0."""
+    target_column: int = 1
+    """TSV column of the target text."""
+    where_column: int | None = None
+    """TSV column that tells which lines to take; None takes all."""
+    where: str = ""
+    """The value that `where_column` must have."""
+    weight: float = 1.0
+    """How often each pair is seen in an epoch; 0.5 draws another half of the corpus every time."""
+    limit: int | None = None
+    """Take so many pairs at most, drawn at random from the cleaned corpus."""
+
+    @property
+    def name(self) -> str:
+        """How reports call this corpus."""
+        return self.where or Path(self.path).name
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """Which pairs are dropped from training text."""
+
+    max_characters: int = 500
+    """On either side."""
+    max_ratio: float = 2.5
+    """Of the longer side's characters to the shorter's, 10 added to both so that short pairs may differ."""
+    min_script_share: float = 0.5
+    """Of letters that must be in a script that the language is written in."""
+    drop_duplicates: bool = True
+    """Keep a pair once per corpus."""
+    drop_copies: bool = True
+    """Drop pairs whose sides are equal and longer than one word: usually untranslated text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerConfig:
+    """How the SentencePiece model is trained."""
+
+    vocab_size: int = 8000
+    """Subwords, the 4 special ones and 256 bytes included."""
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    """Byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo 2018)."""
+    character_coverage: float = 0.9995
+    """Share of the text's characters that get a subword of their own; the rest are spelt in bytes."""
+    sample_sentences: int = 1_000_000
+    """Lines of text, both sides counted, to train on at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is learned from, and what progress is measured on."""
+
+    source_language: str
+    """ISO 639-1 code."""
+    target_language: str
+    """ISO 639-1 code."""
+    train: tuple[Corpus, ...]
+    """Corpora to learn from."""
+    validation: Corpus
+    """Pairs to measure on; never learned from."""
+    validation_limit: int = 500
+    """Take so many validation pairs, from the start."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    max_tokens: int = 100
+    """Longer pairs, in subwords on either side with the end of the sentence, are dropped; the model's limit in service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The optimiser's settings: section 5 of Vaswani et al. 2017."""
+
+    batch_tokens: int = 4096
+    """Padded tokens of a batch on its longer side."""
+    accumulate: int = 1
+    """Batches whose gradients are added up before an update."""
+    max_steps: int = 100_000
+    """Updates, unless early stopping comes first."""
+    warmup_steps: int = 4000
+    """Updates over which the learning rate rises linearly."""
+    learning_rate_scale: float = 1.0
+    """Factor on the paper's schedule, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)."""
+    label_smoothing: float = 0.1
+    """Probability mass spread over the vocabulary."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient; 0 is off."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of matrix products; parameters, optimiser, loss and normalisation stay in fp32. `auto` takes bf16 where the
+    hardware computes it: elsewhere it is emulated, and ten times slower than fp32."""
+    validate_every: int = 1000
+    """Updates between measuring validation loss and BLEU and writing a checkpoint."""
+    patience: int = 10
+    """Stop after so many measurements without a better BLEU; 0 is off."""
+    average_checkpoints: int = 5
+    """Checkpoints kept, and averaged at the end (section 6.1)."""
+    seed: int = 1
+    """Of initialisation, order of the text and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_tokens", "accumulate", "max_steps", "warmup_steps", "validate_every", "average_checkpoints"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"training.{name}", getattr(self, name), "1 or more")
+        if not 0 <= self.label_smoothing < 1:
+            raise InvalidInput("training.label_smoothing", self.label_smoothing, "0 up to, not including, 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A training run."""
+
+    model: ModelConfig
+    tokenizer: TokenizerConfig
+    data: Data
+    training: Training
+
+    def to_json(self) -> dict[str, Any]:
+        """As nested JSON-ready values, to be kept with the run."""
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: Path, overrides: list[str] = []) -> Recipe:  # noqa: B006 (never changed)
+    """Read a recipe.
+
+    Args:
+        path: TOML file with the tables `model`, `tokenizer`, `data` and `training`.
+        overrides: `table.field=value`, the value in TOML; a bare word is taken as text.
+
+    Raises:
+        InvalidInput: names the table and field that is missing, unknown or has a value that is not allowed.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput("recipe", str(path), f"a readable TOML file ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput("recipe", str(path), f"valid TOML ({error})") from error
+    for override in overrides:
+        _override(settings, override)
+    return parse_recipe(settings)
+
+
+def parse_recipe(settings: dict[str, Any]) -> Recipe:
+    """Build a recipe from the tables of a TOML file; see `load_recipe`."""
+    unknown = set(settings) - {"model", "tokenizer", "data", "training"}
+    if unknown:
+        raise InvalidInput("recipe", ", ".join(sorted(unknown)), "the tables model, tokenizer, data, training")
+    tokenizer = _build(TokenizerConfig, settings.get("tokenizer", {}), "tokenizer")
+    model = {"preset": "base", **settings.get("model", {}), "vocab_size": tokenizer.vocab_size}
+    data = _build(Data, settings.get("data", {}), "data")
+    recipe = Recipe(
+        ModelConfig.from_settings(model), tokenizer, data, _build(Training, settings.get("training", {}), "training")
+    )
+    if data.max_tokens > recipe.model.max_positions:
+        raise InvalidInput("data.max_tokens", data.max_tokens, f"at most model.max_positions, {recipe.model.max_positions}")
+    return recipe
+
+
+def _override(settings: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    table, _, name = path.partition(".")
+    if not separator or not name or "." in name:
+        raise InvalidInput("--set", override, "TABLE.FIELD=VALUE, such as training.max_steps=1000")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    settings.setdefault(table, {})[name] = value
+
+
+def _build(kind: type[T], settings: Any, where: str) -> T:
+    """A dataclass from a TOML table, every field checked for its name and type."""
+    if not isinstance(settings, dict):
+        raise InvalidInput(where, settings, "a table")
+    types = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in settings:
+        if name not in fields:
+            raise InvalidInput(f"{where}.{name}", settings[name], f"one of the fields {', '.join(fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in settings:
+            raise InvalidInput(f"{where}.{name}", None, "a value; this field is required")
+    return kind(**{name: _convert(types[name], value, f"{where}.{name}") for name, value in settings.items()})
+
+
+def _convert(wanted: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(wanted):
+        return _build(typing.cast(type[Any], wanted), value, where)
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is tuple:
+        if not isinstance(value, list) or not value:
+            raise InvalidInput(where, value, "a list that is not empty")
+        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            raise InvalidInput(where, value, ", ".join(map(repr, arguments)))
+        return value
+    accepted = tuple(a for a in arguments if a is not type(None)) or (wanted,)
+    if accepted == (float,) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
+        raise InvalidInput(where, value, f"a value of type {' or '.join(a.__name__ for a in accepted)}")
+    return value

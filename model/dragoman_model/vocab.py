@@ -1,0 +1,49 @@
+"""Training the subword vocabulary; reading it back is `dragoman_service.tokenizer`'s job, so that both sides agree."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Sequence
+
+import sentencepiece
+
+from dragoman_model.recipe import TokenizerConfig
+from dragoman_service.errors import InvalidInput
+
+
+def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int) -> bytes:
+    """Train SentencePiece (Kudo and Richardson 2018) with byte fallback, so that nothing is out of vocabulary.
+
+    Args:
+        texts: Sentences of both languages.
+        config: Size and algorithm.
+        seed: Of the draw of sentences, if there are more than wanted.
+
+    Returns:
+        The serialised model: ids 0 padding, 1 begin, 2 end, 3 unknown, then 256 bytes, then subwords.
+
+    Raises:
+        InvalidInput: the text is too small for the vocabulary.
+    """
+    if len(texts) > config.sample_sentences:
+        texts = random.Random(seed).sample(texts, config.sample_sentences)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=config.vocab_size,
+            model_type=config.algorithm,
+            character_coverage=config.character_coverage,
+            byte_fallback=True,
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            num_threads=1,  # the merge order of ties must not depend on the machine
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise InvalidInput("tokenizer.vocab_size", config.vocab_size, f"a size that the text supports ({error})") from error
+    return model.getvalue()
