@@ -173,6 +173,7 @@ class Engine:
         plan = self._scheduler.plan()
         if plan is None:
             return
+        self._publish()  # who has joined has left the queue, which may let others in while the step runs
         try:
             result = self._runner.run(plan)
         except Exception as error:
@@ -248,8 +249,7 @@ class Engine:
         with self._condition:
             pending = list(self._pending.values())
             self._inbox.clear()
+            self._num_waiting = 0
+            self._stats = replace(self._stats, running=0, rows_used=0)
         for submission in pending:
             self._deliver_one(submission, Failed(submission.request.id, error))
-        with self._condition:
-            self._num_waiting = 0
-            self._stats = replace(self._stats, waiting=0, running=0, rows_used=0)

@@ -6,6 +6,7 @@ import dataclasses
 import random
 
 import pytest
+
 from dragoman_service import invariants
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, Overloaded
 from dragoman_service.request import DecodingOptions, Event, Failed, Finished, Hypothesis, Request, Sampling

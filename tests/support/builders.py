@@ -8,7 +8,6 @@ from dragoman_service import invariants
 from dragoman_service.plan import Runner
 from dragoman_service.request import DecodingOptions, Event, Finished, Progress, Request
 from dragoman_service.scheduler import Scheduler
-
 from support.fake_runner import BEGIN, END, FakeRunner
 
 
@@ -18,7 +17,6 @@ def make_request(
     source: tuple[int, ...] = (),
     max_length: int = 20,
     target_prefix: tuple[int, ...] = (),
-    deadline: float | None = None,
     stream: bool = False,
     **options: object,
 ) -> Request:
@@ -29,7 +27,6 @@ def make_request(
         max_length=max_length,
         options=DecodingOptions(**options),  # type: ignore[arg-type]
         target_prefix=target_prefix,
-        deadline=deadline,
         stream=stream,
     )
 

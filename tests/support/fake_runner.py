@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 from dragoman_service.plan import Adjustment, StepPlan, StepResult
 
@@ -20,7 +20,7 @@ WORDS = range(4, VOCAB_SIZE)
 _MASKED = (PAD, BEGIN, UNKNOWN)
 
 
-@lru_cache(maxsize=None)
+@cache
 def logits(source: tuple[int, ...], fed: tuple[int, ...]) -> tuple[float, ...]:
     """The pseudo-model: one logit per token of the vocabulary, between -3 and 3, for the token after `fed`."""
     digest = hashlib.blake2b(repr((source, fed)).encode(), digest_size=2 * VOCAB_SIZE).digest()

@@ -1,0 +1,190 @@
+"""Beam search against a reference without rows, against all translations there are, and in its details."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from dragoman_service.plan import Adjustment
+from dragoman_service.request import FinishReason, Hypothesis, Request
+from dragoman_service.search.base import Search
+from dragoman_service.search.constraints import Constraints
+from dragoman_service.search.factory import make_search
+from support.builders import make_request, make_scheduler, run_alone, run_to_end, streamed
+from support.fake_runner import BEGIN, END, WORDS, FakeRunner, candidates
+
+
+def penalty(length: int, alpha: float) -> float:
+    return ((5 + length) / 6) ** alpha
+
+
+def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float, FinishReason]]:
+    """The textbook: a list of hypotheses, no rows, no caches, everything computed anew at every position."""
+    options, size = request.options, request.options.beam_size
+    constraints = Constraints(options, END)
+    live: list[tuple[float, tuple[int, ...]]] = [(0.0, request.target_prefix)]
+    finished: list[tuple[tuple[int, ...], float, FinishReason]] = []
+    while True:
+        children = []
+        for total, tokens in live:
+            adjustments = constraints.adjustments(0, tokens)
+            for token, log_prob in zip(*candidates(request.source, (BEGIN, *tokens), adjustments), strict=True):
+                if log_prob > -math.inf:
+                    children.append((total + log_prob, tokens, token))
+        children.sort(key=lambda child: -child[0])
+        for total, tokens, token in children[:size]:
+            if token == END:
+                score = total / penalty(len(tokens) + 1, options.length_penalty)
+                finished.append((tokens, score, FinishReason.STOP))
+        live = [(total, (*tokens, token)) for total, tokens, token in children if token != END][:size]
+        finished.sort(key=lambda hypothesis: -hypothesis[1])
+        if len(live[0][1]) == request.max_length:
+            for total, tokens in live:
+                finished.append((tokens, total / penalty(len(tokens), options.length_penalty), FinishReason.LENGTH))
+            finished.sort(key=lambda hypothesis: -hypothesis[1])
+            return finished[: options.num_hypotheses]
+        best_possible = live[0][0] / penalty(request.max_length, options.length_penalty)
+        if len(finished) >= size and best_possible <= finished[size - 1][1]:
+            return finished[: options.num_hypotheses]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("beam_size", [2, 4, 7])
+def test_agrees_with_the_reference(beam_size: int, alpha: float) -> None:
+    for request_id in range(25):
+        request = make_request(
+            request_id,
+            max_length=3 + request_id % 12,
+            target_prefix=(5, 6)[: request_id % 3],
+            beam_size=beam_size,
+            num_hypotheses=1 + request_id % beam_size,
+            length_penalty=alpha,
+            min_length=request_id % 4 if request_id % 4 < 3 else 0,
+            no_repeat_ngram_size=(0, 2)[request_id % 2],
+            repetition_penalty=(1.0, 1.4)[request_id // 2 % 2],
+        )
+        found = run_alone(request).hypotheses
+        expected = reference_beam_search(request)
+        assert [(h.tokens, h.finish_reason) for h in found] == [(tokens, reason) for tokens, _, reason in expected]
+        assert [h.score for h in found] == pytest.approx([score for _, score, _ in expected])
+
+
+def test_a_wide_beam_finds_the_best_of_all_translations() -> None:
+    """Up to two words of 16: every beginning has its place in a beam of 16."""
+    for request_id in range(20):
+        request = make_request(request_id, max_length=2, beam_size=16, length_penalty=0.6)
+        scores = {}
+        for length in range(3):
+            for tokens in itertools.product(WORDS, repeat=length):
+                sequence = (*tokens, END)[:2] if length == 2 else (*tokens, END)
+                total = 0.0
+                for position, token in enumerate(sequence):
+                    token_ids, log_probs = candidates(request.source, (BEGIN, *sequence[:position]))
+                    total += log_probs[token_ids.index(token)]
+                scores[tokens] = total / penalty(len(sequence), 0.6)
+        best = max(scores, key=scores.__getitem__)
+        found = run_alone(request).hypotheses[0]
+        assert (found.tokens, found.score) == (best, pytest.approx(scores[best]))
+
+
+def test_hypotheses_are_different_and_come_best_first() -> None:
+    for request_id in range(20):
+        found = run_alone(make_request(request_id, beam_size=6, num_hypotheses=6)).hypotheses
+        assert len(found) == 6
+        assert len({hypothesis.tokens for hypothesis in found}) == 6
+        scores = [hypothesis.score for hypothesis in found]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_token_scores_add_up_to_the_score() -> None:
+    request = make_request(2, max_length=4, min_length=4, beam_size=4, num_hypotheses=4, length_penalty=0.0)
+    for hypothesis in run_alone(request).hypotheses:
+        assert hypothesis.finish_reason is FinishReason.LENGTH
+        assert sum(hypothesis.token_scores) == pytest.approx(hypothesis.score)
+
+
+def start(**options: object) -> Search:
+    return make_search(make_request(**options), begin_id=BEGIN, end_id=END)
+
+
+def test_the_first_children_need_no_copies() -> None:
+    search = start(beam_size=2)
+    search.advance([[7, 8, 9, 10]] * 2, [[-1.0, -2.0, -3.0, -4.0]] * 2)
+    assert search.next_tokens == [7, 8]
+    assert search.copies == []
+
+
+def test_the_best_child_stays_and_the_others_are_copied() -> None:
+    search = start(beam_size=3)
+    search.advance([[7, 8, 9]] * 3, [[-1.0, -1.5, -3.0]] * 3)
+    # All three best children are those of row 1.
+    search.advance([[4], [10, 11, 12], [5]], [[-9.0], [-0.1, -0.2, -0.3], [-9.0]])
+    assert search.next_tokens == [11, 10, 12]
+    assert search.copies == [(1, 0), (1, 2)]
+
+
+def test_ties_go_to_the_lower_row_then_to_the_earlier_candidate() -> None:
+    search = start(beam_size=2, num_hypotheses=2, max_length=2)
+    search.advance([[7, 8, 9, 10]] * 2, [[-1.0] * 4] * 2)
+    assert search.next_tokens == [7, 8]
+    search.advance([[12, 11], [5, 4]], [[-1.0, -1.0], [-1.0, -1.0]])
+    assert [hypothesis.tokens for hypothesis in search.hypotheses()] == [(7, 12), (7, 11)]
+
+
+def test_an_end_behind_the_beam_does_not_finish() -> None:
+    search = start(beam_size=2, num_hypotheses=2, length_penalty=0.0)
+    search.advance([[7, 8, END, 9]] * 2, [[-1.0, -1.1, -1.2, -1.3]] * 2)
+    assert search.next_tokens == [7, 8]
+    search.advance([[END, 9], [10, 11]], [[-0.1, -5.0], [-0.1, -0.2]])
+    search.advance([[END, 9], [END, 11]], [[-0.1, -5.0], [-0.1, -0.2]])
+    assert search.done
+    assert [hypothesis.tokens for hypothesis in search.hypotheses()] == [(7,), (8, 10)]
+
+
+def test_goes_on_while_a_live_hypothesis_can_still_win() -> None:
+    search = start(beam_size=2, length_penalty=0.0)
+    search.advance([[END, 7, 8, 9]] * 2, [[-3.0, -3.1, -3.2, -3.3]] * 2)
+    search.advance([[END, 10], [11, 12]], [[-3.0, -9.0], [-0.1, -9.0]])  # finished: -3.0 and -6.1; live: -3.3
+    assert not search.done
+    search.advance([[4, 5], [END, 5]], [[-9.0, -9.0], [-0.1, -9.0]])  # the live one has become -3.4
+    assert search.done
+    assert [hypothesis.score for hypothesis in search.hypotheses()] == [-3.0]
+
+
+def test_fewer_candidates_than_the_beam_leave_rows_empty() -> None:
+    search = start(beam_size=3, num_hypotheses=3, max_length=3)
+    search.advance([[7]] * 3, [[-1.0]] * 3)
+    search.advance([[8, 9], [99, 99], [99, 99]], [[-1.0, -2.0], [-0.1, -0.2], [-0.1, -0.2]])
+    assert search.next_tokens == [8, 9, END]
+    search.advance([[10], [11], [99]], [[-1.0], [-1.0], [-0.1]])
+    assert [hypothesis.tokens for hypothesis in search.hypotheses()] == [(7, 8, 10), (7, 9, 11)]
+
+
+@pytest.mark.parametrize("beam_size", [2, 5])
+def test_streamed_tokens_are_the_best_hypothesis(beam_size: int) -> None:
+    early = 0
+    for request_id in range(40):
+        scheduler = make_scheduler()
+        scheduler.add(make_request(request_id, beam_size=beam_size, stream=True), 0.0)
+        events = run_to_end(scheduler, FakeRunner(8))
+        best: Hypothesis = events[-1].hypotheses[0]  # type: ignore[union-attr]
+        assert streamed(events, request_id) == best.tokens
+        early += len(events) > 2
+    assert early > 0, "nothing is ever streamed before the end"
+
+
+def test_streaming_waits_for_a_finished_hypothesis_that_may_win() -> None:
+    search = start(beam_size=2, length_penalty=0.0)
+    search.advance([[END, 7, 8, 9]] * 2, [[-1.0, -2.0, -0.5, -3.0]] * 2)
+    search.advance([[10, 11], [10, 11]], [[-0.1, -0.2], [-9.0, -9.0]])
+    # Both live ones begin with 8, but the empty translation may win against them.
+    assert search.decided(0) == ()
+
+
+def test_beam_adjustments_speak_of_rows_of_the_batch() -> None:
+    search = start(beam_size=2, min_length=2)
+    assert search.adjustments([5, 3]) == [Adjustment(5, END, bias=-math.inf)]
+    search.advance([[7, 8, 9, 10]] * 2, [[-1.0, -2.0, -3.0, -4.0]] * 2)
+    assert search.adjustments([5, 3]) == [Adjustment(5, END, bias=-math.inf), Adjustment(3, END, bias=-math.inf)]

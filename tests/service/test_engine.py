@@ -1,0 +1,245 @@
+"""The engine thread, with the fake runner: commands in, events out, and every way in which things go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dragoman_service.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    ShuttingDown,
+)
+from dragoman_service.observer import EngineStats
+from dragoman_service.request import Finished
+from support.builders import make_request, run_alone, streamed
+from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker, submit
+from support.fake_runner import FakeRunner
+
+
+@pytest.fixture
+def make_engine() -> Iterator[MakeEngine]:
+    with engine_maker() as make:
+        yield make
+
+
+# --- the normal course
+
+
+def test_a_request_is_answered_on_the_engine_thread(make_engine: MakeEngine) -> None:
+    listener = submit(make_engine(), make_request(1, beam_size=3))
+    assert listener.hypotheses() == run_alone(make_request(1, beam_size=3)).hypotheses
+    assert listener.threads == {"dragoman-engine"}
+
+
+def test_progress_comes_before_the_end(make_engine: MakeEngine) -> None:
+    *progress, finished = submit(make_engine(), make_request(1, stream=True)).until_last()
+    assert isinstance(finished, Finished)
+    assert len(progress) == len(finished.hypotheses[0].tokens)
+    assert streamed(progress, 1) == finished.hypotheses[0].tokens
+
+
+def test_requests_from_many_threads_get_what_they_would_get_alone(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_rows=6, max_queue=1000)
+    requests = [make_request(number, beam_size=1 + number % 4) for number in range(120)]
+    listeners: dict[int, Listener] = {}
+
+    def client(offset: int) -> None:
+        for request in requests[offset::6]:
+            listeners[request.id] = submit(engine, request)
+
+    clients = [threading.Thread(target=client, args=(offset,)) for offset in range(6)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    for request in requests:
+        assert listeners[request.id].hypotheses() == run_alone(request).hypotheses
+    stats = engine.stats()
+    assert (stats.waiting, stats.running, stats.rows_used) == (0, 0, 0)
+    assert stats.source_tokens == sum(len(request.source) for request in requests)
+
+
+def test_what_is_submitted_before_the_start_waits(make_engine: MakeEngine) -> None:
+    engine = make_engine(start=False)
+    listener = submit(engine, make_request(1))
+    assert engine.stats().waiting == 1
+    engine.start()
+    listener.hypotheses()
+
+
+def test_an_idle_engine_sleeps(make_engine: MakeEngine) -> None:
+    calls = []
+
+    def clock() -> float:
+        calls.append(threading.current_thread().name)
+        return 0.0
+
+    engine = make_engine(clock=clock)
+    submit(engine, make_request(1)).hypotheses()
+    assert engine.drain(PATIENCE)
+    patience = time.monotonic() + PATIENCE
+    before = -1
+    while before != len(calls):  # until the thread has come to rest
+        assert time.monotonic() < patience, "the engine never sleeps"
+        before = len(calls)
+        time.sleep(0.2)
+
+
+def test_stats_count_steps_and_tokens(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(before_run=gate, max_rows=3, max_queue=5)
+    submit(engine, make_request(1, beam_size=3, source=(4, 5, 2), min_length=3))
+    gate.await_step()
+    submit(engine, make_request(2))
+    gate.let_one_through()
+    gate.await_step()
+    expected = EngineStats(
+        waiting=1, running=1, rows_used=3, max_rows=3, max_queue=5, steps=1, tokens=3, source_tokens=3
+    )
+    assert engine.stats() == expected
+    gate.let_all_through()
+
+
+# --- refusing
+
+
+def test_the_queue_counts_what_the_engine_has_not_taken_yet(make_engine: MakeEngine) -> None:
+    engine = make_engine(start=False, max_queue=3)
+    for request_id in range(3):
+        submit(engine, make_request(request_id))
+    with pytest.raises(Overloaded, match="3 requests are waiting"):
+        submit(engine, make_request(3))
+
+
+def test_a_request_that_has_joined_leaves_its_place_in_the_queue(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(before_run=gate, max_rows=1, max_queue=1)
+    submit(engine, make_request(1))
+    gate.await_step()
+    submit(engine, make_request(2))
+    with pytest.raises(Overloaded):
+        submit(engine, make_request(3))
+    gate.let_all_through()
+
+
+def test_what_can_never_run_is_refused_at_once(make_engine: MakeEngine) -> None:
+    with pytest.raises(InvalidInput, match="beam_size: got 4"):
+        submit(make_engine(max_rows=2), make_request(1, beam_size=4))
+
+
+def test_an_id_is_used_once(make_engine: MakeEngine) -> None:
+    engine = make_engine(start=False)
+    submit(engine, make_request(1))
+    with pytest.raises(ValueError, match="id 1 is in use"):
+        submit(engine, make_request(1))
+
+
+# --- ending early
+
+
+def test_a_cancelled_request_frees_its_rows_before_the_next_step(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    runner = FakeRunner(8, before_run=gate)
+    engine = make_engine(runner=runner)
+    cancelled = submit(engine, make_request(1, beam_size=3, min_length=9))
+    gate.await_step()
+    other = submit(engine, make_request(2))
+    engine.cancel(1)
+    gate.let_all_through()
+    assert isinstance(cancelled.error(), Cancelled)
+    assert other.hypotheses() == run_alone(make_request(2)).hypotheses
+    assert len(runner.plans[0].tokens) == 3
+    assert {len(plan.tokens) for plan in runner.plans[1:]} == {1}
+
+
+def test_a_waiting_request_can_be_cancelled(make_engine: MakeEngine) -> None:
+    engine = make_engine(start=False)
+    listener = submit(engine, make_request(1))
+    engine.cancel(1)
+    engine.start()
+    assert isinstance(listener.error(), Cancelled)
+    assert engine.stats().waiting == 0
+
+
+def test_a_cancel_too_late_or_twice_is_nothing(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    listener = submit(engine, make_request(1))
+    listener.hypotheses()
+    engine.cancel(1)
+    engine.cancel(99)
+    submit(engine, make_request(2)).hypotheses()
+
+
+def test_a_deadline_ends_a_running_request(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    now = [0.0]
+    engine = make_engine(before_run=gate, clock=lambda: now[0])
+    listener = submit(engine, dataclasses.replace(make_request(1, min_length=9), deadline=5.0))
+    gate.await_step()
+    now[0] = 5.0
+    gate.let_all_through()
+    assert isinstance(listener.error(), DeadlineExceeded)
+    assert engine.stats().steps == 1
+
+
+# --- the end
+
+
+def test_drain_lets_what_was_accepted_end_and_takes_no_more(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(before_run=gate, max_rows=1)
+    running, waiting = submit(engine, make_request(1)), submit(engine, make_request(2))
+    gate.await_step()
+    assert not engine.drain(0.01)
+    with pytest.raises(ShuttingDown):
+        submit(engine, make_request(3))
+    gate.let_all_through()
+    assert engine.drain(PATIENCE)
+    running.hypotheses()
+    waiting.hypotheses()
+
+
+def test_close_fails_what_is_left_and_frees_the_runner(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    runner = FakeRunner(1, before_run=gate)
+    engine = make_engine(runner=runner, max_rows=1, max_queue=1_000_000)
+    listeners = [submit(engine, make_request(request_id, min_length=9)) for request_id in range(2)]
+    gate.await_step()
+    closer = threading.Thread(target=engine.close)
+    closer.start()
+    for request_id in itertools.count(10):
+        try:
+            listeners.append(submit(engine, make_request(request_id)))
+        except ShuttingDown:
+            break  # the other thread has come to close
+        time.sleep(0.001)
+    gate.let_all_through()
+    closer.join(PATIENCE)
+    assert {type(listener.error()) for listener in listeners} == {ShuttingDown}
+    assert runner.closed
+    assert engine.stats().rows_used == 0
+    with pytest.raises(ShuttingDown):
+        submit(engine, make_request(3))
+    engine.close()
+
+
+def test_an_engine_that_was_never_started_can_be_closed(make_engine: MakeEngine) -> None:
+    engine = make_engine(start=False)
+    listener = submit(engine, make_request(1))
+    engine.close()
+    assert isinstance(listener.error(), ShuttingDown)
+
+
+def test_the_engine_is_quiet_when_all_is_well(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    submit(make_engine(), make_request(1)).hypotheses()
+    assert caplog.text == ""

@@ -1,0 +1,166 @@
+"""The engine when things go wrong: failing steps, bugs, callbacks and observers that raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dragoman_service.engine import MAX_CONSECUTIVE_FAILURES
+from dragoman_service.errors import (
+    Cancelled,
+    EngineFailure,
+)
+from dragoman_service.observer import EngineObserver, EngineStats
+from dragoman_service.plan import StepPlan, StepResult
+from dragoman_service.request import Event, Request
+from support.builders import make_request, run_alone
+from support.engines import PATIENCE, Listener, MakeEngine, engine_maker, submit
+from support.fake_runner import FakeRunner
+
+
+@pytest.fixture
+def make_engine() -> Iterator[MakeEngine]:
+    with engine_maker() as make:
+        yield make
+
+
+class Trouble:
+    """Raises in the steps of the given numbers."""
+
+    def __init__(self, *steps: int) -> None:
+        self._steps = steps
+        self._count = 0
+
+    def __call__(self, plan: StepPlan) -> None:
+        self._count += 1
+        if self._count in self._steps:
+            raise MemoryError(f"step {self._count}")
+
+
+def test_a_failed_step_fails_who_runs_and_spares_who_waits(make_engine: MakeEngine) -> None:
+    engine = make_engine(before_run=Trouble(1), start=False, max_rows=1)
+    first, second = submit(engine, make_request(1)), submit(engine, make_request(2))
+    engine.start()
+    error = first.error()
+    assert isinstance(error, EngineFailure)
+    assert "step 1" in str(error)
+    assert second.hypotheses() == run_alone(make_request(2)).hypotheses
+    assert engine.healthy
+    assert engine.stats().failed_steps == 1
+
+
+def test_failures_with_a_good_step_in_between_are_survived(make_engine: MakeEngine) -> None:
+    engine = make_engine(before_run=Trouble(1, 2, 4, 5), max_rows=1)
+    for request_id in range(4):
+        submit(engine, make_request(request_id, min_length=3)).until_last()
+    assert engine.healthy
+    assert engine.stats().failed_steps == 4
+
+
+def test_too_many_failures_in_a_row_are_the_end(make_engine: MakeEngine) -> None:
+    engine = make_engine(before_run=Trouble(*range(1, 100)), start=False, max_rows=1)
+    listeners = [submit(engine, make_request(request_id)) for request_id in range(MAX_CONSECUTIVE_FAILURES + 3)]
+    engine.start()
+    assert {type(listener.error()) for listener in listeners} == {EngineFailure}
+    assert engine.drain(PATIENCE)
+    assert not engine.healthy
+    assert engine.stats().failed_steps == MAX_CONSECUTIVE_FAILURES
+    assert (engine.stats().waiting, engine.stats().rows_used) == (0, 0)
+
+
+class Babbler(FakeRunner):
+    """Breaks the contract: a result without rows."""
+
+    def run(self, plan: StepPlan) -> StepResult:
+        return StepResult([], [])
+
+
+def test_a_bug_on_the_engine_thread_leaves_nobody_waiting(
+    make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine(runner=Babbler(1), start=False, max_rows=1)
+    listeners = [submit(engine, make_request(request_id)) for request_id in range(3)]
+    engine.start()
+    for listener in listeners:
+        assert "the engine has died" in str(listener.error())
+    assert engine.drain(PATIENCE)
+    assert not engine.healthy
+    assert "the engine has died" in caplog.text
+    engine.cancel(0)
+
+
+def test_a_dead_engine_takes_no_requests(make_engine: MakeEngine) -> None:
+    engine = make_engine(runner=Babbler(8))
+    submit(engine, make_request(1)).error()
+    with pytest.raises(EngineFailure, match="has died"):
+        submit(engine, make_request(2))
+
+
+def test_a_callback_that_raises_hurts_nobody_else(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+    def bad(event: Event) -> None:
+        raise RuntimeError("no interest")
+
+    engine = make_engine(start=False)
+    engine.submit(make_request(1, stream=True), bad)
+    other = submit(engine, make_request(2))
+    engine.start()
+    other.hypotheses()
+    assert engine.drain(PATIENCE)
+    assert engine.healthy
+    assert "the callback of request 1 failed" in caplog.text
+
+
+def test_a_callback_may_submit_and_cancel(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    second, third = Listener(), Listener()
+
+    def chain(event: Event) -> None:
+        engine.submit(make_request(2), second)
+        engine.submit(make_request(3, min_length=9), third)
+        engine.cancel(3)
+
+    engine.submit(make_request(1), chain)
+    second.hypotheses()
+    assert isinstance(third.error(), Cancelled)
+
+
+class Recorder(EngineObserver):
+    def __init__(self) -> None:
+        self.steps: list[EngineStats] = []
+        self.events: list[Event] = []
+
+    def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
+        assert seconds >= 0
+        self.steps.append(stats)
+
+    def event(self, request: Request, event: Event) -> None:
+        assert request.id == event.request_id
+        self.events.append(event)
+
+
+def test_the_observer_is_told_of_steps_and_events(make_engine: MakeEngine) -> None:
+    recorder = Recorder()
+    engine = make_engine(observer=recorder)
+    events = submit(engine, make_request(1, stream=True)).until_last()
+    engine.close()
+    assert recorder.events == events
+    assert [stats.steps for stats in recorder.steps] == list(range(1, len(recorder.steps) + 1))
+    assert recorder.steps[-1].rows_used == 0
+
+
+class BadObserver(EngineObserver):
+    def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
+        raise RuntimeError("no step")
+
+    def event(self, request: Request, event: Event) -> None:
+        raise RuntimeError("no event")
+
+
+def test_an_observer_that_raises_does_no_harm(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_engine(observer=BadObserver())
+    assert submit(engine, make_request(1)).hypotheses() == run_alone(make_request(1)).hypotheses
+    engine.close()
+    assert engine.healthy
+    assert "the observer failed on a step" in caplog.text
+    assert "the observer failed on an event" in caplog.text

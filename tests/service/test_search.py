@@ -1,0 +1,220 @@
+"""Greedy search, sampling and constraints, one request at a time and without a scheduler."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+
+from dragoman_service.errors import EngineFailure
+from dragoman_service.plan import Adjustment
+from dragoman_service.request import DecodingOptions, FinishReason, Sampling
+from dragoman_service.search.constraints import Constraints, repeated_ngram_ends
+from dragoman_service.search.factory import make_search
+from dragoman_service.search.sampling import pick
+from support.builders import make_request, run_alone
+from support.fake_runner import BEGIN, END, candidates
+
+NAN = math.nan
+BANNED = -math.inf
+
+
+def start(**options: object):
+    return make_search(make_request(**options), begin_id=BEGIN, end_id=END)
+
+
+# --- greedy
+
+
+def test_greedy_takes_the_first_candidate_until_the_end() -> None:
+    search = start(length_penalty=1.0)
+    assert search.next_tokens == [BEGIN]
+    search.advance([[7]], [[-1.0]])
+    assert search.next_tokens == [7]
+    assert not search.done
+    search.advance([[END]], [[-0.5]])
+    assert search.done
+    (hypothesis,) = search.hypotheses()
+    assert hypothesis.tokens == (7,)
+    assert hypothesis.token_scores == (-1.0,)
+    assert hypothesis.score == pytest.approx(-1.5 / (7 / 6))
+    assert hypothesis.finish_reason is FinishReason.STOP
+
+
+def test_greedy_is_cut_at_max_length() -> None:
+    search = start(max_length=2, length_penalty=1.0)
+    search.advance([[7]], [[-1.0]])
+    search.advance([[8]], [[-2.0]])
+    assert search.done
+    (hypothesis,) = search.hypotheses()
+    assert hypothesis.tokens == (7, 8)
+    assert hypothesis.score == pytest.approx(-3.0 / (7 / 6))
+    assert hypothesis.finish_reason is FinishReason.LENGTH
+
+
+def test_the_empty_translation_is_possible() -> None:
+    search = start(length_penalty=0.0)
+    search.advance([[END]], [[-0.25]])
+    (hypothesis,) = search.hypotheses()
+    assert (hypothesis.tokens, hypothesis.score) == ((), -0.25)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_forced_prefix_stands_whatever_the_candidates_are(beam_size: int) -> None:
+    finished = run_alone(make_request(target_prefix=(9, 9, 4), beam_size=beam_size))
+    best = finished.hypotheses[0]
+    assert best.tokens[:3] == (9, 9, 4)
+    assert best.token_scores[:3] == (0.0, 0.0, 0.0)
+    assert all(score < 0 for score in best.token_scores[3:])
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"sampling": Sampling(), "num_hypotheses": 2}])
+def test_without_an_allowed_candidate_the_translation_is_incomplete(options: dict[str, object]) -> None:
+    search = start(length_penalty=0.0, **options)
+    rows = len(search.next_tokens)
+    search.advance([[7, 8, 9, 10, 11, 12]] * rows, [[-1.0, *[-2.0] * 5]] * rows)
+    search.advance([[7]] * rows, [[BANNED]] * rows)
+    assert search.done
+    assert {hypothesis.finish_reason for hypothesis in search.hypotheses()} == {FinishReason.LENGTH}
+    assert {len(hypothesis.tokens) for hypothesis in search.hypotheses()} == {1}
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"sampling": Sampling()}])
+def test_nan_is_our_fault_and_said_to_be(options: dict[str, object]) -> None:
+    search = start(**options)
+    rows = len(search.next_tokens)
+    with pytest.raises(EngineFailure, match="NaN"):
+        search.advance([[7]] * rows, [[NAN]] * rows)
+
+
+# --- sampling
+
+
+def test_pick_follows_the_distribution() -> None:
+    log_probs = [math.log(probability) for probability in (0.5, 0.3, 0.2)]
+    counts = Counter(pick(log_probs, Sampling(), step / 1000) for step in range(1000))
+    assert counts == {0: 500, 1: 300, 2: 200}
+
+
+def test_temperature_sharpens_and_flattens() -> None:
+    log_probs = [math.log(0.8), math.log(0.2)]
+
+    def share_of_first(temperature: float) -> float:
+        picks = [pick(log_probs, Sampling(temperature=temperature), step / 10000) for step in range(10000)]
+        return picks.count(0) / len(picks)
+
+    assert share_of_first(0.5) == pytest.approx(0.64 / 0.68, abs=1e-3)
+    assert share_of_first(2.0) == pytest.approx(2 / 3, abs=1e-3)
+    assert share_of_first(1e-9) == 1.0
+
+
+def test_top_p_keeps_the_shortest_head_that_reaches_the_mass() -> None:
+    log_probs = [math.log(probability) for probability in (0.4, 0.3, 0.2, 0.1)]
+    assert {pick(log_probs, Sampling(top_p=0.6), step / 100) for step in range(100)} == {0, 1}
+    assert {pick(log_probs, Sampling(top_p=0.1), step / 100) for step in range(100)} == {0}
+    assert {pick(log_probs, Sampling(top_p=1.0), step / 100) for step in range(100)} == {0, 1, 2, 3}
+
+
+def test_banned_candidates_are_never_picked() -> None:
+    log_probs = [math.log(0.6), math.log(0.4), BANNED]
+    assert {pick(log_probs, Sampling(), step / 100) for step in range(100)} == {0, 1}
+    assert pick(log_probs, Sampling(), math.nextafter(1.0, 0.0)) == 1
+
+
+def test_a_seed_decides_the_samples() -> None:
+    def tokens(seed: int) -> list[tuple[int, ...]]:
+        request = make_request(num_hypotheses=3, sampling=Sampling(seed=seed))
+        return [hypothesis.tokens for hypothesis in run_alone(request).hypotheses]
+
+    assert tokens(1) == tokens(1)
+    assert tokens(1) != tokens(2)
+    assert len(set(tokens(1))) == 3
+
+
+def test_a_sample_does_not_depend_on_how_many_are_asked_for() -> None:
+    alone = run_alone(make_request(sampling=Sampling(seed=5))).hypotheses
+    among = run_alone(make_request(num_hypotheses=4, sampling=Sampling(seed=5))).hypotheses
+    assert alone[0] in among
+
+
+def test_top_k_of_one_is_greedy() -> None:
+    sampled = run_alone(make_request(sampling=Sampling(top_k=1, seed=3)))
+    assert sampled.hypotheses == run_alone(make_request()).hypotheses
+
+
+def test_samples_come_best_first() -> None:
+    scores = [h.score for h in run_alone(make_request(num_hypotheses=5, sampling=Sampling())).hypotheses]
+    assert scores == sorted(scores, reverse=True)
+
+
+# --- constraints
+
+
+def test_min_length_bans_the_end_until_it_is_reached() -> None:
+    constraints = Constraints(DecodingOptions(min_length=2), END)
+    assert constraints.adjustments(3, [7]) == [Adjustment(3, END, bias=BANNED)]
+    assert constraints.adjustments(3, [7, 8]) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "banned"),
+    [
+        ([], 1, set()),
+        ([7, 8, 7], 1, {7, 8}),
+        ([7, 8, 9, 7], 2, {8}),
+        ([7, 8, 7, 9, 7], 2, {8, 9}),
+        ([7, 7], 2, {7}),
+        ([7, 8, 9, 7, 8], 3, {9}),
+        ([7, 8, 9, 8], 3, set()),
+        ([7, 8], 4, set()),
+    ],
+)
+def test_ngram_ends_that_would_repeat(tokens: list[int], size: int, banned: set[int]) -> None:
+    assert repeated_ngram_ends(tokens, size) == banned
+
+
+def test_a_ban_and_a_penalty_on_one_token_make_one_adjustment() -> None:
+    constraints = Constraints(DecodingOptions(repetition_penalty=1.5, no_repeat_ngram_size=2), END)
+    assert constraints.adjustments(0, [7, 8, 7]) == [Adjustment(0, 8, bias=BANNED), Adjustment(0, 7, penalty=1.5)]
+
+
+def test_a_request_without_constraints_has_no_adjustments() -> None:
+    search = start()
+    search.advance([[7]], [[-1.0]])
+    assert search.adjustments([0]) == ()
+
+
+def test_nothing_is_adjusted_where_the_prefix_decides() -> None:
+    search = start(target_prefix=(7, 8), min_length=5)
+    assert search.adjustments([4]) == []
+    search.advance([[9]], [[-1.0]])
+    search.advance([[9]], [[-1.0]])
+    assert search.adjustments([4]) == [Adjustment(4, END, bias=BANNED)]
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_ngram_stands_twice(beam_size: int, size: int) -> None:
+    for request_id in range(20):
+        request = make_request(request_id, beam_size=beam_size, min_length=12, no_repeat_ngram_size=size)
+        for hypothesis in run_alone(request).hypotheses:
+            tokens = hypothesis.tokens
+            ngrams = [tokens[start : start + size] for start in range(len(tokens) - size + 1)]
+            assert len(ngrams) == len(set(ngrams))
+
+
+def test_the_repetition_penalty_changes_what_is_said_again() -> None:
+    request = make_request(3, min_length=15, repetition_penalty=10.0, length_penalty=0.0)
+    (hypothesis,) = run_alone(request).hypotheses
+    fed: tuple[int, ...] = (BEGIN,)
+    total = 0.0
+    for position, token in enumerate((*hypothesis.tokens, END)):
+        produced = sorted(set(hypothesis.tokens[:position]))
+        adjustments = [Adjustment(0, seen, penalty=10.0) for seen in produced]
+        adjustments += [Adjustment(0, END, bias=BANNED)] if position < 15 else []
+        token_ids, log_probs = candidates(request.source, fed, adjustments)
+        assert token_ids[0] == token
+        total += log_probs[0]
+        fed = (*fed, token)
+    assert hypothesis.score == pytest.approx(total)

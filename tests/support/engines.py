@@ -1,0 +1,108 @@
+"""Engines over the fake runner, somebody to listen to them, and a gate to stop them at a step."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dragoman_service.engine import Engine
+from dragoman_service.observer import NO_OBSERVER, EngineObserver
+from dragoman_service.plan import StepPlan
+from dragoman_service.request import Event, Failed, Finished, Hypothesis, Progress, Request
+from support.builders import make_scheduler
+from support.fake_runner import FakeRunner
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up; only a broken engine comes near."""
+
+MakeEngine = Callable[..., Engine]
+
+
+class Listener:
+    """Takes the events of one request."""
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.threads: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        self.threads.add(threading.current_thread().name)
+        self._events.put(event)
+
+    def until_last(self) -> list[Event]:
+        events = [self._events.get(timeout=PATIENCE)]
+        while isinstance(events[-1], Progress):
+            events.append(self._events.get(timeout=PATIENCE))
+        return events
+
+    def error(self) -> Exception:
+        last = self.until_last()[-1]
+        assert isinstance(last, Failed)
+        return last.error
+
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        last = self.until_last()[-1]
+        assert isinstance(last, Finished), last
+        return last.hypotheses
+
+
+class Gate:
+    """Holds every step back until it is let through."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Semaphore(0)
+        self._let_through = threading.Semaphore(0)
+        self.open = False
+
+    def __call__(self, plan: StepPlan) -> None:
+        self._arrived.release()
+        if not self.open:
+            assert self._let_through.acquire(timeout=PATIENCE)
+
+    def await_step(self) -> None:
+        assert self._arrived.acquire(timeout=PATIENCE)
+
+    def let_one_through(self) -> None:
+        self._let_through.release()
+
+    def let_all_through(self) -> None:
+        self.open = True
+        self._let_through.release(1000)
+
+
+def submit(engine: Engine, request: Request) -> Listener:
+    listener = Listener()
+    engine.submit(request, listener)
+    return listener
+
+
+@contextmanager
+def engine_maker() -> Iterator[MakeEngine]:
+    """Gives a function that makes engines; they are closed in the end."""
+    engines: list[Engine] = []
+
+    def make(
+        *,
+        before_run: Callable[[StepPlan], None] = lambda plan: None,
+        runner: FakeRunner | None = None,
+        observer: EngineObserver = NO_OBSERVER,
+        clock: Callable[[], float] = time.monotonic,
+        start: bool = True,
+        **limits: int,
+    ) -> Engine:
+        scheduler = make_scheduler(**limits)
+        runner = runner or FakeRunner(scheduler.max_rows, before_run=before_run)
+        engine = Engine(scheduler, runner, observer=observer, clock=clock)
+        engines.append(engine)
+        if start:
+            engine.start()
+        return engine
+
+    try:
+        yield make
+    finally:
+        for engine in engines:
+            engine.close()
