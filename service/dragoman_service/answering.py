@@ -1,0 +1,90 @@
+"""Around the answering of every call: its id, its metrics, and the status that its error becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from dragoman_service import errors
+from dragoman_service.metrics import Metrics
+from dragoman_service.status import DETAILS_KEY, status_of
+
+REQUEST_ID_KEY = "x-request-id"
+_LONGEST_REQUEST_ID = 64
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Answering:
+    """A context manager: an error raised inside ends the call with its status, and every ending is counted once."""
+
+    def __init__(self, metrics: Metrics, method: str, context: Context) -> None:
+        self._metrics = metrics
+        self._method = method
+        self._context = context
+        self._request_id = _request_id(context)
+        self._start = time.monotonic()
+        self._chunk_sent = False
+
+    def first_chunk(self, model: str) -> None:
+        """Note that a piece of text is about to be sent; only the first is counted."""
+        if not self._chunk_sent:
+            self._chunk_sent = True
+            self._metrics.first_chunk_seconds.labels(model).observe(time.monotonic() - self._start)
+
+    async def __aenter__(self) -> Answering:
+        self._metrics.requests_running.labels(self._method).inc()
+        self._context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            error = self._why_cancelled()
+            self._end(status_of(error, self._request_id).code, error)
+            return  # the call is over, and the cancellation goes on its way
+        if not isinstance(error, Exception):
+            self._end(grpc.StatusCode.OK, None)
+            return
+        status = status_of(error, self._request_id)
+        self._end(status.code, error)
+        metadata = ((DETAILS_KEY, status.details), (REQUEST_ID_KEY, self._request_id))
+        await self._context.abort(status.code, status.message, metadata)
+
+    def _why_cancelled(self) -> errors.DragomanError:
+        """gRPC cancels the handler alike when the caller goes away and when the deadline passes."""
+        remaining = self._context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            return errors.DeadlineExceeded("the deadline passed")
+        return errors.Cancelled("the caller gave up")
+
+    def _end(self, code: grpc.StatusCode, error: Exception | None) -> None:
+        self._metrics.requests_running.labels(self._method).dec()
+        self._metrics.requests.labels(self._method, code.name).inc()
+        self._metrics.request_seconds.labels(self._method).observe(time.monotonic() - self._start)
+        if error is None:
+            return
+        reason = error.reason if isinstance(error, errors.DragomanError) else "internal"
+        given_up = isinstance(error, (errors.Cancelled, errors.DeadlineExceeded))
+        (self._metrics.cancellations if given_up else self._metrics.rejections).labels(reason).inc()
+        if code is grpc.StatusCode.INTERNAL:
+            _log.error("%s failed, request %s", self._method, self._request_id, exc_info=error)
+        else:
+            _log.info("%s ended with %s, request %s: %s", self._method, code.name, self._request_id, error)
+
+
+def _request_id(context: Any) -> str:
+    """The caller's id for the call, if it is a sensible one; else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and str(value).isprintable():
+            return str(value)
+    return uuid.uuid4().hex

@@ -1,0 +1,99 @@
+"""The command `dragoman`: finds the installed commands and hands over to the one that is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from dragoman_service.errors import DragomanError
+
+COMMAND_GROUP = "dragoman.commands"
+# What people know as "needs PyTorch" and how to get it, by the module that could not be imported.
+_LIBRARIES = {"torch": "PyTorch", "onnx": "ONNX", "onnxruntime": "ONNX Runtime", "sacrebleu": "sacreBLEU"}
+_EXTRAS = {"serve": "cpu", "train": "train", "evaluate": "train", "export": "export"}
+_ORDER = ("serve", "translate", "models", "train", "evaluate", "export")
+
+
+class Command(Protocol):
+    """What the entry points of the group `dragoman.commands` are."""
+
+    help: str
+    """One line."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; the value is the exit status."""
+        ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. 0: done; 1: it failed; 2: it was not understood, or a library is missing; 130: interrupted."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog="dragoman",
+        description="Train a translation model, export it to ONNX, serve it over gRPC, and translate with it.",
+    )
+    parser.add_argument("--version", action="version", version=f"dragoman {importlib.metadata.version('dragoman')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for entry in _entry_points():
+        try:
+            command: Command = entry.load()
+        except ImportError as error:
+            # The others must go on working, and its help still say that it exists.
+            missing = commands.add_parser(entry.name, help=_missing(entry.name, error), add_help=False)
+            missing.set_defaults(run=None, name=entry.name, problem=_missing(entry.name, error))
+            continue
+        subparser = commands.add_parser(entry.name, help=command.help, description=command.__doc__ or command.help)
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run, name=entry.name)
+    args, unknown = parser.parse_known_args(arguments)
+    if args.run is None:
+        return _fail(args.problem, 2)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        return int(args.run(args))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _LIBRARIES:
+            raise
+        return _fail(_missing(args.name, error), 2)
+    except DragomanError as error:
+        return _fail(str(error), 1)
+    except BrokenPipeError:  # whoever read our output, `head` for one, has had enough
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=COMMAND_GROUP)
+    rank = {name: place for place, name in enumerate(_ORDER)}
+    return sorted(found, key=lambda entry: (rank.get(entry.name, len(rank)), entry.name))
+
+
+def _missing(command: str, error: ImportError) -> str:
+    module = (error.name or "").split(".")[0]
+    extra = _EXTRAS.get(command)
+    install = f"pip install 'dragoman[{extra}]'" if extra else "pip install dragoman"
+    return f"dragoman {command} needs {_LIBRARIES.get(module, module or str(error))}: {install}"
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"dragoman: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""How a server is set up. Only the command line reads arguments; everything else is handed this value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dragoman_service.errors import InvalidInput
+from dragoman_service.request import MAX_BEAM_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one call may ask for."""
+
+    max_texts: int = 1024
+    """Texts in one call."""
+    max_characters: int = 100_000
+    """Characters (Unicode code points) in one text."""
+    window: int = 64
+    """Sentences of one call that may be in the engine at once, so that a call with thousands cannot fill the queue."""
+
+    def __post_init__(self) -> None:
+        _at_least("max_texts", self.max_texts, 1)
+        _at_least("max_characters", self.max_characters, 1)
+        _at_least("window", self.window, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """A server: which models, on which machine, at which addresses."""
+
+    model_paths: tuple[Path, ...]
+    """Folders of the bundles to serve; where a request names no model, the first that has its language pair is used."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every address of the machine."""
+    port: int = 50051
+    """Port for gRPC; 0 takes a free one."""
+    metrics_port: int = 9090
+    """Port for Prometheus metrics; 0 takes a free one."""
+    device: str = "cpu"
+    """Where the model runs: "cpu" or "cuda"."""
+    threads: int = 0
+    """Threads that compute for each model; 0 is one for each core."""
+    max_rows: int = 32
+    """Rows of the running batch: sentences decoded side by side, each taking `beam_size` rows."""
+    max_queue: int = 1024
+    """Sentences of each model in the engine at once, waiting or running; more are refused."""
+    default_beam_size: int = 4
+    """Beam size of requests that do not choose one; 1 is greedy search."""
+    grace: float = 30.0
+    """Seconds that running calls are given to end after SIGTERM."""
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    """What one call may ask for."""
+
+    def __post_init__(self) -> None:
+        if not self.model_paths:
+            raise InvalidInput("model_paths", self.model_paths, "at least one folder of a model bundle")
+        _port("port", self.port)
+        _port("metrics_port", self.metrics_port)
+        if self.port and self.port == self.metrics_port:
+            raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        if self.device not in ("cpu", "cuda"):
+            raise InvalidInput("device", self.device, '"cpu" or "cuda"')
+        _at_least("threads", self.threads, 0)
+        _at_least("max_rows", self.max_rows, 1)
+        _at_least("max_queue", self.max_queue, 1)
+        most = min(MAX_BEAM_SIZE, self.max_rows)
+        if not 1 <= self.default_beam_size <= most:
+            raise InvalidInput("default_beam_size", self.default_beam_size, f"1 to {most} (no more than max_rows)")
+        if not 0 <= self.grace <= 86_400:
+            raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InvalidInput(name, value, f"{least} or more")
+
+
+def _port(name: str, value: int) -> None:
+    if not 0 <= value <= 65_535:
+        raise InvalidInput(name, value, "0 to 65535")

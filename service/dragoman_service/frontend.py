@@ -1,0 +1,156 @@
+"""The asyncio side of the engine: admission, splitting and tokenising, feeding, and putting answers together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from dragoman_service.config import RequestLimits
+from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
+from dragoman_service.feeding import Window, finish_all
+from dragoman_service.models import ModelRegistry, Route
+from dragoman_service.prepare import PreparedText, TextResult, assemble, check_options, prepare, requests
+from dragoman_service.request import DecodingOptions, Finished, Progress
+
+_INLINE_CHARACTERS = 4_000
+"""Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""
+_TOKENISER_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a caller wants translated, and how."""
+
+    texts: tuple[str, ...]
+    route: Route
+    options: DecodingOptions
+    target_prefixes: tuple[str, ...] = ()
+    """Empty, or one for each text."""
+    deadline: float | None = None
+    """When the answer stops being of use, in seconds of the engine's clock."""
+
+
+class Frontend:
+    """Translates texts with the engines of a registry. To be used on one event loop."""
+
+    def __init__(
+        self, models: ModelRegistry, limits: RequestLimits, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` must be that of the engines."""
+        self.models = models
+        self.limits = limits
+        self.clock = clock
+        self._threads = ThreadPoolExecutor(_TOKENISER_THREADS, thread_name_prefix="tokenise")
+        self._draining = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def translate(self, call: Call) -> list[TextResult]:
+        """Translate all texts, in order; raises one of `dragoman_service.errors`.
+
+        If one sentence fails, or the caller is cancelled, the other sentences are given up within one step.
+        """
+        with self._counted():
+            self._check(call)
+            model = call.route.model
+            with model.permits.take(self.limits.window) as grant:
+                prepared = await self._prepare(call)
+                wanted = [
+                    request
+                    for text in prepared
+                    for request in requests(text, call.route, call.options, call.deadline, stream=False)
+                ]
+                grant.keep(len(wanted))
+                answers = iter(await finish_all(model.engine, wanted, grant.count))
+        return [
+            assemble(text, [next(answers) for _ in text.sentences], model.tokenizer, call.options.num_hypotheses)
+            for text in prepared
+        ]
+
+    async def stream(self, call: Call) -> AsyncIterator[str | TextResult]:
+        """Translate one text: pieces of it as they are decided, then the result.
+
+        To be closed (`contextlib.aclosing`) by whoever does not read it to its end.
+        """
+        with self._counted():
+            self._check(call)
+            model = call.route.model
+            with model.permits.take(self.limits.window) as grant:
+                (prepared,) = await self._prepare(call)
+                wanted = requests(prepared, call.route, call.options, call.deadline, stream=True)
+                grant.keep(len(prepared.sentences))
+                finished: list[Finished] = []
+                with Window(model.engine, wanted, grant.count) as window:
+                    for piece in prepared.pieces:
+                        if not piece.tokens:
+                            yield piece.text
+                            continue
+                        decoder = model.tokenizer.stream_decoder()
+                        async for event in window.next_request():
+                            if isinstance(event, Progress):
+                                text = decoder.push(event.tokens)
+                            else:
+                                finished.append(event)
+                                text = decoder.flush()
+                            if text:
+                                yield text
+                yield assemble(prepared, finished, model.tokenizer, call.options.num_hypotheses)
+
+    def stop_accepting(self) -> None:
+        """Refuse new calls with ShuttingDown; those that run go on."""
+        self._draining = True
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait until no call runs; False if some still did after `timeout` seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        return self._running == 0
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._draining:
+            raise ShuttingDown("the server is shutting down")
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()
+
+    def _check(self, call: Call) -> None:
+        limits = self.limits
+        if not 1 <= len(call.texts) <= limits.max_texts:
+            raise InvalidInput("texts", f"{len(call.texts)} texts", f"1 to {limits.max_texts}")
+        for index, text in enumerate(call.texts):
+            if len(text) > limits.max_characters:
+                shown = f"{len(text)} characters"
+                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
+        if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
+            shown = f"{len(call.target_prefixes)} prefixes"
+            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
+        check_options(call.options, call.route.model.description)
+
+    async def _prepare(self, call: Call) -> list[PreparedText]:
+        prefixes = call.target_prefixes or ("",) * len(call.texts)
+
+        def work() -> list[PreparedText]:
+            pairs = zip(call.texts, prefixes, strict=True)
+            return [prepare(text, prefix, call.route, call.options) for text, prefix in pairs]
+
+        if sum(map(len, call.texts)) + sum(map(len, prefixes)) <= _INLINE_CHARACTERS:
+            return work()
+        prepared = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if call.deadline is not None and self.clock() >= call.deadline:
+            raise DeadlineExceeded("the deadline passed while the text was being prepared")
+        return prepared

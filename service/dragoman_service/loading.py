@@ -1,0 +1,100 @@
+"""From the folders of bundles to models in service: load, check, warm up, prove, start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dragoman_service.bundle import Bundle
+from dragoman_service.config import ServiceConfig
+from dragoman_service.engine import Engine
+from dragoman_service.errors import BundleError, DragomanError
+from dragoman_service.metrics import Metrics
+from dragoman_service.models import ModelDescription, ServedModel
+from dragoman_service.permits import Permits
+from dragoman_service.runner import OrtRunner
+from dragoman_service.scheduler import Scheduler
+
+
+class BundleErrors(DragomanError):
+    """Bundles that cannot be served; the message has every problem of every bundle, a line each."""
+
+    reason = "bundle_error"
+
+    def __init__(self, errors: Sequence[BundleError]) -> None:
+        super().__init__("\n  ".join(["these models cannot be served:", *(line for e in errors for line in _lines(e))]))
+        self.errors = tuple(errors)
+
+
+def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
+    """Load all models, the default first. Raises BundleErrors; then nothing is left running."""
+    bundles = _load_bundles(config.model_paths)
+    models: list[ServedModel] = []
+    try:
+        for bundle in bundles:
+            models.append(_start(bundle, config, metrics))
+    except BundleError as error:
+        for model in models:
+            model.engine.close()
+        raise BundleErrors([error]) from error
+    return models
+
+
+def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
+    bundles: list[Bundle] = []
+    errors: list[BundleError] = []
+    for path in paths:
+        try:
+            bundles.append(Bundle.load(path))
+        except BundleError as error:
+            errors.append(error)
+    if errors:
+        raise BundleErrors(errors)
+    return bundles
+
+
+def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics) -> ServedModel:
+    """Take a bundle into service once its golden sentences come out right on this machine."""
+    description = describe(bundle, config.max_rows)
+    runner = OrtRunner(
+        bundle, max_rows=config.max_rows, threads=config.threads or os.cpu_count() or 1, device=config.device
+    )
+    try:
+        runner.warm_up()
+        problems = runner.verify_golden()
+        if problems:
+            raise BundleError(bundle.path, problems)
+        scheduler = Scheduler(
+            max_rows=config.max_rows,
+            max_queue=config.max_queue,
+            begin_id=bundle.tokenizer.begin_id,
+            end_id=bundle.tokenizer.end_id,
+        )
+    except BaseException:
+        runner.close()
+        raise
+    engine = Engine(scheduler, runner, observer=metrics.observer(description.name))
+    metrics.watch(description, engine.stats, lambda: engine.healthy)
+    engine.start()
+    return ServedModel(description, bundle.tokenizer, engine, Permits(config.max_queue))
+
+
+def describe(bundle: Bundle, max_rows: int) -> ModelDescription:
+    """What the world is told about a bundle."""
+    manifest = bundle.manifest
+    return ModelDescription(
+        name=manifest.name,
+        version=str(manifest.version),
+        description=manifest.description,
+        language_pairs=tuple(manifest.language_pairs),
+        precision=manifest.precision,
+        max_source_tokens=manifest.limits.max_source_tokens,
+        max_target_tokens=manifest.limits.max_target_tokens,
+        max_rows=max_rows,
+        scores=(),
+    )
+
+
+def _lines(error: BundleError) -> list[str]:
+    return [f"{error.args[0].split(': ', 1)[0]}: {problem}" for problem in error.problems]

@@ -1,0 +1,131 @@
+"""Every Prometheus metric of the server, its labels, and its buckets: this page is their list.
+
+The registry is passed in. Labels have small, closed sets of values: never a text, an address, or a caller's key.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from dragoman_service.models import ModelDescription
+from dragoman_service.observer import EngineObserver, EngineStats
+from dragoman_service.plan import StepPlan, StepResult
+from dragoman_service.request import Event, Finished, FinishReason, Request
+
+# Steps and tokens of small models take well under a millisecond, whole documents many seconds.
+STEP_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
+LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+QUEUE_BUCKETS = (0.001, *LATENCY_BUCKETS)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The metrics of one server process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)  # process_* and python_*
+        self.requests = self._counter("requests", "Calls ended, by gRPC status code.", "method", "code")
+        self.requests_running = self._gauge("requests_running", "Calls being answered.", "method")
+        self.request_seconds = self._histogram(
+            "request_duration_seconds", "From a call's arrival to its end.", LATENCY_BUCKETS, "method"
+        )
+        self.first_chunk_seconds = self._histogram(
+            "time_to_first_token_seconds",
+            "From the arrival of a streaming call to its first piece of text.",
+            LATENCY_BUCKETS,
+            "model",
+        )
+        self.rejections = self._counter("rejections", "Calls refused or failed, by reason.", "reason")
+        self.cancellations = self._counter(
+            "cancellations", "Calls given up: cancelled by the caller, or past their deadline.", "reason"
+        )
+        self.queue_seconds = self._histogram(
+            "queue_duration_seconds", "Wait of a sentence for a place in the running batch.", QUEUE_BUCKETS, "model"
+        )
+        self.token_seconds = self._histogram(
+            "inter_token_latency_seconds", "Mean time between a sentence's tokens.", STEP_BUCKETS, "model"
+        )
+        self.step_seconds = self._histogram(
+            "step_duration_seconds",
+            "Duration of a step by phase: encode, decode, or schedule (all the rest).",
+            STEP_BUCKETS,
+            "model",
+            "phase",
+        )
+        self.step_rows = self._histogram("step_rows", "Rows of the running batch in a step.", ROW_BUCKETS, "model")
+        self.slots_used = self._gauge("slots_used", "Rows of the running batch that are taken.", "model")
+        self.slots_total = self._gauge("slots_total", "Rows that the running batch can have.", "model")
+        self.kv_cache_tokens = self._gauge(
+            "kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows.", "model"
+        )
+        self.queue_depth = self._gauge("queue_depth", "Sentences waiting for a place in the running batch.", "model")
+        self.engine_healthy = self._gauge("engine_healthy", "1 while the engine works, 0 once it is dead.", "model")
+        self.source_tokens = self._counter("source_tokens", "Tokens of translated sentences.", "model")
+        self.target_tokens = self._counter("target_tokens", "Tokens of translations (best hypothesis).", "model")
+        self.finished = self._counter("finished", "Sentences translated, by how they ended.", "model", "reason")
+        self.model_info = self._gauge("model_info", "1 for each model in service.", "model", "version", "precision")
+
+    def observer(self, model: str) -> EngineObserver:
+        """The observer to give to the engine of a model."""
+        return _ModelObserver(self, model)
+
+    def watch(self, model: ModelDescription, stats: Callable[[], EngineStats], healthy: Callable[[], bool]) -> None:
+        """Report a model and its engine; `stats` and `healthy` are asked at every scrape."""
+        name = model.name
+        self.model_info.labels(name, model.version, model.precision).set(1)
+        self.slots_total.labels(name).set(model.max_rows)
+        self.slots_used.labels(name).set_function(lambda: stats().rows_used)
+        self.queue_depth.labels(name).set_function(lambda: stats().waiting)
+        self.engine_healthy.labels(name).set_function(lambda: float(healthy()))
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"dragoman_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"dragoman_{name}", help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"dragoman_{name}", help_text, labels, buckets=buckets, registry=self.registry)
+
+
+class _ModelObserver(EngineObserver):
+    """Counts what one engine does. Called on its thread between steps, so the label look-ups are done beforehand."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._encode, self._decode, self._schedule = (
+            metrics.step_seconds.labels(model, phase) for phase in ("encode", "decode", "schedule")
+        )
+        self._rows = metrics.step_rows.labels(model)
+        self._kv_cache_tokens = metrics.kv_cache_tokens.labels(model)
+        self._queue = metrics.queue_seconds.labels(model)
+        self._token = metrics.token_seconds.labels(model)
+        self._source_tokens = metrics.source_tokens.labels(model)
+        self._target_tokens = metrics.target_tokens.labels(model)
+        self._finished = {reason: metrics.finished.labels(model, reason.value) for reason in FinishReason}
+
+    def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
+        if plan.joins:
+            self._encode.observe(result.encode_seconds)
+        self._decode.observe(result.decode_seconds)
+        self._schedule.observe(max(0.0, seconds - result.encode_seconds - result.decode_seconds))
+        self._rows.observe(len(plan.tokens))
+        used = itertools.chain(plan.positions, plan.source_lengths)
+        self._kv_cache_tokens.set(sum(used) + len(plan.positions) if stats.rows_used else 0)
+
+    def event(self, request: Request, event: Event) -> None:
+        if not isinstance(event, Finished):
+            return
+        best = event.hypotheses[0]
+        self._queue.observe(event.timings.queue)
+        self._token.observe(event.timings.decode / max(1, len(best.tokens)))
+        self._source_tokens.inc(len(request.source))
+        self._target_tokens.inc(len(best.tokens))
+        self._finished[best.finish_reason].inc()

@@ -1,0 +1,142 @@
+"""From a text to the requests of its sentences, and from their answers back to a text. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dragoman_service.errors import InvalidInput
+from dragoman_service.models import ModelDescription, Route, TextTokenizer
+from dragoman_service.request import DecodingOptions, Finished, FinishReason, Request, Timings
+from dragoman_service.segmenter import EncodedPiece, encode_to_fit, segment
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedText:
+    """A text, cut into sentences and what stands between them."""
+
+    pieces: tuple[EncodedPiece, ...]
+    prefix: tuple[int, ...]
+    """Target tokens that the translation of the first sentence must begin with."""
+
+    @property
+    def sentences(self) -> tuple[EncodedPiece, ...]:
+        """The pieces that the model translates."""
+        return tuple(piece for piece in self.pieces if piece.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class TextHypothesis:
+    """One way to translate a text."""
+
+    text: str
+    score: float
+    """Sum of the sentences' scores."""
+    tokens: tuple[int, ...]
+    """Target token ids of all sentences, without their ends."""
+    token_scores: tuple[float, ...]
+    finish_reason: FinishReason
+    """LENGTH if any sentence was cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """The translation of one text."""
+
+    hypotheses: tuple[TextHypothesis, ...]
+    """Best first; the i-th joins the i-th of each sentence."""
+    timings: Timings
+    """Of several sentences, which run side by side, the longest of each."""
+    source_tokens: int
+    """The ends of sentences included."""
+    sentences: int
+
+
+def check_options(options: DecodingOptions, model: ModelDescription) -> None:
+    """Refuse what this model cannot do. Raises InvalidInput."""
+    most = model.max_target_tokens
+    if options.max_length is not None and options.max_length > most:
+        raise InvalidInput("max_length", options.max_length, f"1 to {most}, the limit of model {model.name}")
+    if options.min_length > most:
+        raise InvalidInput("min_length", options.min_length, f"0 to {most}, the limit of model {model.name}")
+    if options.num_rows > model.max_rows:
+        field = "num_hypotheses" if options.sampling else "beam_size"
+        raise InvalidInput(field, options.num_rows, f"1 to {model.max_rows}, the rows of this server's batch")
+
+
+def prepare(text: str, prefix: str, route: Route, options: DecodingOptions) -> PreparedText:
+    """Split into sentences that the model can take, and tokenise. Raises InvalidInput."""
+    tokenizer, model = route.model.tokenizer, route.model.description
+    prefix_tokens = tuple(tokenizer.encode(prefix)) if prefix else ()
+    longest = max_length(options, model)
+    if len(prefix_tokens) >= longest:
+        allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
+        raise InvalidInput("target_prefix", prefix, allowed)
+    pieces = tuple(_encoded(text, route.source_language, tokenizer, model.max_source_tokens - 1))
+    if prefix_tokens and not any(piece.tokens for piece in pieces):
+        raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
+    return PreparedText(pieces, prefix_tokens)
+
+
+def max_length(options: DecodingOptions, model: ModelDescription) -> int:
+    """Target tokens that a sentence may have."""
+    return model.max_target_tokens if options.max_length is None else options.max_length
+
+
+def requests(
+    prepared: PreparedText, route: Route, options: DecodingOptions, deadline: float | None, *, stream: bool
+) -> Iterator[Request]:
+    """The requests of a text's sentences, in order."""
+    for index, sentence in enumerate(prepared.sentences):
+        yield Request(
+            id=next(route.model.request_ids),
+            source=(*sentence.tokens, route.model.tokenizer.end_id),
+            max_length=max_length(options, route.model.description),
+            options=options,
+            target_prefix=prepared.prefix if index == 0 else (),
+            deadline=deadline,
+            stream=stream,
+        )
+
+
+def assemble(
+    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
+) -> TextResult:
+    """Put the translated sentences back where they stood in the text."""
+    count = min((len(answer.hypotheses) for answer in finished), default=num_hypotheses)
+    timings = [answer.timings for answer in finished] or [Timings()]
+    return TextResult(
+        hypotheses=tuple(_hypothesis(prepared, finished, tokenizer, rank) for rank in range(count)),
+        timings=Timings(
+            queue=max(timing.queue for timing in timings),
+            encode=max(timing.encode for timing in timings),
+            decode=max(timing.decode for timing in timings),
+        ),
+        source_tokens=sum(len(sentence.tokens) + 1 for sentence in prepared.sentences),
+        sentences=len(finished),
+    )
+
+
+def _hypothesis(
+    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, rank: int
+) -> TextHypothesis:
+    chosen = [answer.hypotheses[rank] for answer in finished]
+    translations = iter(chosen)
+    cut = any(hypothesis.finish_reason is FinishReason.LENGTH for hypothesis in chosen)
+    return TextHypothesis(
+        text="".join(
+            tokenizer.decode(next(translations).tokens) if piece.tokens else piece.text for piece in prepared.pieces
+        ),
+        score=sum(hypothesis.score for hypothesis in chosen),
+        tokens=tuple(token for hypothesis in chosen for token in hypothesis.tokens),
+        token_scores=tuple(score for hypothesis in chosen for score in hypothesis.token_scores),
+        finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
+    )
+
+
+def _encoded(text: str, language: str, tokenizer: TextTokenizer, limit: int) -> Iterator[EncodedPiece]:
+    for piece in segment(text, language):
+        if piece.translatable:
+            yield from encode_to_fit(piece.text, tokenizer.encode, limit)
+        else:
+            yield EncodedPiece(piece.text, ())

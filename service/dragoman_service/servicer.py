@@ -1,0 +1,83 @@
+"""The gRPC service `dragoman.v1.Translation`: thin, from messages to the frontend and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import aclosing
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.answering import Answering, Context
+from dragoman_service.convert import decoding_options, model_info, text_translation
+from dragoman_service.errors import DeadlineExceeded
+from dragoman_service.frontend import Call, Frontend
+from dragoman_service.metrics import Metrics
+from dragoman_service.prepare import TextResult
+
+SERVICE_NAME = "dragoman.v1.Translation"
+
+Request = pb.TranslateRequest | pb.TranslateStreamRequest
+
+
+class TranslationServicer(translation_pb2_grpc.TranslationServicer):
+    """Answers calls; every way for a call to end is counted."""
+
+    def __init__(self, frontend: Frontend, metrics: Metrics, default_beam_size: int) -> None:
+        self._frontend = frontend
+        self._metrics = metrics
+        self._default_beam_size = default_beam_size
+
+    async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
+        async with Answering(self._metrics, "Translate", context):
+            call = self._call(request, request.texts, request.target_prefixes, context)
+            results = await self._frontend.translate(call)
+            model = call.route.model.description
+            return pb.TranslateResponse(
+                translations=[_message(request, result, call) for result in results],
+                model=model.name,
+                version=model.version,
+            )
+
+    async def TranslateStream(self, request: pb.TranslateStreamRequest, context: Context) -> None:  # noqa: N802
+        # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
+        # garbage collector finds the generator.
+        async with Answering(self._metrics, "TranslateStream", context) as answering:
+            prefixes = (request.target_prefix,) if request.target_prefix else ()
+            call = self._call(request, (request.text,), prefixes, context)
+            model = call.route.model.description
+            async with aclosing(self._frontend.stream(call)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, str):
+                        answering.first_chunk(model.name)
+                        await context.write(pb.TranslateStreamResponse(chunk=piece))
+                        continue
+                    result = pb.TranslateStreamResult(
+                        translation=_message(request, piece, call), model=model.name, version=model.version
+                    )
+                    await context.write(pb.TranslateStreamResponse(result=result))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
+        async with Answering(self._metrics, "ListModels", context):
+            models = self._frontend.models.models
+            return pb.ListModelsResponse(models=[model_info(m.description, self._frontend.limits) for m in models])
+
+    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], context: Context) -> Call:
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded("the deadline had passed when the call arrived")
+        return Call(
+            texts=tuple(texts),
+            route=self._frontend.models.route(request.model, request.source_language, request.target_language),
+            options=decoding_options(request.options, self._default_beam_size),
+            target_prefixes=tuple(prefixes),
+            deadline=None if remaining is None else self._frontend.clock() + remaining,
+        )
+
+
+def _message(request: Request, result: TextResult, call: Call) -> pb.TextTranslation:
+    return text_translation(
+        result,
+        call.route.model.tokenizer,
+        tokens=request.return_tokens,
+        token_scores=request.return_token_scores,
+    )

@@ -1,0 +1,369 @@
+"""The wire: a real gRPC server in this process, in front of a scripted engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service import errors
+from dragoman_service.config import RequestLimits
+from dragoman_service.request import Failed
+from dragoman_service.status import DETAILS_KEY, status_of
+from support.fake_engine import FakeEngine, served
+from support.server_thread import ServerThread, serving
+
+SERVICE = "dragoman.v1.Translation"
+Stub = translation_pb2_grpc.TranslationStub
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def server(engine: FakeEngine) -> Iterator[ServerThread]:
+    with serving([served(engine)], limits=RequestLimits(max_texts=20, window=4)) as running:
+        yield running
+
+
+@pytest.fixture
+def channel(server: ServerThread) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def stub(channel: grpc.Channel) -> Stub:
+    return Stub(channel)
+
+
+def refusal(act: Callable[[], object]) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        act()
+    return caught.value
+
+
+def details(error: grpc.RpcError) -> dict[str, object]:
+    """The google.rpc details, by the name of their type."""
+    packed = dict(error.trailing_metadata())[DETAILS_KEY]
+    status = status_pb2.Status.FromString(packed)
+    assert status.code == error.code().value[0]
+    kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    return {
+        kind.DESCRIPTOR.name: kind.FromString(detail.value)
+        for detail in status.details
+        for kind in kinds
+        if detail.Is(kind.DESCRIPTOR)
+    }
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+def test_translate(stub: Stub) -> None:
+    response = stub.Translate(pb.TranslateRequest(texts=["One.\n Two!", "", "three"]))
+    assert [text.hypotheses[0].text for text in response.translations] == ["ONE.\n TWO!", "", "THREE"]
+    assert (response.model, response.version) == ("loud", "1")
+    first = response.translations[0]
+    assert (first.finish_reason, first.sentences, first.source_tokens, first.target_tokens) == (
+        pb.FINISH_REASON_STOP,
+        2,
+        10,
+        8,
+    )
+    assert (first.timings.queue_seconds, first.timings.encode_seconds, first.timings.decode_seconds) == (0.25, 0.5, 0.5)
+    assert not first.hypotheses[0].tokens
+    assert not first.hypotheses[0].token_scores
+
+
+def test_tokens_and_scores_on_demand(stub: Stub) -> None:
+    request = pb.TranslateRequest(texts=["ab"], return_tokens=True, return_token_scores=True)
+    (text,) = stub.Translate(request).translations
+    assert list(text.hypotheses[0].tokens) == ["A", "B"]
+    assert list(text.hypotheses[0].token_scores) == [-0.5, -0.5]
+
+
+def test_options_reach_the_engine(stub: Stub, engine: FakeEngine) -> None:
+    options = pb.DecodingOptions(num_hypotheses=2, max_length=9, sampling=pb.Sampling(seed=7, top_k=3))
+    stub.Translate(pb.TranslateRequest(texts=["a"], options=options))
+    stub.Translate(pb.TranslateRequest(texts=["a"]))
+    stub.Translate(pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(num_hypotheses=6)))
+    drawn, default, many = (request.options for request in engine.submitted)
+    assert (drawn.beam_size, drawn.num_hypotheses, drawn.max_length) == (1, 2, 9)
+    assert drawn.sampling is not None
+    assert (drawn.sampling.seed, drawn.sampling.top_k, drawn.sampling.temperature) == (7, 3, 1.0)
+    assert (default.beam_size, default.num_hypotheses, default.sampling) == (4, 1, None)
+    assert (many.beam_size, many.num_hypotheses) == (6, 6)
+
+
+def test_stream(stub: Stub, server: ServerThread) -> None:
+    messages = list(stub.TranslateStream(pb.TranslateStreamRequest(text="ab\ncd", target_prefix="X")))
+    assert [message.WhichOneof("content") for message in messages] == ["chunk"] * 6 + ["result"]
+    result = messages[-1].result
+    assert "".join(message.chunk for message in messages[:-1]) == "XAB\nCD" == result.translation.hypotheses[0].text
+    assert (result.model, result.version) == ("loud", "1")
+    assert server.metric("dragoman_time_to_first_token_seconds_count", model="loud") == 1
+
+
+def test_list_models(stub: Stub) -> None:
+    (model,) = stub.ListModels(pb.ListModelsRequest()).models
+    assert (model.name, model.version, model.precision, model.description) == ("loud", "1", "fp32", "Shouts.")
+    assert [(pair.source_language, pair.target_language) for pair in model.language_pairs] == [("en", "de")]
+    assert (model.limits.max_source_tokens, model.limits.max_target_tokens, model.limits.max_texts) == (101, 200, 20)
+    assert (model.limits.max_characters, model.limits.max_beam_size) == (100_000, 16)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.TranslateRequest(), "texts"),
+        (pb.TranslateRequest(texts=["a"] * 21), "texts"),
+        (pb.TranslateRequest(texts=["a" * 100_001]), "texts[0]"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=0)), "beam_size"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=1000)), "beam_size"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=2, num_hypotheses=3)), "num_hypotheses"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(min_length=5, max_length=4)), "min_length"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(max_length=0)), "max_length"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(length_penalty=float("nan"))), "length_penalty"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(repetition_penalty=0)), "repetition_penalty"),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(no_repeat_ngram_size=17)), "no_repeat_ngram_size"),
+        (
+            pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=2, sampling=pb.Sampling())),
+            "beam_size",
+        ),
+        (
+            pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling(temperature=0))),
+            "sampling.temperature",
+        ),
+        (
+            pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling(top_k=257))),
+            "sampling.top_k",
+        ),
+        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling(top_p=0))), "sampling.top_p"),
+        (pb.TranslateRequest(texts=["a", "b"], target_prefixes=["x"]), "target_prefixes"),
+    ],
+)
+def test_bad_input_is_refused_with_the_field(
+    stub: Stub, engine: FakeEngine, server: ServerThread, request_: pb.TranslateRequest, field: str
+) -> None:
+    error = refusal(lambda: stub.Translate(request_))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details().startswith(f"{field}: got ")
+    assert "allowed: " in error.details()
+    found = details(error)
+    assert [violation.field for violation in found["BadRequest"].field_violations] == [field]
+    assert (found["ErrorInfo"].reason, found["ErrorInfo"].domain) == ("INVALID_INPUT", "dragoman")
+    assert engine.submitted == []
+    assert server.metric("dragoman_rejections_total", reason="invalid_input") == 1
+    assert server.metric("dragoman_requests_total", method="Translate", code="INVALID_ARGUMENT") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "quiet"}, "loud"),
+        ({"source_language": "en", "target_language": "xx"}, "en to de"),
+        ({"source_language": "de"}, "en to de"),
+    ],
+)
+def test_unknown_model_or_language_pair_says_what_there_is(stub: Stub, fields: dict[str, str], message: str) -> None:
+    for act in (
+        lambda: stub.Translate(pb.TranslateRequest(texts=["a"], **fields)),
+        lambda: list(stub.TranslateStream(pb.TranslateStreamRequest(text="a", **fields))),
+    ):
+        error = refusal(act)
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert message in error.details()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\0b\x01c\x7fd\x85e",
+        "😀👩‍👩‍👧 yes 😀",
+        "日本語。ไทย ქართული עברית العربية",
+        "e\u0301 ﬁ \u200f x",
+        "x" * 100_000,
+    ],
+)
+def test_odd_text_is_translated_and_nothing_is_lost(stub: Stub, text: str) -> None:
+    (translation,) = stub.Translate(pb.TranslateRequest(texts=[text])).translations
+    assert translation.hypotheses[0].text == "".join(character.upper() for character in text)
+
+
+def test_full_queue_is_refused_with_retry_info() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine, permits=1)]) as server, grpc.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
+        first = stub.Translate.future(pb.TranslateRequest(texts=["a"]))
+        wait_until(lambda: engine.running == 1)
+        error = refusal(lambda: stub.Translate(pb.TranslateRequest(texts=["b"])))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert details(error)["RetryInfo"].retry_delay.seconds == 1
+        assert server.metric("dragoman_rejections_total", reason="overloaded") == 1
+        engine.release()
+        assert first.result().translations[0].hypotheses[0].text == "A"
+
+
+def test_deadline_too_short_frees_the_engine() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        error = refusal(lambda: Stub(channel).Translate(pb.TranslateRequest(texts=["a", "b"]), timeout=0.3))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_until(lambda: engine.running == 0)
+        assert len(engine.cancelled) == 2
+        assert all(request.deadline is not None for request in engine.submitted)
+        wait_until(lambda: server.metric("dragoman_cancellations_total", reason="deadline_exceeded") == 1)
+        wait_until(lambda: server.metric("dragoman_requests_total", method="Translate", code="DEADLINE_EXCEEDED") == 1)
+
+
+def test_client_gone_frees_the_engine() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        call = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a", "b"]))
+        wait_until(lambda: engine.running == 2)
+        call.cancel()
+        wait_until(lambda: engine.running == 0)
+        wait_until(lambda: server.metric("dragoman_cancellations_total", reason="cancelled") == 1)
+        wait_until(lambda: server.metric("dragoman_requests_running", method="Translate") == 0)
+
+
+@pytest.mark.parametrize("leave", [lambda call, channel: call.cancel(), lambda call, channel: channel.close()])
+def test_client_gone_in_mid_stream_frees_the_engine(leave: Callable[[object, grpc.Channel], None]) -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        call = Stub(channel).TranslateStream(pb.TranslateStreamRequest(text="abc\nd"))
+        assert next(call).chunk == "A"
+        assert engine.running == 2
+        leave(call, channel)
+        wait_until(lambda: engine.running == 0)
+        wait_until(lambda: server.metric("dragoman_requests_total", method="TranslateStream", code="CANCELLED") == 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_our_fault_is_internal_without_details_but_with_the_request_id(
+    stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = FakeEngine(lambda request: [Failed(request.id, RuntimeError("secret path /etc"))])
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        metadata = (("x-request-id", "my-id-7"),)
+        stub = Stub(channel)
+        if stream:
+            request = pb.TranslateStreamRequest(text="a")
+            error = refusal(lambda: list(stub.TranslateStream(request, metadata=metadata)))
+        else:
+            error = refusal(lambda: stub.Translate(pb.TranslateRequest(texts=["a"]), metadata=metadata))
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in error.details()
+    assert "my-id-7" in error.details()
+    assert dict(error.trailing_metadata())["x-request-id"] == "my-id-7"
+    (record,) = [record for record in caplog.records if record.name == "dragoman_service.answering"]
+    assert "my-id-7" in record.getMessage()
+    assert record.exc_info is not None
+    assert "secret" in str(record.exc_info[1])
+
+
+def test_success_carries_a_request_id(stub: Stub) -> None:
+    _, call = stub.Translate.with_call(pb.TranslateRequest(texts=["a"]))
+    assert len(dict(call.trailing_metadata())["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InvalidInput("f", 1, "2"), grpc.StatusCode.INVALID_ARGUMENT),
+        (errors.NotFound("x"), grpc.StatusCode.NOT_FOUND),
+        (errors.Overloaded("x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (errors.DeadlineExceeded("x"), grpc.StatusCode.DEADLINE_EXCEEDED),
+        (errors.Cancelled("x"), grpc.StatusCode.CANCELLED),
+        (errors.ShuttingDown("x"), grpc.StatusCode.UNAVAILABLE),
+        (errors.EngineFailure("x"), grpc.StatusCode.INTERNAL),
+        (ValueError("x"), grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_table_of_codes(error: Exception, code: grpc.StatusCode) -> None:
+    assert status_of(error, "id").code is code
+
+
+def test_every_error_of_a_call_has_its_line_in_the_table() -> None:
+    not_of_calls = {errors.BundleError}
+    for kind in set(errors.DragomanError.__subclasses__()) - not_of_calls:
+        if kind.__module__ == errors.__name__ and kind is not errors.EngineFailure:
+            error = kind.__new__(kind)
+            error.args, error.__dict__ = ("x",), {"field": "f", "retry_after": 1.0}
+            assert status_of(error, "id").code is not grpc.StatusCode.INTERNAL
+
+
+def test_health(channel: grpc.Channel, engine: FakeEngine) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    for name in ("", SERVICE):
+        answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert refusal(lambda: health.Check(health_pb2.HealthCheckRequest(service="x"))).code() is grpc.StatusCode.NOT_FOUND
+    engine.healthy = False
+    not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(service=SERVICE)).status == not_serving)
+
+
+def test_reflection_lists_and_describes_the_service(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
+    assert database.FindFileContainingSymbol(SERVICE).package == "dragoman.v1"
+
+
+def test_drain_finishes_what_runs_and_refuses_the_rest() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        stub, health = Stub(channel), health_pb2_grpc.HealthStub(channel)
+        running = stub.Translate.future(pb.TranslateRequest(texts=["a"]))
+        wait_until(lambda: engine.running == 1)
+        stopping = threading.Thread(target=server.stop, args=(30,))
+        stopping.start()
+        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+        wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == not_serving)
+        error = refusal(lambda: stub.Translate(pb.TranslateRequest(texts=["b"])))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert not running.done()
+        engine.release()
+        assert running.result().translations[0].hypotheses[0].text == "A"
+        stopping.join()
+
+
+def test_drain_gives_up_what_does_not_end() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a"]))
+        wait_until(lambda: engine.running == 1)
+        server.stop(0.05)
+        assert running.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_metrics_page(stub: Stub, server: ServerThread) -> None:
+    stub.Translate(pb.TranslateRequest(texts=["a"]))
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server.metrics_port}/metrics") as page:
+        text = page.read().decode()
+    assert 'dragoman_requests_total{code="OK",method="Translate"} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+    assert "python_info" in text
+
+
+def test_many_calls_at_once(stub: Stub, engine: FakeEngine) -> None:
+    texts = [f"text {number}" for number in range(200)]
+    calls = [stub.Translate.future(pb.TranslateRequest(texts=[text])) for text in texts]
+    assert [call.result().translations[0].hypotheses[0].text for call in calls] == [text.upper() for text in texts]
+    assert engine.running == 0

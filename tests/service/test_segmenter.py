@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dragoman_service.errors import InvalidInput
+from dragoman_service.segmenter import encode_to_fit, segment
+
+ALPHABET = st.characters(exclude_categories=("Cs",)) | st.sampled_from(
+    list(".!?。… \t\n\r\0\u2028\"'()«»-,;:1aÄ漢字\u0301\u200d😀")
+)
+LANGUAGES = st.sampled_from(["en", "de", "fr", "zh", "ja", "ar", "hi", "my", "th", "xx", "", "en-US", "not a language"])
+
+
+def translatable(text: str, language: str = "en") -> list[str]:
+    return [piece.text for piece in segment(text, language) if piece.translatable]
+
+
+def characters(text: str) -> list[int]:
+    return [ord(character) for character in text]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(ALPHABET), LANGUAGES)
+def test_nothing_is_lost(text: str, language: str) -> None:
+    pieces = segment(text, language)
+    assert "".join(piece.text for piece in pieces) == text
+    assert all(piece.text for piece in pieces)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(ALPHABET), LANGUAGES)
+def test_sentences_have_no_space_around_them_and_no_control_characters(text: str, language: str) -> None:
+    for sentence in translatable(text, language):
+        assert sentence == sentence.strip()
+        assert any(character.isalnum() for character in sentence)
+        assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in sentence)
+
+
+def test_sentences_and_spacing_of_a_paragraph() -> None:
+    text = "  Dr. Smith came at 5 p.m.  He left.\n\n\tNew paragraph!\r\nDone? "
+    assert [(piece.text, piece.translatable) for piece in segment(text, "en")] == [
+        ("  ", False),
+        ("Dr. Smith came at 5 p.m.", True),
+        ("  ", False),
+        ("He left.", True),
+        ("\n\n\t", False),
+        ("New paragraph!", True),
+        ("\r\n", False),
+        ("Done?", True),
+        (" ", False),
+    ]
+
+
+def test_abbreviations_follow_the_language() -> None:
+    assert translatable("Das gilt z. B. hier. Gut.", "de") == ["Das gilt z. B. hier.", "Gut."]
+    assert translatable("他说。你好！", "zh") == ["他说。", "你好！"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n", " \t \u00a0\u3000", "***", "😀 👩‍👩‍👧", "\0\x01\x7f", "---\n..."])
+def test_text_without_letters_and_digits_is_not_translated(text: str) -> None:
+    assert translatable(text) == []
+
+
+def test_control_characters_separate() -> None:
+    assert translatable("one\0two\x0bthree\u2028four\x85five") == ["one", "two", "three", "four", "five"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(ALPHABET, min_size=1), st.integers(1, 20))
+def test_parts_fit_and_put_together_are_the_sentence(sentence: str, limit: int) -> None:
+    parts = list(encode_to_fit(sentence, characters, limit))
+    assert "".join(part.text for part in parts) == sentence
+    assert all(len(part.tokens) <= limit for part in parts)
+
+
+def test_short_sentence_stays_whole() -> None:
+    (part,) = encode_to_fit("Hello, world", characters, 12)
+    assert part.text == "Hello, world"
+    assert part.tokens == tuple(characters("Hello, world"))
+
+
+def test_split_at_clause_before_words_before_characters() -> None:
+    def parts(sentence: str, limit: int) -> list[str]:
+        return [part.text for part in encode_to_fit(sentence, characters, limit) if part.tokens]
+
+    assert parts("When it rains a lot, we all stay in.", 20) == ["When it rains a lot,", "we all stay in."]
+    assert parts("aaaa bbbb cccc dddd", 10) == ["aaaa bbbb", "cccc dddd"]
+    assert parts("abcdefgh", 4) == ["abcd", "efgh"]
+
+
+def test_forced_split_keeps_accents_with_their_letter() -> None:
+    texts = [part.text for part in encode_to_fit("aaae\u0301bbb", characters, 6)]
+    assert "".join(texts) == "aaae\u0301bbb"
+    assert not any(text.startswith("\u0301") for text in texts)
+
+
+def test_word_of_100_000_characters() -> None:
+    parts = list(encode_to_fit("x" * 100_000, characters, 128))
+    assert sum(len(part.tokens) for part in parts) == 100_000
+    assert max(len(part.tokens) for part in parts) <= 128
+
+
+def test_character_that_cannot_be_split_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="texts"):
+        list(encode_to_fit("漢", lambda text: [0] * 9 * len(text), 4))

@@ -1,0 +1,152 @@
+"""An engine for tests of everything in front of it: answers are computed by a function, on a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dragoman_service.errors import Cancelled, Overloaded
+from dragoman_service.models import ModelDescription, ServedModel
+from dragoman_service.permits import Permits
+from dragoman_service.request import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Hypothesis,
+    Progress,
+    Request,
+    Timings,
+)
+
+END = 2
+FIRST = 10
+"""Ids below are special; FIRST + n is the character with code point n."""
+
+
+class CharacterTokenizer:
+    """Every character is a token, so tests can read tokens as text."""
+
+    end_id = END
+
+    def encode(self, text: str) -> list[int]:
+        return [FIRST + ord(character) for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self.pieces(ids))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [chr(i - FIRST) for i in ids]
+
+    def stream_decoder(self) -> CharacterTokenizer:
+        return self
+
+    def push(self, ids: Sequence[int]) -> str:
+        return self.decode(ids)
+
+    def flush(self) -> str:
+        return ""
+
+
+def shout(request: Request) -> list[Event]:
+    """Translate into upper case; hypothesis n has n exclamation marks. Cut at `max_length`."""
+    source = "".join(chr(token - FIRST) for token in request.source[:-1]).upper()
+    hypotheses = tuple(_hypothesis(request, source + "!" * n, n) for n in range(request.options.num_hypotheses))
+    events: list[Event] = []
+    if request.stream:
+        events = [Progress(request.id, (token,)) for token in hypotheses[0].tokens]
+    return [*events, Finished(request.id, hypotheses, Timings(queue=0.25, encode=0.5, decode=len(source) / 8))]
+
+
+def _hypothesis(request: Request, text: str, rank: int) -> Hypothesis:
+    tokens = (*request.target_prefix, *(FIRST + ord(character) for character in text))
+    cut = len(tokens) > request.max_length
+    return Hypothesis(
+        tokens=tokens[: request.max_length],
+        token_scores=tuple(-0.5 for _ in tokens[: request.max_length]),
+        score=-1.0 - rank,
+        finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
+    )
+
+
+class FakeEngine:
+    """Answers each request with the events of `script`; while `held`, requests stay unanswered until `release`."""
+
+    def __init__(self, script: Callable[[Request], list[Event]] = shout, *, held: bool = False) -> None:
+        self.healthy = True
+        self.submitted: list[Request] = []
+        self.cancelled: list[int] = []
+        self.most_running = 0
+        self.refuse_after: int | None = None
+        self._script = script
+        self._running: dict[int, Callable[[Event], None]] = {}
+        self._lock = threading.Lock()
+        self._open = threading.Event()
+        if not held:
+            self._open.set()
+        self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
+        if self.refuse_after is not None and len(self.submitted) >= self.refuse_after:
+            raise Overloaded("the queue of the fake is full", retry_after=2.5)
+        with self._lock:
+            self.submitted.append(request)
+            self._running[request.id] = on_event
+            self.most_running = max(self.most_running, len(self._running))
+        self._inbox.put(request)
+
+    def cancel(self, request_id: int) -> None:
+        with self._lock:
+            on_event = self._running.pop(request_id, None)
+            if on_event is not None:
+                self.cancelled.append(request_id)
+                on_event(Failed(request_id, Cancelled("cancelled")))
+
+    def release(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.set()
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (request := self._inbox.get()) is not None:
+            events = self._script(request)
+            # What was decided before the hold is let through: a stream that has begun, and then stalls.
+            for event in events:
+                if isinstance(event, (Finished, Failed)):
+                    self._open.wait()
+                self._deliver(request.id, event)
+
+    def _deliver(self, request_id: int, event: Event) -> None:
+        with self._lock:
+            on_event = self._running.get(request_id)
+            if isinstance(event, (Finished, Failed)):
+                self._running.pop(request_id, None)
+            if on_event is not None:
+                on_event(event)
+
+
+def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedModel:
+    """A model in service whose engine is the fake; `changes` are fields of its description."""
+    description = ModelDescription(
+        name="loud",
+        version="1",
+        description="Shouts.",
+        language_pairs=(("en", "de"),),
+        precision="fp32",
+        max_source_tokens=101,
+        max_target_tokens=200,
+        max_rows=16,
+    )
+    return ServedModel(replace(description, **changes), CharacterTokenizer(), engine, Permits(permits))

@@ -1,0 +1,59 @@
+"""A gRPC server in this process, for tests that need the wire but no process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from dragoman_service.config import ServiceConfig
+from dragoman_service.metrics import Metrics
+from dragoman_service.models import ServedModel
+from dragoman_service.server import Server
+
+
+@dataclass
+class ServerThread:
+    """A server whose event loop runs on another thread."""
+
+    server: Server
+    metrics: Metrics
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric, 0 if it never moved."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def stop(self, grace: float) -> None:
+        """Stop as on SIGTERM."""
+        asyncio.run_coroutine_threadsafe(self.server.stop(grace), self.loop).result()
+
+
+@contextmanager
+def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThread]:
+    """Serve models on free ports; `config` are fields of ServiceConfig."""
+    metrics = Metrics(CollectorRegistry())
+    settings = ServiceConfig(model_paths=(Path("unused"),), port=0, metrics_port=0, **config)
+    server = Server(settings, models, metrics)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    running = ServerThread(server, metrics, loop)
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result()
+    try:
+        yield running
+    finally:
+        running.stop(0)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
