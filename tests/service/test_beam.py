@@ -183,6 +183,31 @@ def test_streaming_waits_for_a_finished_hypothesis_that_may_win() -> None:
     assert search.decided(0) == ()
 
 
+def test_streaming_ignores_live_hypotheses_that_cannot_win() -> None:
+    search = start(beam_size=2, length_penalty=0.0)
+    search.advance([[7, 8, 9, 10]] * 2, [[-0.1, -1.0, -2.0, -3.0]] * 2)
+    search.advance([[END, 4, 5, 6], [4, 5, 6, 9]], [[-0.1, -5.0, -6.0, -7.0], [-0.1, -5.0, -6.0, -7.0]])
+    # Live are (8, 4) at -1.1 and (7, 4) at -5.1; (7,) has finished at -0.2.
+    assert not search.done
+    assert search.decided(0) == (7,)
+
+
+def test_equals_do_not_keep_the_search_going() -> None:
+    search = start(beam_size=2, num_hypotheses=2, length_penalty=0.0)
+    search.advance([[END, 7, 8, 9]] * 2, [[-1.0, -1.0, -1.0, -3.0]] * 2)
+    search.advance([[END, 4], [5, 6]], [[-1.0, -1.0], [-1.0, -9.0]])
+    assert search.done
+    assert [hypothesis.tokens for hypothesis in search.hypotheses()] == [(), (7,)]
+
+
+def test_where_only_the_end_is_left_nothing_is_incomplete() -> None:
+    search = start(beam_size=2, num_hypotheses=2)
+    search.advance([[7, 8, 9, 10]] * 2, [[-1.0, -2.0, -3.0, -4.0]] * 2)
+    search.advance([[END], [END]], [[-1.0], [-1.0]])
+    assert search.done
+    assert {hypothesis.finish_reason for hypothesis in search.hypotheses()} == {FinishReason.STOP}
+
+
 def test_beam_adjustments_speak_of_rows_of_the_batch() -> None:
     search = start(beam_size=2, min_length=2)
     assert search.adjustments([5, 3]) == [Adjustment(5, END, bias=-math.inf)]

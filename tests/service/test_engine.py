@@ -1,23 +1,18 @@
-"""The engine thread, with the fake runner: commands in, events out, and every way in which things go wrong."""
+"""The engine thread, with the fake runner: commands in, events out, start to end."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import logging
+import queue
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from dragoman_service.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    InvalidInput,
-    Overloaded,
-    ShuttingDown,
-)
+from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, Overloaded, ShuttingDown
 from dragoman_service.observer import EngineStats
 from dragoman_service.request import Finished
 from support.builders import make_request, run_alone, streamed
@@ -129,6 +124,18 @@ def test_a_request_that_has_joined_leaves_its_place_in_the_queue(make_engine: Ma
     with pytest.raises(Overloaded):
         submit(engine, make_request(3))
     gate.let_all_through()
+
+
+def test_the_queue_goes_on_counting_what_came_while_a_step_ran(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(before_run=gate, max_rows=1)
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    engine.submit(make_request(1, stream=True, min_length=3), lambda event: waiting.put(engine.stats().waiting))
+    gate.await_step()
+    submit(engine, make_request(2))
+    submit(engine, make_request(3))
+    gate.let_all_through()
+    assert waiting.get(timeout=PATIENCE) == 2  # at the end of the first step, before the engine has taken the two
 
 
 def test_what_can_never_run_is_refused_at_once(make_engine: MakeEngine) -> None:

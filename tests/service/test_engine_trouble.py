@@ -7,10 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dragoman_service.engine import MAX_CONSECUTIVE_FAILURES
-from dragoman_service.errors import (
-    Cancelled,
-    EngineFailure,
-)
+from dragoman_service.errors import Cancelled, EngineFailure
 from dragoman_service.observer import EngineObserver, EngineStats
 from dragoman_service.plan import StepPlan, StepResult
 from dragoman_service.request import Event, Request

@@ -116,6 +116,11 @@ def test_top_p_keeps_the_shortest_head_that_reaches_the_mass() -> None:
     assert {pick(log_probs, Sampling(top_p=1.0), step / 100) for step in range(100)} == {0, 1, 2, 3}
 
 
+def test_top_p_is_reached_by_equality() -> None:
+    log_probs = [math.log(probability) for probability in (0.5, 0.5)]
+    assert {pick(log_probs, Sampling(top_p=0.5), step / 100) for step in range(100)} == {0}
+
+
 def test_banned_candidates_are_never_picked() -> None:
     log_probs = [math.log(0.6), math.log(0.4), BANNED]
     assert {pick(log_probs, Sampling(), step / 100) for step in range(100)} == {0, 1}
@@ -191,6 +196,14 @@ def test_nothing_is_adjusted_where_the_prefix_decides() -> None:
     search.advance([[9]], [[-1.0]])
     search.advance([[9]], [[-1.0]])
     assert search.adjustments([4]) == [Adjustment(4, END, bias=BANNED)]
+
+
+def test_rows_that_have_finished_are_not_adjusted() -> None:
+    search = start(num_hypotheses=2, sampling=Sampling(), repetition_penalty=2.0)
+    search.advance([[7], [7]], [[-1.0], [-1.0]])
+    search.advance([[END], [8]], [[-1.0], [-1.0]])
+    assert search.next_tokens == [END, 8]
+    assert [adjustment.row for adjustment in search.adjustments([5, 3])] == [3, 3]
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
