@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for entry in _entry_points():
         try:
             command: Command = entry.load()
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             # The others must go on working, and its help still say that it exists.
             missing = commands.add_parser(entry.name, help=_missing(entry.name, error), add_help=False)
             missing.set_defaults(run=None, name=entry.name, problem=_missing(entry.name, error))
@@ -83,7 +83,7 @@ def _entry_points() -> list[importlib.metadata.EntryPoint]:
     return sorted(found, key=lambda entry: (rank.get(entry.name, len(rank)), entry.name))
 
 
-def _missing(command: str, error: ImportError) -> str:
+def _missing(command: str, error: ImportError | AttributeError) -> str:
     module = (error.name or "").split(".")[0]
     extra = _EXTRAS.get(command)
     install = f"pip install 'dragoman[{extra}]'" if extra else "pip install dragoman"

@@ -33,7 +33,6 @@ from dragoman_service.client_values import (
 DEFAULT_ADDRESS = "localhost:50051"
 DEFAULT_OPTIONS = Options()
 _MAX_REPLY_BYTES = 256 * 2**20
-_RETRIED = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
 
 
 class TranslationClient:
@@ -49,8 +48,8 @@ class TranslationClient:
     ) -> None:
         """Long lists go in calls of `texts_per_call` texts, `concurrency` at a time.
 
-        A call that finds the server unavailable or full is tried up to `attempts` times (at most 5), ever more
-        seldom. Nothing is sent before the first call.
+        A call that finds the server full is tried up to `attempts` times (at most 5), ever more seldom. Nothing is
+        sent before the first call.
         """
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
@@ -222,7 +221,7 @@ class AsyncTranslationClient:
 
     async def close(self) -> None:
         """Close the connection; calls still running are given up."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def __aenter__(self) -> AsyncTranslationClient:
         return self
@@ -270,7 +269,7 @@ def _channel_options(attempts: int) -> list[tuple[str, Any]]:
             "initialBackoff": "0.5s",
             "maxBackoff": "10s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": _RETRIED,
+            "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
         }
         config = {"methodConfig": [{"name": [{"service": "dragoman.v1.Translation"}], "retryPolicy": policy}]}
         options.append(("grpc.service_config", json.dumps(config)))

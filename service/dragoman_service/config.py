@@ -39,7 +39,7 @@ class ServiceConfig:
     metrics_port: int = 9090
     """Port for Prometheus metrics; 0 takes a free one."""
     device: str = "cpu"
-    """Where the model runs: "cpu" or "cuda"."""
+    """Where the models run; the runner knows which there are."""
     threads: int = 0
     """Threads that compute for each model; 0 is one for each core."""
     max_rows: int = 32
@@ -60,8 +60,6 @@ class ServiceConfig:
         _port("metrics_port", self.metrics_port)
         if self.port and self.port == self.metrics_port:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
-        if self.device not in ("cpu", "cuda"):
-            raise InvalidInput("device", self.device, '"cpu" or "cuda"')
         _at_least("threads", self.threads, 0)
         _at_least("max_rows", self.max_rows, 1)
         _at_least("max_queue", self.max_queue, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Frontend:
             for text in prepared
         ]
 
-    async def stream(self, call: Call) -> AsyncIterator[str | TextResult]:
+    async def stream(self, call: Call) -> AsyncGenerator[str | TextResult]:
         """Translate one text: pieces of it as they are decided, then the result.
 
         To be closed (`contextlib.aclosing`) by whoever does not read it to its end.

@@ -85,14 +85,15 @@ def describe(bundle: Bundle, max_rows: int) -> ModelDescription:
     manifest = bundle.manifest
     return ModelDescription(
         name=manifest.name,
-        version=str(manifest.version),
+        version=manifest.version,
         description=manifest.description,
-        language_pairs=tuple(manifest.language_pairs),
+        language_pairs=manifest.language_pairs,
         precision=manifest.precision,
         max_source_tokens=manifest.limits.max_source_tokens,
         max_target_tokens=manifest.limits.max_target_tokens,
+        max_candidates=manifest.limits.max_candidates,
         max_rows=max_rows,
-        scores=(),
+        scores=manifest.scores,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dragoman_service.errors import InvalidInput, NotFound
+from dragoman_service.manifest import Score
 from dragoman_service.permits import Permits
 from dragoman_service.request import Event, Request
 
@@ -68,16 +69,6 @@ class RequestEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """What a model scored on a test set."""
-
-    test_set: str
-    metric: str
-    value: float
-    signature: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """What the world is told about a model."""
 
@@ -91,6 +82,8 @@ class ModelDescription:
     """Of one sentence, its end included."""
     max_target_tokens: int
     """Of one sentence's translation, without its end."""
+    max_candidates: int
+    """Tokens that a step can propose for a row; only toy vocabularies have fewer than requests may need."""
     max_rows: int
     """Rows of its running batch: no request may need more."""
     scores: tuple[Score, ...] = ()

@@ -62,6 +62,11 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
     if options.num_rows > model.max_rows:
         field = "num_hypotheses" if options.sampling else "beam_size"
         raise InvalidInput(field, options.num_rows, f"1 to {model.max_rows}, the rows of this server's batch")
+    # In the engine this would fail the whole step, and with it the requests of others.
+    if options.sampling is not None and options.sampling.top_k > model.max_candidates:
+        raise InvalidInput("sampling.top_k", options.sampling.top_k, f"1 to {model.max_candidates}, what it can produce")
+    if options.beam_size > 1 and 2 * options.beam_size > model.max_candidates:
+        raise InvalidInput("beam_size", options.beam_size, f"1 to {model.max_candidates // 2}, what it can produce")
 
 
 def prepare(text: str, prefix: str, route: Route, options: DecodingOptions) -> PreparedText:

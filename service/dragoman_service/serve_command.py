@@ -44,7 +44,7 @@ class ServeCommand:
             help="port for Prometheus metrics; 0 takes a free one",
         )
         work = parser.add_argument_group("computing")
-        work.add_argument("--device", choices=("cpu", "cuda"), default=fallback.device, help="where the models run")
+        work.add_argument("--device", default=fallback.device, help="where the models run")
         work.add_argument(
             "--threads", type=int, default=fallback.threads, help="threads for each model; 0 is one for each core"
         )

@@ -46,7 +46,7 @@ class Server:
         self._config = config
         self._registry = ModelRegistry(models)
         self._metrics = metrics
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] - the stubs lack it
         self._watch: asyncio.Task[None] | None = None
         self._metrics_server: WSGIServer | None = None
         self.port = 0

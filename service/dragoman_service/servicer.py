@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import aclosing
+from typing import TypeAlias
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
@@ -16,7 +17,7 @@ from dragoman_service.prepare import TextResult
 
 SERVICE_NAME = "dragoman.v1.Translation"
 
-Request = pb.TranslateRequest | pb.TranslateStreamRequest
+Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 
 
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):

@@ -108,13 +108,15 @@ def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
         (("a",), {"options": DecodingOptions(min_length=201)}, "min_length"),
         (("a",), {"options": DecodingOptions(beam_size=16)}, "beam_size"),
         (("a",), {"options": DecodingOptions(num_hypotheses=16, sampling=Sampling())}, "num_hypotheses"),
+        (("a",), {"options": DecodingOptions(sampling=Sampling(top_k=13))}, "sampling.top_k"),
+        (("a",), {"options": DecodingOptions(beam_size=7)}, "beam_size"),
     ],
 )
 def test_bad_input_names_the_field_and_reaches_no_engine(
     texts: tuple[str, ...], fields: dict[str, Any], field: str
 ) -> None:
     engine = FakeEngine()
-    model = served(engine, max_rows=8)
+    model = served(engine, max_rows=8, max_candidates=12)
     with pytest.raises(InvalidInput) as caught:
         translate(model, *texts, **fields)
     assert caught.value.field == field

@@ -147,6 +147,7 @@ def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedMod
         precision="fp32",
         max_source_tokens=101,
         max_target_tokens=200,
+        max_candidates=1000,
         max_rows=16,
     )
     return ServedModel(replace(description, **changes), CharacterTokenizer(), engine, Permits(permits))

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dragoman_protos.v1 import translation_pb2 as pb
+
+PROTOS = Path(__file__).parents[2] / "protos"
+NAME = "dragoman_protos/v1/translation"
+
+
+def test_committed_code_is_what_the_proto_gives(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *outputs, f"{NAME}.proto"]
+    subprocess.run(command, check=True)
+    for suffix in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py"):
+        assert (tmp_path / f"{NAME}{suffix}").read_text() == (PROTOS / f"{NAME}{suffix}").read_text()
+
+
+def test_zero_is_seen() -> None:
+    assert pb.DecodingOptions(beam_size=0).HasField("beam_size")
+    assert not pb.DecodingOptions().HasField("beam_size")
+    assert pb.Sampling(seed=0).HasField("seed")

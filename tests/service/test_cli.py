@@ -1,0 +1,224 @@
+"""The command line against a gRPC server in this process; `dragoman serve` itself is tested in tests/system."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dragoman_service import cli
+from dragoman_service.cli import main
+from support.fake_engine import FakeEngine, served
+from support.server_thread import serving
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(scope="module")
+def server(engine: FakeEngine) -> Iterator[str]:
+    with serving([served(engine, scores=())]) as running:
+        yield running.address
+
+
+def run(*arguments: str) -> int:
+    """The exit status, however the command ends."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def assert_one_message(capsys: Capture, *parts: str) -> None:
+    """What a person sees of a mistake: words, not a traceback."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert all(part in captured.err for part in parts), captured.err
+
+
+def test_texts_as_arguments(server: str, capsys: Capture) -> None:
+    assert run("translate", "--server", server, "one", "two. Three\n\nfour") == 0
+    assert capsys.readouterr().out == "ONE\nTWO. THREE\n\nFOUR\n"
+
+
+def test_standard_input_line_by_line(server: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\n two \r\nthree"))
+    assert run("translate", "--server", server) == 0
+    assert capsys.readouterr().out == "ONE\n\n TWO \r\nTHREE\n"
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_terminal_gets_each_line_at_once(
+    server: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, typed: bool
+) -> None:
+    seen = []
+
+    class Typist(io.StringIO):
+        def isatty(self) -> bool:
+            return typed
+
+        def __next__(self) -> str:
+            seen.append(capsys.readouterr().out)
+            return super().__next__()
+
+    monkeypatch.setattr("sys.stdin", Typist("one\ntwo\n"))
+    assert run("translate", "--server", server) == 0
+    assert seen == (["", "ONE\n", "TWO\n"] if typed else ["", "", ""])
+
+
+def test_files_keep_lines_and_order(server: str, capsys: Capture, tmp_path: Path) -> None:
+    lines = [f"line {number}\u2028 end" if number % 3 else "" for number in range(1000)]
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert run("translate", "--server", server, "--input", str(source), "--output", str(target)) == 0
+    assert target.read_text(encoding="utf-8") == source.read_text(encoding="utf-8").upper()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_long_file_shows_progress_to_a_person(
+    server: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_text("one\ntwo\n")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run("translate", "--server", server, "--input", str(source), "--output", str(tmp_path / "target")) == 0
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_n_best(server: str, capsys: Capture) -> None:
+    assert run("translate", "--server", server, "--n-best", "2", "a", "b") == 0
+    expected = ["0 ||| A ||| -1.0000", "0 ||| A! ||| -2.0000", "1 ||| B ||| -1.0000", "1 ||| B! ||| -2.0000"]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_stream(server: str, capsys: Capture) -> None:
+    assert run("translate", "--server", server, "--stream", "ab. Cd", "e") == 0
+    assert capsys.readouterr().out == "AB. CD\nE\n"
+
+
+def test_options_reach_the_server(server: str, engine: FakeEngine) -> None:
+    assert (
+        run("translate", "--server", server, "--beam-size", "3", "--length-penalty", "0", "--max-length", "7", "a") == 0
+    )
+    options = engine.submitted[-1].options
+    assert (options.beam_size, options.length_penalty, options.max_length, options.sampling) == (3, 0.0, 7, None)
+    assert run("translate", "--server", server, "--seed", "5", "--prefix", "x", "--from", "en", "--to", "de", "a") == 0
+    sampling = engine.submitted[-1].options.sampling
+    assert sampling is not None
+    assert sampling.seed == 5
+    assert len(engine.submitted[-1].target_prefix) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "parts"),
+    [
+        (("--beam-size", "0", "a"), 1, ("beam_size: got 0", "1 to 16")),
+        (("--beam-size", "1000", "a"), 1, ("beam_size: got 1000",)),
+        (("--beam-size", "99999999999999", "a"), 2, ("99999999999999",)),
+        (("--beam-size", "4", "--top-k", "3", "a"), 1, ("beam_size: got 4", "sampling")),
+        (("--to", "xx", "a"), 1, ("en to de",)),
+        (("--model", "quiet", "a"), 1, ("loud",)),
+        (("--input", "/does/not/exist"), 1, ("/does/not/exist", "No such file")),
+        (("--output", "/does/not/exist", "a"), 1, ("/does/not/exist", "No such file")),
+        (("--input", "/etc/hosts", "a"), 2, ("--input",)),
+        (("--stream", "--n-best", "2", "a"), 2, ("--n-best",)),
+        (("a\udc80",), 2, ("surrogate",)),
+    ],
+)
+def test_mistakes_are_explained(
+    server: str, capsys: Capture, arguments: tuple[str, ...], status: int, parts: tuple[str, ...]
+) -> None:
+    assert run("translate", "--server", server, *arguments) == status
+    assert_one_message(capsys, *parts)
+
+
+def test_file_that_is_not_utf_8(server: str, capsys: Capture, tmp_path: Path) -> None:
+    source = tmp_path / "latin1"
+    source.write_bytes("Grüße\n".encode("latin-1"))
+    assert run("translate", "--server", server, "--input", str(source)) == 2
+    assert_one_message(capsys, "utf-8")
+
+
+@pytest.mark.parametrize("command", [("models",), ("translate", "--deadline", "1", "a")])
+def test_no_server_there(capsys: Capture, command: tuple[str, ...]) -> None:
+    assert run(*command, "--server", "127.0.0.1:1") == 1
+    assert_one_message(capsys, "127.0.0.1:1", "dragoman")
+
+
+def test_models(server: str, capsys: Capture) -> None:
+    assert run("models", "--server", server) == 0
+    assert "loud 1 (en to de, fp32)\n  Shouts.\n" in capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: Capture) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("serve", "translate", "models", "train", "evaluate", "export"))
+
+
+@pytest.mark.parametrize("command", ["serve", "translate", "models"])
+def test_help_of_commands(capsys: Capture, command: str) -> None:
+    assert run(command, "--help") == 0
+    assert f"usage: dragoman {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("translate", "--no-such-option"), ("serve",)])
+def test_misuse_is_status_2(capsys: Capture, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments) == 2
+    assert_one_message(capsys, "usage: dragoman")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--port", "70000", "port"),
+        ("--max-rows", "0", "max_rows"),
+        ("--default-beam-size", "99", "default_beam_size"),
+        ("--grace", "-1", "grace"),
+        ("--grace", "nan", "grace"),
+        ("--max-queue", "0", "max_queue"),
+        ("--threads", "-1", "threads"),
+        ("--window", "0", "window"),
+        ("--metrics-port", "50051", "metrics_port"),
+        ("--log-level", "loud", "log-level"),
+    ],
+)
+def test_bad_settings_of_serve(capsys: Capture, option: str, value: str, field: str) -> None:
+    assert run("serve", "nowhere", option, value) in (1, 2)
+    assert_one_message(capsys, field, value)
+
+
+def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None:
+    point = importlib.metadata.EntryPoint(name, target, cli.COMMAND_GROUP)
+    monkeypatch.setattr(cli, "_entry_points", lambda: [point])
+
+
+class NeedsTorch:
+    help = "needs it when it runs"
+
+    def add_arguments(self, parser: object) -> None:
+        pass
+
+    def run(self, args: object) -> int:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+
+needs_torch = NeedsTorch()
+
+
+@pytest.mark.parametrize("target", ["no_such_package_anywhere:train", f"{__name__}:needs_torch"])
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Capture, target: str) -> None:
+    monkeypatch.setitem(
+        __import__("sys").modules, __name__, __import__("types").SimpleNamespace(needs_torch=needs_torch)
+    )
+    entry_point(monkeypatch, "train", target)
+    assert run("train") == 2
+    assert_one_message(capsys, "dragoman train needs", "pip install 'dragoman[train]'")

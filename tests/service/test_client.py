@@ -1,0 +1,257 @@
+"""Both clients against a real gRPC server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from itertools import islice
+
+import grpc
+import pytest
+
+from dragoman_service.client import AsyncTranslationClient, TranslationClient
+from dragoman_service.client_errors import (
+    CallCancelled,
+    DeadlinePassed,
+    InvalidRequest,
+    ModelNotFound,
+    ServerFailure,
+    ServerOverloaded,
+    ServerUnavailable,
+    TranslationError,
+)
+from dragoman_service.client_values import Options, Sampling, Translation
+from dragoman_service.errors import EngineFailure
+from dragoman_service.request import Failed, FinishReason
+from support.fake_engine import FakeEngine, served
+from support.server_thread import ServerThread, serving
+
+TEXTS = [f"text {number}" for number in range(50)]
+UPPER = [text.upper() for text in TEXTS]
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def server(engine: FakeEngine) -> Iterator[ServerThread]:
+    with serving([served(engine)]) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: ServerThread) -> Iterator[TranslationClient]:
+    with TranslationClient(server.address, texts_per_call=7, concurrency=3) as client:
+        yield client
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+def test_result_has_everything(client: TranslationClient) -> None:
+    options = Options(num_hypotheses=2, max_length=3, return_tokens=True, return_token_scores=True)
+    (result,) = client.translate(["abcd"], options)
+    assert (result.text, result.score, result.finish_reason) == ("ABC", -1.0, FinishReason.LENGTH)
+    assert (result.model, result.version, result.sentences) == ("loud", "1", 1)
+    assert (result.source_tokens, result.target_tokens) == (5, 3)
+    assert (result.queue_seconds, result.encode_seconds, result.decode_seconds) == (0.25, 0.5, 0.5)
+    assert result.hypotheses[1].tokens == ("A", "B", "C")
+    assert result.hypotheses[1].token_scores == (-0.5, -0.5, -0.5)
+
+
+def test_long_lists_go_in_several_calls_and_keep_their_order(client: TranslationClient, server: ServerThread) -> None:
+    assert [result.text for result in client.translate(TEXTS)] == UPPER
+    assert server.metric("dragoman_requests_total", method="Translate", code="OK") == 8
+
+
+def test_texts_are_read_as_they_are_needed(client: TranslationClient) -> None:
+    read = []
+
+    def endless() -> Iterator[str]:
+        while True:
+            read.append(len(read))
+            yield f"text {len(read) - 1}"
+
+    results = client.translate_many(endless())
+    assert [result.text for result in islice(results, 10)] == UPPER[:10]
+    assert len(read) <= 7 * (3 + 2)
+    results.close()
+
+
+def test_no_texts_no_translations(client: TranslationClient, server: ServerThread) -> None:
+    assert client.translate([]) == []
+
+
+def test_prefixes(client: TranslationClient) -> None:
+    assert [result.text for result in client.translate(["a"] * 9, target_prefixes=list("123456789"))][7:] == [
+        "8A",
+        "9A",
+    ]
+    assert [result.text for result in client.translate(["a", "b"], target_prefixes="X")] == ["XA", "XB"]
+    with pytest.raises(ValueError, match="fewer"):
+        client.translate(["a", "b"], target_prefixes=["x"])
+    with pytest.raises(ValueError, match="more"):
+        client.translate(["a"], target_prefixes=["x", "y"])
+
+
+def test_one_string_is_not_a_list_of_texts(client: TranslationClient) -> None:
+    with pytest.raises(TypeError, match="list of strings"):
+        client.translate("abc")
+
+
+def test_options_left_out_are_left_to_the_server(client: TranslationClient, engine: FakeEngine) -> None:
+    client.translate(["a"], Options(sampling=Sampling()))
+    client.translate(["a"], Options(beam_size=2, length_penalty=0.0))
+    client.translate(["a"])
+    drawn, beam, default = (request.options for request in engine.submitted)
+    assert drawn.sampling is not None
+    assert (beam.beam_size, beam.length_penalty) == (2, 0.0)
+    assert (default.beam_size, default.length_penalty) == (4, 0.6)
+
+
+def test_stream(client: TranslationClient) -> None:
+    *chunks, result = client.translate_stream("ab\ncd", target_prefix="X")
+    assert isinstance(result, Translation)
+    assert "".join(chunks) == result.text == "XAB\nCD"
+
+
+def test_stream_left_early_is_given_up(server: ServerThread) -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, TranslationClient(server.address) as client:
+        stream = client.translate_stream("abc")
+        assert next(stream) == "A"
+        stream.close()
+        wait_until(lambda: engine.running == 0)
+
+
+def test_list_models(client: TranslationClient) -> None:
+    (model,) = client.list_models()
+    assert (model.name, model.language_pairs, model.max_texts) == ("loud", (("en", "de"),), 1024)
+
+
+def test_errors_come_back_by_kind(client: TranslationClient) -> None:
+    with pytest.raises(InvalidRequest, match="beam_size: got 0") as caught:
+        client.translate(["a"], Options(beam_size=0))
+    assert caught.value.field == "beam_size"
+    assert caught.value.request_id
+    with pytest.raises(ModelNotFound, match="loud"):
+        client.translate(["a"], Options(model="quiet"))
+    with pytest.raises(ModelNotFound, match="en to de"):
+        list(client.translate_stream("a", Options(target_language="xx")))
+
+
+def test_engine_failure_is_the_servers_fault() -> None:
+    engine = FakeEngine(lambda request: [Failed(request.id, EngineFailure("x"))])
+    with serving([served(engine)]) as server, TranslationClient(server.address) as client:
+        with pytest.raises(ServerFailure) as caught:
+            client.translate(["a"])
+        assert caught.value.code is grpc.StatusCode.INTERNAL
+
+
+def test_full_server_says_when_to_try_again() -> None:
+    engine = FakeEngine()
+    engine.refuse_after = 0
+    with (
+        serving([served(engine)]) as server,
+        TranslationClient(server.address) as client,
+        pytest.raises(ServerOverloaded) as caught,
+    ):
+        client.translate(["a"])
+    assert caught.value.retry_after == 2.5
+
+
+def test_attempts_outlast_a_full_server() -> None:
+    engine = FakeEngine()
+    engine.refuse_after = 0
+    with serving([served(engine)]) as server, TranslationClient(server.address, attempts=5) as client:
+        results = client.translate_many(["a"])
+
+        def relieve() -> None:
+            wait_until(lambda: server.metric("dragoman_rejections_total", reason="overloaded") >= 1)
+            engine.refuse_after = None
+
+        asyncio.run(_beside(relieve, lambda: [result.text for result in results], ["A"]))
+
+
+async def _beside(first: Callable[[], None], second: Callable[[], list[str]], expected: list[str]) -> None:
+    _, found = await asyncio.gather(asyncio.to_thread(first), asyncio.to_thread(second))
+    assert found == expected
+
+
+def test_deadline_covers_all_calls_and_gives_up_the_rest() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, TranslationClient(server.address, texts_per_call=1) as client:
+        with pytest.raises(DeadlinePassed):
+            client.translate(TEXTS, deadline=0.3)
+        wait_until(lambda: engine.running == 0)
+
+
+def test_nobody_listens(server: ServerThread) -> None:
+    with TranslationClient("127.0.0.1:1") as client:
+        with pytest.raises(ServerUnavailable):
+            client.translate(["a"])
+        with pytest.raises(ServerUnavailable):
+            client.list_models()
+
+
+def test_closed_client_gives_up_its_calls() -> None:
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server:
+        client = TranslationClient(server.address)
+        stream = client.translate_stream("abc")
+        assert next(stream) == "A"
+        client.close()
+        with pytest.raises(CallCancelled):
+            list(stream)
+        wait_until(lambda: engine.running == 0)
+
+
+@pytest.mark.parametrize("attempts", [0, 6])
+def test_attempts_are_bounded(attempts: int) -> None:
+    with pytest.raises(ValueError, match="1 to 5"):
+        TranslationClient(attempts=attempts)
+
+
+def test_async_client(server: ServerThread) -> None:
+    async def work() -> None:
+        async with AsyncTranslationClient(server.address, texts_per_call=7, concurrency=3) as client:
+            assert [result.text for result in await client.translate(TEXTS)] == UPPER
+            items = [item async for item in client.translate_stream("ab")]
+            assert items[:2] == ["A", "B"]
+            assert (await client.list_models())[0].name == "loud"
+            with pytest.raises(InvalidRequest, match="beam_size"):
+                await client.translate(["a"], Options(beam_size=0))
+            with pytest.raises(ModelNotFound):
+                await client.translate(["a"], Options(model="quiet"))
+            assert await client.translate([]) == []
+
+    asyncio.run(work())
+
+
+def test_async_client_cancelled_or_late_frees_the_engine() -> None:
+    engine = FakeEngine(held=True)
+
+    async def work(address: str) -> None:
+        async with AsyncTranslationClient(address, texts_per_call=1) as client:
+            async with aclosing(client.translate_stream("abc")) as stream:
+                assert await anext(stream) == "A"
+            with pytest.raises(TranslationError):
+                await client.translate(TEXTS, deadline=0.3)
+            task = asyncio.create_task(client.translate(TEXTS))
+            while engine.running < 4:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with serving([served(engine)]) as server:
+        asyncio.run(work(server.address))
+        wait_until(lambda: engine.running == 0)
