@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from dragoman_service.plan import Adjustment
 from dragoman_service.request import DecodingOptions
 from dragoman_service.search.base import BANNED
+
+
+@lru_cache(maxsize=1 << 16)
+def _penalised(row: int, token: int, penalty: float) -> Adjustment:
+    """Cached, as a long translation asks for the same hundred adjustments again at every step."""
+    return Adjustment(row, token, penalty=penalty)
 
 
 class Constraints:
@@ -30,14 +37,17 @@ class Constraints:
         adjustments = [Adjustment(row, token, bias=BANNED) for token in sorted(banned)]
         if self._penalty != 1.0:
             produced = sorted(set(tokens) - banned)
-            adjustments += [Adjustment(row, token, penalty=self._penalty) for token in produced]
+            adjustments += [_penalised(row, token, self._penalty) for token in produced]
         return adjustments
 
 
 def repeated_ngram_ends(tokens: Sequence[int], size: int) -> set[int]:
     """Tokens that would end an n-gram of `size` that stands in `tokens` already."""
-    context = list(tokens[len(tokens) - size + 1 :]) if size > 1 else []
-    if len(context) < size - 1:
-        return set()
-    starts = range(len(tokens) - size + 1)
-    return {tokens[start + size - 1] for start in starts if list(tokens[start : start + size - 1]) == context}
+    if size == 1:
+        return set(tokens)
+    context = tokens[len(tokens) - size + 1 :]
+    return {
+        tokens[end]
+        for end in range(size - 1, len(tokens))
+        if tokens[end - 1] == tokens[-1] and tokens[end - size + 1 : end] == context
+    }
