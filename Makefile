@@ -57,11 +57,11 @@ clean:  ## remove the environments and caches
 
 $(SERVING): pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --editable '.[cpu]'
+	.venv/bin/pip install -qq --editable '.[cpu]'
 	@touch $@
 
 $(DEV): pyproject.toml
 	$(PYTHON) -m venv .venv-dev
-	.venv-dev/bin/pip install --quiet '$(TORCH)'
-	.venv-dev/bin/pip install --quiet --editable '.[cpu,train,export,dev]'
+	.venv-dev/bin/pip install -qq '$(TORCH)'
+	.venv-dev/bin/pip install -qq --editable '.[cpu,train,export,dev]'
 	@touch $@
