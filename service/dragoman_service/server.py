@@ -46,7 +46,7 @@ class Server:
         self._config = config
         self._registry = ModelRegistry(models)
         self._metrics = metrics
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] - the stubs lack it
+        self._health = health.aio.HealthServicer()
         self._watch: asyncio.Task[None] | None = None
         self._metrics_server: WSGIServer | None = None
         self.port = 0
@@ -107,7 +107,7 @@ class Server:
         _log.error("an engine is dead: the server reports NOT_SERVING")
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _set_health(self, status: int) -> None:
         for name in _HEALTH_NAMES:
             await self._health.set(name, status)
 
