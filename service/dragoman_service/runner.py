@@ -1,0 +1,121 @@
+"""Carries out the scheduler's plans with ONNX Runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from dragoman_service import golden
+from dragoman_service.bundle import Bundle
+from dragoman_service.errors import InvalidInput
+from dragoman_service.kv_cache import KvCache
+from dragoman_service.manifest import DECODER, ENCODER
+from dragoman_service.plan import Join, Runner, StepPlan, StepResult
+from dragoman_service.sessions import DecoderSession, EncoderSession, Placement
+
+MAX_ENCODE_TOKENS = 1024
+"""Source tokens in one run of the encoder, unless a single source is longer: bounds the memory of a run."""
+
+
+class OrtRunner(Runner):
+    """A bundle's graphs and the caches of its running rows. For one thread at a time.
+
+    What a row gives is the same to the last bit whatever other rows there are and however many: sources of different
+    lengths never share a run of the encoder, so there is no padding, and no kernel mixes rows.
+    """
+
+    def __init__(self, bundle: Bundle, *, max_rows: int, threads: int, device: str = "cpu") -> None:
+        """Open the graphs.
+
+        Args:
+            bundle: What to run.
+            max_rows: Rows that a plan may have.
+            threads: Threads that one run uses.
+            device: Where to run: see `sessions.PROVIDERS`.
+
+        Raises:
+            InvalidInput: a value that is not allowed.
+            BundleError: a graph cannot be opened.
+        """
+        if max_rows < 1:
+            raise InvalidInput("max_rows", max_rows, "1 or more")
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.max_rows = max_rows
+        self.cache = KvCache(
+            manifest.cache,
+            max_rows=max_rows,
+            max_target_tokens=manifest.limits.max_target_tokens,
+            max_source_tokens=manifest.limits.max_source_tokens,
+        )
+        placement = Placement(threads, device)
+        self._encoder = EncoderSession(bundle.path / ENCODER, manifest.cache, manifest.tensors, placement)
+        self._decoder = DecoderSession(bundle.path / DECODER, self.cache, manifest.tensors, placement)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Perform one step; see `plan.Runner`.
+
+        Raises:
+            InvalidInput: more candidates wanted than the model has.
+            ValueError: more rows or positions than there can be.
+        """
+        self._check(plan)
+        started = time.perf_counter()
+        self._make_room(plan)
+        for copy in plan.copies:
+            self.cache.copy_row(copy.source, copy.target, copy.length, cross=copy.cross)
+        for joins in encoder_batches(plan.joins, MAX_ENCODE_TOKENS):
+            self._encode(joins)
+        encoded = time.perf_counter()
+        ids, log_probs = self._decoder.run(plan)
+        decoded = time.perf_counter()
+        return StepResult(ids.tolist(), log_probs.tolist(), encoded - started, decoded - encoded)
+
+    def warm_up(self) -> None:
+        """Run the shapes of the first requests once, so that none of them pays for first-time work."""
+        end = self.bundle.manifest.special_ids.end
+        begin = self.bundle.manifest.special_ids.begin
+        for rows in {1, self.max_rows}:
+            join = Join(source=(end,), rows=tuple(range(rows)))
+            self.run(StepPlan((), (join,), (begin,) * rows, (0,) * rows, (1,) * rows, num_candidates=1))
+
+    def verify_golden(self) -> list[str]:
+        """Translate the bundle's golden sentences on this machine; returns what came out wrong."""
+        return golden.verify(self.bundle, self, max_rows=self.max_rows)
+
+    def close(self) -> None:
+        """Free the sessions and the caches."""
+        del self._encoder, self._decoder, self.cache
+
+    def _check(self, plan: StepPlan) -> None:
+        most = self.bundle.manifest.limits.max_candidates
+        if not 1 <= plan.num_candidates <= most:
+            raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {most}")
+        if len(plan.tokens) > self.max_rows:
+            raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {self.max_rows}")
+
+    def _make_room(self, plan: StepPlan) -> None:
+        joining = {row for join in plan.joins for row in join.rows}
+        rows = len(plan.tokens)
+        # Before its copies are made, rows beyond the plan's own may still hold what moves into them.
+        kept = 0 if len(joining) == rows else max(rows, *(copy.source + 1 for copy in plan.copies), 0)
+        self.cache.reserve(
+            target_length=max(plan.positions) + 1, source_length=max(plan.source_lengths), kept_rows=kept
+        )
+
+    def _encode(self, joins: Sequence[Join]) -> None:
+        cross = self._encoder.run([join.source for join in joins])
+        for index, join in enumerate(joins):
+            for row in join.rows:
+                self.cache.cross_attention.write_row(row, cross[:, :, index])
+
+
+def encoder_batches(joins: Iterable[Join], max_tokens: int) -> Iterator[list[Join]]:
+    """Group joins by source length, each group of at most `max_tokens` source tokens, or of one join."""
+    by_length: dict[int, list[Join]] = {}
+    for join in joins:
+        by_length.setdefault(len(join.source), []).append(join)
+    for length, group in by_length.items():
+        size = max(1, max_tokens // length)
+        for start in range(0, len(group), size):
+            yield group[start : start + size]

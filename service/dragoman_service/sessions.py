@@ -1,0 +1,166 @@
+"""The two graphs of a bundle, opened in ONNX Runtime behind typed calls. All that touches `onnxruntime` is here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.kv_cache import KvCache
+from dragoman_service.manifest import CacheLayout, TensorNames
+from dragoman_service.plan import Adjustment, StepPlan
+
+PROVIDERS: dict[str, list[str | tuple[str, dict[str, str]]]] = {"cpu": ["CPUExecutionProvider"]}
+"""Device -> ONNX Runtime's execution providers and their options. Another device needs the caches placed on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where graphs run."""
+
+    threads: int
+    """Threads that one run uses, 1 or more."""
+    device: str = "cpu"
+    """A key of `PROVIDERS`."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InvalidInput("threads", self.threads, "1 or more")
+        if self.device not in PROVIDERS:
+            raise InvalidInput("device", self.device, ", ".join(PROVIDERS))
+
+
+def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSession:
+    """Open the graph of an .onnx file, with the weights file beside it.
+
+    Raises:
+        BundleError: ONNX Runtime cannot open it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = placement.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # planned for one shape; ours differ from run to run
+    options.enable_cpu_mem_arena = False  # it never gives back what the largest batch once took
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS[placement.device])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
+
+
+class EncoderSession:
+    """Sources -> the keys and values that the decoder's cross-attention reads."""
+
+    def __init__(self, path: Path, layout: CacheLayout, names: TensorNames, placement: Placement) -> None:
+        """Open the graph. Raises as `open_session` does, and BundleError if its tensors are not those named."""
+        self._layout = layout
+        self._session = open_session(path, placement)
+        _check_names(path, self._session, names.encoder_inputs, names.encoder_outputs)
+
+    def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """Encode sources of one length: [layers, 2, batch, heads, length, head_dim]."""
+        (cross,) = self._session.run(["cross_kv"], {"source": np.array(sources, np.int64)})
+        return np.asarray(cross).reshape(self._layout.decoder_layers, 2, *cross.shape[1:])
+
+
+class DecoderSession:
+    """One step of all running rows, over memory that is bound again only when it moves or changes its shape."""
+
+    def __init__(self, path: Path, cache: KvCache, names: TensorNames, placement: Placement) -> None:
+        """Open the graph. Raises as `open_session` does, and BundleError if its tensors are not those named."""
+        self._session = open_session(path, placement)
+        _check_names(path, self._session, names.decoder_inputs, names.decoder_outputs)
+        self._binding = self._session.io_binding()
+        self._cache = cache
+        max_rows = cache.max_rows
+        self._tokens = np.zeros(max_rows, np.int64)
+        self._positions = np.zeros(max_rows, np.int32)
+        self._source_lengths = np.zeros(max_rows, np.int32)
+        self._total_length = np.zeros((), np.int32)
+        self._total_source_length = np.zeros((), np.int32)
+        self._num_candidates = np.zeros(1, np.int64)
+        self._ids = np.zeros((0, 0), np.int64)
+        self._log_probs = np.zeros((0, 0), np.float32)
+        self._bound_cache: tuple[int, tuple[int, int]] | None = None
+        self._adjust: tuple[npt.NDArray[Any], ...] | None = None
+        self._bind("total_length", self._total_length)
+        self._bind("total_source_length", self._total_source_length)
+        self._bind("num_candidates", self._num_candidates)
+
+    def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Feed every row its token: candidates [rows, num_candidates], likeliest first, and their log-probabilities.
+
+        The keys and values of the tokens are added to the cache. The arrays returned are overwritten by the next call.
+        Of the plan, copies and joins are the runner's business.
+        """
+        rows = len(plan.tokens)
+        self._tokens[:rows] = plan.tokens
+        self._positions[:rows] = plan.positions
+        self._source_lengths[:rows] = plan.source_lengths
+        self._total_length[...] = max(plan.positions) + 1
+        self._total_source_length[...] = max(plan.source_lengths)
+        self._num_candidates[0] = plan.num_candidates
+        self._bind_rows(rows)
+        self._bind_candidates(rows, plan.num_candidates)
+        self._bind_adjustments(plan.adjustments)
+        self._session.run_with_iobinding(self._binding)
+        return self._ids, self._log_probs
+
+    def _bind_rows(self, rows: int) -> None:
+        wanted = (rows, self._cache.generation)
+        if wanted == self._bound_cache:
+            return
+        self._bind("tokens", self._tokens[:rows])
+        self._bind("positions", self._positions[:rows])
+        self._bind("source_lengths", self._source_lengths[:rows])
+        for kind, cache in (("self", self._cache.self_attention), ("cross", self._cache.cross_attention)):
+            for layer, keys_values in enumerate(cache.array):
+                for name, array in zip(("key", "value"), keys_values, strict=True):
+                    self._bind(f"{kind}_{name}_{layer}", array[:rows])
+                    # The same memory as input and output: the kernel then appends in place and copies nothing.
+                    self._bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
+        self._bound_cache = wanted
+
+    def _bind_candidates(self, rows: int, count: int) -> None:
+        if self._ids.shape == (rows, count):
+            return
+        self._ids = np.zeros((rows, count), np.int64)
+        self._log_probs = np.zeros((rows, count), np.float32)
+        self._bind("candidate_ids", self._ids, output=True)
+        self._bind("candidate_log_probs", self._log_probs, output=True)
+
+    def _bind_adjustments(self, adjustments: Sequence[Adjustment]) -> None:
+        if not adjustments and self._adjust is not None and not len(self._adjust[0]):
+            return
+        self._adjust = (
+            np.array([(a.row, a.token) for a in adjustments], np.int64).reshape(-1, 2),
+            np.array([a.penalty for a in adjustments], np.float32),
+            np.array([a.bias for a in adjustments], np.float32),
+        )
+        for name, array in zip(("adjust_index", "adjust_penalty", "adjust_bias"), self._adjust, strict=True):
+            self._bind(name, array)
+
+    def _bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
+        # By address: binding the array itself would copy it. Whoever calls keeps the array alive.
+        bind = self._binding.bind_output if output else self._binding.bind_input
+        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _check_names(
+    path: Path, session: onnxruntime.InferenceSession, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    problems = []
+    for kind, wanted, there in (("inputs", inputs, session.get_inputs()), ("outputs", outputs, session.get_outputs())):
+        names = [value.name for value in there]
+        if sorted(names) != sorted(wanted):
+            odd = sorted(set(names) ^ set(wanted))
+            problems.append(f"{path.name}: {kind} differ from those of the manifest: {', '.join(odd)}")
+    if problems:
+        raise BundleError(path.parent, problems)
