@@ -1,0 +1,175 @@
+"""From a checkpoint to a verified bundle."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from dragoman_export.golden_sentences import blank_sentences, make_golden
+from dragoman_export.graphs import build_decoder, build_encoder
+from dragoman_export.model_card import write_model_card
+from dragoman_export.precision import check_precision
+from dragoman_export.sentences import BUILT_IN
+from dragoman_export.verify import Report, verify_graphs
+from dragoman_export.weights import collect_weights
+from dragoman_model.checkpoint import Checkpoint, load_checkpoint
+from dragoman_model.reference_decode import NEVER_PRODUCED
+from dragoman_service.bundle import Bundle, golden_to_json, write_bundle
+from dragoman_service.errors import InvalidInput
+from dragoman_service.manifest import (
+    DECODER,
+    ENCODER,
+    FORMAT_VERSION,
+    GOLDEN,
+    MODEL_CARD,
+    TOKENIZER,
+    WEIGHTS,
+    CacheLayout,
+    Limits,
+    Manifest,
+    Score,
+    SpecialIds,
+    from_json,
+    tensor_names,
+)
+from dragoman_service.runner import OrtRunner
+from dragoman_service.tokenizer import Tokenizer
+
+VERIFY_ROWS = 32
+"""Rows of the crowded batch in which sentences are translated for comparison."""
+VERIFY_MAX_LENGTH = 64
+"""Target tokens compared at most; a model of random weights would go on to its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What to write beside the model itself."""
+
+    name: str
+    version: str
+    description: str = ""
+    precision: str = "fp32"
+    sentences: Path | None = None
+    """Source sentences to verify with, one a line; None for the built-in ones."""
+    scores: Path | None = None
+    """JSON list of the fields of `manifest.Score`."""
+    model_card: Path | None = None
+    """Taken as it is; None to write one."""
+    force: bool = False
+    """Replace a bundle that is there already."""
+
+
+def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tuple[Bundle, Report]:
+    """Build the graphs, verify them, write the bundle: in that order, so that what disagrees leaves nothing behind.
+
+    Args:
+        folder: A checkpoint.
+        output: The bundle's folder, NAME/VERSION.
+        options: The rest.
+
+    Raises:
+        InvalidInput: something given is not allowed.
+        VerificationError: the graphs disagree with the model.
+        BundleError: the bundle would not be valid.
+    """
+    check_precision(options.precision)
+    if output.exists() and not options.force:
+        raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
+    checkpoint = load_checkpoint(folder)
+    manifest = _manifest(checkpoint, options)
+    card = _read(options.model_card, "model_card") if options.model_card else write_model_card(manifest)
+    texts, sources = _sentences(options.sentences, checkpoint.tokenizer, manifest.limits.max_source_tokens)
+    with tempfile.TemporaryDirectory() as name:
+        staging = Path(name)
+        write_graphs(checkpoint, staging)
+        runner = OrtRunner(Bundle(staging, manifest, checkpoint.tokenizer, ()), max_rows=VERIFY_ROWS, threads=1)
+        length = min(VERIFY_MAX_LENGTH, manifest.limits.max_target_tokens)
+        report = verify_graphs(checkpoint.model, runner, sources, max_rows=VERIFY_ROWS, max_length=length)
+        report.check()
+        blanks = blank_sentences(texts, sources, length)
+        golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, max_candidates=manifest.limits.max_candidates)
+        files: dict[str, bytes | Path] = {
+            **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
+            TOKENIZER: checkpoint.tokenizer_model,
+            GOLDEN: golden_to_json(golden),
+            MODEL_CARD: card.encode(),
+        }
+        return write_bundle(output, manifest, files, force=options.force), report
+
+
+def write_graphs(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the weights and both graphs, and have ONNX's own checker look at them."""
+    config, weights = checkpoint.config.model, collect_weights(checkpoint.model)
+    (folder / WEIGHTS).write_bytes(weights.to_bytes())
+    for name, graph in ((ENCODER, build_encoder(config, weights)), (DECODER, build_decoder(config, weights))):
+        onnx.save(graph, folder / name)
+        onnx.checker.check_model(str(folder / name))
+
+
+def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    model = config.model
+    if tokenizer.vocab_size != model.vocab_size:
+        allowed = f"the model's vocabulary size, {model.vocab_size}"
+        raise InvalidInput("checkpoint.tokenizer", f"{tokenizer.vocab_size} subwords", allowed)
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=options.name,
+        version=options.version,
+        description=options.description,
+        architecture=model.to_json(),
+        special_ids=SpecialIds(tokenizer.pad_id, tokenizer.begin_id, tokenizer.end_id, tokenizer.unknown_id),
+        vocab_size=model.vocab_size,
+        limits=Limits(
+            max_source_tokens=min(config.max_source_tokens, model.max_positions),
+            # Training counts the end of the sentence, a translation does not.
+            max_target_tokens=max(1, min(config.max_target_tokens, model.max_positions) - 1),
+            max_candidates=model.vocab_size - len(NEVER_PRODUCED),
+        ),
+        language_pairs=((config.source_language, config.target_language),),
+        precision=options.precision,
+        cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim),
+        tensors=tensor_names(model.decoder_layers),
+        files={},
+        training=config.training,
+        scores=_scores(options.scores),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        producer=f"dragoman {importlib.metadata.version('dragoman')}",
+    )
+
+
+def _sentences(path: Path | None, tokenizer: Tokenizer, limit: int) -> tuple[list[str], list[list[int]]]:
+    """The sentences that the model can take, and their ids, the end of the sentence last."""
+    texts = BUILT_IN if path is None else _read(path, "sentences").splitlines()
+    encoded = {text: [*tokenizer.encode(text), tokenizer.end_id] for text in texts}
+    fitting = {text: ids for text, ids in encoded.items() if 1 < len(ids) <= limit}
+    if not fitting:
+        shown = "the built-in ones" if path is None else str(path)
+        raise InvalidInput("sentences", shown, f"at least one sentence of at most {limit - 1} subwords")
+    return list(fitting), list(fitting.values())
+
+
+def _scores(path: Path | None) -> tuple[Score, ...]:
+    if path is None:
+        return ()
+    problems: list[str] = []
+    try:
+        scores: tuple[Score, ...] = from_json(tuple[Score, ...], json.loads(_read(path, "scores")), "scores", problems)
+    except ValueError as error:
+        problems = [str(error)]
+    if problems:
+        raise InvalidInput("scores", str(path), "a JSON list of scores (" + "; ".join(problems) + ")")
+    return scores
+
+
+def _read(path: Path, field: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidInput(field, str(path), f"a readable UTF-8 file ({error})") from error

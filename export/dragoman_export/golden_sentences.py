@@ -1,0 +1,81 @@
+"""Making `golden.json`: translations that every machine must give, and so none that hang on a rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from dragoman_service.bundle import GoldenSentence
+from dragoman_service.golden import request_for, translate
+from dragoman_service.plan import Runner, StepPlan, StepResult
+
+BEAM_SIZES = (1, 4)
+LENGTH_PENALTY = 0.6
+MAX_GOLDEN = 8
+"""Sentences for each beam size: enough to find a wrong kernel, few enough to check at every start."""
+MAX_TRIED = 64
+"""Sentences to choose from."""
+JITTER = 2e-4
+"""Log-probability: ten times what processors differ by."""
+JITTERED_TRIALS = 3
+
+
+class JitteredRunner(Runner):
+    """A runner whose log-probabilities are a little off, as on a machine with other rounding, only more so."""
+
+    def __init__(self, runner: Runner, max_candidates: int, seed: int) -> None:
+        self._runner = runner
+        self._max_candidates = max_candidates
+        self._random = random.Random(seed)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """One step; candidates that lie close may change their order, and the last ones make room for the next."""
+        wanted = min(plan.num_candidates + 4, self._max_candidates)
+        result = self._runner.run(dataclasses.replace(plan, num_candidates=wanted))
+        rows = [
+            sorted(((log_prob + self._random.uniform(-JITTER, JITTER), i) for log_prob, i in pairs), reverse=True)
+            for pairs in map(zip, result.log_probs, result.token_ids)
+        ]
+        kept = [row[: plan.num_candidates] for row in rows]
+        return StepResult([[i for _, i in row] for row in kept], [[log_prob for log_prob, _ in row] for row in kept])
+
+    def close(self) -> None:
+        """Nothing of its own to free."""
+
+
+def make_golden(
+    runner: Runner, blanks: Sequence[GoldenSentence], *, max_rows: int, max_candidates: int
+) -> tuple[GoldenSentence, ...]:
+    """Translate; keep the first `MAX_GOLDEN` of each beam size that come out the same under jitter.
+
+    Args:
+        runner: Of graphs that have been verified.
+        blanks: Sentences and options, with nothing filled in yet: see `blank_sentences`.
+        max_rows: Rows of the batch.
+        max_candidates: Of the model.
+    """
+    requests = [request_for(blank, i) for i, blank in enumerate(blanks)]
+    found = translate(runner, requests, max_rows)
+    trials = [
+        translate(JitteredRunner(runner, max_candidates, seed), requests, max_rows) for seed in range(JITTERED_TRIALS)
+    ]
+    golden = [
+        dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)
+        for blank, best, *others in zip(blanks, found, *trials, strict=True)
+        if all(other.tokens == best.tokens for other in others)
+    ]
+    return tuple(
+        sentence
+        for beam_size in BEAM_SIZES
+        for sentence in [sentence for sentence in golden if sentence.beam_size == beam_size][:MAX_GOLDEN]
+    )
+
+
+def blank_sentences(texts: Sequence[str], sources: Sequence[Sequence[int]], max_length: int) -> list[GoldenSentence]:
+    """What to translate for `golden.json`: the first `MAX_TRIED` texts, of these token ids, with every beam size."""
+    return [
+        GoldenSentence(text, tuple(ids), beam_size, LENGTH_PENALTY, max_length, (), (), 0.0)
+        for beam_size in BEAM_SIZES
+        for text, ids in list(zip(texts, sources, strict=True))[:MAX_TRIED]
+    ]

@@ -1,0 +1,28 @@
+"""English sentences that an export is verified with where no others are given."""
+
+BUILT_IN = (
+    "Hello!",
+    "Thank you very much.",
+    "Where is the railway station?",
+    "I would like a cup of coffee, please.",
+    "The weather is beautiful today.",
+    "She has lived in Berlin for seven years.",
+    "Could you tell me what time it is?",
+    "We are going to the cinema tonight.",
+    "My brother is two years older than I am.",
+    "He did not say a word about it.",
+    "The children are playing in the garden.",
+    "How much does this book cost?",
+    "If it rains tomorrow, we will stay at home.",
+    "The train leaves at half past nine in the morning.",
+    "I have never seen such a beautiful garden before.",
+    "The old man sat down on a bench and fed the birds.",
+    "You should have told me that you were coming; I would have cooked something.",
+    "Although the road was long and steep, nobody complained.",
+    "The committee will publish its report on 12 March 2026 at 10:30 a.m.",
+    "Version 2.5 of the program is 30% faster and needs 64 MB less memory.",
+    "“Nobody knows,” she said, “what will happen next.”",
+    "Yes.",
+    "Open the door and let the cat in before it gets dark.",
+    "Scientists have discovered that the ice is melting faster than anyone had expected ten years ago.",
+)

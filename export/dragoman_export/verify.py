@@ -1,0 +1,158 @@
+"""Proof that the graphs compute what the PyTorch model computes, through the same runner and scheduler that serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dragoman_model.greedy import greedy_cached
+from dragoman_model.reference_decode import NEVER_PRODUCED, mask_logits
+from dragoman_model.transformer import Transformer
+from dragoman_service.errors import DragomanError
+from dragoman_service.golden import translate
+from dragoman_service.plan import Join, Runner, StepPlan
+from dragoman_service.request import Request
+from dragoman_service.tokenizer import SPECIAL_IDS
+
+MAX_LOG_PROB_ERROR = 1e-3
+"""Between PyTorch and the graphs in fp32: a wrong node is off by far more, and rounding by a hundredth of it."""
+TIE_MARGIN = 1e-3
+"""Two candidates closer than this in log-probability are a tie, which rounding may break either way."""
+FORCED_ROWS = 8
+"""Sentences whose whole distributions are compared side by side."""
+
+
+class VerificationError(DragomanError):
+    """The graphs disagree with the model; the message says by how much."""
+
+    reason = "verification_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How well the graphs agree with the model."""
+
+    max_log_prob_error: float
+    """Over every id, at every position of every sentence compared."""
+    sentences: int
+    """Translated greedily by both."""
+    ties: tuple[str, ...]
+    """Where the two translations part at a tie."""
+    mismatches: tuple[str, ...]
+    """Where they part without such excuse."""
+
+    def check(self) -> None:
+        """Raises VerificationError unless all is within bounds."""
+        problems = list(self.mismatches)
+        if not self.max_log_prob_error <= MAX_LOG_PROB_ERROR:  # so that NaN fails
+            error = f"log-probabilities differ by {self.max_log_prob_error:.2g}; allowed: {MAX_LOG_PROB_ERROR:.2g}"
+            problems.insert(0, error)
+        if problems:
+            more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+            raise VerificationError("the exported graphs disagree with the model: " + "; ".join(problems[:5]) + more)
+
+
+def verify_graphs(
+    model: Transformer, runner: Runner, sources: Sequence[Sequence[int]], *, max_rows: int, max_length: int
+) -> Report:
+    """Compare distributions and greedy translations.
+
+    Args:
+        model: In evaluation mode.
+        runner: Of the exported graphs.
+        sources: Token ids of real sentences, their ends last. Random ones are added.
+        max_rows: Rows of the crowded batch.
+        max_length: Target tokens at most.
+    """
+    rng = np.random.default_rng(0)
+    random_sources = [_random_ids(rng, model, int(length)) for length in rng.integers(1, 24, size=FORCED_ROWS)]
+    everything = [*map(list, sources), *random_sources]
+    expected = greedy_cached(model, everything, max_length)
+    requests = [Request(id=i, source=tuple(ids), max_length=max_length) for i, ids in enumerate(everything)]
+    found = [list(hypothesis.tokens) for hypothesis in translate(runner, requests, max_rows)]
+    parted = [
+        (source, wanted, got) for source, wanted, got in zip(everything, expected, found, strict=True) if wanted != got
+    ]
+    ties: list[str] = []
+    mismatches: list[str] = []
+    for source, wanted, got in parted:
+        margin, where = _margin_where_they_part(model, source, wanted, got)
+        (ties if margin < TIE_MARGIN else mismatches).append(where)
+    compared = min(max_rows, FORCED_ROWS)
+    pairs = [
+        *zip(everything[:compared], expected[:compared], strict=True),
+        *((ids, _random_ids(rng, model, len(ids))) for ids in random_sources),
+    ]
+    errors = [
+        _log_prob_error(model, runner, pairs[start : start + compared]) for start in range(0, len(pairs), compared)
+    ]
+    return Report(max(errors), len(everything), tuple(ties), tuple(mismatches))
+
+
+def forced_log_probs(
+    runner: Runner, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], vocab_size: int
+) -> Iterator[npt.NDArray[np.float64]]:
+    """The distributions of the next token while each row is fed its target, whatever it would have chosen.
+
+    Args:
+        runner: Of the exported graphs.
+        pairs: Source ids and target ids of each row.
+        vocab_size: Ids that there are.
+
+    Yields:
+        For every position from 0 to the longest target's length: log-probabilities [rows, vocab_size], minus infinity
+        for what is never produced. Rows whose target has ended go on with padding, which no other row notices.
+    """
+    rows, pad = len(pairs), SPECIAL_IDS["pad_id"]
+    joins = tuple(Join(tuple(source), (row,)) for row, (source, _) in enumerate(pairs))
+    fed = [[SPECIAL_IDS["begin_id"], *target] for _, target in pairs]
+    for position in range(max(map(len, fed))):
+        tokens = tuple(ids[position] if position < len(ids) else pad for ids in fed)
+        lengths = tuple(len(source) for source, _ in pairs)
+        candidates = vocab_size - len(NEVER_PRODUCED)
+        plan = StepPlan((), joins if position == 0 else (), tokens, (position,) * rows, lengths, candidates)
+        result = runner.run(plan)
+        log_probs = np.full((rows, vocab_size), -np.inf)
+        np.put_along_axis(log_probs, np.array(result.token_ids), np.array(result.log_probs), axis=1)
+        yield log_probs
+
+
+@torch.no_grad()
+def _log_prob_error(model: Transformer, runner: Runner, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
+    found = list(forced_log_probs(runner, pairs, model.config.vocab_size))
+    worst = 0.0
+    for row, (source, target) in enumerate(pairs):
+        fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])  # [1, T]
+        logits = mask_logits(model(torch.tensor([list(source)]), fed))[0]  # [T, V]
+        expected = logits.log_softmax(-1).double().numpy()
+        got = np.stack([log_probs[row] for log_probs in found[: len(expected)]])
+        possible = np.isfinite(expected)
+        if not np.array_equal(possible, np.isfinite(got)):
+            return float("inf")
+        worst = max(worst, float(np.abs(got[possible] - expected[possible]).max()))
+    return worst
+
+
+@torch.no_grad()
+def _margin_where_they_part(
+    model: Transformer, source: Sequence[int], wanted: Sequence[int], got: Sequence[int]
+) -> tuple[float, str]:
+    """How much the model prefers its own choice at the first difference; and a description of it."""
+    end = SPECIAL_IDS["end_id"]
+    both = list(zip([*wanted, end], [*got, end], strict=False))
+    place = next(i for i, (a, b) in enumerate(both) if a != b)
+    fed = torch.tensor([[SPECIAL_IDS["begin_id"], *wanted[:place]]])
+    logits = model(torch.tensor([list(source)]), fed)[0, -1]  # [V]
+    ours, theirs = both[place]
+    margin = float(logits[ours] - logits[theirs])
+    where = f"source ids {list(source)}: token {place} is {theirs} instead of {ours}, by {margin:.2g} less likely"
+    return margin, where
+
+
+def _random_ids(rng: np.random.Generator, model: Transformer, length: int) -> list[int]:
+    first = max(SPECIAL_IDS.values()) + 1
+    return [int(i) for i in rng.integers(first, model.config.vocab_size, size=length)]
