@@ -1,0 +1,202 @@
+"""The rules of ARCHITECTURE.md that a machine can check."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.metadata
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    name: ROOT / name.removeprefix("dragoman_") / name
+    for name in ("dragoman_protos", "dragoman_service", "dragoman_model", "dragoman_export")
+}
+MAX_MODULE_LINES = 300
+MAX_FUNCTION_LINES = 60
+
+# What each package may import: the base dependencies, and those of these extras.
+EXTRAS = {
+    "dragoman_protos": (),
+    "dragoman_service": ("cpu",),
+    "dragoman_model": ("cpu", "train"),
+    "dragoman_export": ("cpu", "export"),
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def modules(package: str) -> list[Path]:
+    """The hand-written source files of a package."""
+    found = [path for path in PACKAGES[package].rglob("*.py") if not path.stem.endswith(("_pb2", "_pb2_grpc"))]
+    assert found
+    return sorted(found)
+
+
+def all_modules() -> list[Path]:
+    return [path for package in PACKAGES for path in modules(package)]
+
+
+def test_imports_go_in_one_direction() -> None:
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def test_serving_runs_without_the_training_libraries() -> None:
+    """In a process where those cannot be imported, every module of the serving install can."""
+    script = textwrap.dedent("""
+        import importlib, pkgutil, sys
+
+        HEAVY = {"torch", "onnx", "safetensors", "sacrebleu", "tensorboard", "matplotlib"}
+
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in HEAVY:
+                    raise ModuleNotFoundError(f"No module named {name!r} in a serving install", name=name)
+
+        sys.meta_path.insert(0, Blocker())
+        count = 0
+        for package in ("dragoman_protos", "dragoman_service"):
+            for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+                importlib.import_module(module.name)
+                count += 1
+        assert not HEAVY & set(sys.modules), HEAVY & set(sys.modules)
+        print(count)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= len(modules("dragoman_service")) - 1  # all but the package's own __init__
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_library_is_a_declared_dependency(package: str) -> None:
+    requirements = [*PROJECT["dependencies"]]
+    for extra in EXTRAS[package]:
+        requirements += PROJECT["optional-dependencies"][extra]
+    declared = {_normalised(Requirement(requirement).name) for requirement in requirements}
+    providers = importlib.metadata.packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(package)
+        for name in _third_party_imports(path)
+        if not declared & {_normalised(provider) for provider in providers.get(name, ())}
+    }
+    assert not undeclared
+
+
+def _third_party_imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names - sys.stdlib_module_names - set(PACKAGES)
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_modules_and_functions_stay_small() -> None:
+    too_long = [str(path.relative_to(ROOT)) for path in all_modules() if _num_lines(path) > MAX_MODULE_LINES]
+    for path in all_modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES:
+                    too_long.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert not too_long
+
+
+def _num_lines(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def test_package_init_files_are_empty() -> None:
+    """So that importing one module never pulls in the weight of its neighbours."""
+    full = [path for path in all_modules() if path.name == "__init__.py" and path.read_text()]
+    assert not full
+
+
+def test_the_wheel_is_the_tree(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tree = {
+        path.relative_to(folder.parent).as_posix()
+        for folder in PACKAGES.values()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == tree
+
+
+def test_readme_commands_exist() -> None:
+    """Every `dragoman ...` in the README is understood as it stands there, and every `make ...` has its target."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    parsers = _command_parsers()
+    checked = set()
+    for words in _readme_commands():
+        program, *arguments = words
+        if program == "make":
+            assert {word for word in arguments if "=" not in word} <= targets, words
+        elif "--help" not in arguments:
+            command, *rest = arguments
+            try:
+                parsers[command].parse_args(rest)
+            except SystemExit:
+                pytest.fail(f"not understood: {shlex.join(words)}")
+        checked.add(program)
+    assert checked == {"make", "dragoman"}, "the README shows how to use neither"
+
+
+def _command_parsers() -> dict[str, argparse.ArgumentParser]:
+    parsers = {}
+    for entry in importlib.metadata.entry_points(group="dragoman.commands"):
+        parsers[entry.name] = argparse.ArgumentParser(prog=f"dragoman {entry.name}")
+        entry.load().add_arguments(parsers[entry.name])
+    return parsers
+
+
+def _readme_commands() -> Iterator[list[str]]:
+    """The words of each command line in the README's code blocks, up to a pipe, a redirection or an ampersand."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    for line in re.findall(r"^(?: {4})?(?:\S*/)?((?:make|dragoman) .+)$", text, flags=re.MULTILINE):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+        end = next((place for place, word in enumerate(words) if set(word) <= set("|&;<>")), len(words))
+        yield words[:end]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [ROOT / name for name in _tracked_files() if name.endswith(".md")]
+    dead = [
+        f"{document.relative_to(ROOT)}: {link}"
+        for document in documents
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+        if not (document.parent / link).exists()
+    ]
+    assert not dead
+
+
+def test_no_path_of_somebodys_machine() -> None:
+    private = re.compile(rb"(?<![\w.}-])/(?:home|Users|root|work|opt)/\w")
+    assert not [name for name in _tracked_files() if private.search((ROOT / name).read_bytes())]
+
+
+def _tracked_files() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if (ROOT / name).is_file()]

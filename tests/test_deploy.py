@@ -1,0 +1,166 @@
+"""What lies in deploy/ against the server that it deploys: metrics, arguments, ports, times."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from dragoman_service import errors
+from dragoman_service.commands import serve
+from dragoman_service.config import ServiceConfig
+from dragoman_service.metrics import Metrics
+from dragoman_service.request import FinishReason
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+DEFAULTS = ServiceConfig(model_paths=(Path("unused"),))
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
+TARGET_LABELS = {"job", "instance", "le"}
+"""Added by Prometheus, and by its histograms."""
+
+
+def alert_expressions() -> list[str]:
+    groups = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboard.json").read_text())
+    return loaded
+
+
+def dashboard_expressions() -> list[str]:
+    panels = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", [])]
+    return panels + [
+        variable["definition"] for variable in dashboard()["templating"]["list"] if "definition" in variable
+    ]
+
+
+def names_in(expression: str) -> set[str]:
+    return set(re.findall(r"\b(?:dragoman|process|python)_\w+", expression))
+
+
+def served_metrics() -> dict[str, set[str]]:
+    """Every name that a scrape can show, with its labels."""
+    metrics = Metrics(CollectorRegistry())
+    own = {id(metric): metric for metric in vars(metrics).values() if hasattr(metric, "_labelnames")}.values()
+    labels = {metric._name: set(metric._labelnames) for metric in own}
+    return {
+        family.name + suffix: labels.get(family.name, set()) | TARGET_LABELS
+        for family in metrics.registry.collect()
+        for suffix in SUFFIXES[family.type]
+    }
+
+
+@pytest.mark.parametrize("expressions", [alert_expressions(), dashboard_expressions()], ids=["alerts", "dashboard"])
+def test_metrics_exist_with_their_labels(expressions: list[str]) -> None:
+    known = served_metrics()
+    assert any(names_in(expression) for expression in expressions)
+    for expression in expressions:
+        assert names_in(expression) <= set(known), expression
+        for name, selector in re.findall(r"(dragoman_\w+)\{([^}]*)\}", expression):
+            assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector)) <= known[name], expression
+        grouped = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in re.split(r",\s*", group)}
+        for name in names_in(expression):
+            assert grouped <= known[name], expression
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    shown = {name for expression in dashboard_expressions() for name in names_in(expression)}
+    families = {family.name for family in Metrics(CollectorRegistry()).registry.collect()}
+    ours = {family for family in families if family.startswith("dragoman_")}
+    assert {family for family in ours if not any(name.startswith(family) for name in shown)} == set()
+
+
+def test_reasons_in_alerts_exist() -> None:
+    reasons = {error.reason for error in _domain_errors()} | {reason.value for reason in FinishReason}
+    asked = {reason for expression in alert_expressions() for reason in re.findall(r'reason="(\w+)"', expression)}
+    assert asked
+    assert asked <= reasons
+
+
+def _domain_errors() -> list[type[errors.DragomanError]]:
+    kinds = [value for value in vars(errors).values() if isinstance(value, type)]
+    return [kind for kind in kinds if issubclass(kind, errors.DragomanError)]
+
+
+def test_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24, panel["title"]
+        taken |= cells
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    command, *rest = arguments
+    assert command == "serve"
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    serve.add_arguments(parser)
+    return parser.parse_args(rest)
+
+
+def deployment() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pod and its container."""
+    pod = yaml.safe_load((DEPLOY / "kubernetes/deployment.yaml").read_text())["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    return pod, container
+
+
+def test_kubernetes_agrees_with_the_server() -> None:
+    pod, container = deployment()
+    arguments = parsed(container["args"])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": arguments.port, "metrics": arguments.metrics_port}
+    assert arguments.host == "0.0.0.0", "the probes come from outside of the container"
+    probes = [container[f"{kind}Probe"]["grpc"]["port"] for kind in ("startup", "readiness", "liveness")]
+    assert probes == [arguments.port] * 3
+    assert arguments.threads == int(container["resources"]["limits"]["cpu"])
+    sleep = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
+    assert pod["terminationGracePeriodSeconds"] > sleep + arguments.grace
+
+
+def test_kustomization_names_every_file() -> None:
+    folder = DEPLOY / "kubernetes"
+    named = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    assert set(named) == {path.name for path in folder.iterdir()} - {"kustomization.yaml"}
+
+
+def test_image_agrees_with_the_server() -> None:
+    dockerfile = (DEPLOY / "docker/Dockerfile").read_text()
+    arguments = parsed(json.loads(re.findall(r"^CMD (\[.*\])$", dockerfile, flags=re.MULTILINE)[-1]))
+    assert arguments.host == "0.0.0.0"
+    assert re.findall(r"^EXPOSE (\d+) (\d+)$", dockerfile, flags=re.MULTILINE) == [
+        (str(arguments.port), str(arguments.metrics_port))
+    ]
+    assert f"localhost:{arguments.port}" in dockerfile, "the health check asks another port"
+
+
+def test_compose_agrees_with_the_server() -> None:
+    compose = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]
+    assert compose["dragoman"]["ports"][0].endswith(f":{DEFAULTS.port}")
+    assert int(compose["dragoman"]["stop_grace_period"].removesuffix("s")) > DEFAULTS.grace
+    scrape = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    assert scrape[0]["static_configs"][0]["targets"] == [f"dragoman:{DEFAULTS.metrics_port}"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (of Prometheus) is not installed")
+@pytest.mark.parametrize(
+    "arguments",
+    [["check", "config", "prometheus.yml"], ["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]],
+)
+def test_prometheus_accepts(arguments: list[str]) -> None:
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
