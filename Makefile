@@ -56,12 +56,14 @@ clean:  ## remove the environments and caches
 	rm -rf .venv .venv-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(SERVING): pyproject.toml
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -qq --editable '.[cpu]'
+	@echo "Installing what serving needs into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install -qq --editable '.[cpu]'
 	@touch $@
 
 $(DEV): pyproject.toml
-	$(PYTHON) -m venv .venv-dev
-	.venv-dev/bin/pip install -qq '$(TORCH)'
-	.venv-dev/bin/pip install -qq --editable '.[cpu,train,export,dev]'
+	@echo "Installing what development needs into .venv-dev ..."
+	@$(PYTHON) -m venv .venv-dev
+	@.venv-dev/bin/pip install -qq '$(TORCH)'
+	@.venv-dev/bin/pip install -qq --editable '.[cpu,train,export,dev]'
 	@touch $@

@@ -39,7 +39,8 @@ grpc=$(address_of gRPC)
 metrics=$(address_of metrics)
 
 translate() {
-    printf '\n%s\n' "$1" | sed 's/^/    /'
+    echo
+    sed 's/^/    /' <<<"$1"
     translation=$("$bin/dragoman" translate --server "$grpc" "$1") || fail "a translation failed"
     [ -n "$translation" ] || fail "a translation came out empty"
     sed 's/^/ -> /' <<<"$translation"
