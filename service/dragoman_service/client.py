@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -78,7 +78,7 @@ class TranslationClient:
         *,
         target_prefixes: Sequence[str] | str = (),
         deadline: float | None = None,
-    ) -> Iterator[Translation]:
+    ) -> Generator[Translation, None, None]:
         """As `translate`, but reads the texts as it goes and yields each translation when its turn has come."""
         requests = _requests(texts, target_prefixes, options, self._texts_per_call)
         timeout = _Timeout(deadline)
@@ -105,7 +105,7 @@ class TranslationClient:
         *,
         target_prefix: str = "",
         deadline: float | None = None,
-    ) -> Iterator[str | Translation]:
+    ) -> Generator[str | Translation, None, None]:
         """Translate one text: pieces of it as soon as they are decided, and at last the whole as a Translation.
 
         Leaving the iteration early gives the call up.
@@ -173,7 +173,7 @@ class AsyncTranslationClient:
         *,
         target_prefixes: Sequence[str] | str = (),
         deadline: float | None = None,
-    ) -> AsyncIterator[Translation]:
+    ) -> AsyncGenerator[Translation, None]:
         """As TranslationClient.translate_many."""
         requests = _requests(texts, target_prefixes, options, self._texts_per_call)
         timeout = _Timeout(deadline)
@@ -201,7 +201,7 @@ class AsyncTranslationClient:
         *,
         target_prefix: str = "",
         deadline: float | None = None,
-    ) -> AsyncIterator[str | Translation]:
+    ) -> AsyncGenerator[str | Translation, None]:
         """As TranslationClient.translate_stream; close it (`contextlib.aclosing`) to give the call up at once."""
         call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
         try:

@@ -15,6 +15,7 @@ from dragoman_service.feeding import Window, finish_all
 from dragoman_service.models import ModelRegistry, Route
 from dragoman_service.prepare import PreparedText, TextResult, assemble, check_options, prepare, requests
 from dragoman_service.request import DecodingOptions, Finished, Progress
+from dragoman_service.segmenter import on_one_line
 
 _INLINE_CHARACTERS = 4_000
 """Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""
@@ -72,7 +73,7 @@ class Frontend:
             for text in prepared
         ]
 
-    async def stream(self, call: Call) -> AsyncGenerator[str | TextResult]:
+    async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
         """Translate one text: pieces of it as they are decided, then the result.
 
         To be closed (`contextlib.aclosing`) by whoever does not read it to its end.
@@ -98,7 +99,7 @@ class Frontend:
                                 finished.append(event)
                                 text = decoder.flush()
                             if text:
-                                yield text
+                                yield on_one_line(text)
                 yield assemble(prepared, finished, model.tokenizer, call.options.num_hypotheses)
 
     def stop_accepting(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dragoman_service.errors import InvalidInput
 from dragoman_service.models import ModelDescription, Route, TextTokenizer
 from dragoman_service.request import DecodingOptions, Finished, FinishReason, Request, Timings
-from dragoman_service.segmenter import EncodedPiece, encode_to_fit, segment
+from dragoman_service.segmenter import EncodedPiece, encode_to_fit, on_one_line, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
         raise InvalidInput(field, options.num_rows, f"1 to {model.max_rows}, the rows of this server's batch")
     # In the engine this would fail the whole step, and with it the requests of others.
     if options.sampling is not None and options.sampling.top_k > model.max_candidates:
-        raise InvalidInput("sampling.top_k", options.sampling.top_k, f"1 to {model.max_candidates}, what it can produce")
+        raise InvalidInput("sampling.top_k", options.sampling.top_k, f"1 to {model.max_candidates}: it has few tokens")
     if options.beam_size > 1 and 2 * options.beam_size > model.max_candidates:
-        raise InvalidInput("beam_size", options.beam_size, f"1 to {model.max_candidates // 2}, what it can produce")
+        raise InvalidInput("beam_size", options.beam_size, f"1 to {model.max_candidates // 2}: it has few tokens")
 
 
 def prepare(text: str, prefix: str, route: Route, options: DecodingOptions) -> PreparedText:
@@ -130,7 +130,8 @@ def _hypothesis(
     cut = any(hypothesis.finish_reason is FinishReason.LENGTH for hypothesis in chosen)
     return TextHypothesis(
         text="".join(
-            tokenizer.decode(next(translations).tokens) if piece.tokens else piece.text for piece in prepared.pieces
+            on_one_line(tokenizer.decode(next(translations).tokens)) if piece.tokens else piece.text
+            for piece in prepared.pieces
         ),
         score=sum(hypothesis.score for hypothesis in chosen),
         tokens=tuple(token for hypothesis in chosen for token in hypothesis.tokens),

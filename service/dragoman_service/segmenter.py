@@ -16,7 +16,9 @@ from dragoman_service.errors import InvalidInput
 
 # Control characters (line breaks and tabs among them) and the two Unicode line breaks. No subword model knows them,
 # and its normaliser would turn them into spaces: kept outside the sentences, they reach the translation as they were.
-_CONTROL = re.compile("([\x00-\x1f\x7f-\x9f\u2028\u2029]+)")
+_CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
+_CONTROLS = re.compile(f"([{_CONTROL}]+)")
+_CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
 _CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』،؛]")
 _SPACE = re.compile(r"\s+")
 _ZERO_WIDTH_JOINER = "\u200d"
@@ -47,13 +49,22 @@ def segment(text: str, language: str) -> list[Piece]:
     ("***", emoji) is not translatable: a model has nothing to say about it.
     """
     pieces: list[Piece] = []
-    for index, part in enumerate(_CONTROL.split(text)):
+    for index, part in enumerate(_CONTROLS.split(text)):
         if index % 2:
             pieces.append(Piece(part, translatable=False))
             continue
         for sentence in sentencex.segment(language, part):
             pieces.extend(_trimmed(sentence))
     return pieces
+
+
+def on_one_line(text: str) -> str:
+    """What a model made of a sentence, its control characters turned into spaces.
+
+    The sentence had none, so they are an accident of a model that can spell any byte; a line break among them would
+    shift all lines that follow. Character by character, so that it can be done to the pieces of a stream.
+    """
+    return _CONTROL_CHARACTER.sub(" ", text)
 
 
 def encode_to_fit(sentence: str, encode: Callable[[str], Sequence[int]], limit: int) -> Iterator[EncodedPiece]:

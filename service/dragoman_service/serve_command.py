@@ -112,7 +112,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 def _serve(config: ServiceConfig) -> int:
     import asyncio  # noqa: PLC0415 - what follows takes a second to import: not for `--help`
 
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
 
     from dragoman_service.loading import load_models  # noqa: PLC0415
     from dragoman_service.metrics import Metrics  # noqa: PLC0415
@@ -120,6 +120,8 @@ def _serve(config: ServiceConfig) -> int:
 
     check_free("--port", config.host, config.port)
     check_free("--metrics-port", config.host, config.metrics_port)
+    # They would be half as many lines again, which nobody reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
     models = load_models(config, metrics)
     server = Server(config, models, metrics)

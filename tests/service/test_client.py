@@ -123,7 +123,7 @@ def test_stream(client: TranslationClient) -> None:
     assert "".join(chunks) == result.text == "XAB\nCD"
 
 
-def test_stream_left_early_is_given_up(server: ServerThread) -> None:
+def test_stream_left_early_is_given_up() -> None:
     engine = FakeEngine(held=True)
     with serving([served(engine)]) as server, TranslationClient(server.address) as client:
         stream = client.translate_stream("abc")

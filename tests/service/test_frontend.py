@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -208,6 +209,20 @@ def test_stream_put_together_is_the_result(text: str, options: DecodingOptions) 
     assert "".join(chunks) == result.hypotheses[0].text == text.upper()
     assert all(chunks)
     assert len(result.hypotheses) == options.num_hypotheses
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_line_breaks_of_the_model_do_not_shift_lines(stream: bool) -> None:
+    def script(request: Request) -> list[Event]:
+        return shout(replace(request, source=tuple(FIRST + ord(c) for c in "x\n\0\u2028y ")))
+
+    model = served(FakeEngine(script))
+    if stream:
+        *chunks, result = on_frontend(model, lambda frontend: collect(frontend.stream(call(model, "a\n\tb"))))
+        assert "".join(chunks) == result.hypotheses[0].text
+    else:
+        (result,) = translate(model, "a\n\tb")
+    assert result.hypotheses[0].text == "X   Y\n\tX   Y"
 
 
 def test_stream_left_early_cancels_all_its_sentences() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service import errors
 from dragoman_service.config import RequestLimits
 from dragoman_service.request import Failed
+from dragoman_service.server import StartupError
 from dragoman_service.status import DETAILS_KEY, status_of
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, serving
@@ -129,39 +131,31 @@ def test_list_models(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "field"),
+    ("fields", "options", "field"),
     [
-        (pb.TranslateRequest(), "texts"),
-        (pb.TranslateRequest(texts=["a"] * 21), "texts"),
-        (pb.TranslateRequest(texts=["a" * 100_001]), "texts[0]"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=0)), "beam_size"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=1000)), "beam_size"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=2, num_hypotheses=3)), "num_hypotheses"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(min_length=5, max_length=4)), "min_length"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(max_length=0)), "max_length"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(length_penalty=float("nan"))), "length_penalty"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(repetition_penalty=0)), "repetition_penalty"),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(no_repeat_ngram_size=17)), "no_repeat_ngram_size"),
-        (
-            pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(beam_size=2, sampling=pb.Sampling())),
-            "beam_size",
-        ),
-        (
-            pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling(temperature=0))),
-            "sampling.temperature",
-        ),
-        (
-            pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling(top_k=257))),
-            "sampling.top_k",
-        ),
-        (pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling(top_p=0))), "sampling.top_p"),
-        (pb.TranslateRequest(texts=["a", "b"], target_prefixes=["x"]), "target_prefixes"),
+        ({"texts": []}, {}, "texts"),
+        ({"texts": ["a"] * 21}, {}, "texts"),
+        ({"texts": ["a" * 100_001]}, {}, "texts[0]"),
+        ({"texts": ["a", "b"], "target_prefixes": ["x"]}, {}, "target_prefixes"),
+        ({}, {"beam_size": 0}, "beam_size"),
+        ({}, {"beam_size": 1000}, "beam_size"),
+        ({}, {"beam_size": 2, "num_hypotheses": 3}, "num_hypotheses"),
+        ({}, {"min_length": 5, "max_length": 4}, "min_length"),
+        ({}, {"max_length": 0}, "max_length"),
+        ({}, {"length_penalty": float("nan")}, "length_penalty"),
+        ({}, {"repetition_penalty": 0}, "repetition_penalty"),
+        ({}, {"no_repeat_ngram_size": 17}, "no_repeat_ngram_size"),
+        ({}, {"beam_size": 2, "sampling": pb.Sampling()}, "beam_size"),
+        ({}, {"sampling": pb.Sampling(temperature=0)}, "sampling.temperature"),
+        ({}, {"sampling": pb.Sampling(top_k=257)}, "sampling.top_k"),
+        ({}, {"sampling": pb.Sampling(top_p=0)}, "sampling.top_p"),
     ],
 )
 def test_bad_input_is_refused_with_the_field(
-    stub: Stub, engine: FakeEngine, server: ServerThread, request_: pb.TranslateRequest, field: str
+    stub: Stub, engine: FakeEngine, server: ServerThread, fields: dict[str, Any], options: dict[str, Any], field: str
 ) -> None:
-    error = refusal(lambda: stub.Translate(request_))
+    request = pb.TranslateRequest(**{"texts": ["a"], **fields}, options=pb.DecodingOptions(**options))
+    error = refusal(lambda: stub.Translate(request))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.details().startswith(f"{field}: got ")
     assert "allowed: " in error.details()
@@ -243,14 +237,14 @@ def test_client_gone_frees_the_engine() -> None:
         wait_until(lambda: server.metric("dragoman_requests_running", method="Translate") == 0)
 
 
-@pytest.mark.parametrize("leave", [lambda call, channel: call.cancel(), lambda call, channel: channel.close()])
-def test_client_gone_in_mid_stream_frees_the_engine(leave: Callable[[object, grpc.Channel], None]) -> None:
+@pytest.mark.parametrize("way", ["cancels", "disconnects"])
+def test_client_gone_in_mid_stream_frees_the_engine(way: str) -> None:
     engine = FakeEngine(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         call = Stub(channel).TranslateStream(pb.TranslateStreamRequest(text="abc\nd"))
         assert next(call).chunk == "A"
         assert engine.running == 2
-        leave(call, channel)
+        (call.cancel if way == "cancels" else channel.close)()
         wait_until(lambda: engine.running == 0)
         wait_until(lambda: server.metric("dragoman_requests_total", method="TranslateStream", code="CANCELLED") == 1)
 
@@ -324,6 +318,17 @@ def test_reflection_lists_and_describes_the_service(channel: grpc.Channel) -> No
     database = ProtoReflectionDescriptorDatabase(channel)
     assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
     assert database.FindFileContainingSymbol(SERVICE).package == "dragoman.v1"
+
+
+def test_two_servers_cannot_share_a_port(server: ServerThread) -> None:
+    with (
+        pytest.raises(StartupError, match=str(server.server.port)),
+        serving([served(FakeEngine())], port=server.server.port),
+    ):
+        pass
+    port = server.server.metrics_port
+    with pytest.raises(StartupError, match="metrics port"), serving([served(FakeEngine())], metrics_port=port):
+        pass
 
 
 def test_drain_finishes_what_runs_and_refuses_the_rest() -> None:

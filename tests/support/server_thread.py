@@ -43,7 +43,7 @@ class ServerThread:
 def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThread]:
     """Serve models on free ports; `config` are fields of ServiceConfig."""
     metrics = Metrics(CollectorRegistry())
-    settings = ServiceConfig(model_paths=(Path("unused"),), port=0, metrics_port=0, **config)
+    settings = ServiceConfig(**{"model_paths": (Path("unused"),), "port": 0, "metrics_port": 0, **config})
     server = Server(settings, models, metrics)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

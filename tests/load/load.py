@@ -1,0 +1,53 @@
+"""Load a server of our own with many clients, a third of whose calls are given up, and say what came of it.
+
+    python tests/load/load.py deploy/models/en-de/1 --clients 64 --seconds 120
+
+Ends with status 1 if a call had neither an answer nor its proper status, if a slot is not free afterwards, or if the
+server's memory went on growing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.load import SETTLED_BYTES, LoadReport, run_load
+from support.server_process import server_process
+
+SENTENCES = (
+    "Good morning.",
+    "How are you?",
+    "The cat is sleeping on the table. It does not want to be disturbed.",
+    "I would like to buy a ticket to Berlin, please.",
+    "A man in a red shirt is reading a book by the river, while his dog is running over the green hills behind him.",
+    "What time is it?\nIt is half past nine.",
+    "Where is the nearest station? I have been looking for it all day long, but nobody could tell me where it is.",
+    "😀 Ünïcödé — 日本語, and a very-long-word: " + "x" * 200,
+)
+
+
+def load(model: Path, clients: int, seconds: float, *server_options: str) -> LoadReport:
+    """Start a server and load it."""
+    with server_process([model], *server_options) as server:
+        return asyncio.run(run_load(server.address, server.metrics_url, SENTENCES, clients=clients, seconds=seconds))
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of a model bundle")
+    parser.add_argument("--clients", type=int, default=64, help="clients at once (default: 64)")
+    parser.add_argument("--seconds", type=float, default=120, help="how long (default: 120)")
+    args = parser.parse_args()
+    report = load(args.model, args.clients, args.seconds)
+    print(report)
+    good = not report.problems and report.slots_used == report.calls_running == 0
+    return 0 if good and report.memory_growth <= SETTLED_BYTES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
