@@ -9,8 +9,8 @@ from dragoman_service.bundle import Bundle
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a checkpoint with random weights: see `support.tiny_model.random_model`."""
-    from support.tiny_model import write_checkpoint  # noqa: PLC0415  # needs PyTorch, which tests of the service do not
+    """The folder of a checkpoint with random weights: see `support.tiny_checkpoint.random_model`."""
+    from support.tiny_checkpoint import write_checkpoint  # noqa: PLC0415  # needs PyTorch, which tests of the service do not
 
     return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 

@@ -22,8 +22,8 @@ class Export:
         add(
             "--output", type=Path, required=True, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, to be made"
         )
-        add("--name", help="name of the model (default: the last folder but one of --output)")
-        add("--version", help="version of the model (default: the last folder of --output)")
+        add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
+        add("--version", dest="model_version", help="version of the model (default: the last folder of --output)")
         add("--description", default="", help="one line for people")
         add("--precision", default="fp32", help="numbers to compute with: fp32 (default: fp32)")
         add("--sentences", type=Path, metavar="FILE", help="source sentences to verify with, one a line")
@@ -36,8 +36,8 @@ class Export:
         from dragoman_export.exporter import ExportOptions, export_checkpoint  # noqa: PLC0415
 
         options = ExportOptions(
-            name=args.name or args.output.resolve().parent.name,
-            version=args.version or args.output.resolve().name,
+            name=args.model_name or args.output.resolve().parent.name,
+            version=args.model_version or args.output.resolve().name,
             description=args.description,
             precision=args.precision,
             sentences=args.sentences,

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from dragoman_service import golden
+from dragoman_service.bundle import Bundle
+from dragoman_service.plan import StepPlan, StepResult
+from dragoman_service.runner import OrtRunner
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_bundle: Bundle) -> OrtRunner:
+    return OrtRunner(tiny_bundle, max_rows=8, threads=1)
+
+
+class SlightlyWrong:
+    """A runner whose every log-probability is off by the same amount."""
+
+    def __init__(self, runner: OrtRunner, error: float) -> None:
+        self.runner, self.error = runner, error
+
+    def run(self, plan: StepPlan) -> StepResult:
+        result = self.runner.run(plan)
+        return dataclasses.replace(result, log_probs=[[x + self.error for x in row] for row in result.log_probs])
+
+    def close(self) -> None:
+        pass
+
+
+class Broken:
+    def run(self, plan: StepPlan) -> StepResult:
+        raise RuntimeError("kernel missing")
+
+    def close(self) -> None:
+        pass
+
+
+def test_both_searches_are_golden_and_some_translations_end_by_themselves(tiny_bundle: Bundle) -> None:
+    assert {sentence.beam_size for sentence in tiny_bundle.golden} == {1, 4}
+    assert len({len(sentence.target_ids) for sentence in tiny_bundle.golden}) > 3
+    for sentence in tiny_bundle.golden:
+        assert sentence.source_ids == (*tiny_bundle.tokenizer.encode(sentence.source), tiny_bundle.tokenizer.end_id)
+        assert len(sentence.token_scores) == len(sentence.target_ids)
+
+
+@pytest.mark.parametrize("max_rows", [1, 4, 8])
+def test_nothing_is_wrong_with_a_right_runner(tiny_bundle: Bundle, runner: OrtRunner, max_rows: int) -> None:
+    assert golden.verify(tiny_bundle, runner, max_rows=max_rows) == []
+
+
+def test_rounding_is_no_problem_and_more_than_rounding_is(tiny_bundle: Bundle, runner: OrtRunner) -> None:
+    assert golden.verify(tiny_bundle, SlightlyWrong(runner, 1e-6), max_rows=8) == []
+    problems = golden.verify(tiny_bundle, SlightlyWrong(runner, 0.01), max_rows=8)
+    assert len(problems) == len(tiny_bundle.golden)
+    assert all("score" in problem for problem in problems)
+
+
+def test_other_tokens_and_other_source_ids_are_named(tiny_bundle: Bundle, runner: OrtRunner) -> None:
+    first, second, *rest = tiny_bundle.golden
+    wrong = (
+        dataclasses.replace(first, target_ids=(*first.target_ids[:-1], 5)),
+        dataclasses.replace(second, source="another text"),
+        *rest,
+    )
+    problems = golden.verify(dataclasses.replace(tiny_bundle, golden=wrong), runner, max_rows=8)
+    assert len(problems) == 2
+    assert "another text" in problems[0]
+    assert "the tokenizer gives other ids" in problems[0]
+    assert "token ids" in problems[1]
+
+
+def test_not_a_number_is_a_problem(tiny_bundle: Bundle, runner: OrtRunner) -> None:
+    wrong = tuple(dataclasses.replace(sentence, score=math.nan) for sentence in tiny_bundle.golden[:1])
+    assert golden.verify(dataclasses.replace(tiny_bundle, golden=wrong), runner, max_rows=8)
+
+
+def test_a_runner_that_raises_is_a_problem_not_a_crash(tiny_bundle: Bundle) -> None:
+    assert golden.verify(tiny_bundle, Broken(), max_rows=8) == ["golden sentences cannot be translated: kernel missing"]

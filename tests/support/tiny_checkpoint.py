@@ -1,0 +1,61 @@
+"""Checkpoints of random weights, small enough to be exported in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
+from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
+from dragoman_service.tokenizer import Tokenizer
+from support.tiny import tokenizer_model
+
+MAX_POSITIONS = 160
+END_BIAS = 2.0
+"""Makes translations end, after a few tokens or after many."""
+FACTORS = {"query": 3.0, "key": 3.0, "attention": 2.0, "positions": 5.0}
+"""Larger than after initialisation, lest all positions and all sources look alike."""
+
+torch.set_num_threads(1)  # several would wait for each other on a busy machine, for models this small
+
+
+def random_model(seed: int = 0, **overrides: Any) -> Transformer:
+    """A Transformer in evaluation mode, pre-norm with learned positions, whose every parameter is random.
+
+    Its translations depend on the source, are of different lengths, and make no sense.
+    """
+    sizes = {"d_model": 32, "num_heads": 2, "d_ff": 64, "encoder_layers": 2, "decoder_layers": 2}
+    kinds = {"norm": "pre", "positions": "learned"}
+    vocab_size = Tokenizer(tokenizer_model()).vocab_size
+    config = ModelConfig(vocab_size=vocab_size, max_positions=MAX_POSITIONS, **(sizes | kinds | overrides))
+    torch.manual_seed(seed)
+    model = Transformer(config).eval()
+    last = model.decoder_norm if config.norm == "pre" else model.decoder[-1].feed_forward_residual.norm
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+            else:
+                parameter.mul_(next((factor for part, factor in FACTORS.items() if part in name), 1.0))
+        # Gains of either sign: the embeddings being tied, a token would else be followed by itself for ever.
+        last.weight.mul_(torch.randn_like(last.weight).sign() * 1.5)
+        model.output_bias[2] += END_BIAS
+    return model
+
+
+def write_checkpoint(folder: Path, model: Transformer | None = None) -> Path:
+    """A checkpoint of `model`, or of `random_model()`; returns its folder."""
+    model = model or random_model()
+    config = CheckpointConfig(
+        model=model.config,
+        source_language="en",
+        target_language="de",
+        max_source_tokens=MAX_POSITIONS,
+        max_target_tokens=MAX_POSITIONS,
+        training={"step": 0, "data": [{"corpus": "none", "weight": 1.0}]},
+    )
+    save_checkpoint(folder, model.state_dict(), config, tokenizer_model())
+    return folder
