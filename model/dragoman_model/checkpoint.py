@@ -1,15 +1,16 @@
 """Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickled.
 
-    model.safetensors      the parameters
-    config.json            what it takes to rebuild the model and to export it
-    tokenizer.model        the SentencePiece model
-    training.safetensors   optimiser and random number generators (only in the newest checkpoint of a run)
-    training.json          the training loop's own state, beside them
+model.safetensors      the parameters
+config.json            what it takes to rebuild the model and to export it
+tokenizer.model        the SentencePiece model
+training.safetensors   optimiser and random number generators (only in the newest checkpoint of a run)
+training.json          the training loop's own state, beside them
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def save_checkpoint(
     tokenizer_model: bytes,
     training_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
 ) -> None:
-    """Write a checkpoint; a folder that exists is replaced only once the new one is complete.
+    """Write a checkpoint; a folder that exists is replaced only once the new one is complete and on the disk.
 
     Args:
         folder: Where to.
@@ -76,19 +77,25 @@ def save_checkpoint(
         config: For `config.json`.
         tokenizer_model: The serialised tokenizer.
         training_state: Tensors and JSON-ready values from which training resumes.
+
+    Raises:
+        OSError: the disk is full, say. What was in `folder` is untouched, and nothing is left beside it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in parameters.items()}, partial / "model.safetensors")
-    _write_json(partial / "config.json", config.to_json())
-    (partial / "tokenizer.model").write_bytes(tokenizer_model)
-    if training_state is not None:
-        save_file(training_state[0], partial / "training.safetensors")
-        _write_json(partial / "training.json", training_state[1])
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    try:
+        _save_tensors(partial / "model.safetensors", parameters)
+        _write_json(partial / "config.json", config.to_json())
+        (partial / "tokenizer.model").write_bytes(tokenizer_model)
+        if training_state is not None:
+            _save_tensors(partial / "training.safetensors", training_state[0])
+            _write_json(partial / "training.json", training_state[1])
+        for path in (*partial.iterdir(), partial):
+            _sync(path)  # a rename may reach the disk before the contents of what was renamed
+        _replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -104,7 +111,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tokenizer_model = (folder / "tokenizer.model").read_bytes()
         model = Transformer(config.model)
         model.load_state_dict(parameters)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+    except KeyError as error:
+        raise InvalidInput("checkpoint", str(folder), f"a checkpoint folder (config.json lacks {error})") from error
+    except (OSError, ValueError, TypeError, SafetensorError, RuntimeError, InvalidInput) as error:
         raise InvalidInput("checkpoint", str(folder), f"a checkpoint folder ({error})") from error
     return Checkpoint(model.eval(), config, Tokenizer(tokenizer_model), tokenizer_model)
 
@@ -123,12 +132,47 @@ def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tens
 
 
 def average_parameters(folders: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the parameters of several checkpoints (section 6.1), added up in double precision."""
+    """The mean of the parameters of several checkpoints (section 6.1), added up in double precision.
+
+    Raises:
+        InvalidInput: a checkpoint cannot be read.
+    """
     total: dict[str, Tensor] = {}
     for folder in folders:
-        for name, tensor in load_file(folder / "model.safetensors").items():
+        try:
+            parameters = load_file(folder / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise InvalidInput("checkpoint", str(folder), f"a checkpoint to average ({error})") from error
+        for name, tensor in parameters.items():
             total[name] = total.get(name, torch.zeros((), dtype=torch.float64)) + tensor.double()
     return {name: (tensor / len(folders)).float() for name, tensor in total.items()}
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its only way to say that the disk is full
+        raise OSError(f"{path}: {error}") from error
+
+
+def _replace(new: Path, folder: Path) -> None:
+    """Put the folder `new` in the place of `folder`, which is gone only once that has happened."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system write a file or the entries of a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dragoman_model.settings import build, check
 from dragoman_service.errors import InvalidInput
 
 
@@ -35,17 +36,15 @@ class ModelConfig:
     """Positions a sequence may have, the end of the sentence included."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers", "max_positions"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"model.{name}", getattr(self, name), "1 or more")
-        if self.d_model % (8 * self.num_heads):
-            raise InvalidInput("model.d_model", self.d_model, f"a multiple of 8 * num_heads = {8 * self.num_heads}")
-        if not 0 <= self.dropout < 1:
-            raise InvalidInput("model.dropout", self.dropout, "0 up to, not including, 1")
-        if self.norm not in ("post", "pre"):
-            raise InvalidInput("model.norm", self.norm, "'post' or 'pre'")
-        if self.positions not in ("sinusoidal", "learned"):
-            raise InvalidInput("model.positions", self.positions, "'sinusoidal' or 'learned'")
+        sizes = ("vocab_size", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers", "max_positions")
+        for name in sizes:
+            check(f"model.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        unit = 8 * self.num_heads
+        check("model.d_model", self.d_model, self.d_model % unit == 0, f"a multiple of 8 * num_heads = {unit}")
+        check("model.dropout", self.dropout, 0 <= self.dropout < 1, "0 up to, not including, 1")
+        check("model.norm", self.norm, self.norm in ("post", "pre"), "'post' or 'pre'")
+        positions = ("sinusoidal", "learned")
+        check("model.positions", self.positions, self.positions in positions, "'sinusoidal' or 'learned'")
 
     @property
     def head_dim(self) -> int:
@@ -65,13 +64,9 @@ class ModelConfig:
         """
         fields = dict(settings)
         preset = fields.pop("preset", None)
-        if preset is not None and preset not in PRESETS:
+        if preset is not None and preset not in list(PRESETS):
             raise InvalidInput("model.preset", preset, ", ".join(PRESETS))
-        known = {field.name for field in dataclasses.fields(cls)}
-        for name in fields:
-            if name not in known:
-                raise InvalidInput(f"model.{name}", fields[name], f"one of the fields {', '.join(sorted(known))}")
-        return cls(**({**PRESETS[preset], **fields} if preset else fields))
+        return build(cls, {**PRESETS[preset], **fields} if preset else fields, "model")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -79,4 +74,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"d_model": 256, "num_heads": 4, "d_ff": 1024, "encoder_layers": 6, "decoder_layers": 2},
     "base": {"d_model": 512, "num_heads": 8, "d_ff": 2048, "encoder_layers": 6, "decoder_layers": 6},
 }
-"""`tiny` learns small corpora, `small` serves fast from a CPU (deep encoder, shallow decoder), `base` is the paper's."""
+"""`tiny` learns small corpora, `small` serves fast from a CPU (deep encoder, shallow decoder), `base` is the paper."""

@@ -46,8 +46,9 @@ class CleaningReport:
     """Pairs by the reason for which they were dropped."""
 
     def __str__(self) -> str:
+        counts = f"{self.corpus}: kept {self.kept:,}, dropped {self.dropped.total():,}"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.most_common())
-        return f"{self.corpus}: kept {self.kept:,}, dropped {self.dropped.total():,}" + (f" ({reasons})" if reasons else "")
+        return f"{counts} ({reasons})" if reasons else counts
 
 
 def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
@@ -61,14 +62,16 @@ def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
         for number, (source, target) in enumerate(lines, start=1):
             if source is None or target is None:
                 shorter = corpus.path if source is None else corpus.target_path
-                raise InvalidInput(shorter, f"{number - 1} lines", "as many lines as the other side: they must correspond")
-            yield source, target
+                allowed = "as many lines as the other side: they must correspond"
+                raise InvalidInput(shorter, f"{number - 1} lines", allowed)
+            yield source.strip(), target.strip()
         return
     wanted = max(corpus.source_column, corpus.target_column, corpus.where_column or 0)
     for number, line in enumerate(_read_lines(folder / corpus.path), start=1):
         columns = line.split("\t")
         if len(columns) <= wanted:
-            raise InvalidInput(f"{corpus.path} line {number}", f"{len(columns)} columns", f"at least {wanted + 1}, tab-separated")
+            where = f"{corpus.path} line {number}"
+            raise InvalidInput(where, f"{len(columns)} columns", f"at least {wanted + 1}, tab-separated")
         if corpus.where_column is None or columns[corpus.where_column] == corpus.where:
             yield columns[corpus.source_column].strip(), columns[corpus.target_column].strip()
 
@@ -119,7 +122,8 @@ def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> 
         return "length ratio"
     if rules.drop_copies and source == target and " " in source:
         return "untranslated"
-    if any(script_share(text, language) < rules.min_script_share for text, language in zip(pair, languages, strict=True)):
+    shares = (script_share(text, language) for text, language in zip(pair, languages, strict=True))
+    if min(shares) < rules.min_script_share:
         return "wrong script"
     return None
 
@@ -138,6 +142,7 @@ def _read_lines(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, start=1):  # noqa: B007 (named in the error)
                 yield line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} line {number}", error.object[error.start : error.start + 8], "UTF-8 text") from error
+        offending = error.object[error.start : error.start + 8]
+        raise InvalidInput(f"{path} line {number}", offending, "UTF-8 text") from error
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InvalidInput("corpus", str(path), f"a readable file ({error})") from error

@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from dragoman_model.recipe import Training
 from dragoman_model.transformer import PAD_ID, Transformer
@@ -20,13 +20,14 @@ def learning_rate(step: int, d_model: int, training: Training) -> float:
 
 def matmul_precision(training: Training, device: torch.device) -> contextlib.AbstractContextManager[None]:
     """The context in which to compute loss and gradients: bf16 autocast, or nothing (see `Training.precision`)."""
-    bf16 = training.precision == "bf16" or (training.precision == "auto" and _computes_bf16(device))
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and computes_bf16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
-def _computes_bf16(device: torch.device) -> bool:
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes bf16 itself; elsewhere it is emulated, and slow."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -46,6 +47,6 @@ def loss_sum(model: Transformer, source: Tensor, target: Tensor, label_smoothing
     """
     logits = model(source, target[:, :-1])  # [B, T, V]
     gold = target[:, 1:]
-    return F.cross_entropy(
+    return functional.cross_entropy(
         logits.flatten(0, 1), gold.flatten(), ignore_index=PAD_ID, reduction="sum", label_smoothing=label_smoothing
     )

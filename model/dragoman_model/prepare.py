@@ -59,13 +59,15 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
             raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
         pairs += kept
         groups.append((len(kept), corpus.weight))
-        summary.append({"corpus": corpus.name, "weight": corpus.weight, "kept": report.kept, "dropped": dict(report.dropped)})
+        counts = {"kept": report.kept, "dropped": dict(report.dropped)}
+        summary.append({"corpus": corpus.name, "weight": corpus.weight, **counts})
     if tokenizer_model is None:
         tokenizer_model = train_tokenizer([text for pair in pairs for text in pair], recipe.tokenizer, seed)
     tokenizer = Tokenizer(tokenizer_model)
     train = TokenizedCorpus(pairs, tokenizer, data.max_tokens)
     weights = np.repeat([weight for _, weight in groups], [size for size, _ in groups])[train.kept]
-    log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{len(pairs) - len(train):,}", data.max_tokens)
+    too_long = len(pairs) - len(train)
+    log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{too_long:,}", data.max_tokens)
     validation_pairs = list(read_pairs(data.validation, data_folder))[: data.validation_limit]
     validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions)
     if not len(train) or not len(validation):

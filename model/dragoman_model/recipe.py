@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from dragoman_model.config import ModelConfig
+from dragoman_model.settings import build, check
 from dragoman_service.errors import InvalidInput
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,13 @@ class Corpus:
     limit: int | None = None
     """Take so many pairs at most, drawn at random from the cleaned corpus."""
 
+    def __post_init__(self) -> None:
+        for name in ("source_column", "target_column", "where_column"):
+            column = getattr(self, name)
+            check(f"corpus.{name}", column, column is None or column >= 0, "0 or more")
+        check("corpus.weight", self.weight, 0 < self.weight <= 1000, "above 0, at most 1000")
+        check("corpus.limit", self.limit, self.limit is None or self.limit >= 1, "1 or more")
+
     @property
     def name(self) -> str:
         """How reports call this corpus."""
@@ -57,6 +63,11 @@ class Cleaning:
     drop_copies: bool = True
     """Drop pairs whose sides are equal and longer than one word: usually untranslated text."""
 
+    def __post_init__(self) -> None:
+        check("data.cleaning.max_characters", self.max_characters, self.max_characters >= 1, "1 or more")
+        check("data.cleaning.max_ratio", self.max_ratio, self.max_ratio >= 1, "1 or more")
+        check("data.cleaning.min_script_share", self.min_script_share, 0 <= self.min_script_share <= 1, "0 to 1")
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizerConfig:
@@ -70,6 +81,12 @@ class TokenizerConfig:
     """Share of the text's characters that get a subword of their own; the rest are spelt in bytes."""
     sample_sentences: int = 1_000_000
     """Lines of text, both sides counted, to train on at most."""
+
+    def __post_init__(self) -> None:
+        check("tokenizer.vocab_size", self.vocab_size, self.vocab_size > 260, "more than 260: 256 bytes, 4 special ids")
+        coverage = self.character_coverage
+        check("tokenizer.character_coverage", coverage, 0 < coverage <= 1, "above 0, at most 1")
+        check("tokenizer.sample_sentences", self.sample_sentences, self.sample_sentences >= 1, "1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,12 @@ class Data:
     """Take so many validation pairs, from the start."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     max_tokens: int = 100
-    """Longer pairs, in subwords on either side with the end of the sentence, are dropped; the model's limit in service."""
+    """Pairs longer than this, in subwords on either side with the end of the sentence, are dropped. It becomes the
+    limit in service: nothing longer has been learned."""
+
+    def __post_init__(self) -> None:
+        check("data.validation_limit", self.validation_limit, self.validation_limit >= 1, "1 or more")
+        check("data.max_tokens", self.max_tokens, self.max_tokens >= 2, "2 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +144,14 @@ class Training:
     """Of initialisation, order of the text and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_tokens", "accumulate", "max_steps", "warmup_steps", "validate_every", "average_checkpoints"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"training.{name}", getattr(self, name), "1 or more")
-        if not 0 <= self.label_smoothing < 1:
-            raise InvalidInput("training.label_smoothing", self.label_smoothing, "0 up to, not including, 1")
+        counts = ("batch_tokens", "accumulate", "max_steps", "warmup_steps", "validate_every", "average_checkpoints")
+        for name in counts:
+            check(f"training.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        for name in ("patience", "clip_norm", "seed"):
+            check(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        scale, smoothing = self.learning_rate_scale, self.label_smoothing
+        check("training.learning_rate_scale", scale, 0 < scale < float("inf"), "above 0")
+        check("training.label_smoothing", smoothing, 0 <= smoothing < 1, "0 up to, not including, 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +168,7 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-def load_recipe(path: Path, overrides: list[str] = []) -> Recipe:  # noqa: B006 (never changed)
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -169,15 +194,21 @@ def parse_recipe(settings: dict[str, Any]) -> Recipe:
     unknown = set(settings) - {"model", "tokenizer", "data", "training"}
     if unknown:
         raise InvalidInput("recipe", ", ".join(sorted(unknown)), "the tables model, tokenizer, data, training")
-    tokenizer = _build(TokenizerConfig, settings.get("tokenizer", {}), "tokenizer")
-    model = {"preset": "base", **settings.get("model", {}), "vocab_size": tokenizer.vocab_size}
-    data = _build(Data, settings.get("data", {}), "data")
-    recipe = Recipe(
-        ModelConfig.from_settings(model), tokenizer, data, _build(Training, settings.get("training", {}), "training")
-    )
-    if data.max_tokens > recipe.model.max_positions:
-        raise InvalidInput("data.max_tokens", data.max_tokens, f"at most model.max_positions, {recipe.model.max_positions}")
-    return recipe
+    tokenizer = build(TokenizerConfig, settings.get("tokenizer", {}), "tokenizer")
+    training = build(Training, settings.get("training", {}), "training")
+    data = build(Data, settings.get("data", {}), "data")
+    model = _model(settings.get("model", {}), tokenizer)
+    allowed = f"at most model.max_positions, {model.max_positions}"
+    check("data.max_tokens", data.max_tokens, data.max_tokens <= model.max_positions, allowed)
+    return Recipe(model, tokenizer, data, training)
+
+
+def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:
+    if not isinstance(settings, dict):
+        raise InvalidInput("model", settings, "a table")
+    if "vocab_size" in settings:
+        raise InvalidInput("model.vocab_size", settings["vocab_size"], "tokenizer.vocab_size, which decides it")
+    return ModelConfig.from_settings({"preset": "base", **settings, "vocab_size": tokenizer.vocab_size})
 
 
 def _override(settings: dict[str, Any], override: str) -> None:
@@ -189,40 +220,7 @@ def _override(settings: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    settings.setdefault(table, {})[name] = value
-
-
-def _build(kind: type[T], settings: Any, where: str) -> T:
-    """A dataclass from a TOML table, every field checked for its name and type."""
-    if not isinstance(settings, dict):
-        raise InvalidInput(where, settings, "a table")
-    types = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for name in settings:
-        if name not in fields:
-            raise InvalidInput(f"{where}.{name}", settings[name], f"one of the fields {', '.join(fields)}")
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in settings:
-            raise InvalidInput(f"{where}.{name}", None, "a value; this field is required")
-    return kind(**{name: _convert(types[name], value, f"{where}.{name}") for name, value in settings.items()})
-
-
-def _convert(wanted: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(wanted):
-        return _build(typing.cast(type[Any], wanted), value, where)
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is tuple:
-        if not isinstance(value, list) or not value:
-            raise InvalidInput(where, value, "a list that is not empty")
-        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    if origin is Literal:
-        if value not in arguments:
-            raise InvalidInput(where, value, ", ".join(map(repr, arguments)))
-        return value
-    accepted = tuple(a for a in arguments if a is not type(None)) or (wanted,)
-    if accepted == (float,) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-        raise InvalidInput(where, value, f"a value of type {' or '.join(a.__name__ for a in accepted)}")
-    return value
+    values = settings.setdefault(table, {})
+    if not isinstance(values, dict):
+        raise InvalidInput(table, values, "a table")
+    values[name] = value

@@ -1,13 +1,19 @@
-"""Decoding in PyTorch: the slow oracle that the served engine is proved against, and a faster greedy for validation."""
+"""The slow oracle: search written down plainly, the whole Transformer anew for every token, nothing cached.
+
+What the served engine gives must be what this gives. It shares no search code with the engine, on purpose.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dragoman_model.transformer import PAD_ID, Transformer, source_mask
+from dragoman_model.transformer import PAD_ID, Transformer
+from dragoman_service.errors import InvalidInput
+from dragoman_service.request import DecodingOptions, FinishReason, Hypothesis
 
 BEGIN_ID = 1
 END_ID = 2
@@ -15,17 +21,19 @@ UNKNOWN_ID = 3
 NEVER_PRODUCED = (PAD_ID, BEGIN_ID, UNKNOWN_ID)
 """Ids that no translation contains."""
 
+NEVER = float("-inf")
+
 
 def mask_logits(logits: Tensor) -> Tensor:
     """[..., V] logits with the ids that are never produced at minus infinity."""
     logits = logits.clone()
-    logits[..., NEVER_PRODUCED] = float("-inf")
+    logits[..., NEVER_PRODUCED] = NEVER
     return logits
 
 
 @torch.no_grad()
 def greedy_uncached(model: Transformer, source: Sequence[int], max_length: int) -> tuple[list[int], list[float]]:
-    """The whole decoder anew for every token: the definition that all faster decoding must agree with.
+    """Greedy search at its plainest: the definition that all faster decoding must agree with.
 
     Args:
         model: In evaluation mode.
@@ -48,29 +56,125 @@ def greedy_uncached(model: Transformer, source: Sequence[int], max_length: int) 
 
 
 @torch.no_grad()
-def greedy_cached(model: Transformer, sources: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
-    """Greedy decoding of a padded batch with cached keys and values.
+def search_uncached(
+    model: Transformer,
+    source: Sequence[int],
+    max_length: int,
+    options: DecodingOptions = DecodingOptions(),  # noqa: B008 (frozen)
+    target_prefix: Sequence[int] = (),
+) -> list[Hypothesis]:
+    """Greedy or beam search with every option but sampling, in the meaning of `DecodingOptions`.
 
     Args:
-        model: In evaluation mode, on any device.
-        sources: Token ids, the end of the sentence last.
+        model: In evaluation mode, on the CPU.
+        source: Token ids, the end of the sentence last.
         max_length: Target tokens at most, without the end of the sentence.
+        options: What to search for.
+        target_prefix: Token ids that every hypothesis begins with; fewer than `max_length`.
 
     Returns:
-        Token ids without the end of the sentence.
+        The `options.num_hypotheses` best, best first; fewer if there are no more.
+
+    Raises:
+        InvalidInput: `options` ask for sampling.
     """
-    device = model.output_bias.device
-    source = torch.nn.utils.rnn.pad_sequence([torch.tensor(list(s)) for s in sources], batch_first=True).to(device)  # [B, S]
-    mask, cross = source_mask(source), model.project_cross(model.encode(source))
-    tokens = torch.full((len(sources),), BEGIN_ID, device=device)  # [B]
-    ended = torch.zeros_like(tokens, dtype=torch.bool)
-    past, columns = None, []
-    for _ in range(max_length):
-        logits, past = model.decode_step(tokens, past, cross, mask)
-        tokens = mask_logits(logits).argmax(-1).masked_fill(ended, END_ID)
-        ended |= tokens == END_ID
-        if bool(ended.all()):
-            break
-        columns.append(tokens)
-    rows = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in sources]
-    return [row[: row.index(END_ID)] if END_ID in row else row for row in rows]
+    if options.sampling is not None:
+        raise InvalidInput("sampling", options.sampling, "None: the oracle searches")
+    oracle = _Oracle(model, torch.tensor([list(source)]), max_length, options)
+    start = _Draft(tuple(target_prefix), (0.0,) * len(target_prefix))
+    finished = oracle.greedy(start) if options.beam_size == 1 else oracle.beam(start)
+    return finished[: options.num_hypotheses]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A hypothesis in the making."""
+
+    tokens: tuple[int, ...]
+    scores: tuple[float, ...]
+
+    def plus(self, token: int, score: float) -> _Draft:
+        return _Draft((*self.tokens, token), (*self.scores, score))
+
+
+@dataclass(frozen=True, slots=True)
+class _Oracle:
+    model: Transformer
+    source: Tensor
+    """[1, S]."""
+    max_length: int
+    options: DecodingOptions
+
+    def greedy(self, draft: _Draft) -> list[Hypothesis]:
+        """The likeliest token, again and again."""
+        while len(draft.tokens) < self.max_length:
+            score, token = (value.item() for value in self._log_probs([draft])[0].max(dim=0))
+            if score == NEVER:
+                break
+            if token == END_ID:
+                return [self._stopped(draft, score)]
+            draft = draft.plus(int(token), score)
+        return [self._cut(draft)]
+
+    def beam(self, start: _Draft) -> list[Hypothesis]:
+        """Keep the `beam_size` likeliest hypotheses; collect those that end while among the `beam_size` likeliest."""
+        size = self.options.beam_size
+        live, finished = [start], list[Hypothesis]()
+        while True:
+            children = self._children(live)
+            finished += [self._stopped(draft, score) for draft, token, score in children[:size] if token == END_ID]
+            finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:size]
+            growing = [draft.plus(token, score) for draft, token, score in children if token != END_ID][:size]
+            if not growing:
+                return finished or [self._cut(draft) for draft in live][:size]
+            live = growing
+            if len(live[0].tokens) == self.max_length:
+                return sorted([*finished, *map(self._cut, live)], key=lambda hypothesis: -hypothesis.score)[:size]
+            # The best that can still come: no further loss, and the penalty of the longest translation.
+            hope = sum(live[0].scores) / self._length_penalty(self.max_length)
+            if len(finished) == size and hope <= finished[-1].score:
+                return finished
+
+    def _children(self, live: Sequence[_Draft]) -> list[tuple[_Draft, int, float]]:
+        """The `2 * beam_size` likeliest continuations, likeliest first: hypothesis, next token, its log-probability."""
+        count = 2 * self.options.beam_size
+        sums = torch.tensor([sum(draft.scores) for draft in live], dtype=torch.float64)
+        log_probs = self._log_probs(live)  # [live, V]
+        totals = (sums.unsqueeze(1) + log_probs.double()).flatten()
+        best = totals.sort(descending=True, stable=True).indices[:count].tolist()
+        found = [(live[i // log_probs.size(1)], i % log_probs.size(1), float(log_probs.flatten()[i])) for i in best]
+        return [child for child in found if child[2] > NEVER]
+
+    def _log_probs(self, drafts: Sequence[_Draft]) -> Tensor:
+        """[drafts, V] log-probabilities of the next token of hypotheses of one length."""
+        target = torch.tensor([[BEGIN_ID, *draft.tokens] for draft in drafts])
+        logits = mask_logits(self.model(self.source.expand(len(drafts), -1), target)[:, -1])
+        for row, draft in zip(logits, drafts, strict=True):
+            self._adjust(row, draft.tokens)
+        return logits.log_softmax(dim=-1)
+
+    def _adjust(self, logits: Tensor, tokens: tuple[int, ...]) -> None:
+        """Change the logits [V] after `tokens` as the options say, in place."""
+        for token in set(tokens):
+            penalty = self.options.repetition_penalty
+            logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
+        n = self.options.no_repeat_ngram_size
+        if n > 0:
+            ngrams = [tokens[i : i + n] for i in range(len(tokens) - n + 1)]
+            for ngram in ngrams:
+                if (tokens + ngram[-1:])[-n:] == ngram:
+                    logits[ngram[-1]] = NEVER
+        if len(tokens) < self.options.min_length:
+            logits[END_ID] = NEVER
+
+    def _stopped(self, draft: _Draft, end_score: float) -> Hypothesis:
+        score = (sum(draft.scores) + end_score) / self._length_penalty(len(draft.tokens) + 1)
+        return Hypothesis(draft.tokens, draft.scores, score, FinishReason.STOP)
+
+    def _cut(self, draft: _Draft) -> Hypothesis:
+        score = sum(draft.scores) / self._length_penalty(len(draft.tokens))
+        return Hypothesis(draft.tokens, draft.scores, score, FinishReason.LENGTH)
+
+    def _length_penalty(self, length: int) -> float:
+        """Wu et al. 2016, equation 14."""
+        return float(((5 + length) / 6) ** self.options.length_penalty)

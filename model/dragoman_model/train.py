@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,25 +20,22 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dragoman_model.batches import Batch, plan_epoch
-from dragoman_model.checkpoint import (
-    CheckpointConfig,
-    average_parameters,
-    load_training_state,
-    save_checkpoint,
-)
-from dragoman_model.curves import draw_curves
-from dragoman_model.optim import learning_rate, loss_sum, make_optimizer, matmul_precision
+from dragoman_model.checkpoint import CheckpointConfig, load_training_state
+from dragoman_model.optim import computes_bf16, learning_rate, loss_sum, make_optimizer, matmul_precision
 from dragoman_model.prepare import PreparedData
 from dragoman_model.recipe import Recipe
+from dragoman_model.run_folder import RunFolder
 from dragoman_model.transformer import Transformer
 from dragoman_model.validation import measure
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import DragomanError, InvalidInput
 
 log = logging.getLogger(__name__)
 
 
-class TrainingDiverged(Exception):
+class TrainingDiverged(DragomanError):
     """The loss is no longer a number; the last checkpoint is from before that."""
+
+    reason = "training_diverged"
 
 
 @dataclass(slots=True)
@@ -56,24 +54,23 @@ class Progress:
     """Wall-clock time spent, validation included."""
     best_bleu: float = -1.0
     best_step: int = 0
+    unreported_loss: float = 0.0
+    """Training loss in nats, summed over the target tokens since the last measurement."""
+    unreported_tokens: int = 0
+    """The number of these tokens."""
 
 
 class Trainer:
-    """One run of a recipe in one folder.
-
-    The folder holds `recipe.json`, `checkpoints/step-N/`, `averaged/` (the result), `metrics.jsonl`, `curves.png` and
-    `tensorboard/`.
-    """
+    """One run of a recipe in one folder (see `RunFolder`)."""
 
     def __init__(self, recipe: Recipe, data: PreparedData, folder: Path, device: torch.device) -> None:
-        self.recipe, self.data, self.folder, self.device = recipe, data, folder, device
+        self.recipe, self.data, self.device = recipe, data, device
+        self.folder = RunFolder(folder, recipe)
         self.progress = Progress()
         torch.manual_seed(recipe.training.seed)
         self.model = Transformer(recipe.model).to(device)
         self.optimizer = make_optimizer(self.model)
         self._stop_requested = False
-        self._plan: list[Any] = []
-        self._planned_epoch = -1
 
     def resume(self) -> None:
         """Go back to the newest checkpoint of the folder.
@@ -81,22 +78,21 @@ class Trainer:
         Raises:
             InvalidInput: there is none, or it belongs to another model or vocabulary.
         """
-        folders = self._checkpoints()
-        if not folders:
-            raise InvalidInput("--resume", str(self.folder), "a run folder with a checkpoint")
-        parameters, tensors, state = load_training_state(folders[-1])
-        if state["tokenizer"] != self.data.tokenizer.fingerprint:
-            raise InvalidInput("--resume", str(folders[-1]), "a checkpoint with the vocabulary of this run")
+        checkpoint = self.folder.newest_checkpoint()
+        parameters, tensors, state = load_training_state(checkpoint)
+        if state.get("tokenizer") != self.data.tokenizer.fingerprint:
+            raise InvalidInput("--resume", str(checkpoint), "a checkpoint with the vocabulary of this run")
         try:
             self.model.load_state_dict(parameters)
-        except RuntimeError as error:
-            raise InvalidInput("--resume", str(folders[-1]), f"a checkpoint of this recipe's model ({error})") from error
-        self._load_optimizer(tensors)
-        torch.set_rng_state(tensors["rng.cpu"])
-        if "rng.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
-        self.progress = Progress(**state["progress"])
-        self._drop_metrics_after(self.progress.step)
+            self._load_optimizer(tensors)
+            torch.set_rng_state(tensors["rng.cpu"])
+            if self.device.type == "cuda" and "rng.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+            self.progress = Progress(**state["progress"])
+        except (RuntimeError, KeyError, TypeError) as error:
+            allowed = f"a checkpoint of this recipe's model ({error})"
+            raise InvalidInput("--resume", str(checkpoint), allowed) from error
+        self.folder.drop_metrics_after(self.progress.step)
 
     def run(self) -> Path:
         """Train to the end of the recipe, or until early stopping; SIGINT and SIGTERM save a checkpoint and end it.
@@ -108,35 +104,45 @@ class Trainer:
             TrainingDiverged: the loss became NaN or infinite.
             KeyboardInterrupt: after a signal, once the checkpoint is written.
         """
-        training, progress = self.recipe.training, self.progress
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write_json(self.folder / "recipe.json", self.recipe.to_json())
+        self.folder.create()
+        log.info("%s", self._description())
         handlers = {s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        started = time.monotonic() - progress.seconds
-        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=progress.step + 1)
-        bar = tqdm(total=training.max_steps, initial=progress.step, unit="step", desc="training", dynamic_ncols=True)
+        step = self.progress.step
+        writer = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1)
+        bar = tqdm(
+            total=self.recipe.training.max_steps, initial=step, unit="step", desc="training", dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        )  # fmt: skip
         try:
-            losses, tokens = 0.0, 0
-            batches = self._batches()
-            while progress.step < training.max_steps and not self._out_of_patience():
-                loss, step_tokens = self._update([next(batches) for _ in range(training.accumulate)])
-                losses, tokens = losses + loss, tokens + step_tokens
-                progress.seconds = time.monotonic() - started
-                bar.update()
-                if progress.step % 20 == 0:
-                    bar.set_postfix_str(f"loss {loss / step_tokens:.3f}, {progress.tokens / progress.seconds:,.0f} tokens/s")
-                if progress.step % training.validate_every == 0 or progress.step == training.max_steps:
-                    self._validate(losses / tokens, writer)
-                    losses, tokens = 0.0, 0
-                if self._stop_requested:
-                    self._save()
-                    raise KeyboardInterrupt
+            self._loop(bar, writer)
         finally:
             bar.close()
             writer.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        return self._finish()
+        return self.folder.finish(self._config(), self.data.tokenizer_model)
+
+    def _loop(self, bar: tqdm[Any], writer: SummaryWriter) -> None:
+        training, progress = self.recipe.training, self.progress
+        started = time.monotonic() - progress.seconds
+        batches = self._batches()
+        while progress.step < training.max_steps and not self._out_of_patience():
+            loss, tokens = self._update([next(batches) for _ in range(training.accumulate)])
+            progress.unreported_loss += loss
+            progress.unreported_tokens += tokens
+            progress.seconds = time.monotonic() - started
+            bar.update()
+            if progress.step % 20 == 0:
+                rate = progress.tokens / progress.seconds
+                bar.set_postfix_str(f"loss {loss / tokens:.3f}, {rate:,.0f} tokens/s", refresh=False)
+            measured = progress.step % training.validate_every == 0 or progress.step == training.max_steps
+            if measured:
+                self._validate(writer)
+                progress.seconds = time.monotonic() - started
+            if measured or self._stop_requested:
+                self._save()
+            if self._stop_requested:
+                raise KeyboardInterrupt
 
     def _update(self, batches: list[Batch]) -> tuple[float, int]:
         """One update from the gradients of several batches; returns the summed loss and the number of target tokens."""
@@ -152,13 +158,14 @@ class Trainer:
                 )
             (loss / tokens).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-        if not math.isfinite(total):
+        # Without clipping the bound is infinite: the norm is computed all the same.
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
+        if not math.isfinite(total) or not math.isfinite(norm):
             raise TrainingDiverged(
-                f"the loss is {total} at step {progress.step + 1}; resume from the last checkpoint with a lower "
-                "training.learning_rate_scale, longer training.warmup_steps, or training.precision=fp32"
+                f"the loss is {total}, the norm of the gradient {float(norm)} at step {progress.step + 1}; resume from "
+                "the last checkpoint with a lower training.learning_rate_scale, longer training.warmup_steps, or "
+                "training.precision=fp32"
             )
-        if training.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         progress.step += 1
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, self.recipe.model.d_model, training)
@@ -181,23 +188,28 @@ class Trainer:
                 yield self.data.train.batch(plan[progress.batch - 1])
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
-    def _validate(self, train_loss: float, writer: SummaryWriter) -> None:
+    def _validate(self, writer: SummaryWriter) -> None:
+        """Measure, and report it to the metrics, to TensorBoard and to whoever looks on."""
         progress = self.progress
         scores = measure(self.model, self.data, self.recipe.training, self.device)
         if scores["bleu"] > progress.best_bleu:
             progress.best_bleu, progress.best_step = scores["bleu"], progress.step
-        rate = self.optimizer.param_groups[0]["lr"]
-        line = {"step": progress.step, "epoch": progress.epoch, "tokens": progress.tokens, "seconds": round(progress.seconds)}
-        line |= {"train_loss": train_loss, "learning_rate": rate, **scores}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        for name in ("train_loss", "learning_rate", *scores):
-            writer.add_scalar(name, line[name], progress.step)
+        reported = {
+            "train_loss": progress.unreported_loss / max(1, progress.unreported_tokens),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **scores,
+        }
+        progress.unreported_loss, progress.unreported_tokens = 0.0, 0
+        counts = {"step": progress.step, "epoch": progress.epoch, "tokens": progress.tokens}
+        self.folder.append_metrics({**counts, "seconds": round(progress.seconds), **reported})
+        for name, value in reported.items():
+            writer.add_scalar(name, value, progress.step)
         tqdm.write(
-            f"step {progress.step:,}: train loss {train_loss:.3f}, validation loss {scores['validation_loss']:.3f}, "
-            f"BLEU {scores['bleu']:.2f} (best {progress.best_bleu:.2f} at step {progress.best_step:,})"
+            f"step {progress.step:,}: train loss {reported['train_loss']:.3f}, "
+            f"validation loss {scores['validation_loss']:.3f}, BLEU {scores['bleu']:.2f} "
+            f"(best {progress.best_bleu:.2f} at step {progress.best_step:,})",
+            file=sys.stderr,
         )
-        self._save()
 
     def _out_of_patience(self) -> bool:
         training, progress = self.recipe.training, self.progress
@@ -205,37 +217,34 @@ class Trainer:
         return training.patience > 0 and progress.best_step > 0 and waited >= training.patience
 
     def _save(self) -> None:
-        """Write a checkpoint; only then remove what it makes superfluous."""
-        state = {"tokenizer": self.data.tokenizer.fingerprint, "progress": _as_json(self.progress)}
-        folder = self.folder / "checkpoints" / f"step-{self.progress.step:08d}"
-        save_checkpoint(
-            folder, self.model.state_dict(), self._config(), self.data.tokenizer_model, (self._optimizer_tensors(), state)
+        state = {"tokenizer": self.data.tokenizer.fingerprint, "progress": dataclasses.asdict(self.progress)}
+        self.folder.save(
+            self.progress.step,
+            self.model.state_dict(),
+            self._config(),
+            self.data.tokenizer_model,
+            (self._optimizer_tensors(), state),
         )
-        folders = self._checkpoints()
-        for old in folders[:-1]:
-            (old / "training.safetensors").unlink(missing_ok=True)
-        for old in folders[: -self.recipe.training.average_checkpoints]:
-            for file in old.iterdir():
-                file.unlink()
-            old.rmdir()
-
-    def _finish(self) -> Path:
-        """Average the last checkpoints, and draw the curves."""
-        folders = self._checkpoints()[-self.recipe.training.average_checkpoints :]
-        averaged = self.folder / "averaged"
-        save_checkpoint(averaged, average_parameters(folders), self._config(), self.data.tokenizer_model)
-        draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
-        return averaged
 
     def _config(self) -> CheckpointConfig:
-        data, progress = self.recipe.data, self.progress
-        summary = {**_as_json(progress), "data": self.data.summary, "recipe": self.recipe.to_json()}
+        data = self.recipe.data
+        names = ("step", "epoch", "tokens", "seconds", "best_bleu", "best_step")
+        summary = {name: getattr(self.progress, name) for name in names}
+        summary |= {"data": self.data.summary, "recipe": self.recipe.to_json()}
         return CheckpointConfig(
             self.recipe.model, data.source_language, data.target_language, data.max_tokens, data.max_tokens, summary
         )
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.folder / "checkpoints").glob("step-*"))
+    def _description(self) -> str:
+        """What is about to be trained, in one line."""
+        model, training = self.recipe.model, self.recipe.training
+        bf16 = computes_bf16(self.device) if training.precision == "auto" else training.precision == "bf16"
+        return (
+            f"model: {sum(p.numel() for p in self.model.parameters()):,} parameters ({model.encoder_layers}+"
+            f"{model.decoder_layers} layers, d_model {model.d_model}, {model.vocab_size:,} subwords); "
+            f"device: {self.device}, {torch.get_num_threads()} CPU threads; precision: {'bf16' if bf16 else 'fp32'}; "
+            f"from step {self.progress.step:,} to at most {training.max_steps:,}"
+        )
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         tensors = {"rng.cpu": torch.get_rng_state()}
@@ -251,19 +260,5 @@ class Trainer:
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in state.items()}
 
-    def _drop_metrics_after(self, step: int) -> None:
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop_requested = True
-
-
-def _as_json(progress: Progress) -> dict[str, Any]:
-    return {name: getattr(progress, name) for name in Progress.__slots__}  # type: ignore[attr-defined]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

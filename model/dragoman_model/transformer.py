@@ -6,10 +6,11 @@ Tensor letters: B batch, S source length, T target length, D `d_model`, H heads,
 from __future__ import annotations
 
 import math
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from dragoman_model.config import ModelConfig
 
@@ -19,7 +20,18 @@ KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one attention, each [B, H, length, K]."""
 
 
-def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+class Ragged(NamedTuple):
+    """Rows of a batch that stand at different positions."""
+
+    positions: Tensor
+    """[B]."""
+    past_mask: Tensor
+    """[B, 1, 1, P + 1], True where a row's past is valid, and at the end, for the position itself."""
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
     """Section 3.2.1, equation 1.
 
     Args:
@@ -35,7 +47,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = F.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
+    weights = functional.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
     return weights @ value
 
 
@@ -52,7 +64,7 @@ class MultiHeadAttention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, H, T, K]."""
-        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
 
     def project_key_value(self, x: Tensor) -> KeyValue:
         """[B, S, D] -> keys and values, each [B, H, S, K]."""
@@ -62,7 +74,8 @@ class MultiHeadAttention(nn.Module):
         """Attend from `x` [B, T, D] to `key_value`; returns [B, T, D]."""
         dropout = self.dropout if self.training else 0.0
         attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, dropout)
-        return self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
+        return output
 
 
 class FeedForward(nn.Module):
@@ -76,7 +89,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        return self.outer(self.dropout(F.relu(self.inner(x))))
+        output: Tensor = self.outer(self.dropout(functional.relu(self.inner(x))))
+        return output
 
 
 class Residual(nn.Module):
@@ -205,22 +219,29 @@ class Transformer(nn.Module):
         with torch.no_grad():
             self.embedding.weight[PAD_ID].zero_()
 
-    def embed(self, ids: Tensor, start: int = 0) -> Tensor:
-        """[B, T] token ids at positions `start` and on -> [B, T, D]."""
+    def embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
+        """[B, T] token ids at positions `start` and on, one for all rows or [B], -> [B, T, D]."""
         table: Tensor = self.positions.table  # type: ignore[assignment]
-        x = self.embedding(ids) * math.sqrt(self.config.d_model)
-        return self.dropout(x + table[start : start + ids.size(1)])
+        length = ids.size(1)
+        if isinstance(start, int):
+            positions = table[start : start + length]  # [T, D]
+        else:
+            positions = table[start.unsqueeze(1) + torch.arange(length, device=ids.device)]  # [B, T, D]
+        embedded: Tensor = self.dropout(self.embedding(ids) * math.sqrt(self.config.d_model) + positions)
+        return embedded
 
     def encode(self, source: Tensor) -> Tensor:
         """[B, S] source ids, padded with `PAD_ID` -> [B, S, D]."""
-        x, mask = self.embed(source), source_mask(source)
+        x, mask = self.embed(source), source_mask(source)  # [B, S, D], [B, 1, 1, S]
         for layer in self.encoder:
             x = layer(x, mask)
-        return self.encoder_norm(x)
+        memory: Tensor = self.encoder_norm(x)
+        return memory
 
     def project_cross(self, memory: Tensor) -> list[KeyValue]:
         """Encoder output [B, S, D] -> per decoder layer, keys and values of the source, each [B, H, S, K]."""
-        return [layer.cross_attention.project_key_value(memory) for layer in self.decoder]
+        layers = cast("list[DecoderLayer]", self.decoder)
+        return [layer.cross_attention.project_key_value(memory) for layer in layers]
 
     def decode(self, target: Tensor, cross: list[KeyValue], mask: Tensor) -> Tensor:
         """All target positions at once, each seeing only itself and those before it.
@@ -238,10 +259,16 @@ class Transformer(nn.Module):
         causal = torch.ones(length, length, dtype=torch.bool, device=target.device).tril()  # [T, T]
         for layer, key_value in zip(self.decoder, cross, strict=True):
             x, _ = layer(x, None, key_value, causal, mask)
-        return self.decoder_norm(x)
+        decoded: Tensor = self.decoder_norm(x)
+        return decoded
 
     def decode_step(
-        self, tokens: Tensor, past: list[KeyValue] | None, cross: list[KeyValue], mask: Tensor
+        self,
+        tokens: Tensor,
+        past: list[KeyValue] | None,
+        cross: list[KeyValue],
+        mask: Tensor,
+        ragged: Ragged | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
         """One more target position, with the keys and values of those before it cached.
 
@@ -250,20 +277,23 @@ class Transformer(nn.Module):
             past: From the step before; None at position 0.
             cross: From `project_cross`.
             mask: [B, 1, 1, S] from `source_mask`.
+            ragged: Where each row stands; None if all stand right behind `past`.
 
         Returns:
             [B, V] logits of the next position, and the cache for it.
         """
-        x = self.embed(tokens.unsqueeze(1), start=past[0][0].size(2) if past else 0)  # [B, 1, D]
+        behind = past[0][0].size(2) if past else 0
+        start, past_mask = (behind, None) if ragged is None else ragged
+        x = self.embed(tokens.unsqueeze(1), start)  # [B, 1, D]
         present = []
         for index, layer in enumerate(self.decoder):
-            x, key_value = layer(x, past[index] if past else None, cross[index], None, mask)
+            x, key_value = layer(x, past[index] if past else None, cross[index], past_mask, mask)
             present.append(key_value)
         return self.project_output(self.decoder_norm(x)).squeeze(1), present
 
     def project_output(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., V] logits, through the transposed embedding matrix (section 3.4)."""
-        return F.linear(x, self.embedding.weight, self.output_bias)
+        return functional.linear(x, self.embedding.weight, self.output_bias)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Teacher forcing: source [B, S] and shifted target [B, T] -> logits [B, T, V]."""

@@ -6,10 +6,10 @@ import sacrebleu
 import torch
 
 from dragoman_model.batches import plan_epoch
+from dragoman_model.greedy import greedy_cached
 from dragoman_model.optim import loss_sum, matmul_precision
 from dragoman_model.prepare import PreparedData
 from dragoman_model.recipe import Training
-from dragoman_model.reference_decode import greedy_cached
 from dragoman_model.transformer import Transformer
 
 ROWS = 128
@@ -37,7 +37,7 @@ def measure(model: Transformer, data: PreparedData, training: Training, device: 
 
 def translate_greedily(model: Transformer, data: PreparedData, texts: list[str]) -> list[str]:
     """Greedy translations in the order of `texts`; sentences of similar length are decoded together."""
-    limit = model.config.max_positions - 1
+    limit = model.config.max_positions - 1  # no such long sentence was learned from: here alone, its rest is ignored
     sources = [[*data.tokenizer.encode(text)[:limit], data.tokenizer.end_id] for text in texts]
     order = sorted(range(len(texts)), key=lambda i: len(sources[i]))
     translations = [""] * len(texts)

@@ -45,5 +45,6 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int) ->
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InvalidInput("tokenizer.vocab_size", config.vocab_size, f"a size that the text supports ({error})") from error
+        allowed = f"a size that the text supports ({error})"
+        raise InvalidInput("tokenizer.vocab_size", config.vocab_size, allowed) from error
     return model.getvalue()

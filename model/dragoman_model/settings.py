@@ -1,0 +1,62 @@
+"""From a table of settings to a dataclass, every field checked for its name and its type."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, Literal, TypeVar
+
+from dragoman_service.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], settings: Any, where: str) -> T:
+    """Make a dataclass of a TOML table.
+
+    Args:
+        kind: The dataclass; its fields may be dataclasses, tuples of them, literals, and simple types.
+        settings: The table.
+        where: Its name, for errors.
+
+    Raises:
+        InvalidInput: names the field that is missing, unknown or has a value of the wrong type.
+    """
+    if not isinstance(settings, dict):
+        raise InvalidInput(where, settings, "a table")
+    types = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in settings:
+        if name not in fields:
+            raise InvalidInput(f"{where}.{name}", settings[name], f"one of the fields {', '.join(fields)}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in settings:
+            raise InvalidInput(f"{where}.{name}", None, "a value; this field is required")
+    return kind(**{name: _convert(types[name], value, f"{where}.{name}") for name, value in settings.items()})
+
+
+def check(where: str, value: object, good: bool, allowed: str) -> None:
+    """Raise InvalidInput unless `good`; a NaN, which compares false with everything, is never good."""
+    if not good:
+        raise InvalidInput(where, value, allowed)
+
+
+def _convert(wanted: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(wanted):
+        return build(typing.cast("type[Any]", wanted), value, where)
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is tuple:
+        if not isinstance(value, list) or not value:
+            raise InvalidInput(where, value, "a list that is not empty")
+        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            raise InvalidInput(where, value, ", ".join(map(repr, arguments)))
+        return value
+    accepted = tuple(argument for argument in arguments if argument is not type(None)) or (wanted,)
+    if accepted == (float,) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
+        raise InvalidInput(where, value, f"a value of type {' or '.join(a.__name__ for a in accepted)}")
+    return value

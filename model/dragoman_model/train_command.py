@@ -1,0 +1,80 @@
+"""`dragoman train`. Heavy packages are imported when it runs, not for `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+
+class TrainCommand:
+    """Train a model from a recipe (see recipes/README.md).
+
+    Ctrl-C or SIGTERM saves a checkpoint and stops; --resume goes on from there as if nothing had happened. The result
+    is the folder `averaged` in --output, which `dragoman evaluate` and `dragoman export` take.
+
+      dragoman train recipes/numbers.toml --output runs/numbers
+      dragoman train recipes/numbers.toml --output runs/numbers --resume
+      dragoman train recipes/en-de.toml --data corpora --output runs/en-de --set training.max_steps=1000
+    """
+
+    help = "train a model from a recipe"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="what to train, on which text")
+        parser.add_argument(
+            "--output", type=Path, required=True, metavar="FOLDER", help="folder of this run, such as runs/en-de"
+        )
+        parser.add_argument(
+            "--data", type=Path, metavar="FOLDER", help="what the recipe's paths are relative to (default: its folder)"
+        )
+        parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", dest="overrides",
+            help="change one setting of the recipe, such as training.max_steps=1000; may be given several times",
+        )  # fmt: skip
+        parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+        parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Train; returns the exit status."""
+        from dragoman_model.device import choose_device  # noqa: PLC0415 - imports PyTorch
+        from dragoman_model.prepare import prepare  # noqa: PLC0415
+        from dragoman_model.recipe import load_recipe  # noqa: PLC0415
+        from dragoman_model.train import Trainer  # noqa: PLC0415
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        device = choose_device(args.device, args.threads)
+        recipe = load_recipe(args.recipe, args.overrides)
+        saved = _saved_tokenizer(args.output, args.resume)
+        data = prepare(recipe, args.data or args.recipe.parent, saved.read_bytes() if args.resume else None)
+        trainer = Trainer(recipe, data, args.output, device)
+        try:
+            if args.resume:
+                trainer.resume()
+            else:
+                saved.parent.mkdir(parents=True, exist_ok=True)
+                saved.write_bytes(data.tokenizer_model)
+            averaged = trainer.run()
+        except OSError as error:
+            print(f"dragoman train: {error}; checkpoints written before are intact", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print(f"stopped and saved; go on with --resume --output {args.output}", file=sys.stderr)
+            return 130
+        print(f"model: {averaged}\ncurves: {args.output / 'curves.png'}")
+        return 0
+
+
+def _saved_tokenizer(output: Path, resume: bool) -> Path:
+    """Where the run keeps its tokenizer, after a look whether the folder fits what is asked."""
+    from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+
+    saved = output / "tokenizer.model"
+    if resume and not saved.is_file():
+        raise InvalidInput("--resume", str(output), "a folder with a run to go on with")
+    if not resume and output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise InvalidInput("--output", str(output), "a new or empty folder, or --resume to go on with that run")
+    return saved
