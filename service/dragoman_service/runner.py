@@ -84,8 +84,9 @@ class OrtRunner(Runner):
         return golden.verify(self.bundle, self, max_rows=self.max_rows)
 
     def close(self) -> None:
-        """Free the sessions and the caches."""
-        del self._encoder, self._decoder, self.cache
+        """Free the sessions and the caches; a second time, nothing happens."""
+        for name in ("_encoder", "_decoder", "cache"):
+            self.__dict__.pop(name, None)
 
     def _check(self, plan: StepPlan) -> None:
         most = self.bundle.manifest.limits.max_candidates
