@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import inspect
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             missing = commands.add_parser(entry.name, help=_missing(entry.name, error), add_help=False)
             missing.set_defaults(run=None, name=entry.name, problem=_missing(entry.name, error))
             continue
-        subparser = commands.add_parser(entry.name, help=command.help, description=command.__doc__ or command.help)
+        description = inspect.getdoc(command) or command.help
+        subparser = commands.add_parser(entry.name, help=command.help, description=description)
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run, name=entry.name)

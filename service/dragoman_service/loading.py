@@ -57,9 +57,8 @@ def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
 def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics) -> ServedModel:
     """Take a bundle into service once its golden sentences come out right on this machine."""
     description = describe(bundle, config.max_rows)
-    runner = OrtRunner(
-        bundle, max_rows=config.max_rows, threads=config.threads or os.cpu_count() or 1, device=config.device
-    )
+    threads = config.threads or _num_cores()
+    runner = OrtRunner(bundle, max_rows=config.max_rows, threads=threads, device=config.device)
     try:
         runner.warm_up()
         problems = runner.verify_golden()
@@ -95,6 +94,12 @@ def describe(bundle: Bundle, max_rows: int) -> ModelDescription:
         max_rows=max_rows,
         scores=manifest.scores,
     )
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a container may be confined to some of the cores
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _lines(error: BundleError) -> list[str]:

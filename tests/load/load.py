@@ -33,7 +33,9 @@ SENTENCES = (
 def load(model: Path, clients: int, seconds: float, *server_options: str) -> LoadReport:
     """Start a server and load it."""
     with server_process([model], *server_options) as server:
-        return asyncio.run(run_load(server.address, server.metrics_url, SENTENCES, clients=clients, seconds=seconds))
+        report = asyncio.run(run_load(server.address, server.metrics_url, SENTENCES, clients=clients, seconds=seconds))
+        report.problems += server.errors
+        return report
 
 
 def main() -> int:
