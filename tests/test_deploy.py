@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from dragoman_service.commands import serve
 from dragoman_service.config import ServiceConfig
 from dragoman_service.metrics import Metrics
 from dragoman_service.request import FinishReason
+from support.fake_engine import FakeEngine, served
+from support.server_thread import serving
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 DEFAULTS = ServiceConfig(model_paths=(Path("unused"),))
@@ -152,6 +155,17 @@ def test_compose_agrees_with_the_server() -> None:
     assert int(compose["dragoman"]["stop_grace_period"].removesuffix("s")) > DEFAULTS.grace
     scrape = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert scrape[0]["static_configs"][0]["targets"] == [f"dragoman:{DEFAULTS.metrics_port}"]
+
+
+def test_health_check_of_the_image() -> None:
+    def check(address: str) -> int:
+        command = [sys.executable, str(DEPLOY / "docker/health.py"), address]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    with serving([served(FakeEngine())]) as server:
+        address = server.address
+        assert check(address) == 0
+    assert check(address) == 1
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (of Prometheus) is not installed")
