@@ -71,7 +71,8 @@ def verify_graphs(
         max_length: Target tokens at most.
     """
     rng = np.random.default_rng(0)
-    random_sources = [_random_ids(rng, model, int(length)) for length in rng.integers(1, 24, size=FORCED_ROWS)]
+    lengths = rng.integers(1, max(map(len, sources)) + 1, size=FORCED_ROWS)
+    random_sources = [_random_ids(rng, model, int(length)) for length in lengths]
     everything = [*map(list, sources), *random_sources]
     expected = [
         tokens
@@ -89,9 +90,9 @@ def verify_graphs(
         margin, where = _margin_where_they_part(model, source, wanted, got)
         (ties if margin < TIE_MARGIN else mismatches).append(where)
     compared = min(max_rows, FORCED_ROWS)
-    pairs = [
-        *zip(everything[:compared], expected[:compared], strict=True),
-        *((ids, _random_ids(rng, model, len(ids))) for ids in random_sources),
+    pairs = [  # a target is fed behind the begin of the sentence, hence one token less than there may be
+        *((ids, target[: max_length - 1]) for ids, target in zip(everything, expected[:compared], strict=False)),
+        *((ids, _random_ids(rng, model, min(len(ids), max_length - 1))) for ids in random_sources),
     ]
     errors = [
         _log_prob_error(model, runner, pairs[start : start + compared]) for start in range(0, len(pairs), compared)

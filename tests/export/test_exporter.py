@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import pytest
 from dragoman_export import exporter
 from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.verify import VerificationError
-from dragoman_model.checkpoint import save_checkpoint
+from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
+from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
 from dragoman_service import cli
 from dragoman_service.bundle import Bundle
 from dragoman_service.errors import InvalidInput
@@ -97,18 +98,19 @@ def test_only_fp32_is_there(tiny_checkpoint: Path, tmp_path: Path, precision: st
 
 def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
-    config = json.loads((checkpoint / "config.json").read_text())
-    model = random_model(encoder_layers=1)
-    config["model"] = {**model.config.to_json(), "vocab_size": 100}
-    from dragoman_model.checkpoint import CheckpointConfig  # noqa: PLC0415
-    from dragoman_model.config import ModelConfig  # noqa: PLC0415
-    from dragoman_model.transformer import Transformer  # noqa: PLC0415
-
-    small = ModelConfig(**config["model"])
-    fields = CheckpointConfig(small, "en", "de", 64, 64, {})
-    save_checkpoint(checkpoint, Transformer(small).state_dict(), fields, (checkpoint / "tokenizer.model").read_bytes())
+    small = ModelConfig(vocab_size=100, d_model=16, num_heads=2, d_ff=16, encoder_layers=1, decoder_layers=1)
+    config = CheckpointConfig(small, "en", "de", 64, 64, {})
+    save_checkpoint(checkpoint, Transformer(small).state_dict(), config, (checkpoint / "tokenizer.model").read_bytes())
     with pytest.raises(InvalidInput, match="the model's vocabulary size, 100"):
         export_checkpoint(checkpoint, tmp_path / "1", OPTIONS)
+
+
+def test_a_model_of_short_sentences(tmp_path: Path, few_sentences: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", max_tokens=8)
+    options = ExportOptions("tiny", "1", sentences=few_sentences)
+    bundle, report = export_checkpoint(checkpoint, tmp_path / "tiny" / "1", options)
+    assert bundle.manifest.limits.max_target_tokens == 7
+    assert report.sentences < 11  # the longest does not fit
 
 
 def run_command(*args: object) -> int:

@@ -46,15 +46,15 @@ def random_model(seed: int = 0, **overrides: Any) -> Transformer:
     return model
 
 
-def write_checkpoint(folder: Path, model: Transformer | None = None) -> Path:
-    """A checkpoint of `model`, or of `random_model()`; returns its folder."""
+def write_checkpoint(folder: Path, model: Transformer | None = None, max_tokens: int = MAX_POSITIONS) -> Path:
+    """A checkpoint of `model`, or of `random_model()`, for sentences of `max_tokens`; returns its folder."""
     model = model or random_model()
     config = CheckpointConfig(
         model=model.config,
         source_language="en",
         target_language="de",
-        max_source_tokens=MAX_POSITIONS,
-        max_target_tokens=MAX_POSITIONS,
+        max_source_tokens=max_tokens,
+        max_target_tokens=max_tokens,
         training={"step": 0, "data": [{"corpus": "none", "weight": 1.0}]},
     )
     save_checkpoint(folder, model.state_dict(), config, tokenizer_model())
