@@ -111,11 +111,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tokenizer_model = (folder / "tokenizer.model").read_bytes()
         model = Transformer(config.model)
         model.load_state_dict(parameters)
+        tokenizer = Tokenizer(tokenizer_model)
     except KeyError as error:
         raise InvalidInput("checkpoint", str(folder), f"a checkpoint folder (config.json lacks {error})") from error
     except (OSError, ValueError, TypeError, SafetensorError, RuntimeError, InvalidInput) as error:
         raise InvalidInput("checkpoint", str(folder), f"a checkpoint folder ({error})") from error
-    return Checkpoint(model.eval(), config, Tokenizer(tokenizer_model), tokenizer_model)
+    return Checkpoint(model.eval(), config, tokenizer, tokenizer_model)
 
 
 def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:

@@ -50,19 +50,17 @@ class Evaluation:
     seconds: float
     """For all translations."""
 
-    def to_json(self) -> dict[str, Any]:
-        """All but the translations, JSON-ready."""
-        return {
-            "source": str(self.test_set.source),
-            "target": str(self.test_set.target),
-            "sentences": len(self.translations),
-            "bleu": self.bleu.value,
-            "bleu_signature": self.bleu.signature,
-            "chrf": self.chrf.value,
-            "chrf_signature": self.chrf.signature,
-            "seconds": self.seconds,
-            "sentences_per_second": self.sentences_per_second,
-        }
+    def to_json(self) -> list[dict[str, Any]]:
+        """The scores as a bundle's manifest has them."""
+        return [
+            {
+                "test_set": self.test_set.source.name,
+                "metric": metric,
+                "value": score.value,
+                "signature": score.signature,
+            }
+            for metric, score in (("BLEU", self.bleu), ("chrF", self.chrf))
+        ]
 
     @property
     def sentences_per_second(self) -> float:

@@ -37,7 +37,9 @@ class EvaluateCommand:
             parser.add_argument(
                 name, type=Path, action="append", default=[], required=required, metavar="FILE", help=text
             )
-        parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here")
+        parser.add_argument(
+            "--json", type=Path, metavar="FILE", help="write the scores, as `dragoman export --scores` takes them"
+        )
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, default=4, help="1 is greedy search (default: 4)")
         search.add_argument("--length-penalty", type=float, default=0.6, help="over 0 favours length (default: 0.6)")
@@ -70,11 +72,7 @@ class EvaluateCommand:
                     write_lines(args.output[number], evaluation.translations)
                 evaluations.append(evaluation)
         if args.json:
-            scores = {
-                "beam_size": args.beam_size,
-                "length_penalty": args.length_penalty,
-                "test_sets": [evaluation.to_json() for evaluation in evaluations],
-            }
+            scores = [score for evaluation in evaluations for score in evaluation.to_json()]
             write_lines(args.json, json.dumps(scores, indent=2, ensure_ascii=False).splitlines())
         print(table(evaluations))
         return 0

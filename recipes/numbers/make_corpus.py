@@ -13,16 +13,22 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-ENGLISH_SMALL = (
+
+def words(text: str) -> list[str]:
+    """Words between spaces."""
+    return text.split()
+
+
+ENGLISH_SMALL = words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-GERMAN_SMALL = (
+)
+ENGLISH_TENS = words("twenty thirty forty fifty sixty seventy eighty ninety")
+GERMAN_SMALL = words(
     "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
     "achtzehn neunzehn"
-).split()
-GERMAN_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
+)
+GERMAN_TENS = words("zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig")
 
 FRAMES = (
     ("{}", "{}"),
@@ -112,7 +118,9 @@ def write_pairs(folder: Path, name: str, pairs: Sequence[tuple[str, str]]) -> No
 def main() -> None:
     """Write the corpus where the arguments say."""
     parser = argparse.ArgumentParser(description="Write a corpus of English and German numbers in words.")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder (default: that of this file)")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent, help="folder (default: that of this file)"
+    )
     folder: Path = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     write_corpus(folder)

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from support.tiny import sentences, tokenizer_model
 
 from dragoman_model.batches import TokenizedCorpus, plan_epoch
 from dragoman_service.tokenizer import Tokenizer
+from support.tiny import sentences, tokenizer_model
 
 TOKENIZER = Tokenizer(tokenizer_model())
 PAIRS = [(text, " ".join(reversed(text.split()))) for text in sentences(300, seed=8)]
@@ -82,7 +82,13 @@ def test_tokens_come_back_as_they_were() -> None:
 
 
 def test_long_and_empty_pairs_are_left_out_and_named() -> None:
-    pairs = [("the cat", "die Katze"), ("the " * 50, "der"), ("", "der"), ("a dog", "Hund " * 50), ("a dog", "ein Hund")]
+    pairs = [
+        ("the cat", "die Katze"),
+        ("the " * 50, "der"),
+        ("", "der"),
+        ("a dog", "Hund " * 50),
+        ("a dog", "ein Hund"),
+    ]
     corpus = TokenizedCorpus(pairs, TOKENIZER, max_tokens=20)
     assert corpus.kept.tolist() == [0, 4]
     assert len(corpus) == 2

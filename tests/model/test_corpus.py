@@ -12,7 +12,7 @@ from dragoman_model.corpus import clean_pairs, read_pairs, script_share
 from dragoman_model.recipe import Cleaning, Corpus
 from dragoman_service.errors import InvalidInput
 
-LINES = "one\teins\ta\ntwo\tzwei\tb\nthree \t drei\ta\n".encode()
+LINES = b"one\teins\ta\ntwo\tzwei\tb\nthree \t drei\ta\n"
 LANGUAGES = ("en", "de")
 
 
@@ -37,7 +37,9 @@ def test_pairs_of_files(tmp_path: Path) -> None:
     assert list(read_pairs(Corpus(path="a.en", target_path="a.de"), tmp_path)) == [("one", "eins"), ("two", "zwei")]
 
 
-@pytest.mark.parametrize(("english", "german", "shorter"), [("one\ntwo\n", "eins\n", "a.de"), ("one\n", "eins\nzwei\n", "a.en")])
+@pytest.mark.parametrize(
+    ("english", "german", "shorter"), [("one\ntwo\n", "eins\n", "a.de"), ("one\n", "eins\nzwei\n", "a.en")]
+)
 def test_files_that_do_not_correspond(tmp_path: Path, english: str, german: str, shorter: str) -> None:
     write(tmp_path / "a.en", english)
     write(tmp_path / "a.de", german)
@@ -112,7 +114,14 @@ def test_a_limit_draws_and_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "language", "share"),
-    [("Straße", "de", 1.0), ("привет", "ru", 1.0), ("привет", "de", 0.0), ("abпр", "en", 0.5), ("日本の", "ja", 1.0), ("12 %", "he", 1.0)],
+    [
+        ("Straße", "de", 1.0),
+        ("привет", "ru", 1.0),
+        ("привет", "de", 0.0),
+        ("abпр", "en", 0.5),
+        ("日本の", "ja", 1.0),
+        ("12 %", "he", 1.0),
+    ],
 )
 def test_script_share(text: str, language: str, share: float) -> None:
     assert script_share(text, language) == share

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.tiny_model import make_model
 
 from dragoman_model.optim import learning_rate, loss_sum, make_optimizer, matmul_precision
 from dragoman_model.recipe import Training
+from support.tiny_model import make_model
 
 SOURCE = torch.tensor([[5, 9, 2], [7, 2, 0]])
 TARGET = torch.tensor([[1, 20, 21, 2], [1, 30, 2, 0]])

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny_model import SETTINGS, make_recipe
 
 from dragoman_model.config import PRESETS, ModelConfig
 from dragoman_model.recipe import load_recipe, parse_recipe
 from dragoman_service.errors import InvalidInput
+from support.tiny_model import SETTINGS, make_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -74,12 +74,16 @@ def test_presets_fill_what_is_not_given() -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     path = write_recipe(tmp_path)
-    recipe = load_recipe(path, ["training.max_steps=7", "model.norm=pre", "model.dropout=0.25", "data.source_language='fr'"])
+    recipe = load_recipe(
+        path, ["training.max_steps=7", "model.norm=pre", "model.dropout=0.25", "data.source_language='fr'"]
+    )
     assert (recipe.training.max_steps, recipe.model.norm, recipe.model.dropout) == (7, "pre", 0.25)
     assert recipe.data.source_language == "fr"
 
 
-@pytest.mark.parametrize("override", ["max_steps=7", "training.max_steps", "training.=7", "data.cleaning.max_ratio=3", "="])
+@pytest.mark.parametrize(
+    "override", ["max_steps=7", "training.max_steps", "training.=7", "data.cleaning.max_ratio=3", "="]
+)
 def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(repr(override))):
         load_recipe(write_recipe(tmp_path), [override])
@@ -104,7 +108,14 @@ def test_the_recipes_we_bring_are_valid(path: Path) -> None:
 def test_the_manual_names_every_field() -> None:
     text = (Path(__file__).parents[2] / "recipes" / "README.md").read_text(encoding="utf-8")
     recipe = make_recipe()
-    for part in (recipe.model, recipe.tokenizer, recipe.data, recipe.data.train[0], recipe.data.cleaning, recipe.training):
+    for part in (
+        recipe.model,
+        recipe.tokenizer,
+        recipe.data,
+        recipe.data.train[0],
+        recipe.data.cleaning,
+        recipe.training,
+    ):
         for name in type(part).__dataclass_fields__:
             assert f"`{name}`" in text, f"{name} of {type(part).__name__}"
 
@@ -112,7 +123,8 @@ def test_the_manual_names_every_field() -> None:
 def write_recipe(folder: Path) -> Path:
     path = folder / "recipe.toml"
     path.write_text(
-        '[data]\nsource_language = "en"\ntarget_language = "de"\ntrain = [{ path = "a.tsv" }]\nvalidation = { path = "b.tsv" }\n',
+        '[data]\nsource_language = "en"\ntarget_language = "de"\ntrain = [{ path = "a.tsv" }]\n'
+        'validation = { path = "b.tsv" }\n',
         encoding="utf-8",
     )
     return path

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_model import half_trained_model, make_model
 
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.reference_decode import END_ID, greedy_uncached, search_uncached
@@ -17,6 +16,7 @@ from dragoman_model.transformer import Transformer
 from dragoman_service.errors import InvalidInput
 from dragoman_service.request import DecodingOptions, Finished, FinishReason, Hypothesis, Request, Sampling
 from dragoman_service.scheduler import Scheduler
+from support.tiny_model import half_trained_model, make_model
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -108,7 +108,7 @@ def test_beam_search_is_exhaustive_when_the_beam_is_wide_enough() -> None:
         logits = model(torch.tensor([source]), torch.tensor([[1, *ended[:-1]]]))[0]
         logits[:, [0, 1, 3]] = float("-inf")
         log_probs = logits.log_softmax(-1)[range(len(ended)), ended]
-        scores[tokens] = float(log_probs.sum()) / ((5 + len(ended)) / 6) ** alpha
+        scores[tokens] = log_probs.sum().item() / ((5 + len(ended)) / 6) ** alpha
     assert best.tokens == max(scores, key=lambda tokens: scores[tokens])
     assert best.score == pytest.approx(max(scores.values()), abs=1e-5)
 

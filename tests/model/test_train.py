@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_model import make_recipe, write_corpus
 from torch import Tensor
 
 from dragoman_model import train as train_module
@@ -19,6 +18,7 @@ from dragoman_model.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
 from dragoman_model.train import Trainer, TrainingDiverged
 from dragoman_service.errors import InvalidInput
+from support.tiny_model import make_recipe, write_corpus
 
 CPU = torch.device("cpu")
 

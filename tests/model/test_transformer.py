@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_model import make_model
 from torch import Tensor, nn
 
 from dragoman_model.transformer import (
@@ -16,11 +15,13 @@ from dragoman_model.transformer import (
     Transformer,
     source_mask,
 )
+from support.tiny_model import make_model
 
 VARIANTS = pytest.mark.parametrize(
-    "variant", [{"norm": norm, "positions": positions} for norm in ("post", "pre") for positions in ("sinusoidal", "learned")],
+    "variant",
+    [{"norm": norm, "positions": positions} for norm in ("post", "pre") for positions in ("sinusoidal", "learned")],
     ids=lambda variant: "-".join(variant.values()),
-)  # fmt: skip
+)
 SOURCE = torch.tensor([[5, 9, 6, 2, 0, 0], [7, 8, 11, 12, 10, 2]])
 TARGET = torch.tensor([[1, 20, 21, 22, 23], [1, 30, 31, 32, 33]])
 
@@ -60,7 +61,9 @@ def test_every_source_and_target_position_matters(variant: dict[str, Any]) -> No
         changed[1, column] = 39
         assert not torch.allclose(model(changed, TARGET)[1], before[1])
     swapped = TARGET[:, [0, 2, 1, 3, 4]]
-    assert not torch.allclose(model(SOURCE, swapped)[:, 3:], before[:, 3:]), "the order of the tokens makes no difference"
+    assert not torch.allclose(model(SOURCE, swapped)[:, 3:], before[:, 3:]), (
+        "the order of the tokens makes no difference"
+    )
 
 
 @VARIANTS
@@ -85,7 +88,9 @@ def test_rows_may_stand_at_different_positions(variant: dict[str, Any]) -> None:
         _, past = model.decode_step(TARGET[:, position], past, cross, mask)
     assert past is not None
     positions = torch.tensor([2, 4])  # row 0 goes back: what is cached behind it must not show
-    past_mask = torch.cat((torch.arange(4) < positions[:, None], torch.ones(2, 1, dtype=torch.bool)), dim=1)[:, None, None]
+    past_mask = torch.cat((torch.arange(4) < positions[:, None], torch.ones(2, 1, dtype=torch.bool)), dim=1)[
+        :, None, None
+    ]
     tokens = torch.stack((TARGET[0, 2], TARGET[1, 4]))
     logits, _ = model.decode_step(tokens, past, cross, mask, Ragged(positions, past_mask))
     torch.testing.assert_close(logits, torch.stack((expected[0, 2], expected[1, 4])), rtol=1e-5, atol=1e-5)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from support.tiny import sentences
 
 from dragoman_model.recipe import TokenizerConfig
 from dragoman_model.vocab import train_tokenizer
 from dragoman_service.errors import InvalidInput
 from dragoman_service.tokenizer import Tokenizer
+from support.tiny import sentences
 
 TEXTS = sentences(300)
 CONFIG = TokenizerConfig(vocab_size=330, character_coverage=1.0)
