@@ -125,6 +125,9 @@ class Training:
     """Updates, unless early stopping comes first."""
     warmup_steps: int = 4000
     """Updates over which the learning rate rises linearly."""
+    cooldown_steps: int = 0
+    """Updates before `max_steps` over which the learning rate falls linearly to nothing (Hägele et al. 2024): worth a
+    lot where the run is short. 0, as in the paper, is off."""
     learning_rate_scale: float = 1.0
     """Factor on the paper's schedule, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)."""
     label_smoothing: float = 0.1
@@ -147,7 +150,7 @@ class Training:
         counts = ("batch_tokens", "accumulate", "max_steps", "warmup_steps", "validate_every", "average_checkpoints")
         for name in counts:
             check(f"training.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
-        for name in ("patience", "clip_norm", "seed"):
+        for name in ("patience", "clip_norm", "seed", "cooldown_steps"):
             check(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
         scale, smoothing = self.learning_rate_scale, self.label_smoothing
         check("training.learning_rate_scale", scale, 0 < scale < float("inf"), "above 0")

@@ -21,6 +21,14 @@ def test_schedule_is_equation_3() -> None:
     assert learning_rate(7, 512, Training(learning_rate_scale=2.0)) == 2 * learning_rate(7, 512, Training())
 
 
+def test_cooldown_ends_the_schedule_at_almost_nothing() -> None:
+    paper, cooled = Training(max_steps=9000), Training(max_steps=9000, cooldown_steps=1000)
+    shares = [learning_rate(step, 512, cooled) / learning_rate(step, 512, paper) for step in range(1, 9001)]
+    assert shares[:8001] == [1.0] * 8001
+    assert shares[8500] == pytest.approx(0.5)
+    assert shares[-1] == pytest.approx(0.001)
+
+
 def test_label_smoothing_is_a_mixture_with_the_uniform_distribution() -> None:
     model, epsilon = make_model(), 0.2
     log_probs = model(SOURCE, TARGET[:, :-1]).log_softmax(-1)
