@@ -13,7 +13,7 @@ from dragoman_model.transformer import PAD_ID, Transformer
 
 
 def learning_rate(step: int, d_model: int, training: Training) -> float:
-    """Equation 3: linear warm-up, then the inverse square root of the step, which counts from 1; at the end, cooldown."""
+    """Equation 3: linear warm-up, then the inverse square root of the step, from 1 on; at the end, the cooldown."""
     rate: float = d_model**-0.5 * min(step**-0.5, step * training.warmup_steps**-1.5)
     left = training.max_steps - step + 1
     cooldown = min(1.0, left / training.cooldown_steps) if training.cooldown_steps else 1.0

@@ -77,7 +77,7 @@ class TorchRunner:
             past,
             cross,
             self._shorter(plan.source_lengths, sources),
-            Ragged(positions, functional.pad(self._shorter(plan.positions, behind), (0, 1), value=True)),
+            Ragged(positions.unsqueeze(1), functional.pad(self._shorter(plan.positions, behind), (0, 1), value=True)),
         )
         every = torch.arange(rows, device=self._device)
         for caches, values in zip(self._past, present, strict=True):

@@ -21,12 +21,10 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 class Ragged(NamedTuple):
-    """Rows of a batch that stand at different positions."""
+    """Rows at different positions, [B, 1]; the mask, [B, 1, 1, P + 1], allows their own past and themselves."""
 
     positions: Tensor
-    """[B]."""
     past_mask: Tensor
-    """[B, 1, 1, P + 1], True where a row's past is valid, and at the end, for the position itself."""
 
 
 def scaled_dot_product_attention(
@@ -220,13 +218,9 @@ class Transformer(nn.Module):
             self.embedding.weight[PAD_ID].zero_()
 
     def embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
-        """[B, T] token ids at positions `start` and on, one for all rows or [B], -> [B, T, D]."""
+        """[B, T] token ids at positions `start` and on, one for all rows or [B, 1], -> [B, T, D]."""
         table: Tensor = self.positions.table  # type: ignore[assignment]
-        length = ids.size(1)
-        if isinstance(start, int):
-            positions = table[start : start + length]  # [T, D]
-        else:
-            positions = table[start.unsqueeze(1) + torch.arange(length, device=ids.device)]  # [B, T, D]
+        positions = table[start + torch.arange(ids.size(1), device=ids.device)]  # [T, D] or [B, T, D]
         embedded: Tensor = self.dropout(self.embedding(ids) * math.sqrt(self.config.d_model) + positions)
         return embedded
 
@@ -255,8 +249,7 @@ class Transformer(nn.Module):
             [B, T, D], to be projected to logits by `project_output`.
         """
         x = self.embed(target)
-        length = target.size(1)
-        causal = torch.ones(length, length, dtype=torch.bool, device=target.device).tril()  # [T, T]
+        causal = torch.ones(2 * target.shape[1:], dtype=torch.bool, device=target.device).tril()  # [T, T]
         for layer, key_value in zip(self.decoder, cross, strict=True):
             x, _ = layer(x, None, key_value, causal, mask)
         decoded: Tensor = self.decoder_norm(x)

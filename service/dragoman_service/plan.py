@@ -26,7 +26,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """Change one logit before the candidates are chosen: divided by `penalty` if positive, else multiplied; then `bias` added."""
+    """Change a logit before candidates are chosen: divide by `penalty` if positive, else multiply; then add `bias`."""
 
     row: int
     token: int
@@ -69,7 +69,7 @@ class Runner(Protocol):
     """The seam between scheduling and the neural network; `tests/support` has a scripted fake."""
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Perform one step. An exception means that the step has not happened, and that caches of the plan's rows are lost."""
+        """Perform one step. An exception means that it has not happened, and that the caches of its rows are lost."""
         ...
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class DecodingOptions:
     max_length: int | None = None
     """Target tokens at most, without the end of the sentence; None lets the model's limits decide."""
     repetition_penalty: float = 1.0
-    """Logits of tokens already produced are divided (if positive) or multiplied by this (Keskar et al. 2019). 1 to 10."""
+    """Logits of tokens already produced are divided if positive, else multiplied (Keskar et al. 2019). 1 to 10."""
     no_repeat_ngram_size: int = 0
     """No n-gram of this size stands twice in a translation; 0 is off. 0 to 16."""
     sampling: Sampling | None = None
@@ -63,7 +63,9 @@ class DecodingOptions:
 
     def __post_init__(self) -> None:
         _check("beam_size", self.beam_size, 1 <= self.beam_size <= MAX_BEAM_SIZE, f"1 to {MAX_BEAM_SIZE}")
-        _check("num_hypotheses", self.num_hypotheses, 1 <= self.num_hypotheses <= MAX_BEAM_SIZE, f"1 to {MAX_BEAM_SIZE}")
+        _check(
+            "num_hypotheses", self.num_hypotheses, 1 <= self.num_hypotheses <= MAX_BEAM_SIZE, f"1 to {MAX_BEAM_SIZE}"
+        )
         _check("length_penalty", self.length_penalty, 0 <= self.length_penalty <= 5, "0 to 5")
         _check("min_length", self.min_length, self.min_length >= 0, "0 or more")
         _check("repetition_penalty", self.repetition_penalty, 1 <= self.repetition_penalty <= 10, "1 to 10")

@@ -92,7 +92,7 @@ def test_rows_may_stand_at_different_positions(variant: dict[str, Any]) -> None:
         :, None, None
     ]
     tokens = torch.stack((TARGET[0, 2], TARGET[1, 4]))
-    logits, _ = model.decode_step(tokens, past, cross, mask, Ragged(positions, past_mask))
+    logits, _ = model.decode_step(tokens, past, cross, mask, Ragged(positions.unsqueeze(1), past_mask))
     torch.testing.assert_close(logits, torch.stack((expected[0, 2], expected[1, 4])), rtol=1e-5, atol=1e-5)
 
 
