@@ -1,0 +1,164 @@
+"""The ladder of proofs, from the definition to the served engine: each rung must give the tokens of the one below."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from dragoman_export.exporter import ExportOptions, export_checkpoint
+from dragoman_export.verify import verify_graphs
+from dragoman_export.weights import read_model
+from dragoman_model.greedy import greedy_cached
+from dragoman_model.reference_decode import greedy_uncached, search_uncached
+from dragoman_model.transformer import Transformer
+from dragoman_service.bundle import Bundle
+from dragoman_service.golden import translate
+from dragoman_service.request import DecodingOptions, Hypothesis, Request
+from dragoman_service.runner import OrtRunner
+from support.tiny import sentences
+from support.tiny_checkpoint import random_model, write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "deploy" / "models" / "en-de" / "1"
+TEXT = Path(os.environ.get("DRAGOMAN_DATA", ROOT.parent / "shared" / "data")) / "dev" / "tatoeba-valid.en-de.en"
+NUM_REAL = 500
+MAX_LENGTH = 48
+TIE = 1e-3
+"""Log-probability: choices closer than this are ties, which the rungs may break differently."""
+
+OPTIONS = {
+    "greedy": DecodingOptions(),
+    "constrained": DecodingOptions(min_length=6, max_length=20, no_repeat_ngram_size=2, repetition_penalty=1.4),
+    "beam": DecodingOptions(beam_size=4, num_hypotheses=3),
+    "constrained beam": DecodingOptions(
+        beam_size=3, num_hypotheses=2, min_length=4, no_repeat_ngram_size=3, repetition_penalty=1.2, length_penalty=1.0
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model in PyTorch and the same one exported."""
+
+    model: Transformer
+    bundle: Bundle
+    sources: list[list[int]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("post", "sinusoidal"), ("post", "learned"), ("pre", "sinusoidal"), ("pre", "learned")],
+    ids=" ".join,
+)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    norm, positions = request.param
+    model = random_model(seed=1, norm=norm, positions=positions, decoder_layers=3)
+    folder = tmp_path_factory.mktemp("parity")
+    write_checkpoint(folder / "checkpoint", model)
+    bundle, _ = export_checkpoint(folder / "checkpoint", folder / "parity" / "1", ExportOptions("parity", "1"))
+    return Pair(model, bundle, encode(bundle, sentences(24, seed=9)))
+
+
+def encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
+    return [[*bundle.tokenizer.encode(text), bundle.tokenizer.end_id] for text in texts]
+
+
+def served(
+    bundle: Bundle, sources: Sequence[Sequence[int]], max_rows: int, options: DecodingOptions = OPTIONS["greedy"]
+) -> list[Hypothesis]:
+    """Translate through scheduler and runner, in a batch of at most `max_rows` rows."""
+    runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
+    length = options.max_length or MAX_LENGTH
+    requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]
+    try:
+        return translate(runner, requests, max_rows)
+    finally:
+        runner.close()
+
+
+def uncached(model: Transformer, sources: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    for source in sources:
+        tokens, _ = greedy_uncached(model, source, MAX_LENGTH)
+        yield tokens[:-1] if tokens[-1] == 2 else tokens
+
+
+def test_cached_equals_uncached(pair: Pair) -> None:
+    assert greedy_cached(pair.model, pair.sources, MAX_LENGTH) == list(uncached(pair.model, pair.sources))
+
+
+def test_onnx_equals_torch(pair: Pair) -> None:
+    runner = OrtRunner(pair.bundle, max_rows=1, threads=1)
+    report = verify_graphs(pair.model, runner, pair.sources, max_rows=1, max_length=MAX_LENGTH)
+    assert report.mismatches == ()
+    assert report.ties == ()
+    assert report.max_log_prob_error < 5e-4
+
+
+@pytest.mark.parametrize("max_rows", [2, 16])
+def test_a_crowded_batch_equals_one_alone(pair: Pair, max_rows: int) -> None:
+    """To the last bit of every score, whoever else is there."""
+    alone = served(pair.bundle, pair.sources, 1)
+    order = list(range(len(pair.sources)))
+    random.Random(0).shuffle(order)
+    crowded = served(pair.bundle, [pair.sources[i] for i in order], max_rows)
+    assert [alone[i] for i in order] == crowded
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_search_equals_the_oracle(pair: Pair, options: DecodingOptions) -> None:
+    sources = pair.sources[:8]
+    found = served(pair.bundle, sources, 16, options)
+    for source, best in zip(sources, found, strict=True):
+        expected = search_uncached(pair.model, source, options.max_length or MAX_LENGTH, options)[0]
+        assert list(best.tokens) == list(expected.tokens)
+        assert best.score == pytest.approx(expected.score, abs=TIE)
+        assert best.finish_reason == expected.finish_reason
+
+
+@pytest.mark.slow
+def test_the_shipped_model_on_real_sentences() -> None:
+    """Uncached torch == cached torch == ONNX alone == ONNX in crowded batches, but for ties, which are few."""
+    if not (SHIPPED / "manifest.json").exists():
+        pytest.skip(f"no bundle at {SHIPPED}")
+    if not TEXT.exists():
+        pytest.skip(f"no text at {TEXT}: set DRAGOMAN_DATA to the folder that holds dev/")
+    bundle = Bundle.load(SHIPPED)
+    model = read_model(bundle.path, bundle.manifest.architecture)
+    texts = [line for line in TEXT.read_text(encoding="utf-8").splitlines() if line.strip()]
+    sources = [ids for ids in encode(bundle, texts) if len(ids) <= bundle.manifest.limits.max_source_tokens][:NUM_REAL]
+    assert len(sources) == NUM_REAL
+    with torch.inference_mode():
+        rungs = {
+            "uncached": list(uncached(model, sources)),
+            "cached": [
+                ids for i in range(0, NUM_REAL, 25) for ids in greedy_cached(model, sources[i : i + 25], MAX_LENGTH)
+            ],
+        }
+    alone, crowded = served(bundle, sources, 1), served(bundle, sources, 48)
+    assert alone == crowded
+    rungs["onnx"] = [list(best.tokens) for best in alone]
+    ties = []
+    for i, (first, *others) in enumerate(zip(*rungs.values(), strict=True)):
+        for name, other in zip(list(rungs)[1:], others, strict=True):
+            if other != first:
+                margin = margin_where_they_part(model, sources[i], first, other)
+                assert margin < TIE, f"{name}: {texts[i]!r} parts from uncached by a margin of {margin}"
+                ties.append((name, texts[i], margin))
+    print(f"{NUM_REAL} sentences, ties: {ties}")
+    assert len(ties) <= NUM_REAL // 100
+
+
+def margin_where_they_part(model: Transformer, source: list[int], ours: list[int], theirs: list[int]) -> float:
+    """How much likelier than theirs the model finds our token where the two part."""
+    both = list(zip([*ours, 2], [*theirs, 2], strict=False))
+    place = next(i for i, (a, b) in enumerate(both) if a != b)
+    with torch.inference_mode():
+        logits = model(torch.tensor([source]), torch.tensor([[1, *ours[:place]]]))[0, -1]
+    a, b = both[place]
+    return float((logits[a] - logits[b]).abs())
