@@ -119,6 +119,23 @@ def test_a_run_leaves_its_files(tmp_path: Path, data: PreparedData) -> None:
     assert checkpoint.config.training["data"][0]["corpus"] == "train.tsv"
 
 
+def test_the_training_loss_is_that_since_the_last_measurement(
+    tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(make_recipe(training={"max_steps": 4, "validate_every": 2}), data, tmp_path, CPU)
+    update, outcomes = trainer._update, list[tuple[float, int]]()
+
+    def recorded(batches: Any) -> tuple[float, int]:
+        outcomes.append(update(batches))
+        return outcomes[-1]
+
+    monkeypatch.setattr(trainer, "_update", recorded)
+    trainer.run()
+    for line, two in zip(metrics(tmp_path), (outcomes[:2], outcomes[2:]), strict=True):
+        assert line["train_loss"] == pytest.approx(sum(loss for loss, _ in two) / sum(tokens for _, tokens in two))
+    assert trainer.progress.tokens == sum(tokens for _, tokens in outcomes)
+
+
 def test_accumulated_batches_make_the_gradient_of_one(data: PreparedData, tmp_path: Path) -> None:
     def gradients(batches: list[list[int]]) -> dict[str, Tensor]:
         trainer = Trainer(make_recipe(model={"dropout": 0.0}), data, tmp_path, CPU)

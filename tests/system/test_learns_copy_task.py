@@ -53,8 +53,7 @@ def test_learns_to_reverse(tmp_path: Path) -> None:
 
 
 def write_task(folder: Path, rng: random.Random) -> None:
-    """Lines of 2 to 8 letters, and the same in reverse; no held-out line is in the training text. (Sets have an order
-    that differs from process to process, hence `dict`.)"""
+    """Lines of 2 to 8 letters, and the same in reverse; no held-out line is in the training text."""
     lines = list(dict.fromkeys(" ".join(rng.choices(LETTERS, k=rng.randint(2, 8))) for _ in range(12_000)))
     rng.shuffle(lines)
     pairs = [(line, line[::-1]) for line in lines]
