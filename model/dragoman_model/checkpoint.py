@@ -158,11 +158,18 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def _replace(new: Path, folder: Path) -> None:
     """Put the folder `new` in the place of `folder`, which is gone only once that has happened."""
+    if not folder.exists():
+        new.rename(folder)
+        _sync(folder.parent)
+        return
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
     _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 

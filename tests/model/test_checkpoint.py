@@ -112,6 +112,23 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
+def test_a_replacement_that_fails_halfway_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "c", make_model(seed=1), progress=1)
+    rename = Path.rename
+
+    def fail_for_the_new_one(path: Path, target: Path) -> Path:
+        if path.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail_for_the_new_one)
+        with pytest.raises(OSError, match="Input/output"):
+            save(tmp_path / "c", make_model(seed=2), progress=2)
+    assert load_training_state(tmp_path / "c")[2] == {"progress": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_a_checkpoint_replaces_an_older_one(tmp_path: Path) -> None:
     for seed in (1, 2):
         save(tmp_path / "c", make_model(seed=seed), progress=seed)
