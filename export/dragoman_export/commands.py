@@ -28,7 +28,7 @@ class Export:
         add("--precision", default="fp32", help="numbers to compute with: fp32 (default: fp32)")
         add("--sentences", type=Path, metavar="FILE", help="source sentences to verify with, one a line")
         add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
-        add("--model-card", type=Path, metavar="FILE", help="MODEL_CARD.md to take instead of writing one")
+        add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
         add("--force", action="store_true", help="replace a bundle that is there already")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ class Export:
             precision=args.precision,
             sentences=args.sentences,
             scores=args.scores,
-            model_card=args.model_card,
+            notes=args.notes,
             force=args.force,
         )
         bundle, report = export_checkpoint(args.checkpoint, args.output, options)

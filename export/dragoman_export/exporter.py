@@ -59,8 +59,8 @@ class ExportOptions:
     """Source sentences to verify with, one a line; None for the built-in ones."""
     scores: Path | None = None
     """JSON list of the fields of `manifest.Score`."""
-    model_card: Path | None = None
-    """Taken as it is; None to write one."""
+    notes: Path | None = None
+    """Markdown for the model card; see `write_model_card`."""
     force: bool = False
     """Replace a bundle that is there already."""
 
@@ -83,7 +83,7 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
         raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
     checkpoint = load_checkpoint(folder)
     manifest = _manifest(checkpoint, options)
-    card = _read(options.model_card, "model_card") if options.model_card else write_model_card(manifest)
+    card = write_model_card(manifest, _read(options.notes, "notes") if options.notes else "")
     texts, sources = _sentences(options.sentences, checkpoint.tokenizer, manifest.limits.max_source_tokens)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from dragoman_service.manifest import Manifest
 
+LIMITS = """## Limits
 
-def write_model_card(manifest: Manifest) -> str:
-    """The text of a model card, after Mitchell et al. 2019."""
+The model translates sentence by sentence and knows nothing of the sentences around. It may leave out, add or
+distort content, above all in text unlike its training data, and it repeats what biases that data has. Have a
+person check translations that matter."""
+
+
+def write_model_card(manifest: Manifest, notes: str = "") -> str:
+    """The text of a model card, after Mitchell et al. 2019.
+
+    Args:
+        manifest: What is known of the model.
+        notes: Markdown by people, sections of the second level: where the data is from, its licences, what the model
+            is good and bad at.
+    """
     pairs = ", ".join(f"{source} to {target}" for source, target in manifest.language_pairs)
     limits = manifest.limits
     lines = [
@@ -28,19 +41,36 @@ def write_model_card(manifest: Manifest) -> str:
         "",
         "## Training",
         "",
-        *(_table(manifest.training) or ["The checkpoint says nothing of its training."]),
+        *(_training(manifest.training) or ["The checkpoint says nothing of its training."]),
         "",
         "## Scores",
         "",
         *(_scores(manifest) or ["None were given when the bundle was made: `dragoman evaluate` measures them."]),
         "",
-        "## Limits",
-        "",
-        "The model translates sentence by sentence and knows nothing of the sentences around. It may leave out, add or",
-        "distort content, above all in text unlike its training data, and it repeats what biases that data has. Have a",
-        "person check translations that matter.",
+        *([notes.strip(), ""] if notes.strip() else []),
+        LIMITS,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _training(summary: dict[str, Any]) -> list[str]:
+    """Numbers as a table, corpora as another one, and all that is nested deeper as JSON."""
+    rest = dict(summary)
+    corpora = rest.pop("data", None)
+    nested = {
+        name: rest.pop(name) for name, value in summary.items() if name in rest and isinstance(value, dict | list)
+    }
+    lines = _table(rest)
+    if isinstance(corpora, list) and all(isinstance(corpus, dict) for corpus in corpora):
+        rows = [
+            f"| {corpus.get('corpus')} | {corpus.get('kept', 0):,} | {corpus.get('weight')} "
+            f"| {', '.join(f'{reason} {count:,}' for reason, count in corpus.get('dropped', {}).items())} |"
+            for corpus in corpora
+        ]
+        lines += ["", "| Corpus | Pairs | Weight | Dropped |", "|---|---|---|---|", *rows]
+    for name, value in nested.items():
+        lines += ["", f"{name.capitalize()}:", "", "```json", json.dumps(value, indent=2, ensure_ascii=False), "```"]
+    return lines
 
 
 def _table(values: dict[str, object]) -> list[str]:

@@ -122,16 +122,19 @@ def test_the_command_writes_a_bundle(
 ) -> None:
     scores = tmp_path / "scores.json"
     scores.write_text('[{"test_set": "tatoeba", "metric": "BLEU", "value": 30, "signature": "nrefs:1"}]')
-    card = tmp_path / "card.md"
-    card.write_text("# My card\n")
+    notes = tmp_path / "notes.md"
+    notes.write_text("## Data\n\nAll my own.\n")
     output = tmp_path / "my-model" / "2"
     arguments = (tiny_checkpoint, "--output", output, "--sentences", few_sentences, "--description", "For tests.")
-    assert run_command(*arguments, "--scores", scores, "--model-card", card) == 0
+    assert run_command(*arguments, "--scores", scores, "--notes", notes) == 0
     bundle = Bundle.load(output)
     assert (bundle.manifest.name, bundle.manifest.version) == ("my-model", "2")
     assert bundle.manifest.description == "For tests."
     assert bundle.manifest.scores[0].value == 30
-    assert (output / "MODEL_CARD.md").read_text() == "# My card\n"
+    card = (output / "MODEL_CARD.md").read_text()
+    assert "# my-model 2" in card
+    assert "| tatoeba | BLEU | 30 | `nrefs:1` |" in card
+    assert "## Data\n\nAll my own.\n" in card
     assert {sentence.source for sentence in bundle.golden} <= {"The cat sees the dog.", "Yes.", "A green house."}
     assert "11 sentences translated as PyTorch does" in capsys.readouterr().out  # 3 of the file, 8 at random
     assert run_command(*arguments) == 1
@@ -147,7 +150,7 @@ def test_the_command_writes_a_bundle(
         ("--scores", "{}", "a JSON list of scores"),
         ("--scores", "[{", "a JSON list of scores"),
         ("--scores", '[{"metric": "BLEU"}]', r"scores[0].test_set: missing"),
-        ("--model-card", None, "a readable UTF-8 file"),
+        ("--notes", None, "a readable UTF-8 file"),
     ],
 )
 def test_wrong_files_are_named(
