@@ -32,15 +32,15 @@ def test_learns_to_reverse(tmp_path: Path) -> None:
                 "preset": "tiny", "d_model": 64, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2,
                 "dropout": 0.0, "norm": "pre", "max_positions": 32,
             },
-            "tokenizer": {"vocab_size": 272, "character_coverage": 1.0},
+            "tokenizer": {"vocab_size": 281, "character_coverage": 1.0},  # a subword for each letter
             "data": {
-                "source_language": "en", "target_language": "de", "max_tokens": 32, "validation_limit": 50,
+                "source_language": "en", "target_language": "de", "max_tokens": 32, "validation_limit": 20,
                 "train": [{"path": "train.tsv"}], "validation": {"path": "test.en", "target_path": "test.de"},
                 "cleaning": {"drop_copies": False},
             },
             "training": {
-                "batch_tokens": 1200, "max_steps": 1000, "warmup_steps": 200, "learning_rate_scale": 0.7,
-                "validate_every": 500, "average_checkpoints": 1, "patience": 0, "seed": seed,
+                "batch_tokens": 800, "max_steps": 1200, "warmup_steps": 200, "learning_rate_scale": 0.35,
+                "validate_every": 100, "average_checkpoints": 5, "patience": 0, "seed": seed,
             },
         }
     )  # fmt: skip
