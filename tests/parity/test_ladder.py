@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,22 +16,17 @@ from dragoman_model.greedy import greedy_cached
 from dragoman_model.reference_decode import greedy_uncached, search_uncached
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle import Bundle
-from dragoman_service.golden import translate
-from dragoman_service.request import DecodingOptions, Hypothesis, Request
+from dragoman_service.request import DecodingOptions
 from dragoman_service.runner import OrtRunner
+from support.parity import GREEDY, MAX_LENGTH, NUM_REAL, encode, real_sentences, served, shipped_bundle
 from support.tiny import sentences
 from support.tiny_checkpoint import random_model, write_checkpoint
 
-ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "deploy" / "models" / "en-de" / "1"
-TEXT = Path(os.environ.get("DRAGOMAN_DATA", ROOT.parent / "shared" / "data")) / "dev" / "tatoeba-valid.en-de.en"
-NUM_REAL = 500
-MAX_LENGTH = 48
 TIE = 1e-3
 """Log-probability: choices closer than this are ties, which the rungs may break differently."""
 
 OPTIONS = {
-    "greedy": DecodingOptions(),
+    "greedy": GREEDY,
     "constrained": DecodingOptions(min_length=6, max_length=20, no_repeat_ngram_size=2, repetition_penalty=1.4),
     "beam": DecodingOptions(beam_size=4, num_hypotheses=3),
     "constrained beam": DecodingOptions(
@@ -63,23 +56,6 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     write_checkpoint(folder / "checkpoint", model)
     bundle, _ = export_checkpoint(folder / "checkpoint", folder / "parity" / "1", ExportOptions("parity", "1"))
     return Pair(model, bundle, encode(bundle, sentences(24, seed=9)))
-
-
-def encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
-    return [[*bundle.tokenizer.encode(text), bundle.tokenizer.end_id] for text in texts]
-
-
-def served(
-    bundle: Bundle, sources: Sequence[Sequence[int]], max_rows: int, options: DecodingOptions = OPTIONS["greedy"]
-) -> list[Hypothesis]:
-    """Translate through scheduler and runner, in a batch of at most `max_rows` rows."""
-    runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
-    length = options.max_length or MAX_LENGTH
-    requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]
-    try:
-        return translate(runner, requests, max_rows)
-    finally:
-        runner.close()
 
 
 def uncached(model: Transformer, sources: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -124,15 +100,10 @@ def test_every_search_equals_the_oracle(pair: Pair, options: DecodingOptions) ->
 @pytest.mark.slow
 def test_the_shipped_model_on_real_sentences() -> None:
     """Uncached torch == cached torch == ONNX alone == ONNX in crowded batches, but for ties, which are few."""
-    if not (SHIPPED / "manifest.json").exists():
-        pytest.skip(f"no bundle at {SHIPPED}")
-    if not TEXT.exists():
-        pytest.skip(f"no text at {TEXT}: set DRAGOMAN_DATA to the folder that holds dev/")
-    bundle = Bundle.load(SHIPPED)
+    bundle = Bundle.load(shipped_bundle())
     model = read_model(bundle.path, bundle.manifest.architecture)
-    texts = [line for line in TEXT.read_text(encoding="utf-8").splitlines() if line.strip()]
-    sources = [ids for ids in encode(bundle, texts) if len(ids) <= bundle.manifest.limits.max_source_tokens][:NUM_REAL]
-    assert len(sources) == NUM_REAL
+    texts = real_sentences(bundle, NUM_REAL)
+    sources = encode(bundle, texts)
     with torch.inference_mode():
         rungs = {
             "uncached": list(uncached(model, sources)),

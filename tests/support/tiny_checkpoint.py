@@ -16,7 +16,7 @@ from support.tiny import tokenizer_model
 MAX_POSITIONS = 160
 END_BIAS = 2.0
 """Makes translations end, after a few tokens or after many."""
-FACTORS = {"query": 3.0, "key": 3.0, "attention": 2.0, "positions": 5.0}
+FACTORS = {"query": 2.0, "key": 2.0, "attention": 1.5, "positions": 5.0}
 """Larger than after initialisation, lest all positions and all sources look alike."""
 
 torch.set_num_threads(1)  # several would wait for each other on a busy machine, for models this small

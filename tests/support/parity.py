@@ -1,0 +1,59 @@
+"""What the rungs of the parity ladder share: the shipped model, real sentences, and decoding without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dragoman_service.bundle import Bundle
+from dragoman_service.golden import translate
+from dragoman_service.request import DecodingOptions, Hypothesis, Request
+from dragoman_service.runner import OrtRunner
+from dragoman_service.segmenter import segment
+
+ROOT = Path(__file__).parents[2]
+TEXT = Path(os.environ.get("DRAGOMAN_DATA", ROOT.parent / "shared" / "data")) / "dev" / "tatoeba-valid.en-de.en"
+NUM_REAL = 500
+MAX_LENGTH = 48
+"""Target tokens compared; longer translations are cut alike on every rung."""
+GREEDY = DecodingOptions()
+
+
+def shipped_bundle() -> Path:
+    """The folder of the bundled model; skips the test if there is none."""
+    folder = ROOT / "deploy" / "models" / "en-de" / "1"
+    if not (folder / "manifest.json").exists():
+        pytest.skip(f"no bundle at {folder}")
+    return folder
+
+
+def real_sentences(bundle: Bundle, count: int) -> list[str]:
+    """Lines of real text that are one sentence, and one that the model takes whole; skips the test without the text."""
+    if not TEXT.exists():
+        pytest.skip(f"no text at {TEXT}: set DRAGOMAN_DATA to the folder that holds dev/")
+    lines = TEXT.read_text(encoding="utf-8").splitlines()
+    whole = [line for line in lines if [piece.text for piece in segment(line, "en")] == [line]]
+    limit = bundle.manifest.limits.max_source_tokens
+    fitting = [line for line, ids in zip(whole, encode(bundle, whole), strict=True) if 1 < len(ids) <= limit]
+    assert len(fitting) >= count
+    return fitting[:count]
+
+
+def encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
+    return [[*bundle.tokenizer.encode(text), bundle.tokenizer.end_id] for text in texts]
+
+
+def served(
+    bundle: Bundle, sources: Sequence[Sequence[int]], max_rows: int, options: DecodingOptions = GREEDY
+) -> list[Hypothesis]:
+    """Translate through scheduler and runner, in a batch of at most `max_rows` rows."""
+    runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
+    length = options.max_length or MAX_LENGTH
+    requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]
+    try:
+        return translate(runner, requests, max_rows)
+    finally:
+        runner.close()
