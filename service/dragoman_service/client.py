@@ -262,7 +262,8 @@ def _requests(
 def _channel_options(attempts: int) -> list[tuple[str, Any]]:
     if not 1 <= attempts <= 5:
         raise ValueError(f"attempts: got {attempts}; allowed: 1 to 5")
-    options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", _MAX_REPLY_BYTES)]
+    # Round robin: a name with several addresses, such as a headless Kubernetes service, is used in full.
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if attempts > 1:
         policy = {
             "maxAttempts": attempts,
@@ -271,6 +272,5 @@ def _channel_options(attempts: int) -> list[tuple[str, Any]]:
             "backoffMultiplier": 2,
             "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
         }
-        config = {"methodConfig": [{"name": [{"service": "dragoman.v1.Translation"}], "retryPolicy": policy}]}
-        options.append(("grpc.service_config", json.dumps(config)))
-    return options
+        config["methodConfig"] = [{"name": [{"service": "dragoman.v1.Translation"}], "retryPolicy": policy}]
+    return [("grpc.max_receive_message_length", _MAX_REPLY_BYTES), ("grpc.service_config", json.dumps(config))]
