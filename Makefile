@@ -52,8 +52,8 @@ protos: $(DEV)  ## generate the gRPC code anew
 image:  ## build the Docker image `dragoman`
 	docker build --file deploy/docker/Dockerfile --tag dragoman .
 
-clean:  ## remove the environments and caches
-	rm -rf .venv .venv-dev .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environments, caches and built packages
+	rm -rf .venv .venv-dev dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(SERVING): pyproject.toml
 	@echo "Installing what serving needs into .venv ..."
