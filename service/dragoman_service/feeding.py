@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 from dragoman_service.models import RequestEngine
+from dragoman_service.permits import Grant
 from dragoman_service.request import Event, Failed, Finished, Progress, Request
 
 
 class Ticket:
-    """A request in the engine, seen from the event loop."""
+    """A request in the engine, seen from the event loop. It uses one permit of its call until its last event."""
 
-    def __init__(self, engine: RequestEngine, request: Request) -> None:
+    def __init__(self, engine: RequestEngine, request: Request, grant: Grant) -> None:
         self._engine = engine
+        self._grant = grant
         self._id = request.id
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._ended = False
@@ -23,9 +25,10 @@ class Ticket:
 
         def deliver(event: Event) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
-                loop.call_soon_threadsafe(self._events.put_nowait, event)
+                loop.call_soon_threadsafe(self._arrived, event)
 
         engine.submit(request, deliver)
+        grant.enter()
 
     async def next(self) -> Progress | Finished:
         """The next event; raises the error of a Failed."""
@@ -42,14 +45,20 @@ class Ticket:
             self._ended = True
             self._engine.cancel(self._id)
 
+    def _arrived(self, event: Event) -> None:
+        self._events.put_nowait(event)
+        if not isinstance(event, Progress):
+            self._grant.leave()
+
 
 class Window:
-    """Keeps up to `size` requests in the engine and hands out their events in the order of the requests."""
+    """Keeps as many requests in the engine as permits were granted, and hands out their events in order."""
 
-    def __init__(self, engine: RequestEngine, wanted: Iterator[Request], size: int) -> None:
+    def __init__(self, engine: RequestEngine, wanted: Iterator[Request], grant: Grant) -> None:
         self._engine = engine
         self._wanted = wanted
-        self._size = size
+        self._grant = grant
+        self._size = grant.count
         self._tickets: deque[Ticket] = deque()
 
     async def next_request(self) -> AsyncIterator[Progress | Finished]:
@@ -65,7 +74,7 @@ class Window:
 
     def _fill(self) -> None:
         while len(self._tickets) < self._size and (request := next(self._wanted, None)):
-            self._tickets.append(Ticket(self._engine, request))
+            self._tickets.append(Ticket(self._engine, request, self._grant))
 
     def __enter__(self) -> Window:
         return self
@@ -75,8 +84,8 @@ class Window:
             ticket.cancel()
 
 
-async def _finish(engine: RequestEngine, request: Request) -> Finished:
-    ticket = Ticket(engine, request)
+async def _finish(engine: RequestEngine, request: Request, grant: Grant) -> Finished:
+    ticket = Ticket(engine, request, grant)
     try:
         while not isinstance(event := await ticket.next(), Finished):
             pass
@@ -85,19 +94,22 @@ async def _finish(engine: RequestEngine, request: Request) -> Finished:
         ticket.cancel()
 
 
-async def finish_all(engine: RequestEngine, wanted: Sequence[Request], window: int) -> list[Finished]:
-    """Run all requests, at most `window` of them at a time; the first failure cancels the others and is raised."""
+async def finish_all(engine: RequestEngine, wanted: Iterator[Request], grant: Grant) -> list[Finished]:
+    """Run all requests, as many at a time as permits were granted; returns their ends in the same order.
+
+    The first failure cancels the others and is raised.
+    """
     answers: dict[int, Finished] = {}
-    waiting = iter(wanted)
+    waiting = enumerate(wanted)
 
     async def feed() -> None:
-        for request in waiting:
-            answers[request.id] = await _finish(engine, request)
+        for index, request in waiting:
+            answers[index] = await _finish(engine, request, grant)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(window, len(wanted))):
+            for _ in range(grant.count):
                 group.create_task(feed())
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    return [answers[request.id] for request in wanted]
+    return [answers[index] for index in range(len(answers))]

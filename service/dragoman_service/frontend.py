@@ -61,13 +61,14 @@ class Frontend:
             model = call.route.model
             with model.permits.take(self.limits.window) as grant:
                 prepared = await self._prepare(call)
-                wanted = [
+                # Each is made when its turn comes: all at once would hold up the event loop.
+                wanted = (
                     request
                     for text in prepared
                     for request in requests(text, call.route, call.options, call.deadline, stream=False)
-                ]
-                grant.keep(len(wanted))
-                answers = iter(await finish_all(model.engine, wanted, grant.count))
+                )
+                grant.expect(sum(len(text.sentences) for text in prepared))
+                answers = iter(await finish_all(model.engine, wanted, grant))
         return [
             assemble(text, [next(answers) for _ in text.sentences], model.tokenizer, call.options.num_hypotheses)
             for text in prepared
@@ -84,9 +85,9 @@ class Frontend:
             with model.permits.take(self.limits.window) as grant:
                 (prepared,) = await self._prepare(call)
                 wanted = requests(prepared, call.route, call.options, call.deadline, stream=True)
-                grant.keep(len(prepared.sentences))
+                grant.expect(len(prepared.sentences))
                 finished: list[Finished] = []
-                with Window(model.engine, wanted, grant.count) as window:
+                with Window(model.engine, wanted, grant) as window:
                     for piece in prepared.pieces:
                         if not piece.tokens:
                             yield piece.text

@@ -29,15 +29,36 @@ class Permits:
 
 
 class Grant:
-    """The permits of one call; a context manager that gives them back."""
+    """The permits of one call; a context manager that gives them back.
+
+    The permit of a sentence in the engine is kept until the engine has said its last word on that sentence, even if
+    the call ends before: until then the engine counts it, and would refuse whoever came in its place.
+    """
 
     def __init__(self, permits: Permits, count: int) -> None:
         self._permits = permits
+        self._wanted = count
+        self._in_engine = 0
         self.count = count
+        """Permits held."""
 
-    def keep(self, count: int) -> None:
-        """Give back what is more than `count`."""
-        surplus = max(0, self.count - count)
+    def expect(self, sentences: int) -> None:
+        """So many sentences are to come; permits beyond that are given back, now and as they become fewer."""
+        self._wanted = sentences
+        self._give_back_surplus()
+
+    def enter(self) -> None:
+        """A sentence was taken by the engine."""
+        self._in_engine += 1
+
+    def leave(self) -> None:
+        """The engine is done with a sentence."""
+        self._in_engine -= 1
+        self._wanted = max(0, self._wanted - 1)
+        self._give_back_surplus()
+
+    def _give_back_surplus(self) -> None:
+        surplus = max(0, self.count - max(self._wanted, self._in_engine))
         self.count -= surplus
         self._permits.free += surplus
 
@@ -45,4 +66,4 @@ class Grant:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.keep(0)
+        self.expect(0)

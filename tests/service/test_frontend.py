@@ -165,7 +165,48 @@ def test_cancelling_a_call_cancels_all_its_sentences() -> None:
             await task
         assert engine.running == 0
         assert len(engine.cancelled) == 4
-        assert model.permits.free == model.permits.capacity
+        await until(lambda: model.permits.free == model.permits.capacity)
+
+    on_frontend(model, work)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_permits_of_a_cancelled_call_come_back_when_the_engine_has_let_go(stream: bool) -> None:
+    engine = FakeEngine(held=True)
+    engine.deaf = True
+    model = served(engine, permits=3)
+
+    async def work(frontend: Frontend) -> None:
+        wanted = call(model, "a\nb")
+        task = asyncio.create_task(collect(frontend.stream(wanted)) if stream else frontend.translate(wanted))
+        await until(lambda: engine.running == 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(engine.cancelled) == 2
+        assert model.permits.free == 1  # else a call admitted now would be refused by the engine, halfway
+        engine.release()
+        await until(lambda: model.permits.free == 3)
+
+    on_frontend(model, work)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_gives_permits_back_as_fewer_sentences_remain(stream: bool) -> None:
+    last = FIRST + ord("d")
+
+    def script(request: Request) -> list[Event]:
+        return [] if request.source[0] == last else shout(request)
+
+    engine = FakeEngine(script)
+    model = served(engine)
+
+    async def work(frontend: Frontend) -> None:
+        wanted = call(model, "a\nb\nc\nd")
+        task = asyncio.create_task(collect(frontend.stream(wanted)) if stream else frontend.translate(wanted))
+        await until(lambda: model.permits.free == model.permits.capacity - 1)
+        assert engine.running == 1
+        task.cancel()
 
     on_frontend(model, work)
 
@@ -234,7 +275,7 @@ def test_stream_left_early_cancels_all_its_sentences() -> None:
             assert await anext(pieces) == "A"
             assert engine.running == 3
         assert engine.running == 0
-        assert model.permits.free == model.permits.capacity
+        await until(lambda: model.permits.free == model.permits.capacity)
 
     on_frontend(model, work)
 

@@ -81,6 +81,8 @@ class FakeEngine:
         self.cancelled: list[int] = []
         self.most_running = 0
         self.refuse_after: int | None = None
+        self.deaf = False
+        """Notes cancellations and goes on, as an engine does in the middle of a step."""
         self._script = script
         self._running: dict[int, Callable[[Event], None]] = {}
         self._lock = threading.Lock()
@@ -106,6 +108,9 @@ class FakeEngine:
 
     def cancel(self, request_id: int) -> None:
         with self._lock:
+            if self.deaf:
+                self.cancelled.append(request_id)
+                return
             on_event = self._running.pop(request_id, None)
             if on_event is not None:
                 self.cancelled.append(request_id)
