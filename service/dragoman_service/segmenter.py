@@ -22,6 +22,8 @@ _CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
 _CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』،؛]")
 _SPACE = re.compile(r"\s+")
 _ZERO_WIDTH_JOINER = "\u200d"
+_LONGEST_CLUSTER = 32
+"""Characters that a reader may see as one. What is joined for longer is no writing, and is cut anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,8 @@ def _cut(text: str) -> int:
         inside = [place for place in places if 0 < place < len(text)]
         if inside:
             return min(inside, key=lambda place: abs(place - middle))
-    cut = middle
-    while cut > 1 and _belongs_to_previous(text, cut):
-        cut -= 1
-    return cut
+    between = range(middle, max(0, middle - _LONGEST_CLUSTER), -1)
+    return next((place for place in between if not _belongs_to_previous(text, place)), middle)
 
 
 def _belongs_to_previous(text: str, index: int) -> bool:

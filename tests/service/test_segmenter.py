@@ -102,6 +102,16 @@ def test_word_of_100_000_characters() -> None:
     assert max(len(part.tokens) for part in parts) <= 128
 
 
+@pytest.mark.timeout(30)  # peeled off one by one, they would take hours, or all of the stack
+@pytest.mark.parametrize("unit", ["a\u200d", "\u200da", "a\u0301"[::-1], "a" + "\u0301" * 99])
+def test_100_000_characters_that_all_belong_together(unit: str) -> None:
+    text = unit * (100_000 // len(unit))
+    parts = list(encode_to_fit(text, characters, 128))
+    assert "".join(part.text for part in parts) == text
+    assert max(len(part.tokens) for part in parts) <= 128
+    assert len(parts) < 5_000
+
+
 def test_character_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(InvalidInput, match="texts"):
         list(encode_to_fit("漢", lambda text: [0] * 9 * len(text), 4))
