@@ -15,6 +15,7 @@ from dragoman_service.runner import OrtRunner
 from dragoman_service.segmenter import segment
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "deploy" / "models" / "en-de" / "1"
 TEXT = Path(os.environ.get("DRAGOMAN_DATA", ROOT.parent / "shared" / "data")) / "dev" / "tatoeba-valid.en-de.en"
 NUM_REAL = 500
 MAX_LENGTH = 48
@@ -24,10 +25,9 @@ GREEDY = DecodingOptions()
 
 def shipped_bundle() -> Path:
     """The folder of the bundled model; skips the test if there is none."""
-    folder = ROOT / "deploy" / "models" / "en-de" / "1"
-    if not (folder / "manifest.json").exists():
-        pytest.skip(f"no bundle at {folder}")
-    return folder
+    if not (SHIPPED / "manifest.json").exists():
+        pytest.skip(f"no bundle at {SHIPPED}")
+    return SHIPPED
 
 
 def real_sentences(bundle: Bundle, count: int) -> list[str]:
