@@ -1,0 +1,113 @@
+"""Whatever becomes of the neighbours, a translation is that of the request alone, to the last bit of every score."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from dragoman_service.bundle import Bundle
+from dragoman_service.errors import Cancelled
+from dragoman_service.plan import RowCopy, Runner, StepPlan, StepResult
+from dragoman_service.request import DecodingOptions, Failed, Finished, Hypothesis, Request, Sampling
+from dragoman_service.runner import OrtRunner
+from dragoman_service.scheduler import Scheduler
+from support.builders import run_to_end
+from support.parity import encode
+from support.tiny import sentences
+
+MAX_ROWS = 12
+NUM_REQUESTS = 40
+OPTIONS = (
+    DecodingOptions(),
+    DecodingOptions(min_length=8, no_repeat_ngram_size=2, repetition_penalty=1.3),
+    DecodingOptions(beam_size=3, num_hypotheses=3),
+    DecodingOptions(beam_size=4, length_penalty=1.0),
+    DecodingOptions(sampling=Sampling(seed=7), num_hypotheses=2),
+)
+
+
+class Recorder(Runner):
+    """Passes plans on, and keeps what must have happened for the test to mean something."""
+
+    def __init__(self, runner: OrtRunner) -> None:
+        self.runner = runner
+        self.copies: list[RowCopy] = []
+        self.late_joins = 0
+
+    def run(self, plan: StepPlan) -> StepResult:
+        self.copies += plan.copies
+        self.late_joins += len(plan.joins) if max(plan.positions) > 0 else 0
+        return self.runner.run(plan)
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_bundle: Bundle) -> Iterator[OrtRunner]:
+    runner = OrtRunner(tiny_bundle, max_rows=MAX_ROWS, threads=1)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="module")
+def requests(tiny_bundle: Bundle) -> list[Request]:
+    rng = random.Random(5)
+    sources = encode(tiny_bundle, sentences(NUM_REQUESTS, seed=5))
+    return [Request(i, tuple(ids), rng.randint(10, 45), OPTIONS[i % len(OPTIONS)]) for i, ids in enumerate(sources)]
+
+
+@pytest.fixture(scope="module")
+def alone(runner: OrtRunner, requests: list[Request]) -> list[tuple[Hypothesis, ...]]:
+    """The outcome of each request that has the runner to itself."""
+    outcomes = []
+    for request in requests:
+        scheduler = new_scheduler(runner.bundle)
+        scheduler.add(request, 0.0)
+        last = run_to_end(scheduler, runner)[-1]
+        assert isinstance(last, Finished)
+        outcomes.append(last.hypotheses)
+    return outcomes
+
+
+def new_scheduler(bundle: Bundle) -> Scheduler:
+    special = bundle.manifest.special_ids
+    return Scheduler(max_rows=MAX_ROWS, max_queue=NUM_REQUESTS, end_id=special.end, begin_id=special.begin)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_beside_neighbours_that_join_late_and_are_cancelled(
+    runner: OrtRunner, requests: list[Request], alone: list[tuple[Hypothesis, ...]], seed: int
+) -> None:
+    rng = random.Random(seed)
+    recorder, scheduler = Recorder(runner), new_scheduler(runner.bundle)
+    coming = rng.sample(requests, NUM_REQUESTS)
+    finished: dict[int, Finished] = {}
+    num_aborted = 0
+
+    def abort_now_and_then() -> None:
+        nonlocal num_aborted
+        running = [request.request_id for request in scheduler.snapshot().running]
+        if running and rng.random() < 0.06:
+            (failed,) = scheduler.abort(rng.choice(running), Cancelled("the caller has gone"))
+            assert isinstance(failed, Failed)
+            num_aborted += 1
+
+    while coming or scheduler.has_work:
+        for _ in range(min(len(coming), rng.choice([0, 0, 1, 3]))):
+            scheduler.add(coming.pop(), 0.0)
+        abort_now_and_then()
+        if (plan := scheduler.plan()) is None:
+            continue
+        result = recorder.run(plan)
+        abort_now_and_then()  # while the step was under way
+        events = scheduler.commit(plan, result, 0.0)
+        finished |= {event.request_id: event for event in events if isinstance(event, Finished)}
+    assert len(finished) + num_aborted == NUM_REQUESTS
+    for request_id, outcome in finished.items():
+        assert outcome.hypotheses == alone[request_id], requests[request_id]
+    assert min(len(finished), num_aborted, recorder.late_joins) >= 8
+    assert any(copy.cross for copy in recorder.copies), "no row was moved"
+    assert any(not copy.cross for copy in recorder.copies), "no beam went on in another row"
