@@ -6,34 +6,21 @@ import bz2
 import gzip
 import lzma
 import random
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO
 
 from dragoman_model.recipe import Cleaning, Corpus
+from dragoman_model.scripts import script_share
 from dragoman_service.errors import InvalidInput
 
 Pair = tuple[str, str]
 """Source and target text."""
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-
-SCRIPTS = {
-    **dict.fromkeys(("ko",), ("HANGUL", "CJK")),
-    **dict.fromkeys(("ja",), ("HIRAGANA", "KATAKANA", "CJK")),
-    **dict.fromkeys(("zh",), ("CJK",)),
-    **dict.fromkeys(("ru", "uk", "bg"), ("CYRILLIC",)),
-    **dict.fromkeys(("ar", "fa"), ("ARABIC",)),
-    "el": ("GREEK",),
-    "he": ("HEBREW",),
-    "hi": ("DEVANAGARI",),
-}
-"""First words of the Unicode names of a language's letters; languages not listed are written in Latin letters."""
 
 
 @dataclass(slots=True)
@@ -104,13 +91,6 @@ def clean_pairs(
     return kept, report
 
 
-def script_share(text: str, language: str) -> float:
-    """Share of the letters of `text` that belong to a script of `language`; 1 if there are none."""
-    scripts = SCRIPTS.get(language, ("LATIN",))
-    letters = [c for c in text if c.isalpha()]
-    return sum(_script(c) in scripts for c in letters) / len(letters) if letters else 1.0
-
-
 def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> str | None:
     source, target = pair
     if not source or not target:
@@ -126,11 +106,6 @@ def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> 
     if min(shares) < rules.min_script_share:
         return "wrong script"
     return None
-
-
-@lru_cache(maxsize=65536)
-def _script(character: str) -> str:
-    return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
 
 
 def _read_lines(path: Path) -> Iterator[str]:

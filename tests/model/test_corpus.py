@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dragoman_model.corpus import clean_pairs, read_pairs, script_share
+from dragoman_model.corpus import clean_pairs, read_pairs
 from dragoman_model.recipe import Cleaning, Corpus
 from dragoman_service.errors import InvalidInput
 
@@ -112,19 +112,11 @@ def test_a_limit_draws_and_counts(tmp_path: Path) -> None:
     assert clean_pairs(corpus, tmp_path, Cleaning(), LANGUAGES, 1)[1].dropped == {"over the limit": 40}
 
 
-@pytest.mark.parametrize(
-    ("text", "language", "share"),
-    [
-        ("Straße", "de", 1.0),
-        ("привет", "ru", 1.0),
-        ("привет", "de", 0.0),
-        ("abпр", "en", 0.5),
-        ("日本の", "ja", 1.0),
-        ("12 %", "he", 1.0),
-    ],
-)
-def test_script_share(text: str, language: str, share: float) -> None:
-    assert script_share(text, language) == share
+def test_no_pair_is_dropped_for_the_script_of_a_language_that_is_not_known(tmp_path: Path) -> None:
+    write(tmp_path / "text.tsv", "good morning\tᏏᏲ ᎣᏍᏓ ᏑᎾᎴᎢ\n")  # Cherokee, which is not in the table
+    pairs, report = clean_pairs(Corpus(path="text.tsv"), tmp_path, Cleaning(), ("en", "chr"), seed=1)
+    assert len(pairs) == 1
+    assert not report.dropped
 
 
 def write(path: Path, text: str) -> None:

@@ -1,0 +1,69 @@
+"""Which scripts a language is written in, to tell text of another language from its own."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+
+def _languages(codes: str, *scripts: str) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(codes.split(), scripts)
+
+
+SCRIPTS = {
+    **_languages(
+        "af ca cs cy da de en eo es et eu fi fil fo fr fy ga gd gl gn ha haw hr ht hu id ig is it jv la lb ln lt lv mg "
+        "mi mt nb nl nn no ny oc om pl pt qu rm ro rw sk sl sm sn so sq st su sv sw tk tl tn to tr ts vi wo xh yo zu",
+        "LATIN",
+    ),
+    **_languages("be bg ce cv ky mk os ru tt uk", "CYRILLIC"),
+    **_languages("az bs kk ku sh sr tg uz", "LATIN", "CYRILLIC", "ARABIC"),
+    **_languages("ar fa ps ug ur", "ARABIC"),
+    **_languages("ms", "LATIN", "ARABIC"),
+    **_languages("pa sd", "ARABIC", "DEVANAGARI", "GURMUKHI"),
+    **_languages("he yi", "HEBREW"),
+    **_languages("hi mr ne sa", "DEVANAGARI"),
+    **_languages("as bn", "BENGALI"),
+    **_languages("am ti", "ETHIOPIC"),
+    **_languages("mn", "CYRILLIC", "MONGOLIAN"),
+    **_languages("zh", "CJK"),
+    **_languages("ja", "HIRAGANA", "KATAKANA", "CJK"),
+    **_languages("ko", "HANGUL", "CJK"),
+    **_languages("bo dz", "TIBETAN"),
+    "dv": ("THAANA",),
+    "el": ("GREEK",),
+    "gu": ("GUJARATI",),
+    "hy": ("ARMENIAN",),
+    "ka": ("GEORGIAN",),
+    "km": ("KHMER",),
+    "kn": ("KANNADA",),
+    "lo": ("LAO",),
+    "ml": ("MALAYALAM",),
+    "my": ("MYANMAR",),
+    "or": ("ORIYA",),
+    "si": ("SINHALA",),
+    "ta": ("TAMIL",),
+    "te": ("TELUGU",),
+    "th": ("THAI",),
+}
+"""First words of the Unicode names of the letters that a language, by its ISO 639 code, is written in."""
+
+
+def script_share(text: str, language: str) -> float:
+    """Share of the letters of `text` that belong to a script of `language`; 1 if there are none.
+
+    Args:
+        text: Anything.
+        language: ISO 639 code; what follows a hyphen, such as a region, is passed over. Of a language that is not in
+            `SCRIPTS` nothing is known, hence nothing is wrong: the share is 1.
+    """
+    scripts = SCRIPTS.get(language.partition("-")[0].lower())
+    letters = [character for character in text if character.isalpha()]
+    if scripts is None or not letters:
+        return 1.0
+    return sum(_script(letter) in scripts for letter in letters) / len(letters)
+
+
+@lru_cache(maxsize=65536)
+def _script(character: str) -> str:
+    return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
