@@ -12,7 +12,9 @@ from dragoman_model.recipe import load_recipe, parse_recipe
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import SETTINGS, make_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+MANUAL = FOLDER / "README.md"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,20 @@ def test_presets_fill_what_is_not_given() -> None:
     assert all(ModelConfig.from_settings({"preset": name}).head_dim % 8 == 0 for name in PRESETS)
 
 
+@pytest.mark.parametrize(
+    ("preset", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers"),
+    [("tiny", 128, 4, 256, 4, 4), ("small", 256, 4, 1024, 6, 2), ("base", 512, 8, 2048, 6, 6)],
+)
+def test_presets_are_those_of_the_manual(
+    preset: str, d_model: int, num_heads: int, d_ff: int, encoder_layers: int, decoder_layers: int
+) -> None:
+    config = ModelConfig.from_settings({"preset": preset})
+    assert (config.d_model, config.num_heads, config.d_ff) == (d_model, num_heads, d_ff)
+    assert (config.encoder_layers, config.decoder_layers) == (encoder_layers, decoder_layers)
+    row = f"| `{preset}` | {d_model} | {num_heads} | {d_ff} | {encoder_layers} + {decoder_layers} |"
+    assert row in MANUAL.read_text(encoding="utf-8").splitlines()
+
+
 def test_overrides(tmp_path: Path) -> None:
     path = write_recipe(tmp_path)
     recipe = load_recipe(
@@ -106,7 +122,7 @@ def test_the_recipes_we_bring_are_valid(path: Path) -> None:
 
 
 def test_the_manual_names_every_field() -> None:
-    text = (Path(__file__).parents[2] / "recipes" / "README.md").read_text(encoding="utf-8")
+    text = MANUAL.read_text(encoding="utf-8")
     recipe = make_recipe()
     for part in (
         recipe.model,
