@@ -80,7 +80,7 @@ def read_test_sets(sources: Sequence[Path], targets: Sequence[Path]) -> list[Tes
 
 
 def evaluate(system: System, test_set: TestSet, *, lowercase: bool = False, tokenize: str = "13a") -> Evaluation:
-    """Translate a test set, with a progress bar on standard error, and score the translations.
+    """Translate a test set, with a progress bar if standard error is a terminal, and score the translations.
 
     Args:
         system: What translates.
@@ -95,7 +95,8 @@ def evaluate(system: System, test_set: TestSet, *, lowercase: bool = False, toke
         raise InvalidInput("--tokenize", tokenize, ", ".join(sorted(BLEU.TOKENIZERS)))
     sources = [source for source, _ in test_set.pairs]
     started = time.perf_counter()
-    with tqdm(total=len(sources), unit=" sentences", desc=test_set.source.name, file=sys.stderr) as bar:
+    name = test_set.source.name
+    with tqdm(total=len(sources), unit=" sentences", desc=name, file=sys.stderr, disable=None) as bar:
         translations = system.translate(sources, bar.update)
     seconds = time.perf_counter() - started
     references = [[target for _, target in test_set.pairs]]

@@ -76,6 +76,18 @@ def test_scores_are_sacrebleus(files: tuple[Path, Path]) -> None:
         evaluate(Dictionary({}), test_set, tokenize="14b")
 
 
+def test_a_log_is_not_flooded_with_progress_bars(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (test_set,) = read_test_sets([files[0]], [files[1]])
+    system = Dictionary(dict(zip(ENGLISH, GERMAN, strict=True)))
+    evaluate(system, test_set)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    evaluate(system, test_set)
+    assert "4/4" in capsys.readouterr().err
+
+
 def test_files_that_cannot_be_a_test_set(files: tuple[Path, Path], tmp_path: Path) -> None:
     write_lines(tmp_path / "short.de", GERMAN[:2])
     write_lines(tmp_path / "empty", [])
