@@ -60,6 +60,7 @@ def model_info(model: ModelDescription, limits: RequestLimits) -> pb.ModelInfo:
             max_target_tokens=model.max_target_tokens,
             max_texts=limits.max_texts,
             max_characters=limits.max_characters,
+            max_sentences=limits.max_sentences,
             max_beam_size=min(MAX_BEAM_SIZE, model.max_rows),
         ),
         scores=[

@@ -8,18 +8,24 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from dragoman_service.config import RequestLimits
-from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
+from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.feeding import Window, finish_all
 from dragoman_service.models import ModelRegistry, Route
 from dragoman_service.prepare import PreparedText, TextResult, assemble, check_options, prepare, requests
 from dragoman_service.request import DecodingOptions, Finished, Progress
-from dragoman_service.segmenter import on_one_line
+from dragoman_service.segmenter import EncodedPiece, on_one_line
 
 _INLINE_CHARACTERS = 4_000
 """Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""
+_INLINE_TRANSLATIONS = 32
+"""More hypotheses of sentences are put together on a thread, for the same reason."""
 _TOKENISER_THREADS = 2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,52 +62,64 @@ class Frontend:
 
         If one sentence fails, or the caller is cancelled, the other sentences are given up within one step.
         """
-        with self._counted():
-            self._check(call)
-            model = call.route.model
-            with model.permits.take(self.limits.window) as grant:
-                prepared = await self._prepare(call)
-                # Each is made when its turn comes: all at once would hold up the event loop.
-                wanted = (
-                    request
-                    for text in prepared
-                    for request in requests(text, call.route, call.options, call.deadline, stream=False)
-                )
-                grant.expect(sum(len(text.sentences) for text in prepared))
-                answers = iter(await finish_all(model.engine, wanted, grant))
-        return [
-            assemble(text, [next(answers) for _ in text.sentences], model.tokenizer, call.options.num_hypotheses)
-            for text in prepared
-        ]
+        self._check(call)
+        model = call.route.model
+        with model.permits.take(self.limits.window) as grant:
+            prepared = await self._prepare(call)
+            # Each is made when its turn comes: all at once would hold up the event loop.
+            wanted = (
+                request
+                for text in prepared
+                for request in requests(text, call.route, call.options, call.deadline, stream=False)
+            )
+            grant.expect(sum(text.num_sentences for text in prepared))
+            finished = await finish_all(model.engine, wanted, grant)
+
+        def put_together() -> list[TextResult]:
+            answers = iter(finished)
+            return [
+                assemble(text, list(islice(answers, text.num_sentences)), model.tokenizer, call.options.num_hypotheses)
+                for text in prepared
+            ]
+
+        return await self.compute(put_together, translations=len(finished) * call.options.num_hypotheses)
 
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
         """Translate one text: pieces of it as they are decided, then the result.
 
         To be closed (`contextlib.aclosing`) by whoever does not read it to its end.
         """
-        with self._counted():
-            self._check(call)
-            model = call.route.model
-            with model.permits.take(self.limits.window) as grant:
-                (prepared,) = await self._prepare(call)
-                wanted = requests(prepared, call.route, call.options, call.deadline, stream=True)
-                grant.expect(len(prepared.sentences))
-                finished: list[Finished] = []
-                with Window(model.engine, wanted, grant) as window:
-                    for piece in prepared.pieces:
-                        if not piece.tokens:
-                            yield piece.text
-                            continue
-                        decoder = model.tokenizer.stream_decoder()
-                        async for event in window.next_request():
-                            if isinstance(event, Progress):
-                                text = decoder.push(event.tokens)
-                            else:
-                                finished.append(event)
-                                text = decoder.flush()
-                            if text:
-                                yield on_one_line(text)
-                yield assemble(prepared, finished, model.tokenizer, call.options.num_hypotheses)
+        self._check(call)
+        model = call.route.model
+        with model.permits.take(self.limits.window) as grant:
+            (prepared,) = await self._prepare(call)
+            wanted = requests(prepared, call.route, call.options, call.deadline, stream=True)
+            grant.expect(prepared.num_sentences)
+            finished: list[Finished] = []
+            with Window(model.engine, wanted, grant) as window:
+                for piece in prepared.pieces:
+                    if not piece.tokens:
+                        yield piece.text
+                        continue
+                    decoder = model.tokenizer.stream_decoder()
+                    async for event in window.next_request():
+                        if isinstance(event, Progress):
+                            text = decoder.push(event.tokens)
+                        else:
+                            finished.append(event)
+                            text = decoder.flush()
+                        if text:
+                            yield on_one_line(text)
+        count = call.options.num_hypotheses
+        yield await self.compute(
+            lambda: assemble(prepared, finished, model.tokenizer, count), translations=len(finished) * count
+        )
+
+    async def compute(self, work: Callable[[], T], *, translations: int) -> T:
+        """Do work on so many translations of sentences: much of it on a thread, to not hold up the event loop."""
+        if translations <= _INLINE_TRANSLATIONS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def stop_accepting(self) -> None:
         """Refuse new calls with ShuttingDown; those that run go on."""
@@ -118,7 +136,8 @@ class Frontend:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
+        """Around the answering of a call: `wait_idle` waits for its end. Raises ShuttingDown if it comes too late."""
         if self._draining:
             raise ShuttingDown("the server is shutting down")
         self._running += 1
@@ -145,14 +164,37 @@ class Frontend:
 
     async def _prepare(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
+        check = _Check(call.deadline, self.clock, self.limits.max_sentences)
 
         def work() -> list[PreparedText]:
             pairs = zip(call.texts, prefixes, strict=True)
-            return [prepare(text, prefix, call.route, call.options) for text, prefix in pairs]
+            return [prepare(text, prefix, call.route, call.options, check) for text, prefix in pairs]
 
         if sum(map(len, call.texts)) + sum(map(len, prefixes)) <= _INLINE_CHARACTERS:
             return work()
-        prepared = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        if call.deadline is not None and self.clock() >= call.deadline:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            check.given_up = True  # if the call ended before the work: a thread cannot be cancelled from outside
+
+
+class _Check:
+    """Called with every piece of a call that is being prepared; raises if there is no point in going on."""
+
+    def __init__(self, deadline: float | None, clock: Callable[[], float], max_sentences: int) -> None:
+        self._deadline = deadline
+        self._clock = clock
+        self._max_sentences = max_sentences
+        self._sentences = 0
+        self.given_up = False
+        """Set by the event loop when nobody waits for the result any more."""
+
+    def __call__(self, piece: EncodedPiece) -> None:
+        if self.given_up:
+            raise Cancelled("the call ended while its text was being prepared")
+        if self._deadline is not None and self._clock() >= self._deadline:
             raise DeadlineExceeded("the deadline passed while the text was being prepared")
-        return prepared
+        self._sentences += bool(piece.tokens)
+        if self._sentences > self._max_sentences:
+            shown = f"more than {self._max_sentences} sentences"
+            raise InvalidInput("texts", shown, f"at most {self._max_sentences} in one call; send them in several")

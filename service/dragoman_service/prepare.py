@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dragoman_service.errors import InvalidInput
@@ -23,6 +23,11 @@ class PreparedText:
     def sentences(self) -> tuple[EncodedPiece, ...]:
         """The pieces that the model translates."""
         return tuple(piece for piece in self.pieces if piece.tokens)
+
+    @property
+    def num_sentences(self) -> int:
+        """How many `sentences` are."""
+        return sum(bool(piece.tokens) for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +74,26 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
         raise InvalidInput("beam_size", options.beam_size, f"1 to {model.max_candidates // 2}: it has few tokens")
 
 
-def prepare(text: str, prefix: str, route: Route, options: DecodingOptions) -> PreparedText:
-    """Split into sentences that the model can take, and tokenise. Raises InvalidInput."""
+def prepare(
+    text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
+) -> PreparedText:
+    """Split into sentences that the model can take, and tokenise.
+
+    `check` is called with each piece, and stops the work by raising. Raises InvalidInput.
+    """
     tokenizer, model = route.model.tokenizer, route.model.description
     prefix_tokens = tuple(tokenizer.encode(prefix)) if prefix else ()
     longest = max_length(options, model)
     if len(prefix_tokens) >= longest:
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
         raise InvalidInput("target_prefix", prefix, allowed)
-    pieces = tuple(_encoded(text, route.source_language, tokenizer, model.max_source_tokens - 1))
+    pieces = []
+    for piece in _encoded(text, route.source_language, tokenizer, model.max_source_tokens - 1):
+        check(piece)
+        pieces.append(piece)
     if prefix_tokens and not any(piece.tokens for piece in pieces):
         raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
-    return PreparedText(pieces, prefix_tokens)
+    return PreparedText(tuple(pieces), prefix_tokens)
 
 
 def max_length(options: DecodingOptions, model: ModelDescription) -> int:

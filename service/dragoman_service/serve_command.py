@@ -72,6 +72,9 @@ class ServeCommand:
             "--max-characters", type=int, default=fallback.limits.max_characters, help="characters in one text"
         )
         calls.add_argument(
+            "--max-sentences", type=int, default=fallback.limits.max_sentences, help="sentences in one call"
+        )
+        calls.add_argument(
             "--window",
             type=int,
             default=fallback.limits.window,
@@ -97,7 +100,12 @@ class ServeCommand:
             max_queue=args.max_queue,
             default_beam_size=args.default_beam_size,
             grace=args.grace,
-            limits=RequestLimits(max_texts=args.max_texts, max_characters=args.max_characters, window=args.window),
+            limits=RequestLimits(
+                max_texts=args.max_texts,
+                max_characters=args.max_characters,
+                max_sentences=args.max_sentences,
+                window=args.window,
+            ),
         )
         logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         # gRPC's core writes its own account of a busy port to stderr; ours says it in words.

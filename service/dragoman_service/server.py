@@ -26,6 +26,8 @@ from dragoman_service.models import ModelRegistry, ServedModel
 from dragoman_service.servicer import SERVICE_NAME, TranslationServicer
 
 MAX_REQUEST_BYTES = 16 * 2**20
+_REPLY_SECONDS = 5.0
+"""What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
 _HEALTH_NAMES = ("", SERVICE_NAME)
 _HEALTH_PERIOD = 0.5
 """Seconds between looks at the engines' health."""
@@ -93,7 +95,7 @@ class Server:
         if not await self._frontend.wait_idle(grace):
             _log.warning("calls were still running after %.1f s and are given up", grace)
         left = max(0.0, grace - (time.monotonic() - started))
-        await self._server.stop(min(1.0, left))
+        await self._server.stop(min(_REPLY_SECONDS, left))
         for model in self._registry.models:
             await asyncio.to_thread(model.engine.close)
         self._frontend.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import TypeAlias
 
 from dragoman_protos.v1 import translation_pb2 as pb
@@ -30,32 +31,54 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
         async with Answering(self._metrics, "Translate", context):
-            call = self._call(request, request.texts, request.target_prefixes, context)
-            results = await self._frontend.translate(call)
-            model = call.route.model.description
-            return pb.TranslateResponse(
+            with self._frontend.counted():
+                return await self._translate(request, context)
+
+    async def _translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:
+        call = self._call(request, request.texts, request.target_prefixes, context)
+        results = await self._frontend.translate(call)
+        model = call.route.model.description
+        translations = sum(result.sentences for result in results) * call.options.num_hypotheses
+        return await self._frontend.compute(
+            lambda: pb.TranslateResponse(
                 translations=[_message(request, result, call) for result in results],
                 model=model.name,
                 version=model.version,
-            )
+            ),
+            translations=translations,
+        )
 
     async def TranslateStream(self, request: pb.TranslateStreamRequest, context: Context) -> None:  # noqa: N802
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
         async with Answering(self._metrics, "TranslateStream", context) as answering:
-            prefixes = (request.target_prefix,) if request.target_prefix else ()
-            call = self._call(request, (request.text,), prefixes, context)
-            model = call.route.model.description
-            async with aclosing(self._frontend.stream(call)) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, str):
-                        answering.first_chunk(model.name)
-                        await context.write(pb.TranslateStreamResponse(chunk=piece))
-                        continue
-                    result = pb.TranslateStreamResult(
-                        translation=_message(request, piece, call), model=model.name, version=model.version
-                    )
-                    await context.write(pb.TranslateStreamResponse(result=result))
+            with self._frontend.counted():
+                await self._translate_stream(request, context, answering)
+
+    async def _translate_stream(
+        self, request: pb.TranslateStreamRequest, context: Context, answering: Answering
+    ) -> None:
+        prefixes = (request.target_prefix,) if request.target_prefix else ()
+        call = self._call(request, (request.text,), prefixes, context)
+        model = call.route.model.description
+        async with aclosing(self._frontend.stream(call)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    answering.first_chunk(model.name)
+                    await context.write(pb.TranslateStreamResponse(chunk=piece))
+                    continue
+                result = await self._frontend.compute(
+                    partial(self._stream_result, request, piece, call),
+                    translations=piece.sentences * call.options.num_hypotheses,
+                )
+                await context.write(pb.TranslateStreamResponse(result=result))
+
+    @staticmethod
+    def _stream_result(request: pb.TranslateStreamRequest, result: TextResult, call: Call) -> pb.TranslateStreamResult:
+        model = call.route.model.description
+        return pb.TranslateStreamResult(
+            translation=_message(request, result, call), model=model.name, version=model.version
+        )
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         async with Answering(self._metrics, "ListModels", context):

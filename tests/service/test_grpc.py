@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service import errors
+from dragoman_service import convert, errors, servicer
 from dragoman_service.config import RequestLimits
 from dragoman_service.request import Failed
 from dragoman_service.server import StartupError
@@ -128,6 +128,7 @@ def test_list_models(stub: Stub) -> None:
     assert [(pair.source_language, pair.target_language) for pair in model.language_pairs] == [("en", "de")]
     assert (model.limits.max_source_tokens, model.limits.max_target_tokens, model.limits.max_texts) == (101, 200, 20)
     assert (model.limits.max_characters, model.limits.max_beam_size) == (100_000, 16)
+    assert model.limits.max_sentences == 20_000
 
 
 @pytest.mark.parametrize(
@@ -346,6 +347,24 @@ def test_drain_finishes_what_runs_and_refuses_the_rest() -> None:
         assert not running.done()
         engine.release()
         assert running.result().translations[0].hypotheses[0].text == "A"
+        stopping.join()
+
+
+def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: Any, **options: Any) -> pb.TextTranslation:
+        time.sleep(1.0)
+        return convert.text_translation(*arguments, **options)
+
+    monkeypatch.setattr(servicer, "text_translation", slow)
+    monkeypatch.setattr("dragoman_service.server._REPLY_SECONDS", 0.5)
+    engine = FakeEngine(held=True)
+    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
+        running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a\n" * 40]))
+        wait_until(lambda: engine.running > 0)
+        stopping = threading.Thread(target=server.stop, args=(30,))
+        stopping.start()
+        engine.release()
+        assert running.result().translations[0].sentences == 40
         stopping.join()
 
 

@@ -193,18 +193,20 @@ class LanguagePair(_message.Message):
     def __init__(self, source_language: _Optional[str] = ..., target_language: _Optional[str] = ...) -> None: ...
 
 class ModelLimits(_message.Message):
-    __slots__ = ("max_source_tokens", "max_target_tokens", "max_texts", "max_characters", "max_beam_size")
+    __slots__ = ("max_source_tokens", "max_target_tokens", "max_texts", "max_characters", "max_beam_size", "max_sentences")
     MAX_SOURCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_TEXTS_FIELD_NUMBER: _ClassVar[int]
     MAX_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
     MAX_BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SENTENCES_FIELD_NUMBER: _ClassVar[int]
     max_source_tokens: int
     max_target_tokens: int
     max_texts: int
     max_characters: int
     max_beam_size: int
-    def __init__(self, max_source_tokens: _Optional[int] = ..., max_target_tokens: _Optional[int] = ..., max_texts: _Optional[int] = ..., max_characters: _Optional[int] = ..., max_beam_size: _Optional[int] = ...) -> None: ...
+    max_sentences: int
+    def __init__(self, max_source_tokens: _Optional[int] = ..., max_target_tokens: _Optional[int] = ..., max_texts: _Optional[int] = ..., max_characters: _Optional[int] = ..., max_beam_size: _Optional[int] = ..., max_sentences: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("test_set", "metric", "value", "signature")
