@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib.metadata
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -143,23 +144,28 @@ def test_the_wheel_is_the_tree(tmp_path: Path) -> None:
     assert packed == tree
 
 
-def test_readme_commands_exist() -> None:
-    """Every `dragoman ...` in the README is understood as it stands there, and every `make ...` has its target."""
+@pytest.mark.parametrize(
+    ("document", "programs"),
+    [("README.md", {"make", "dragoman", "python"}), ("recipes/README.md", {"dragoman", "python"})],
+)
+def test_readme_commands_exist(document: str, programs: set[str]) -> None:
+    """Every `dragoman ...` and `python SCRIPT ...` is understood as it stands; every `make ...` has its target."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     parsers = _command_parsers()
     checked = set()
-    for words in _readme_commands():
+    for words in _documented_commands(ROOT / document):
         program, *arguments = words
+        checked.add(program)
         if program == "make":
             assert {word for word in arguments if "=" not in word} <= targets, words
         elif "--help" not in arguments:
             command, *rest = arguments
+            parser = _script_parser(ROOT / command) if program == "python" else parsers[command]
             try:
-                parsers[command].parse_args(rest)
+                parser.parse_args(rest)
             except SystemExit:
                 pytest.fail(f"not understood: {shlex.join(words)}")
-        checked.add(program)
-    assert checked == {"make", "dragoman"}, "the README shows how to use neither"
+    assert checked == programs
 
 
 def _command_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -170,10 +176,16 @@ def _command_parsers() -> dict[str, argparse.ArgumentParser]:
     return parsers
 
 
-def _readme_commands() -> Iterator[list[str]]:
-    """The words of each command line in the README's code blocks, up to a pipe, a redirection or an ampersand."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    for line in re.findall(r"^(?: {4})?(?:\S*/)?((?:make|dragoman) .+)$", text, flags=re.MULTILINE):
+def _script_parser(path: Path) -> argparse.ArgumentParser:
+    parser = runpy.run_path(str(path))["argument_parser"]()
+    assert isinstance(parser, argparse.ArgumentParser)
+    return parser
+
+
+def _documented_commands(document: Path) -> Iterator[list[str]]:
+    """The words of each command line in a document's code blocks, up to a pipe, a redirection or an ampersand."""
+    text = document.read_text().replace("\\\n", " ")
+    for line in re.findall(r"^(?: {4})?(?:\S*/)?((?:make|dragoman|python) .+)$", text, flags=re.MULTILINE):
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = list(lexer)

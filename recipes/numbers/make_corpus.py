@@ -115,13 +115,18 @@ def write_pairs(folder: Path, name: str, pairs: Sequence[tuple[str, str]]) -> No
         (folder / f"{name}.{language}").write_text(text, encoding="utf-8")
 
 
-def main() -> None:
-    """Write the corpus where the arguments say."""
+def argument_parser() -> argparse.ArgumentParser:
+    """What the command line understands."""
     parser = argparse.ArgumentParser(description="Write a corpus of English and German numbers in words.")
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent, help="folder (default: that of this file)"
     )
-    folder: Path = parser.parse_args().output
+    return parser
+
+
+def main() -> None:
+    """Write the corpus where the arguments say."""
+    folder: Path = argument_parser().parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     write_corpus(folder)
     print(f"wrote train.tsv, valid.en, valid.de, test.en and test.de into {folder}")
