@@ -211,6 +211,7 @@ class Engine:
             running=self._scheduler.num_running,
             rows_used=self._scheduler.rows_used,
             max_rows=self._scheduler.max_rows,
+            cached_positions=self._scheduler.cached_positions,
             max_queue=self._scheduler.max_queue,
             steps=self._steps,
             failed_steps=self._failed_steps,
@@ -250,6 +251,6 @@ class Engine:
             pending = list(self._pending.values())
             self._inbox.clear()
             self._num_waiting = 0
-            self._stats = replace(self._stats, running=0, rows_used=0)
+            self._stats = replace(self._stats, running=0, rows_used=0, cached_positions=0)
         for submission in pending:
             self._deliver_one(submission, Failed(submission.request.id, error))

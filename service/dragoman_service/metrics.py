@@ -5,7 +5,6 @@ The registry is passed in. Labels have small, closed sets of values: never a tex
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -66,6 +65,9 @@ class Metrics:
         self.kv_cache_tokens = self._gauge(
             "kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows.", "model"
         )
+        self.kv_cache_capacity = self._gauge(
+            "kv_cache_capacity_tokens", "Positions that these caches can have, all rows at their limits.", "model"
+        )
         self.queue_depth = self._gauge("queue_depth", "Sentences waiting for a place in the running batch.", "model")
         self.engine_healthy = self._gauge("engine_healthy", "1 while the engine works, 0 once it is dead.", "model")
         self.source_tokens = self._counter("source_tokens", "Tokens of translated sentences.", "model")
@@ -83,6 +85,9 @@ class Metrics:
         self.model_info.labels(name, model.version, model.precision).set(1)
         self.slots_total.labels(name).set(model.max_rows)
         self.slots_used.labels(name).set_function(lambda: stats().rows_used)
+        self.kv_cache_tokens.labels(name).set_function(lambda: stats().cached_positions)
+        longest = model.max_source_tokens + model.max_target_tokens
+        self.kv_cache_capacity.labels(name).set(model.max_rows * longest)
         self.queue_depth.labels(name).set_function(lambda: stats().waiting)
         self.engine_healthy.labels(name).set_function(lambda: float(healthy()))
 
@@ -104,7 +109,6 @@ class _ModelObserver(EngineObserver):
             metrics.step_seconds.labels(model, phase) for phase in ("encode", "decode", "schedule")
         )
         self._rows = metrics.step_rows.labels(model)
-        self._kv_cache_tokens = metrics.kv_cache_tokens.labels(model)
         self._queue = metrics.queue_seconds.labels(model)
         self._token = metrics.token_seconds.labels(model)
         self._source_tokens = metrics.source_tokens.labels(model)
@@ -117,8 +121,6 @@ class _ModelObserver(EngineObserver):
         self._decode.observe(result.decode_seconds)
         self._schedule.observe(max(0.0, seconds - result.encode_seconds - result.decode_seconds))
         self._rows.observe(len(plan.tokens))
-        used = itertools.chain(plan.positions, plan.source_lengths)
-        self._kv_cache_tokens.set(sum(used) + len(plan.positions) if stats.rows_used else 0)
 
     def event(self, request: Request, event: Event) -> None:
         if not isinstance(event, Finished):

@@ -20,6 +20,8 @@ class EngineStats:
     """Rows owned by running requests."""
     max_rows: int = 0
     """Rows there are."""
+    cached_positions: int = 0
+    """Positions in use in the self- and cross-attention caches, over the rows owned."""
     max_queue: int = 0
     """Requests that may wait."""
     steps: int = 0

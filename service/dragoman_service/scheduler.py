@@ -66,6 +66,11 @@ class Scheduler:
         """Rows owned."""
         return self._slots.num_used
 
+    @property
+    def cached_positions(self) -> int:
+        """Positions of self- and cross-attention that the rows owned have in the caches."""
+        return sum(len(r.rows) * (r.position + len(r.request.source)) for r in self._running.values())
+
     def validate(self, request: Request) -> None:
         """Raise `InvalidInput` for a request that can never run here. Looks at limits alone: any thread may call it."""
         if request.options.num_rows > self.max_rows:

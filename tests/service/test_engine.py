@@ -97,8 +97,17 @@ def test_stats_count_steps_and_tokens(make_engine: MakeEngine) -> None:
     submit(engine, make_request(2))
     gate.let_one_through()
     gate.await_step()
+    cached = 3 * (1 + 3)
     expected = EngineStats(
-        waiting=1, running=1, rows_used=3, max_rows=3, max_queue=5, steps=1, tokens=3, source_tokens=3
+        waiting=1,
+        running=1,
+        rows_used=3,
+        max_rows=3,
+        cached_positions=cached,
+        max_queue=5,
+        steps=1,
+        tokens=3,
+        source_tokens=3,
     )
     assert engine.stats() == expected
     gate.let_all_through()
@@ -166,6 +175,20 @@ def test_a_cancelled_request_frees_its_rows_before_the_next_step(make_engine: Ma
     assert other.hypotheses() == run_alone(make_request(2)).hypotheses
     assert len(runner.plans[0].tokens) == 3
     assert {len(plan.tokens) for plan in runner.plans[1:]} == {1}
+
+
+def test_positions_in_the_caches_are_counted_until_the_last_request_is_cancelled(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(before_run=gate)
+    listener = submit(engine, make_request(1, source=(5, 6, 2), beam_size=2, min_length=9))
+    gate.await_step()
+    gate.let_one_through()
+    gate.await_step()
+    assert engine.stats().cached_positions == 2 * (1 + 3)
+    engine.cancel(1)
+    gate.let_all_through()
+    assert isinstance(listener.error(), Cancelled)
+    assert engine.stats().cached_positions == 0
 
 
 def test_a_waiting_request_can_be_cancelled(make_engine: MakeEngine) -> None:
