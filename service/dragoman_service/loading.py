@@ -11,7 +11,7 @@ from dragoman_service.config import ServiceConfig
 from dragoman_service.engine import Engine
 from dragoman_service.errors import BundleError, DragomanError
 from dragoman_service.metrics import Metrics
-from dragoman_service.models import ModelDescription, ServedModel
+from dragoman_service.models import ModelDescription, ServedModel, check_names
 from dragoman_service.permits import Permits
 from dragoman_service.runner import OrtRunner
 from dragoman_service.scheduler import Scheduler
@@ -28,16 +28,22 @@ class BundleErrors(DragomanError):
 
 
 def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
-    """Load all models, the default first. Raises BundleErrors; then nothing is left running."""
+    """Load all models, the default first.
+
+    Raises BundleErrors, or InvalidInput for two models of one name; then nothing is left running.
+    """
     bundles = _load_bundles(config.model_paths)
+    check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
     models: list[ServedModel] = []
     try:
         for bundle in bundles:
             models.append(_start(bundle, config, metrics))
-    except BundleError as error:
+    except BaseException as error:
         for model in models:
             model.engine.close()
-        raise BundleErrors([error]) from error
+        if isinstance(error, BundleError):
+            raise BundleErrors([error]) from error
+        raise
     return models
 
 
@@ -57,10 +63,8 @@ def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
 def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics) -> ServedModel:
     """Take a bundle into service once its golden sentences come out right on this machine."""
     description = describe(bundle, config.max_rows)
-    threads = config.threads or _num_cores()
-    runner = OrtRunner(bundle, max_rows=config.max_rows, threads=threads, device=config.device)
+    runner = _make_runner(bundle, config)
     try:
-        runner.warm_up()
         problems = runner.verify_golden()
         if problems:
             raise BundleError(bundle.path, problems)
@@ -77,6 +81,24 @@ def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics) -> ServedMod
     metrics.watch(description, engine.stats, lambda: engine.healthy)
     engine.start()
     return ServedModel(description, bundle.tokenizer, engine, Permits(config.max_queue))
+
+
+def _make_runner(bundle: Bundle, config: ServiceConfig) -> OrtRunner:
+    """A runner that has run once. Raises BundleError if that does not work with what the bundle says of itself."""
+    runner: OrtRunner | None = None
+    try:
+        threads = config.threads or _num_cores()
+        runner = OrtRunner(bundle, max_rows=config.max_rows, threads=threads, device=config.device)
+        runner.warm_up()
+    except BaseException as error:
+        if runner is not None:
+            runner.close()
+        if isinstance(error, Exception) and not isinstance(error, DragomanError):
+            # Of NumPy and ONNX Runtime, whose errors share no base class: shapes that do not fit, too little memory.
+            reason = f"{type(error).__name__}: {error}"
+            raise BundleError(bundle.path, [f"the model cannot be run as its manifest says ({reason})"]) from error
+        raise
+    return runner
 
 
 def describe(bundle: Bundle, max_rows: int) -> ModelDescription:

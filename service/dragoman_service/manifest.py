@@ -214,9 +214,30 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     if manifest.precision not in PRECISIONS:
         yield f"precision: got {manifest.precision!r}; allowed: {', '.join(PRECISIONS)}"
     yield from _language_problems(manifest.language_pairs)
+    yield from _architecture_problems(manifest)
     if cache.decoder_layers >= 1 and manifest.tensors != tensor_names(cache.decoder_layers):
         yield f"tensors: not those of format version {FORMAT_VERSION} with {cache.decoder_layers} decoder layers"
     yield from _file_problems(manifest.files)
+
+
+def _architecture_problems(manifest: Manifest) -> Iterable[str]:
+    """Where `cache` and `limits` are not those of the architecture, as far as it is given."""
+    architecture, cache, limits = manifest.architecture, manifest.cache, manifest.limits
+    for field in ("decoder_layers", "num_heads"):
+        got, wanted = getattr(cache, field), architecture.get(field)
+        if field in architecture and got != wanted:
+            yield f"cache.{field}: got {got}; allowed: {_shown(wanted)}, as in architecture"
+    if "d_model" in architecture and cache.num_heads * cache.head_dim != architecture["d_model"]:
+        shown = f"{cache.num_heads} heads of {cache.head_dim}"
+        yield f"cache.head_dim: got {shown}; allowed: together d_model, {_shown(architecture['d_model'])}"
+    most = architecture.get("max_positions")
+    if most is not None and type(most) is not int:
+        yield f"architecture.max_positions: got {_shown(most)}; allowed: int"
+    elif most is not None:
+        for field in ("max_source_tokens", "max_target_tokens"):
+            if getattr(limits, field) > most:
+                got = getattr(limits, field)
+                yield f"limits.{field}: got {got}; allowed: up to architecture.max_positions, {most}"
 
 
 def _language_problems(pairs: tuple[tuple[str, str], ...]) -> Iterable[str]:

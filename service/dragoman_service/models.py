@@ -114,10 +114,7 @@ class ModelRegistry:
     """The models of a server, the default first."""
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
-        names = [model.description.name for model in models]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise InvalidInput("models", twice, "each name once; serve one version of a model at a time")
+        check_names([model.description.name for model in models])
         self.models = tuple(models)
 
     def route(self, name: str, source_language: str, target_language: str) -> Route:
@@ -146,6 +143,13 @@ class ModelRegistry:
             there = ", ".join(model.description.name for model in self.models)
             raise NotFound(f"no model {name[:80]!r}; there are: {there}")
         return found
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise InvalidInput if two models of a server have one name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInput("models", twice, "each name once; serve one version of a model at a time")
 
 
 def _fits(pair: tuple[str, str], wanted: tuple[str, str]) -> bool:

@@ -132,9 +132,8 @@ def _serve(config: ServiceConfig) -> int:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
     models = load_models(config, metrics)
-    server = Server(config, models, metrics)
 
-    def report_ready() -> None:
+    def report_ready(server: Server) -> None:
         for model in models:
             pairs = ", ".join(f"{source} to {target}" for source, target in model.description.language_pairs)
             print(f"model    {model.description.name} {model.description.version} ({pairs})")
@@ -143,7 +142,8 @@ def _serve(config: ServiceConfig) -> int:
         print("ready", flush=True)
 
     try:
-        asyncio.run(serve_until_signal(server, config.grace, report_ready))
+        server = Server(config, models, metrics)
+        asyncio.run(serve_until_signal(server, config.grace, lambda: report_ready(server)))
     finally:
         for model in models:
             model.engine.close()

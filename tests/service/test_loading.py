@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from dragoman_service import loading
+from dragoman_service.bundle import Bundle
+from dragoman_service.config import ServiceConfig
+from dragoman_service.engine import Engine
+from dragoman_service.errors import InvalidInput
+from dragoman_service.loading import BundleErrors, load_models
+from dragoman_service.metrics import Metrics
+
+
+def load(*paths: Path) -> Any:
+    return load_models(ServiceConfig(model_paths=paths, threads=1, max_rows=4), Metrics(CollectorRegistry()))
+
+
+def changed(bundle: Bundle, path: Path, **fields: Any) -> Path:
+    """A copy of a bundle whose manifest says something else."""
+    shutil.copytree(bundle.path, path)
+    value = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**value, **fields}))
+    return path
+
+
+@pytest.mark.parametrize("cache", [{"num_heads": 2000}, {"head_dim": 10**15}, {"num_heads": 10**7, "head_dim": 10**4}])
+def test_a_cache_that_is_not_the_models_is_a_problem_of_the_bundle(
+    tiny_bundle: Bundle, tmp_path: Path, cache: dict[str, int]
+) -> None:
+    layout = {**dataclasses.asdict(tiny_bundle.manifest.cache), **cache}
+    # The architecture says nothing, so that only running it can tell.
+    path = changed(tiny_bundle, tmp_path / "odd", architecture={}, cache=layout)
+    with pytest.raises(BundleErrors, match="the model cannot be run as its manifest says"):
+        load(path)
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), KeyboardInterrupt()])
+def test_models_that_have_started_are_closed_on_any_failure(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    closed: list[Engine] = []
+    start, close = loading._start, Engine.close
+
+    def start_one(*arguments: Any) -> Any:
+        if arguments[0].manifest.name == "second":
+            raise failure
+        return start(*arguments)
+
+    def noted(engine: Engine) -> None:
+        closed.append(engine)
+        close(engine)
+
+    monkeypatch.setattr(loading, "_start", start_one)
+    monkeypatch.setattr(Engine, "close", noted)
+    with pytest.raises(type(failure)):
+        load(tiny_bundle.path, changed(tiny_bundle, tmp_path / "second", name="second"))
+    assert len(closed) == 1
+
+
+def test_two_models_of_one_name_are_refused_before_any_is_started(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_start", lambda *arguments: pytest.fail("started"))
+    with pytest.raises(InvalidInput, match="tiny"):
+        load(tiny_bundle.path, tiny_bundle.path)
