@@ -8,6 +8,9 @@ from pathlib import Path
 from dragoman_service.errors import InvalidInput
 from dragoman_service.request import MAX_BEAM_SIZE
 
+DEVICES = ("cpu",)
+"""Where models can run: those of `sessions.PROVIDERS`, which is not imported here as it takes ONNX Runtime."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
@@ -42,7 +45,7 @@ class ServiceConfig:
     metrics_port: int = 9090
     """Port for Prometheus metrics; 0 takes a free one."""
     device: str = "cpu"
-    """Where the models run; the runner knows which there are."""
+    """Where the models run, one of `DEVICES`."""
     threads: int = 0
     """Threads that compute for each model; 0 is one for each core."""
     max_rows: int = 32
@@ -53,6 +56,8 @@ class ServiceConfig:
     """Beam size of requests that do not choose one; 1 is greedy search."""
     grace: float = 30.0
     """Seconds that running calls are given to end after SIGTERM."""
+    write_timeout: float = 30.0
+    """Seconds that a stream waits for its reader to take a piece; then it is given up, for others to have its place."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """What one call may ask for."""
 
@@ -63,6 +68,8 @@ class ServiceConfig:
         _port("metrics_port", self.metrics_port)
         if self.port and self.port == self.metrics_port:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        if self.device not in DEVICES:
+            raise InvalidInput("device", self.device, ", ".join(DEVICES))
         _at_least("threads", self.threads, 0)
         _at_least("max_rows", self.max_rows, 1)
         _at_least("max_queue", self.max_queue, 1)
@@ -71,6 +78,8 @@ class ServiceConfig:
             raise InvalidInput("default_beam_size", self.default_beam_size, f"1 to {most} (no more than max_rows)")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
+        if not 0 < self.write_timeout <= 86_400:
+            raise InvalidInput("write_timeout", self.write_timeout, "above 0, at most 86400 seconds")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

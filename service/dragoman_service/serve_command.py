@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from dragoman_service.config import RequestLimits, ServiceConfig
+from dragoman_service.config import DEVICES, RequestLimits, ServiceConfig
 
 
 class ServeCommand:
@@ -18,7 +18,7 @@ class ServeCommand:
     signal ends it at once.
 
       dragoman serve deploy/models/en-de/1
-      dragoman serve models/en-de/2 models/de-en/1 --host 0.0.0.0 --threads 4
+      dragoman serve deploy/models/en-de/1 --host 0.0.0.0 --threads 4
     """
 
     help = "serve translation models over gRPC"
@@ -44,7 +44,7 @@ class ServeCommand:
             help="port for Prometheus metrics; 0 takes a free one",
         )
         work = parser.add_argument_group("computing")
-        work.add_argument("--device", default=fallback.device, help="where the models run")
+        work.add_argument("--device", choices=DEVICES, default=fallback.device, help="where the models run")
         work.add_argument(
             "--threads", type=int, default=fallback.threads, help="threads for each model; 0 is one for each core"
         )
@@ -83,6 +83,12 @@ class ServeCommand:
         calls.add_argument(
             "--grace", type=float, default=fallback.grace, help="seconds that running calls are given to end at a stop"
         )
+        calls.add_argument(
+            "--write-timeout",
+            type=float,
+            default=fallback.write_timeout,
+            help="seconds that a stream waits for its reader before it is given up",
+        )
         parser.add_argument(
             "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="what is logged"
         )
@@ -100,6 +106,7 @@ class ServeCommand:
             max_queue=args.max_queue,
             default_beam_size=args.default_beam_size,
             grace=args.grace,
+            write_timeout=args.write_timeout,
             limits=RequestLimits(
                 max_texts=args.max_texts,
                 max_characters=args.max_characters,

@@ -26,6 +26,17 @@ from dragoman_service.models import ModelRegistry, ServedModel
 from dragoman_service.servicer import SERVICE_NAME, TranslationServicer
 
 MAX_REQUEST_BYTES = 16 * 2**20
+_OPTIONS = (
+    # Without this a second server on the same port would silently take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Callers may ping as often, without being taken for abusive.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
 _REPLY_SECONDS = 5.0
 """What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
 _HEALTH_NAMES = ("", SERVICE_NAME)
@@ -61,10 +72,8 @@ class Server:
         config = self._config
         # Everything of asyncio is made here, on the loop it belongs to.
         self._frontend = Frontend(self._registry, config.limits)
-        # Without so_reuseport=0 a second server on the same port would silently take half of the calls.
-        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_REQUEST_BYTES))
-        self._server = grpc.aio.server(options=options)
-        servicer = TranslationServicer(self._frontend, self._metrics, config.default_beam_size)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        servicer = TranslationServicer(self._frontend, self._metrics, config.default_beam_size, config.write_timeout)
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
 from functools import partial
@@ -11,7 +12,7 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.answering import Answering, Context
 from dragoman_service.convert import decoding_options, model_info, text_translation
-from dragoman_service.errors import DeadlineExceeded
+from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.frontend import Call, Frontend
 from dragoman_service.metrics import Metrics
 from dragoman_service.prepare import TextResult
@@ -24,10 +25,11 @@ Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     """Answers calls; every way for a call to end is counted."""
 
-    def __init__(self, frontend: Frontend, metrics: Metrics, default_beam_size: int) -> None:
+    def __init__(self, frontend: Frontend, metrics: Metrics, default_beam_size: int, write_timeout: float) -> None:
         self._frontend = frontend
         self._metrics = metrics
         self._default_beam_size = default_beam_size
+        self._write_timeout = write_timeout
 
     async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
         async with Answering(self._metrics, "Translate", context):
@@ -65,13 +67,21 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             async for piece in pieces:
                 if isinstance(piece, str):
                     answering.first_chunk(model.name)
-                    await context.write(pb.TranslateStreamResponse(chunk=piece))
+                    await self._write(context, pb.TranslateStreamResponse(chunk=piece))
                     continue
                 result = await self._frontend.compute(
                     partial(self._stream_result, request, piece, call),
                     translations=piece.sentences * call.options.num_hypotheses,
                 )
-                await context.write(pb.TranslateStreamResponse(result=result))
+                await self._write(context, pb.TranslateStreamResponse(result=result))
+
+    async def _write(self, context: Context, message: pb.TranslateStreamResponse) -> None:
+        """Send a message. A reader who takes nothing for too long has left, as far as those who wait are concerned."""
+        try:
+            async with asyncio.timeout(self._write_timeout):
+                await context.write(message)
+        except TimeoutError:
+            raise Cancelled(f"the stream was not read for {self._write_timeout:g} s") from None
 
     @staticmethod
     def _stream_result(request: pb.TranslateStreamRequest, result: TextResult, call: Call) -> pb.TranslateStreamResult:

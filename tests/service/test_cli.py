@@ -189,6 +189,9 @@ def test_misuse_is_status_2(capsys: Capture, arguments: tuple[str, ...]) -> None
         ("--window", "0", "window"),
         ("--metrics-port", "50051", "metrics_port"),
         ("--log-level", "loud", "log-level"),
+        ("--device", "cuda", "device"),
+        ("--write-timeout", "0", "write_timeout"),
+        ("--max-sentences", "0", "max_sentences"),
     ],
 )
 def test_bad_settings_of_serve(capsys: Capture, option: str, value: str, field: str) -> None:

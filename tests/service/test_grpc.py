@@ -18,10 +18,10 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service import convert, errors, servicer
 from dragoman_service.config import RequestLimits
-from dragoman_service.request import Failed
-from dragoman_service.server import StartupError
+from dragoman_service.request import Event, Failed, Progress, Request
+from dragoman_service.server import _OPTIONS, StartupError
 from dragoman_service.status import DETAILS_KEY, status_of
-from support.fake_engine import FakeEngine, served
+from support.fake_engine import FIRST, FakeEngine, served, shout
 from support.server_thread import ServerThread, serving
 
 SERVICE = "dragoman.v1.Translation"
@@ -248,6 +248,31 @@ def test_client_gone_in_mid_stream_frees_the_engine(way: str) -> None:
         (call.cancel if way == "cancels" else channel.close)()
         wait_until(lambda: engine.running == 0)
         wait_until(lambda: server.metric("dragoman_requests_total", method="TranslateStream", code="CANCELLED") == 1)
+
+
+def test_stream_that_nobody_reads_is_given_up() -> None:
+    def script(request: Request) -> list[Event]:
+        *_, finished = shout(request)
+        return [Progress(request.id, (FIRST + ord("A"),) * 100_000), finished]  # more than gRPC buffers
+
+    engine = FakeEngine(script)
+    model = served(engine, permits=4)
+    with serving([model], write_timeout=0.5) as server, grpc.insecure_channel(server.address) as channel:
+        unread = Stub(channel).TranslateStream(pb.TranslateStreamRequest(text="a\n" * 200))
+        wait_until(lambda: engine.running > 0 or len(engine.submitted) > 0)
+        wait_until(lambda: server.metric("dragoman_cancellations_total", reason="cancelled") == 1)
+        wait_until(lambda: model.permits.free == 4)
+        assert len(engine.submitted) < 200
+        error = refusal(lambda: list(unread))
+        assert error.code() is grpc.StatusCode.CANCELLED
+        assert "not read for 0.5 s" in error.details()
+
+
+def test_connections_are_pinged() -> None:
+    options = dict(_OPTIONS)
+    assert 0 < options["grpc.keepalive_time_ms"] <= 60_000
+    assert 0 < options["grpc.keepalive_timeout_ms"] <= 20_000
+    assert options["grpc.http2.max_pings_without_data"] == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from dragoman_service.bundle import Bundle
+from dragoman_service.config import DEVICES
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import tensor_names
-from dragoman_service.sessions import EncoderSession, Placement
+from dragoman_service.sessions import PROVIDERS, EncoderSession, Placement
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,10 @@ from dragoman_service.sessions import EncoderSession, Placement
 def test_placements_that_are_not_there(placement: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         Placement(**placement)
+
+
+def test_the_devices_offered_are_those_there_are() -> None:
+    assert tuple(PROVIDERS) == DEVICES
 
 
 def test_the_encoder_gives_keys_and_values_of_every_decoder_layer(tiny_bundle: Bundle) -> None:
