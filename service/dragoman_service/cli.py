@@ -12,9 +12,27 @@ from typing import Protocol
 from dragoman_service.errors import DragomanError
 
 COMMAND_GROUP = "dragoman.commands"
-# What people know as "needs PyTorch" and how to get it, by the module that could not be imported.
-_LIBRARIES = {"torch": "PyTorch", "onnx": "ONNX", "onnxruntime": "ONNX Runtime", "sacrebleu": "sacreBLEU"}
-_EXTRAS = {"serve": "cpu", "train": "train", "evaluate": "train", "export": "export"}
+_BASE = ()
+# What people know as "needs PyTorch", and the extras that bring it, by the module that could not be imported.
+_LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "onnxruntime": ("ONNX Runtime", ("cpu",)),
+    "torch": ("PyTorch", ("train", "export")),
+    "safetensors": ("safetensors", ("train", "export")),
+    "sacrebleu": ("sacreBLEU", ("train",)),
+    "tensorboard": ("TensorBoard", ("train",)),
+    "matplotlib": ("Matplotlib", ("train",)),
+    "onnx": ("ONNX", ("export",)),
+    "google": ("Protocol Buffers", _BASE),
+    "grpc": ("gRPC", _BASE),
+    "grpc_health": ("gRPC's health service", _BASE),
+    "grpc_reflection": ("gRPC's reflection", _BASE),
+    "grpc_status": ("gRPC's rich errors", _BASE),
+    "numpy": ("NumPy", _BASE),
+    "prometheus_client": ("the Prometheus client", _BASE),
+    "sentencepiece": ("SentencePiece", _BASE),
+    "sentencex": ("sentencex", _BASE),
+    "tqdm": ("tqdm", _BASE),
+}
 _ORDER = ("serve", "translate", "models", "train", "evaluate", "export")
 
 
@@ -87,9 +105,11 @@ def _entry_points() -> list[importlib.metadata.EntryPoint]:
 
 def _missing(command: str, error: ImportError | AttributeError) -> str:
     module = (error.name or "").split(".")[0]
-    extra = _EXTRAS.get(command)
-    install = f"pip install 'dragoman[{extra}]'" if extra else "pip install dragoman"
-    return f"dragoman {command} needs {_LIBRARIES.get(module, module or str(error))}: {install}"
+    library, extras = _LIBRARIES.get(module, (module or str(error), _BASE))
+    extra = command if command in extras else next(iter(extras), None)
+    # By path: there need not be a package of our name in a registry, or it need not be ours.
+    install = f"pip install '.[{extra}]'" if extra else "pip install ."
+    return f"dragoman {command} needs {library}: run {install} in a checkout of Dragoman"
 
 
 def _fail(message: str, status: int) -> int:

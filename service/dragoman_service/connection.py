@@ -17,8 +17,22 @@ class CommandFailed(SystemExit):
 def add_server_argument(parser: argparse.ArgumentParser) -> None:
     """Declare `--server`."""
     parser.add_argument(
-        "--server", default=DEFAULT_SERVER, metavar="HOST:PORT", help=f"the server to ask (default: {DEFAULT_SERVER})"
+        "--server",
+        type=server_address,
+        default=DEFAULT_SERVER,
+        metavar="HOST:PORT",
+        help=f"the server to ask (default: {DEFAULT_SERVER})",
     )
+
+
+def server_address(value: str) -> str:
+    """Check the value of `--server`: gRPC takes anything, and then waits for what can never answer."""
+    host, _, port = value.rpartition(":")
+    bare_ipv6 = ":" in host and not host.startswith("[") and "/" not in host
+    if not host or bare_ipv6 or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
+        allowed = f"HOST:PORT, such as {DEFAULT_SERVER} or [::1]:50051"
+        raise argparse.ArgumentTypeError(f"got {value!r}; allowed: {allowed}")
+    return value
 
 
 @contextmanager

@@ -146,11 +146,14 @@ def _opened(path: Path, mode: Literal["r", "w"]) -> TextIO:
 
 
 def _progress(lines: Iterable[str], path: Path | None, output: TextIO) -> Iterable[str]:
-    """The lines, with a progress bar where a person waits for a file and sees nothing else."""
-    if path is None or output is sys.stdout or not sys.stderr.isatty():
+    """The lines, with a progress bar where a person waits and sees nothing else."""
+    typed = path is None and sys.stdin.isatty()
+    if typed or output.isatty() or not sys.stderr.isatty():
         return lines
     from tqdm import tqdm  # noqa: PLC0415
 
+    if path is None:
+        return tqdm(lines, unit=" lines")
     with path.open("rb") as file:
         total = sum(1 for _ in file)
     return tqdm(lines, total=total, unit=" lines", desc=path.name)

@@ -11,6 +11,7 @@ import pytest
 
 from dragoman_service import cli
 from dragoman_service.cli import main
+from dragoman_service.connection import server_address
 from support.fake_engine import FakeEngine, served
 from support.server_thread import serving
 
@@ -91,6 +92,30 @@ def test_long_file_shows_progress_to_a_person(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert run("translate", "--server", server, "--input", str(source), "--output", str(tmp_path / "target")) == 0
     assert "2/2" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("source", ["file", "pipe"])
+@pytest.mark.parametrize("redirected", [True, False])
+def test_progress_is_shown_where_the_translations_are_not(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, redirected: bool
+) -> None:
+    (tmp_path / "source").write_text("one\ntwo\n")
+    errors, output = Terminal(), io.StringIO() if redirected else Terminal()
+    monkeypatch.setattr("sys.stderr", errors)
+    monkeypatch.setattr("sys.stdout", output)
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    arguments = ("--input", str(tmp_path / "source")) if source == "file" else ()
+    assert run("translate", "--server", server, *arguments) == 0
+    assert output.getvalue() == "ONE\nTWO\n"
+    if redirected:
+        assert ("2/2" if source == "file" else "2 lines") in errors.getvalue()
+    else:
+        assert errors.getvalue() == ""
 
 
 def test_n_best(server: str, capsys: Capture) -> None:
@@ -204,24 +229,58 @@ def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None
     monkeypatch.setattr(cli, "_entry_points", lambda: [point])
 
 
-class NeedsTorch:
+class Needs:
+    """A command that misses a module when it runs."""
+
     help = "needs it when it runs"
+
+    def __init__(self, module: str) -> None:
+        self.module = module
 
     def add_arguments(self, parser: object) -> None:
         pass
 
     def run(self, args: object) -> int:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise ModuleNotFoundError(f"No module named {self.module!r}", name=self.module)
 
 
-needs_torch = NeedsTorch()
+@pytest.mark.parametrize(
+    ("command", "module", "library", "install"),
+    [
+        ("train", "torch", "PyTorch", "pip install '.[train]'"),
+        ("export", "torch.nn", "PyTorch", "pip install '.[export]'"),
+        ("train", "tensorboard", "TensorBoard", "pip install '.[train]'"),
+        ("evaluate", "sacrebleu", "sacreBLEU", "pip install '.[train]'"),
+        ("evaluate", "onnxruntime", "ONNX Runtime", "pip install '.[cpu]'"),
+        ("train", "matplotlib", "Matplotlib", "pip install '.[train]'"),
+        ("export", "onnx", "ONNX", "pip install '.[export]'"),
+        ("serve", "onnxruntime", "ONNX Runtime", "pip install '.[cpu]'"),
+        ("serve", "grpc_health.v1", "gRPC's health service", "pip install ."),
+        ("translate", "grpc", "gRPC", "pip install ."),
+    ],
+)
+def test_missing_library_names_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, command: str, module: str, library: str, install: str
+) -> None:
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda point: Needs(module))
+    entry_point(monkeypatch, command, "anything:at_all")
+    assert run(command) == 2
+    assert_one_message(capsys, f"dragoman {command} needs {library}: run {install} in a checkout")
 
 
-@pytest.mark.parametrize("target", ["no_such_package_anywhere:train", f"{__name__}:needs_torch"])
-def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Capture, target: str) -> None:
-    monkeypatch.setitem(
-        __import__("sys").modules, __name__, __import__("types").SimpleNamespace(needs_torch=needs_torch)
-    )
-    entry_point(monkeypatch, "train", target)
+def test_missing_package_of_ours_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    entry_point(monkeypatch, "train", "no_such_package_anywhere:train")
     assert run("train") == 2
-    assert_one_message(capsys, "dragoman train needs", "pip install 'dragoman[train]'")
+    assert_one_message(capsys, "dragoman train needs no_such_package_anywhere: run pip install .")
+
+
+@pytest.mark.parametrize("command", [("models",), ("translate", "a")])
+@pytest.mark.parametrize("server", ["", "localhost", "localhost:", ":50051", "localhost:http", "localhost:0", "::1:50"])
+def test_server_that_is_no_address(capsys: Capture, command: tuple[str, ...], server: str) -> None:
+    assert run(*command, f"--server={server}") == 2
+    assert_one_message(capsys, f"--server: got {server!r}", "HOST:PORT", "localhost:50051")
+
+
+@pytest.mark.parametrize("server", ["example.org:1", "127.0.0.1:65535", "[::1]:50051", "dns:///example.org:443"])
+def test_server_addresses(server: str) -> None:
+    assert server_address(server) == server
