@@ -54,41 +54,7 @@ class ServeCommand:
             default=fallback.max_rows,
             help="rows decoded side by side; a sentence takes as many as its beam size",
         )
-        calls = parser.add_argument_group("calls")
-        calls.add_argument(
-            "--default-beam-size",
-            type=int,
-            default=fallback.default_beam_size,
-            help="beam size of requests that do not choose one; 1 is the fastest",
-        )
-        calls.add_argument(
-            "--max-queue",
-            type=int,
-            default=fallback.max_queue,
-            help="sentences waiting or running for each model; more are refused",
-        )
-        calls.add_argument("--max-texts", type=int, default=fallback.limits.max_texts, help="texts in one call")
-        calls.add_argument(
-            "--max-characters", type=int, default=fallback.limits.max_characters, help="characters in one text"
-        )
-        calls.add_argument(
-            "--max-sentences", type=int, default=fallback.limits.max_sentences, help="sentences in one call"
-        )
-        calls.add_argument(
-            "--window",
-            type=int,
-            default=fallback.limits.window,
-            help="sentences of one call that are worked on at once",
-        )
-        calls.add_argument(
-            "--grace", type=float, default=fallback.grace, help="seconds that running calls are given to end at a stop"
-        )
-        calls.add_argument(
-            "--write-timeout",
-            type=float,
-            default=fallback.write_timeout,
-            help="seconds that a stream waits for its reader before it is given up",
-        )
+        _add_call_arguments(parser.add_argument_group("calls"), fallback)
         parser.add_argument(
             "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="what is logged"
         )
@@ -118,6 +84,41 @@ class ServeCommand:
         # gRPC's core writes its own account of a busy port to stderr; ours says it in words.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         return _serve(config)
+
+
+def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    calls.add_argument(
+        "--default-beam-size",
+        type=int,
+        default=fallback.default_beam_size,
+        help="beam size of requests that do not choose one; 1 is the fastest",
+    )
+    calls.add_argument(
+        "--max-queue",
+        type=int,
+        default=fallback.max_queue,
+        help="sentences waiting or running for each model; more are refused",
+    )
+    calls.add_argument("--max-texts", type=int, default=fallback.limits.max_texts, help="texts in one call")
+    calls.add_argument(
+        "--max-characters", type=int, default=fallback.limits.max_characters, help="characters in one text"
+    )
+    calls.add_argument("--max-sentences", type=int, default=fallback.limits.max_sentences, help="sentences in one call")
+    calls.add_argument(
+        "--window",
+        type=int,
+        default=fallback.limits.window,
+        help="sentences of one call that are worked on at once",
+    )
+    calls.add_argument(
+        "--grace", type=float, default=fallback.grace, help="seconds that running calls are given to end at a stop"
+    )
+    calls.add_argument(
+        "--write-timeout",
+        type=float,
+        default=fallback.write_timeout,
+        help="seconds that a stream waits for its reader before it is given up",
+    )
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
