@@ -95,6 +95,13 @@ def test_every_library_is_a_declared_dependency(package: str) -> None:
     assert not undeclared
 
 
+def test_namespace_packages_are_declared_too() -> None:
+    """Several distributions share the name `google`: the test above is content with any of them."""
+    assert any("google.rpc" in path.read_text() for path in modules("dragoman_service"))
+    declared = {_normalised(Requirement(requirement).name) for requirement in PROJECT["dependencies"]}
+    assert {"protobuf", "googleapis-common-protos"} <= declared
+
+
 def _third_party_imports(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
