@@ -212,7 +212,7 @@ def test_full_queue_is_refused_with_retry_info() -> None:
         assert details(error)["RetryInfo"].retry_delay.seconds == 1
         assert server.metric("dragoman_rejections_total", reason="overloaded") == 1
         engine.release()
-        assert first.result().translations[0].hypotheses[0].text == "A"
+        assert first.result(60).translations[0].hypotheses[0].text == "A"
 
 
 def test_deadline_too_short_frees_the_engine() -> None:
@@ -332,12 +332,12 @@ def test_every_error_of_a_call_has_its_line_in_the_table() -> None:
 def test_health(channel: grpc.Channel, engine: FakeEngine) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     for name in ("", SERVICE):
-        answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+        answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=30)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert refusal(lambda: health.Check(health_pb2.HealthCheckRequest(service="x"))).code() is grpc.StatusCode.NOT_FOUND
     engine.healthy = False
     not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(service=SERVICE)).status == not_serving)
+    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=30).status == not_serving)
 
 
 def test_reflection_lists_and_describes_the_service(channel: grpc.Channel) -> None:
@@ -366,13 +366,14 @@ def test_drain_finishes_what_runs_and_refuses_the_rest() -> None:
         stopping = threading.Thread(target=server.stop, args=(30,))
         stopping.start()
         not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-        wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == not_serving)
+        wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=30).status == not_serving)
         error = refusal(lambda: stub.Translate(pb.TranslateRequest(texts=["b"])))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert not running.done()
         engine.release()
-        assert running.result().translations[0].hypotheses[0].text == "A"
-        stopping.join()
+        assert running.result(60).translations[0].hypotheses[0].text == "A"
+        stopping.join(60)
+        assert not stopping.is_alive()
 
 
 def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,8 +390,9 @@ def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.Monke
         stopping = threading.Thread(target=server.stop, args=(30,))
         stopping.start()
         engine.release()
-        assert running.result().translations[0].sentences == 40
-        stopping.join()
+        assert running.result(60).translations[0].sentences == 40
+        stopping.join(60)
+        assert not stopping.is_alive()
 
 
 def test_drain_gives_up_what_does_not_end() -> None:
@@ -404,7 +406,7 @@ def test_drain_gives_up_what_does_not_end() -> None:
 
 def test_metrics_page(stub: Stub, server: ServerThread) -> None:
     stub.Translate(pb.TranslateRequest(texts=["a"]))
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.server.metrics_port}/metrics") as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.server.metrics_port}/metrics", timeout=30) as page:
         text = page.read().decode()
     assert 'dragoman_requests_total{code="OK",method="Translate"} 1.0' in text
     assert "process_resident_memory_bytes" in text
@@ -414,5 +416,5 @@ def test_metrics_page(stub: Stub, server: ServerThread) -> None:
 def test_many_calls_at_once(stub: Stub, engine: FakeEngine) -> None:
     texts = [f"text {number}" for number in range(200)]
     calls = [stub.Translate.future(pb.TranslateRequest(texts=[text])) for text in texts]
-    assert [call.result().translations[0].hypotheses[0].text for call in calls] == [text.upper() for text in texts]
+    assert [call.result(60).translations[0].hypotheses[0].text for call in calls] == [text.upper() for text in texts]
     assert engine.running == 0

@@ -84,7 +84,7 @@ async def run_load(address: str, metrics_url: str, texts: Sequence[str], *, clie
 
 def read_metrics(url: str) -> dict[str, float]:
     """The sum over all labels of each metric."""
-    with urllib.request.urlopen(url) as page:
+    with urllib.request.urlopen(url, timeout=60) as page:
         text = page.read().decode()
     sums: Counter[str] = Counter()
     for family in text_string_to_metric_families(text):

@@ -50,7 +50,7 @@ class ServerProcess:
 
     def metrics(self) -> dict[str, float]:
         """The sum over all labels of each metric."""
-        with urllib.request.urlopen(self.metrics_url) as page:
+        with urllib.request.urlopen(self.metrics_url, timeout=START_SECONDS) as page:
             text = page.read().decode()
         sums: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
@@ -99,5 +99,5 @@ def server_process(models: Sequence[Path], *options: str) -> Iterator[ServerProc
     finally:
         watchdog.cancel()
         process.kill()
-        process.wait()
-        reader.join()
+        process.wait(START_SECONDS)
+        reader.join(START_SECONDS)

@@ -17,6 +17,9 @@ from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
 from dragoman_service.server import Server
 
+PATIENCE = 60.0
+"""Seconds after which a test gives up; only a broken server comes near."""
+
 
 @dataclass
 class ServerThread:
@@ -36,7 +39,7 @@ class ServerThread:
 
     def stop(self, grace: float) -> None:
         """Stop as on SIGTERM."""
-        asyncio.run_coroutine_threadsafe(self.server.stop(grace), self.loop).result()
+        asyncio.run_coroutine_threadsafe(self.server.stop(grace), self.loop).result(grace + PATIENCE)
 
 
 @contextmanager
@@ -49,11 +52,11 @@ def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThre
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     running = ServerThread(server, metrics, loop)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(PATIENCE)
     try:
         yield running
     finally:
         running.stop(0)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        thread.join(PATIENCE)
         loop.close()

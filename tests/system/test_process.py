@@ -163,7 +163,7 @@ def test_empty_list_is_refused(server: ServerProcess) -> None:
 
 def test_client_gone_in_mid_stream_frees_the_slots(server: ServerProcess) -> None:
     with TranslationClient(server.address) as client:
-        stream = client.translate_stream("\n".join(LINES), SLOW)
+        stream = client.translate_stream("\n".join(LINES), SLOW, deadline=START_SECONDS)
         assert next(stream)
         assert server.metrics()["dragoman_slots_used"] > 0
     server.wait_until_free()
@@ -181,7 +181,7 @@ def test_stock_health_and_reflection_clients(server: ServerProcess) -> None:
     with grpc.insecure_channel(server.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "dragoman.v1.Translation"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=START_SECONDS)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         described = pool.FindMessageTypeByName("dragoman.v1.TranslateRequest")
@@ -202,25 +202,27 @@ def test_command_line(server: ServerProcess) -> None:
 
 def test_full_queue(bundle: Path) -> None:
     with server_process([bundle], "--max-queue", "1") as server, TranslationClient(server.address) as client:
-        stream = client.translate_stream("\n".join(LINES), SLOW)
+        stream = client.translate_stream("\n".join(LINES), SLOW, deadline=START_SECONDS)
         assert next(stream)
         with pytest.raises(ServerOverloaded) as caught:
             client.translate(["The cat."])
         assert caught.value.retry_after > 0
         stream.close()
         server.wait_until_free()
+        # The rows are free before the call has ended, and its permit comes back with its end.
+        server.wait_for_metrics(lambda metrics: metrics["dragoman_requests_running"] == 0)
         assert client.translate(["The cat."], Options(min_length=5, max_length=5))[0].target_tokens == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_finishes_what_runs_and_ends_with_status_0(bundle: Path, number: int) -> None:
     with server_process([bundle], "--max-rows", "4") as server, TranslationClient(server.address) as client:
-        stream = client.translate_stream("\n".join(LINES), SLOW)
+        stream = client.translate_stream("\n".join(LINES), SLOW, deadline=START_SECONDS)
         chunks = [next(stream)]
         server.process.send_signal(number)
         with grpc.insecure_channel(server.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
-            wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest()).status)
+            wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=START_SECONDS).status)
         with pytest.raises(ServerUnavailable):
             client.translate(["a"])
         *rest, result = stream
@@ -232,13 +234,15 @@ def test_signal_finishes_what_runs_and_ends_with_status_0(bundle: Path, number: 
 
 
 def wait_for_not_serving(check: Callable[[], int]) -> None:
+    limit = time.monotonic() + START_SECONDS
     while check() != health_pb2.HealthCheckResponse.NOT_SERVING:
+        assert time.monotonic() < limit
         time.sleep(0.02)
 
 
 def test_grace_is_bounded(bundle: Path) -> None:
     with server_process([bundle], "--grace", "0.1") as server, TranslationClient(server.address) as client:
-        stream = client.translate_stream("\n".join(LINES * 20), SLOW)
+        stream = client.translate_stream("\n".join(LINES * 20), SLOW, deadline=START_SECONDS)
         assert next(stream)
         server.process.terminate()
         assert not any(isinstance(item, Translation) for item in interrupted(stream))
@@ -247,17 +251,18 @@ def test_grace_is_bounded(bundle: Path) -> None:
 
 def test_second_signal_ends_at_once(bundle: Path) -> None:
     with server_process([bundle], "--grace", "600") as server, TranslationClient(server.address) as client:
-        stream = client.translate_stream("\n".join(LINES * 20), SLOW)
+        stream = client.translate_stream("\n".join(LINES * 20), SLOW, deadline=START_SECONDS)
         assert next(stream)
         reader = threading.Thread(target=lambda: list(interrupted(stream)))
         reader.start()
         server.process.terminate()
         with grpc.insecure_channel(server.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
-            wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest()).status)
+            wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=START_SECONDS).status)
         server.process.terminate()
         assert server.process.wait(START_SECONDS) == 128 + signal.SIGTERM
-        reader.join()
+        reader.join(START_SECONDS)
+        assert not reader.is_alive()
 
 
 def assert_fails(*arguments: str | Path, parts: tuple[str, ...], status: int = 1) -> None:
