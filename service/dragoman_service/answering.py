@@ -58,7 +58,12 @@ class Answering:
         status = status_of(error, self._request_id)
         self._end(status.code, error)
         metadata = ((DETAILS_KEY, status.details), (REQUEST_ID_KEY, self._request_id))
-        await self._context.abort(status.code, status.message, metadata)
+        try:
+            await self._context.abort(status.code, status.message, metadata)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as gone:  # gRPC has ended the call while its status was on the way: nobody is left to tell
+            raise asyncio.CancelledError from gone
 
     def _why_cancelled(self) -> errors.DragomanError:
         """gRPC cancels the handler alike when the caller goes away and when the deadline passes."""
