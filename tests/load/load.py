@@ -38,13 +38,18 @@ def load(model: Path, clients: int, seconds: float, *server_options: str) -> Loa
         return report
 
 
-def main() -> int:
-    """Run from the command line."""
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder of a model bundle")
     parser.add_argument("--clients", type=int, default=64, help="clients at once (default: 64)")
     parser.add_argument("--seconds", type=float, default=120, help="how long (default: 120)")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run from the command line."""
+    args = argument_parser().parse_args()
     report = load(args.model, args.clients, args.seconds)
     print(report)
     good = not report.problems and report.slots_used == report.calls_running == 0
