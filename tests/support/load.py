@@ -16,7 +16,7 @@ from dragoman_service.client import AsyncTranslationClient
 from dragoman_service.client_errors import DeadlinePassed, ServerOverloaded, TranslationError
 from dragoman_service.client_values import Options, Sampling
 
-ANSWER_SECONDS = 300
+ANSWER_SECONDS = 120
 """A call without an answer for so long hangs."""
 MAX_LENGTH = 40
 """Target tokens of a sentence: a model of random weights would go on to its limit."""
