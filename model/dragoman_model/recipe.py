@@ -136,7 +136,7 @@ class Training:
     """Largest norm of the whole gradient; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of matrix products; parameters, optimiser, loss and normalisation stay in fp32. `auto` takes bf16 where the
-    hardware computes it: elsewhere it is emulated, and ten times slower than fp32."""
+    hardware computes it: elsewhere it is emulated, and much slower than fp32."""
     validate_every: int = 1000
     """Updates between measuring validation loss and BLEU and writing a checkpoint."""
     patience: int = 10
