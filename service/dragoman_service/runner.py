@@ -9,9 +9,8 @@ from dragoman_service import golden
 from dragoman_service.bundle import Bundle
 from dragoman_service.errors import InvalidInput
 from dragoman_service.kv_cache import KvCache
-from dragoman_service.manifest import DECODER, ENCODER
 from dragoman_service.plan import Join, Runner, StepPlan, StepResult
-from dragoman_service.sessions import DecoderSession, EncoderSession, Placement
+from dragoman_service.sessions import DecoderSession, EncoderSession, Graphs, Placement
 
 MAX_ENCODE_TOKENS = 1024
 """Source tokens in one run of the encoder, unless a single source is longer: bounds the memory of a run."""
@@ -24,14 +23,17 @@ class OrtRunner(Runner):
     lengths never share a run of the encoder, so there is no padding, and no kernel mixes rows.
     """
 
-    def __init__(self, bundle: Bundle, *, max_rows: int, threads: int, device: str = "cpu") -> None:
-        """Open the graphs.
+    def __init__(
+        self, bundle: Bundle, *, max_rows: int, threads: int, device: str = "cpu", graphs: Graphs | None = None
+    ) -> None:
+        """Open the graphs, or use those that another runner of the bundle has opened.
 
         Args:
             bundle: What to run.
             max_rows: Rows that a plan may have.
             threads: Threads that one run uses.
             device: Where to run: see `sessions.PROVIDERS`.
+            graphs: The `graphs` of another runner of this bundle, for their weights to be in memory once.
 
         Raises:
             InvalidInput: a value that is not allowed.
@@ -48,9 +50,9 @@ class OrtRunner(Runner):
             max_target_tokens=manifest.limits.max_target_tokens,
             max_source_tokens=manifest.limits.max_source_tokens,
         )
-        placement = Placement(threads, device)
-        self._encoder = EncoderSession(bundle.path / ENCODER, manifest.cache, manifest.tensors, placement)
-        self._decoder = DecoderSession(bundle.path / DECODER, self.cache, manifest.tensors, placement)
+        self.graphs = graphs or Graphs.open(bundle.path, manifest.tensors, Placement(threads, device))
+        self._encoder = EncoderSession(self.graphs.encoder, manifest.cache)
+        self._decoder = DecoderSession(self.graphs.decoder, self.cache)
 
     def run(self, plan: StepPlan) -> StepResult:
         """Perform one step; see `plan.Runner`.
@@ -85,7 +87,7 @@ class OrtRunner(Runner):
 
     def close(self) -> None:
         """Free the sessions and the caches; a second time, nothing happens."""
-        for name in ("_encoder", "_decoder", "cache"):
+        for name in ("_encoder", "_decoder", "cache", "graphs"):
             self.__dict__.pop(name, None)
 
     def _check(self, plan: StepPlan) -> None:

@@ -13,7 +13,7 @@ import onnxruntime
 
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.kv_cache import KvCache
-from dragoman_service.manifest import CacheLayout, TensorNames
+from dragoman_service.manifest import DECODER, ENCODER, CacheLayout, TensorNames
 from dragoman_service.plan import Adjustment, StepPlan
 
 PROVIDERS: dict[str, list[str | tuple[str, dict[str, str]]]] = {"cpu": ["CPUExecutionProvider"]}
@@ -55,14 +55,29 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
         raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """A bundle's graphs, open: the weights, packed once, for any number of runners on any threads."""
+
+    encoder: onnxruntime.InferenceSession
+    decoder: onnxruntime.InferenceSession
+
+    @classmethod
+    def open(cls, folder: Path, names: TensorNames, placement: Placement) -> Graphs:
+        """Open both graphs. Raises as `open_session` does, and BundleError if their tensors are not those named."""
+        encoder = open_session(folder / ENCODER, placement)
+        _check_names(folder / ENCODER, encoder, names.encoder_inputs, names.encoder_outputs)
+        decoder = open_session(folder / DECODER, placement)
+        _check_names(folder / DECODER, decoder, names.decoder_inputs, names.decoder_outputs)
+        return cls(encoder, decoder)
+
+
 class EncoderSession:
     """Sources -> the keys and values that the decoder's cross-attention reads."""
 
-    def __init__(self, path: Path, layout: CacheLayout, names: TensorNames, placement: Placement) -> None:
-        """Open the graph. Raises as `open_session` does, and BundleError if its tensors are not those named."""
+    def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout) -> None:
         self._layout = layout
-        self._session = open_session(path, placement)
-        _check_names(path, self._session, names.encoder_inputs, names.encoder_outputs)
+        self._session = session
 
     def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """Encode sources of one length: [layers, 2, batch, heads, length, head_dim]."""
@@ -73,10 +88,8 @@ class EncoderSession:
 class DecoderSession:
     """One step of all running rows, over memory that is bound again only when it moves or changes its shape."""
 
-    def __init__(self, path: Path, cache: KvCache, names: TensorNames, placement: Placement) -> None:
-        """Open the graph. Raises as `open_session` does, and BundleError if its tensors are not those named."""
-        self._session = open_session(path, placement)
-        _check_names(path, self._session, names.decoder_inputs, names.decoder_outputs)
+    def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
+        self._session = session
         self._binding = self._session.io_binding()
         self._cache = cache
         max_rows = cache.max_rows

@@ -8,7 +8,7 @@ from dragoman_service.bundle import Bundle
 from dragoman_service.config import DEVICES
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import tensor_names
-from dragoman_service.sessions import PROVIDERS, EncoderSession, Placement
+from dragoman_service.sessions import PROVIDERS, EncoderSession, Graphs, Placement, open_session
 
 
 @pytest.mark.parametrize(
@@ -29,17 +29,16 @@ def test_the_devices_offered_are_those_there_are() -> None:
 
 def test_the_encoder_gives_keys_and_values_of_every_decoder_layer(tiny_bundle: Bundle) -> None:
     manifest = tiny_bundle.manifest
-    session = EncoderSession(tiny_bundle.path / "encoder.onnx", manifest.cache, manifest.tensors, Placement(1))
-    assert session.run([(5, 6, 2), (7, 8, 2)]).shape == (2, 2, 2, 2, 3, 16)
+    graphs = Graphs.open(tiny_bundle.path, manifest.tensors, Placement(1))
+    assert EncoderSession(graphs.encoder, manifest.cache).run([(5, 6, 2), (7, 8, 2)]).shape == (2, 2, 2, 2, 3, 16)
 
 
 def test_a_graph_with_other_tensors_is_refused(tiny_bundle: Bundle) -> None:
     names = dataclasses.replace(tensor_names(2), encoder_outputs=("memory",))
     with pytest.raises(BundleError, match=r"encoder\.onnx: outputs differ .* cross_kv, memory"):
-        EncoderSession(tiny_bundle.path / "encoder.onnx", tiny_bundle.manifest.cache, names, Placement(1))
+        Graphs.open(tiny_bundle.path, names, Placement(1))
 
 
 def test_what_is_no_graph_is_refused(tiny_bundle: Bundle) -> None:
-    manifest = tiny_bundle.manifest
     with pytest.raises(BundleError, match=r"golden\.json"):
-        EncoderSession(tiny_bundle.path / "golden.json", manifest.cache, manifest.tensors, Placement(1))
+        open_session(tiny_bundle.path / "golden.json", Placement(1))
