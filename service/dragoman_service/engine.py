@@ -20,12 +20,16 @@ MAX_CONSECUTIVE_FAILURES = 3
 _log = logging.getLogger(__name__)
 
 
+OnEvents = Callable[[Sequence[Event]], None]
+"""Takes what a step decided about the requests that it was submitted with."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Submission:
     """A request that has not had its last event, and who wants to know."""
 
     request: Request
-    on_event: Callable[[Event], None]
+    on_events: OnEvents
     submitted: float
 
 
@@ -37,8 +41,8 @@ class _Cancel:
 class Engine:
     """Runs requests through the continuous batch, one step after the other, on a thread of its own.
 
-    Locking: `_condition` guards what several threads touch: `_inbox`, `_pending`, `_num_waiting`, `_stats` and the
-    flags. Scheduler and runner belong to the engine thread alone and are used without the lock. Callbacks and
+    Locking: `_condition` guards what several threads touch: `_inbox`, `_pending`, `_load`, `_num_waiting`, `_stats`
+    and the flags. Scheduler and runner belong to the engine thread alone and are used without the lock. Callbacks and
     observers are called without the lock, so they may call `submit`, `cancel` and `stats` (but not `drain` or `close`,
     which wait for the very thread that they would be on).
     """
@@ -60,6 +64,7 @@ class Engine:
         self._condition = threading.Condition()
         self._inbox: list[_Submission | _Cancel] = []
         self._pending: dict[int, _Submission] = {}
+        self._load = 0
         self._num_waiting = 0
         self._healthy = True
         self._draining = False
@@ -73,20 +78,26 @@ class Engine:
         """False once the engine thread has died; a healthy engine need not be started yet."""
         return self._healthy
 
+    @property
+    def load(self) -> int:
+        """Rows of all requests that have not had their last event; from any thread, without waiting for a lock."""
+        return self._load
+
     def start(self) -> None:
         """Start the engine thread; what was submitted before has waited for this. Once only."""
         self._thread.start()
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
+    def submit(self, request: Request, on_events: OnEvents) -> None:
         """Accept a request, from any thread.
 
-        `on_event` is then called on the engine thread: any number of `Progress`, then one `Finished` or `Failed`. It
-        must be quick; what it raises is logged and dropped. Raises at once, without a call of `on_event`:
+        `on_events` is then called on the engine thread. A request has any number of `Progress`, then one `Finished` or
+        `Failed`; requests with the same (an equal) `on_events` are told of together, in one call for each step. It
+        must be quick; what it raises is logged and dropped. Raises at once, without a call of `on_events`:
         `InvalidInput` for what can never run, `Overloaded` if the queue is full, `ShuttingDown` after `drain` or
         `close`, `EngineFailure` after the engine's death, `ValueError` for an id in use.
         """
         self._scheduler.validate(request)
-        submission = _Submission(request, on_event, self._clock())
+        submission = _Submission(request, on_events, self._clock())
         with self._condition:
             if not self._healthy:
                 raise EngineFailure("the engine has died")
@@ -97,6 +108,7 @@ class Engine:
             if self._num_waiting >= self._scheduler.max_queue:
                 raise Overloaded(f"{self._num_waiting} requests are waiting, which is the most allowed")
             self._pending[request.id] = submission
+            self._load += request.options.num_rows
             self._num_waiting += 1
             self._inbox.append(submission)
             self._condition.notify_all()
@@ -173,7 +185,8 @@ class Engine:
         plan = self._scheduler.plan()
         if plan is None:
             return
-        self._publish()  # who has joined has left the queue, which may let others in while the step runs
+        if plan.joins:
+            self._publish()  # who has joined has left the queue, which may let others in while the step runs
         try:
             result = self._runner.run(plan)
         except Exception as error:
@@ -184,7 +197,8 @@ class Engine:
         self._steps += 1
         self._tokens += len(plan.tokens)
         self._source_tokens += sum(len(join.source) for join in plan.joins)
-        self._deliver(events)
+        self._publish()  # before the events, so that whoever has its last event finds its rows free in the counts
+        self._tell(events)
         self._observe_step(plan, result, self._clock() - started)
 
     def _step_failed(self, plan: StepPlan, error: Exception) -> None:
@@ -220,23 +234,34 @@ class Engine:
         )
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        self._publish()  # first, so that whoever has its last event finds its rows free in the counts
-        for event in events:
-            self._deliver_one(self._pending[event.request_id], event)
+        """Publish and tell what happened beside the steps, which most often is nothing."""
+        if events:
+            self._publish()
+            self._tell(events)
 
-    def _deliver_one(self, submission: _Submission, event: Event) -> None:
-        """Tell observer and caller; what they raise is theirs and must not hurt the other requests."""
-        try:
-            self._observer.event(submission.request, event)
-        except Exception:
-            _log.exception("the observer failed on an event of request %d", submission.request.id)
-        try:
-            submission.on_event(event)
-        except Exception:
-            _log.exception("the callback of request %d failed", submission.request.id)
-        if not isinstance(event, Progress):
+    def _tell(self, events: Sequence[Event]) -> None:
+        """Tell observer and callers; what they raise is theirs and must not hurt the other requests."""
+        by_receiver: dict[OnEvents, list[Event]] = {}
+        ended: list[_Submission] = []
+        for event in events:
+            submission = self._pending[event.request_id]
+            by_receiver.setdefault(submission.on_events, []).append(event)
+            if not isinstance(event, Progress):
+                ended.append(submission)
+            try:
+                self._observer.event(submission.request, event)
+            except Exception:
+                _log.exception("the observer failed on an event of request %d", event.request_id)
+        for on_events, received in by_receiver.items():
+            try:
+                on_events(received)
+            except Exception:
+                _log.exception("a callback failed on events of requests %s", [event.request_id for event in received])
+        if ended:
             with self._condition:  # only now, so that `drain` returns after the last callback
-                del self._pending[submission.request.id]
+                for submission in ended:
+                    del self._pending[submission.request.id]
+                    self._load -= submission.request.options.num_rows
                 self._condition.notify_all()
 
     def _observe_step(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
@@ -252,5 +277,4 @@ class Engine:
             self._inbox.clear()
             self._num_waiting = 0
             self._stats = replace(self._stats, running=0, rows_used=0, cached_positions=0)
-        for submission in pending:
-            self._deliver_one(submission, Failed(submission.request.id, error))
+        self._tell([Failed(submission.request.id, error) for submission in pending])

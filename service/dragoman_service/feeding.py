@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 
 from dragoman_service.models import RequestEngine
@@ -12,23 +12,54 @@ from dragoman_service.permits import Grant
 from dragoman_service.request import Event, Failed, Finished, Progress, Request
 
 
-class Ticket:
-    """A request in the engine, seen from the event loop. It uses one permit of its call until its last event."""
+class Mailbox:
+    """An engine, seen from the event loop.
 
-    def __init__(self, engine: RequestEngine, request: Request, grant: Grant) -> None:
+    All that a step decided comes over from the engine's thread at once: waking the loop costs more than most events.
+    """
+
+    def __init__(self, engine: RequestEngine) -> None:
+        """To be made on the event loop that it is used on."""
         self._engine = engine
-        self._grant = grant
+        self._loop = asyncio.get_running_loop()
+        self._receivers: dict[int, tuple[Grant, Callable[[Event], None]]] = {}
+
+    def submit(self, request: Request, grant: Grant, on_event: Callable[[Event], None]) -> None:
+        """Submit a request, which uses one permit until its last event; `on_event` is called on the event loop.
+
+        Raises as the engine's `submit` does.
+        """
+        self._engine.submit(request, self._receive)
+        grant.enter()
+        self._receivers[request.id] = (grant, on_event)
+
+    def cancel(self, request_id: int) -> None:
+        """Give a request up. Its last event comes all the same, as it does if the request has ended already."""
+        self._engine.cancel(request_id)
+
+    def _receive(self, events: Sequence[Event]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            self._loop.call_soon_threadsafe(self._arrived, events)
+
+    def _arrived(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Progress):
+                self._receivers[event.request_id][1](event)
+            else:
+                grant, on_event = self._receivers.pop(event.request_id)
+                grant.leave()
+                on_event(event)
+
+
+class Ticket:
+    """A request in the engine whose events are read one after the other."""
+
+    def __init__(self, mailbox: Mailbox, request: Request, grant: Grant) -> None:
+        self._mailbox = mailbox
         self._id = request.id
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._ended = False
-        loop = asyncio.get_running_loop()
-
-        def deliver(event: Event) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
-                loop.call_soon_threadsafe(self._arrived, event)
-
-        engine.submit(request, deliver)
-        grant.enter()
+        mailbox.submit(request, grant, self._events.put_nowait)
 
     async def next(self) -> Progress | Finished:
         """The next event; raises the error of a Failed."""
@@ -43,19 +74,14 @@ class Ticket:
         """Give the request up, unless it has ended."""
         if not self._ended:
             self._ended = True
-            self._engine.cancel(self._id)
-
-    def _arrived(self, event: Event) -> None:
-        self._events.put_nowait(event)
-        if not isinstance(event, Progress):
-            self._grant.leave()
+            self._mailbox.cancel(self._id)
 
 
 class Window:
     """Keeps as many requests in the engine as permits were granted, and hands out their events in order."""
 
-    def __init__(self, engine: RequestEngine, wanted: Iterator[Request], grant: Grant) -> None:
-        self._engine = engine
+    def __init__(self, mailbox: Mailbox, wanted: Iterator[Request], grant: Grant) -> None:
+        self._mailbox = mailbox
         self._wanted = wanted
         self._grant = grant
         self._size = grant.count
@@ -74,7 +100,7 @@ class Window:
 
     def _fill(self) -> None:
         while len(self._tickets) < self._size and (request := next(self._wanted, None)):
-            self._tickets.append(Ticket(self._engine, request, self._grant))
+            self._tickets.append(Ticket(self._mailbox, request, self._grant))
 
     def __enter__(self) -> Window:
         return self
@@ -84,32 +110,71 @@ class Window:
             ticket.cancel()
 
 
-async def _finish(engine: RequestEngine, request: Request, grant: Grant) -> Finished:
-    ticket = Ticket(engine, request, grant)
-    try:
-        while not isinstance(event := await ticket.next(), Finished):
-            pass
-        return event
-    finally:
-        ticket.cancel()
+class _Crowd:
+    """Requests of which only the ends are of interest; `done` has these, in order, or the first failure."""
+
+    def __init__(self, mailbox: Mailbox, wanted: Iterator[Request], grant: Grant) -> None:
+        self._mailbox = mailbox
+        self._wanted = wanted
+        self._grant = grant
+        self._answers: dict[int, Finished | None] = {}
+        """By request id, in the order of submission; None as long as a request is in the engine."""
+        self._running = 0
+        self.done: asyncio.Future[list[Finished]] = asyncio.get_running_loop().create_future()
+        for _ in range(grant.count):
+            self._submit_next()
+        if not self._running:
+            self._end()
+
+    def cancel(self) -> None:
+        """Give up what is in the engine."""
+        if self._running:
+            for request_id, answer in self._answers.items():
+                if answer is None:
+                    self._mailbox.cancel(request_id)
+
+    def _submit_next(self) -> None:
+        """Submit a request, if there is one; what the engine has against it is the failure of all."""
+        if self.done.done():
+            return
+        try:
+            request = next(self._wanted, None)
+            if request is None:
+                return
+            self._mailbox.submit(request, self._grant, self._arrived)
+        except Exception as error:
+            self.done.set_exception(error)
+            return
+        self._answers[request.id] = None
+        self._running += 1
+
+    def _arrived(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            return
+        self._running -= 1
+        if self.done.done():  # failed or cancelled: what still comes is of no interest
+            return
+        if isinstance(event, Failed):
+            self._answers.pop(event.request_id)
+            self.done.set_exception(event.error)
+            return
+        self._answers[event.request_id] = event
+        self._submit_next()
+        if not self._running:
+            self._end()
+
+    def _end(self) -> None:
+        if not self.done.done():
+            self.done.set_result([answer for answer in self._answers.values() if answer])
 
 
-async def finish_all(engine: RequestEngine, wanted: Iterator[Request], grant: Grant) -> list[Finished]:
+async def finish_all(mailbox: Mailbox, wanted: Iterator[Request], grant: Grant) -> list[Finished]:
     """Run all requests, as many at a time as permits were granted; returns their ends in the same order.
 
     The first failure cancels the others and is raised.
     """
-    answers: dict[int, Finished] = {}
-    waiting = enumerate(wanted)
-
-    async def feed() -> None:
-        for index, request in waiting:
-            answers[index] = await _finish(engine, request, grant)
-
+    crowd = _Crowd(mailbox, wanted, grant)
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(grant.count):
-                group.create_task(feed())
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [answers[index] for index in range(len(answers))]
+        return await crowd.done
+    finally:
+        crowd.cancel()

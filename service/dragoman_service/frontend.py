@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from dragoman_service.config import RequestLimits
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
-from dragoman_service.feeding import Window, finish_all
+from dragoman_service.feeding import Mailbox, Window, finish_all
 from dragoman_service.models import ModelRegistry, Route
 from dragoman_service.prepare import PreparedText, TextResult, assemble, check_options, prepare, requests
 from dragoman_service.request import DecodingOptions, Finished, Progress
@@ -47,8 +47,9 @@ class Frontend:
     def __init__(
         self, models: ModelRegistry, limits: RequestLimits, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`clock` must be that of the engines."""
+        """To be made on the event loop. `clock` must be that of the engines."""
         self.models = models
+        self._mailboxes = {model.description.name: Mailbox(model.engine) for model in models.models}
         self.limits = limits
         self.clock = clock
         self._threads = ThreadPoolExecutor(_TOKENISER_THREADS, thread_name_prefix="tokenise")
@@ -73,7 +74,7 @@ class Frontend:
                 for request in requests(text, call.route, call.options, call.deadline, stream=False)
             )
             grant.expect(sum(text.num_sentences for text in prepared))
-            finished = await finish_all(model.engine, wanted, grant)
+            finished = await finish_all(self._mailboxes[model.description.name], wanted, grant)
 
         def put_together() -> list[TextResult]:
             answers = iter(finished)
@@ -96,7 +97,7 @@ class Frontend:
             wanted = requests(prepared, call.route, call.options, call.deadline, stream=True)
             grant.expect(prepared.num_sentences)
             finished: list[Finished] = []
-            with Window(model.engine, wanted, grant) as window:
+            with Window(self._mailboxes[model.description.name], wanted, grant) as window:
                 for piece in prepared.pieces:
                     if not piece.tokens:
                         yield piece.text

@@ -55,8 +55,11 @@ class RequestEngine(Protocol):
         """False once it cannot work any more."""
         ...
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
-        """Take a request; `on_event` is called on another thread, at last with Finished or Failed."""
+    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
+        """Take a request; `on_events` is called on another thread, at last with Finished or Failed.
+
+        What a step decides about requests with an equal `on_events` comes in one call.
+        """
         ...
 
     def cancel(self, request_id: int) -> None:

@@ -8,13 +8,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, Overloaded, ShuttingDown
 from dragoman_service.observer import EngineStats
-from dragoman_service.request import Finished
+from dragoman_service.request import Event, Finished
 from support.builders import make_request, run_alone, streamed
 from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker, submit
 from support.fake_runner import FakeRunner
@@ -139,7 +139,7 @@ def test_the_queue_goes_on_counting_what_came_while_a_step_ran(make_engine: Make
     gate = Gate()
     engine = make_engine(before_run=gate, max_rows=1)
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    engine.submit(make_request(1, stream=True, min_length=3), lambda event: waiting.put(engine.stats().waiting))
+    engine.submit(make_request(1, stream=True, min_length=3), lambda events: waiting.put(engine.stats().waiting))
     gate.await_step()
     submit(engine, make_request(2))
     submit(engine, make_request(3))
@@ -273,3 +273,37 @@ def test_the_engine_is_quiet_when_all_is_well(make_engine: MakeEngine, caplog: p
     caplog.set_level(logging.INFO)
     submit(make_engine(), make_request(1)).hypotheses()
     assert caplog.text == ""
+
+
+# --- what is told together
+
+
+def test_what_a_step_decides_for_one_receiver_comes_in_one_call(make_engine: MakeEngine) -> None:
+    calls: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+
+    def receive(events: Sequence[Event]) -> None:
+        calls.put([event.request_id for event in events])
+
+    engine = make_engine(start=False)
+    for request_id in (1, 2):
+        engine.submit(make_request(request_id, stream=True, min_length=3, max_length=3), receive)
+    other = submit(engine, make_request(3))
+    engine.start()
+    other.hypotheses()
+    assert engine.drain(PATIENCE)
+    received = [calls.get_nowait() for _ in range(calls.qsize())]
+    assert received == [[1, 2], [1, 2], [1, 1, 2, 2]]
+
+
+def test_the_load_is_the_rows_of_all_that_has_not_ended(make_engine: MakeEngine) -> None:
+    gate = Gate()
+    engine = make_engine(before_run=gate, max_rows=4)
+    first = submit(engine, make_request(1, beam_size=3))
+    gate.await_step()
+    submit(engine, make_request(2, beam_size=2))
+    assert engine.load == 5
+    engine.cancel(1)
+    gate.let_all_through()
+    first.error()
+    assert engine.drain(PATIENCE)
+    assert engine.load == 0

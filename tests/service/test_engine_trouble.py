@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_a_dead_engine_takes_no_requests(make_engine: MakeEngine) -> None:
 
 
 def test_a_callback_that_raises_hurts_nobody_else(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
-    def bad(event: Event) -> None:
+    def bad(events: Sequence[Event]) -> None:
         raise RuntimeError("no interest")
 
     engine = make_engine(start=False)
@@ -105,14 +105,14 @@ def test_a_callback_that_raises_hurts_nobody_else(make_engine: MakeEngine, caplo
     other.hypotheses()
     assert engine.drain(PATIENCE)
     assert engine.healthy
-    assert "the callback of request 1 failed" in caplog.text
+    assert "a callback failed on events of requests [1]" in caplog.text
 
 
 def test_a_callback_may_submit_and_cancel(make_engine: MakeEngine) -> None:
     engine = make_engine()
     second, third = Listener(), Listener()
 
-    def chain(event: Event) -> None:
+    def chain(events: Sequence[Event]) -> None:
         engine.submit(make_request(2), second)
         engine.submit(make_request(3, min_length=9), third)
         engine.cancel(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dragoman_service.engine import Engine
@@ -28,9 +28,10 @@ class Listener:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.threads: set[str] = set()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, events: Sequence[Event]) -> None:
         self.threads.add(threading.current_thread().name)
-        self._events.put(event)
+        for event in events:
+            self._events.put(event)
 
     def until_last(self) -> list[Event]:
         events = [self._events.get(timeout=PATIENCE)]

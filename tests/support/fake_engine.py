@@ -84,7 +84,7 @@ class FakeEngine:
         self.deaf = False
         """Notes cancellations and goes on, as an engine does in the middle of a step."""
         self._script = script
-        self._running: dict[int, Callable[[Event], None]] = {}
+        self._running: dict[int, Callable[[Sequence[Event]], None]] = {}
         self._lock = threading.Lock()
         self._open = threading.Event()
         if not held:
@@ -97,12 +97,12 @@ class FakeEngine:
     def running(self) -> int:
         return len(self._running)
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
+    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
         if self.refuse_after is not None and len(self.submitted) >= self.refuse_after:
             raise Overloaded("the queue of the fake is full", retry_after=2.5)
         with self._lock:
             self.submitted.append(request)
-            self._running[request.id] = on_event
+            self._running[request.id] = on_events
             self.most_running = max(self.most_running, len(self._running))
         self._inbox.put(request)
 
@@ -111,10 +111,10 @@ class FakeEngine:
             if self.deaf:
                 self.cancelled.append(request_id)
                 return
-            on_event = self._running.pop(request_id, None)
-            if on_event is not None:
+            on_events = self._running.pop(request_id, None)
+            if on_events is not None:
                 self.cancelled.append(request_id)
-                on_event(Failed(request_id, Cancelled("cancelled")))
+                on_events([Failed(request_id, Cancelled("cancelled"))])
 
     def release(self) -> None:
         self._open.set()
@@ -135,11 +135,11 @@ class FakeEngine:
 
     def _deliver(self, request_id: int, event: Event) -> None:
         with self._lock:
-            on_event = self._running.get(request_id)
+            on_events = self._running.get(request_id)
             if isinstance(event, (Finished, Failed)):
                 self._running.pop(request_id, None)
-            if on_event is not None:
-                on_event(event)
+            if on_events is not None:
+                on_events([event])
 
 
 def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedModel:
