@@ -1,0 +1,79 @@
+"""How far the formats of a model agree: the proof that all competitors run the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ctranslate2
+
+from bench.models import bundle_path, ct2_path, load_model, source_pieces
+from dragoman_export.sentences import BUILT_IN
+from dragoman_model.greedy import greedy_cached
+from dragoman_service.bundle import Bundle
+from dragoman_service.errors import InvalidInput
+from dragoman_service.golden import translate
+from dragoman_service.request import Request
+from dragoman_service.runner import OrtRunner
+from dragoman_service.tokenizer import Tokenizer
+
+MAX_LENGTH = 64
+MAX_ROWS = 16
+
+Ids = list[list[int]]
+
+
+def compare(
+    models: Sequence[str], precisions: Sequence[str], sentences: Path | None, limit: int, cache: Path
+) -> tuple[list[str], list[list[object]]]:
+    """Greedy translations against those of the bundled model in PyTorch: columns and rows of a table."""
+    texts = BUILT_IN if sentences is None else sentences.read_text(encoding="utf-8").splitlines()
+    reference = load_model("bundled", cache)
+    longest = reference.config.max_source_tokens - 1
+    sources = encode(reference.tokenizer, texts, longest)[:limit]
+    expected = greedy_cached(reference.model, sources, MAX_LENGTH)
+    columns = ["model", "engine", "precision", "sentences", "same", "tokens", "same up to the first difference"]
+    rows: list[list[object]] = []
+    for name in models:
+        for engine, precision, found in _translations(name, precisions, sources, cache):
+            if isinstance(found, str):
+                rows.append([name, engine, precision, None, found, None, None])
+                continue
+            same = sum(a == b for a, b in zip(expected, found, strict=True))
+            common = sum(_common_prefix(a, b) for a, b in zip(expected, found, strict=True))
+            tokens = sum(map(len, expected))
+            rows.append([name, engine, precision, len(sources), same, tokens, f"{common / tokens:.1%}"])
+    return columns, rows
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Ids:
+    """Source ids, the end of the sentence last, of the texts of 1 to `longest` tokens."""
+    encoded = [tokenizer.encode(text) for text in texts]
+    return [[*ids, tokenizer.end_id] for ids in encoded if 0 < len(ids) <= longest]
+
+
+def _translations(
+    name: str, precisions: Sequence[str], sources: Ids, cache: Path
+) -> Iterator[tuple[str, str, Ids | str]]:
+    """Engine, precision, and what it makes of the sources, or why it makes nothing of them."""
+    checkpoint = load_model(name, cache)
+    yield "PyTorch", "fp32", greedy_cached(checkpoint.model, sources, MAX_LENGTH)
+    ids = {piece: i for i, piece in enumerate(checkpoint.tokenizer.pieces(range(checkpoint.tokenizer.vocab_size)))}
+    for precision in precisions:
+        try:
+            bundle = Bundle.load(bundle_path(name, precision, cache))
+        except InvalidInput as error:
+            yield "Dragoman", precision, str(error)
+        else:
+            runner = OrtRunner(bundle, max_rows=MAX_ROWS, threads=1)
+            requests = [Request(id=i, source=tuple(source), max_length=MAX_LENGTH) for i, source in enumerate(sources)]
+            yield "Dragoman", precision, [list(found.tokens) for found in translate(runner, requests, MAX_ROWS)]
+        compute_type = {"fp32": "float32"}.get(precision, precision)
+        translator = ctranslate2.Translator(str(ct2_path(name, cache)), compute_type=compute_type, intra_threads=1)
+        pieces = source_pieces(checkpoint, sources)
+        results = translator.translate_batch(pieces, beam_size=1, max_decoding_length=MAX_LENGTH)
+        yield "CTranslate2", compute_type, [[ids[piece] for piece in result.hypotheses[0]] for result in results]
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,0 +1,212 @@
+"""What all benchmarks share: the machine in words, tables, timing in turns, and the options of the command lines.
+
+A script begins with `sys.path.insert(0, str(Path(__file__).parents[1]))` and then imports `bench.common`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.metadata
+import math
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).parents[1]
+DEFAULT_CACHE = Path("~/.cache/dragoman-bench")
+INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+"""Those that matrix multiplication of one kind or another is written for."""
+LIBRARIES = ("onnxruntime", "ctranslate2", "torch", "transformers", "optimum-onnx", "numpy", "grpcio")
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The seconds that one competitor took in each round, in the order of the rounds."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.rounds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles over the median: how noisy the rounds were. 0 for a single one."""
+        if len(self.rounds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.rounds, n=4, method="inclusive")
+        return (high - low) / 2 / self.median
+
+
+def interleaved(
+    competitors: Mapping[Name, Callable[[], float | None]], repeats: int, *, settle: float = 0.0, warm_up: bool = True
+) -> dict[Name, Timing]:
+    """Time competitors in turns, A B C A B C and so on, so that what slows the machine down meets all of them.
+
+    Args:
+        competitors: Name -> what to do. It returns the seconds that it took, or None to have the call itself timed.
+        repeats: Rounds, 1 or more.
+        settle: Seconds to wait before each, for threads of the one before that still spin.
+        warm_up: Let each go once beforehand, untimed.
+    """
+    rounds: dict[Name, list[float]] = {name: [] for name in competitors}
+    for index in range(repeats + warm_up):
+        for name, compete in competitors.items():
+            gc.collect()  # so that nobody pays for another's garbage
+            if settle:
+                time.sleep(settle)
+            started = time.perf_counter()
+            seconds = compete()
+            elapsed = time.perf_counter() - started
+            if index >= warm_up:
+                rounds[name].append(elapsed if seconds is None else seconds)
+    return {name: Timing(tuple(values)) for name, values in rounds.items()}
+
+
+def ratio(slower: Timing, faster: Timing) -> float:
+    """How many times longer `slower` takes: the median over the rounds of the ratio within each round.
+
+    Both must come from the same call of `interleaved`.
+    """
+    return statistics.median(a / b for a, b in zip(slower.rounds, faster.rounds, strict=True))
+
+
+def seconds_per_call(call: Callable[[], object], *, at_least: float = 0.1, most_calls: int = 1000) -> float:
+    """The median time of one call, among as many as fill `at_least` seconds: for calls too short to be timed alone."""
+    times: list[float] = []
+    while sum(times) < at_least and len(times) < most_calls:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least `percent` of all do not exceed (nearest rank); NaN if there are none."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def machine_line() -> str:
+    """Processor, cores that this process may use, memory, instruction sets, system."""
+    info = _cpu_info()
+    sets = [name for name in INSTRUCTION_SETS if name in info.get("flags", "").split()]
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{info.get('model name', platform.processor())}, {cores} core{'s' * (cores != 1)}, {memory:.0f} GiB, "
+        f"{' '.join(sets) or 'no vector instructions known of'}, {platform.system()} {platform.machine()}"
+    )
+
+
+def versions_line(libraries: Iterable[str] = LIBRARIES) -> str:
+    """Python and those of the libraries that are installed, with their versions."""
+    found = []
+    for library in libraries:
+        try:
+            found.append(f"{library} {importlib.metadata.version(library)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join([f"Python {platform.python_version()}", *found])
+
+
+def command_line() -> str:
+    """How this process was started, the script's path relative to the repository where it lies inside."""
+    script = Path(sys.argv[0]).resolve()
+    name = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
+    return shlex.join(["python", name, *sys.argv[1:]])
+
+
+def print_header(title: str, settings: Mapping[str, object]) -> None:
+    """What stands above a table: its title, the command that prints it, machine, versions, settings, load."""
+    load = os.getloadavg()[0]
+    print(f"## {title}\n\n    {command_line()}\n")
+    print(f"- machine: {machine_line()}")
+    print(f"- versions: {versions_line()}")
+    print("- settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    print(f"- load of the machine at the start: {load:.2f}\n", flush=True)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table, columns padded so that the source is readable; numbers are aligned to the right.
+
+    Cells: strings stand as they are, floats get three significant digits, None is a dash.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(3, *(len(row[i]) for row in [list(columns), *cells])) for i in range(len(columns))]
+    right = [all(_is_number(row[i]) for row in cells) for i in range(len(columns))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True))
+    return "\n".join([line(columns), f"|{rule}|", *map(line, cells)])
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a Markdown table and an empty line behind it."""
+    print(markdown_table(columns, rows) + "\n", flush=True)
+
+
+def progress(message: str) -> None:
+    """Tell whoever waits, on the standard error: the standard output is for tables."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def base_parser(description: str | None, *, model: str = "bundled", repeats: int = 5) -> argparse.ArgumentParser:
+    """A command line with the options that the benchmarks share: --model, --precision, --cache, --repeats."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=model, help=f"bundled, small or base (default: {model}); see models.py")
+    parser.add_argument("--precision", default="int8", help="fp32 or int8, for all competitors (default: int8)")
+    parser.add_argument(
+        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where models are made and kept (default: {DEFAULT_CACHE})"
+    )
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"rounds of timing (default: {repeats})")
+    return parser
+
+
+def int_list(text: str) -> list[int]:
+    """The type of an option that takes numbers separated by commas."""
+    return [int(part) for part in text.split(",")]
+
+
+def name_list(text: str) -> list[str]:
+    """The type of an option that takes names separated by commas; an empty text is none."""
+    return [part for part in text.split(",") if part]
+
+
+def _cpu_info() -> dict[str, str]:
+    """The first processor of /proc/cpuinfo; nothing where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.split("\n\n", 1)[0].splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        digits = 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+        return f"{value:,.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(",", "").replace(".", "").replace("x", "").replace("%", "").strip().isdigit()

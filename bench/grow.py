@@ -1,0 +1,111 @@
+"""Larger models that compute the very same function as a small trained one.
+
+Random weights do not end sentences as real ones do, so that nothing measured with them has the lengths of real
+translations. Here every feature is there `n` times instead: x' = [x, x]. Layer norm sees the same mean and variance;
+a linear map reads [x, x] through the blocks [W, W] / n; heads are there twice, with the same width. More layers are
+layers whose outputs are zero, which the residual stream of a pre-norm model passes by; more words are copies of others,
+out of reach by their bias. Matrix kernels are dense: they take as long for these numbers as for any others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from sentencepiece import sentencepiece_model_pb2
+from torch import Tensor
+
+from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
+from dragoman_service.tokenizer import SPECIAL_IDS
+
+OUT_OF_REACH = -100.0
+"""Bias of a word that is never produced: e to the power of this is nothing, and the logits keep their digits."""
+OUTPUTS = ("self_attention.output", "cross_attention.output", "feed_forward.outer")
+"""The last linear map of each sub-layer."""
+
+
+def grow(model: Transformer, config: ModelConfig) -> Transformer:
+    """A model of the shape `config` that gives the logits of `model`, for the words that `model` has.
+
+    Args:
+        model: Pre-norm, in evaluation mode.
+        config: The shape; its `positions` and `norm` do not matter: the grown model's are "learned" (a table that is
+            stored, as the one of `model`) and "pre".
+
+    Raises:
+        ValueError: `config` is smaller, or its sizes are not whole multiples.
+    """
+    old = model.config
+    factor = _multiple("d_model", old.d_model, config.d_model)
+    if old.norm != "pre" or old.head_dim != config.head_dim or old.max_positions != config.max_positions:
+        raise ValueError("only pre-norm models grow, and neither their head_dim nor their max_positions")
+    _multiple("d_ff", old.d_ff, config.d_ff)
+    for name in ("encoder_layers", "decoder_layers", "vocab_size"):
+        if getattr(config, name) < getattr(old, name):
+            raise ValueError(f"{name}: {getattr(config, name)} is less than {getattr(old, name)}")
+    grown = Transformer(dataclasses.replace(config, norm="pre", positions="learned"))
+    state = model.state_dict()
+    state["positions.table"] = model.positions.table
+    grown.load_state_dict(
+        {name: _parameter(name, value, state, old, factor) for name, value in grown.state_dict().items()}
+    )
+    return grown.eval()
+
+
+def without_end(model: Transformer, end_id: int) -> Transformer:
+    """The same model, except that it never ends a sentence: every translation has exactly `max_length` tokens."""
+    forced = Transformer(model.config)
+    forced.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        forced.output_bias[end_id] = OUT_OF_REACH
+    return forced.eval()
+
+
+def grow_tokenizer(model: bytes, vocab_size: int) -> bytes:
+    """A SentencePiece model with pieces added that no text has, so that it has `vocab_size` of them."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    for index in range(vocab_size - len(proto.pieces)):
+        piece = proto.pieces.add()
+        piece.piece, piece.score = f"<unused_{index}>", 0.0
+        piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
+    proto.trainer_spec.vocab_size = vocab_size
+    grown: bytes = proto.SerializeToString()
+    return grown
+
+
+def _parameter(name: str, wanted: Tensor, state: dict[str, Tensor], old: ModelConfig, factor: int) -> Tensor:
+    """What the parameter `name` of the grown model, of the shape of `wanted`, holds."""
+    stack, layer, *rest = name.split(".")
+    if rest and stack in ("encoder", "decoder"):
+        layers = old.encoder_layers if stack == "encoder" else old.decoder_layers
+        if int(layer) >= layers and ".".join(rest[:-1]) in OUTPUTS:
+            return torch.zeros_like(wanted)
+        return _tiled(state[".".join([stack, str(int(layer) % layers), *rest])], wanted)
+    words = wanted.size(0) - old.vocab_size
+    if name == "output_bias":
+        return torch.cat([state[name], torch.full((words,), OUT_OF_REACH)])
+    if name == "embedding.weight":
+        # Embeddings are multiplied by the root of the width, which has grown by the root of `factor`.
+        table = state[name].repeat(1, factor) / math.sqrt(factor)
+        return torch.cat([table, _cycled(table[len(SPECIAL_IDS) :], words)])
+    repeated = state[name].repeat(*(1,) * (wanted.dim() - 1), factor)  # of positions, or of a final norm
+    # The logits add up `factor` copies of each feature, each times an embedding that is smaller by the root of it.
+    return repeated / math.sqrt(factor) if stack == "decoder_norm" else repeated
+
+
+def _tiled(value: Tensor, wanted: Tensor) -> Tensor:
+    """A bias as often as it takes; a matrix [out, in] as often each way, its sums over `in` staying what they are."""
+    times = [new // old for new, old in zip(wanted.shape, value.shape, strict=True)]
+    return value.repeat(*times) / (times[1] if len(times) == 2 else 1)
+
+
+def _cycled(table: Tensor, count: int) -> Tensor:
+    return table[torch.arange(count) % len(table)]
+
+
+def _multiple(name: str, old: int, new: int) -> int:
+    if new % old:
+        raise ValueError(f"{name}: {new} is no multiple of {old}")
+    return new // old

@@ -1,0 +1,175 @@
+"""The models to measure, made once and kept in a folder: one function, in the formats of all competitors.
+
+    python bench/models.py --models bundled,small,base --precisions fp32,int8
+
+makes what is missing, and prints how far the formats agree.
+
+bundled   deploy/models/en-de/1 itself: width 256, 4 + 2 layers, 8,000 words
+small     grown from it to the preset `small`: width 256, 6 + 2 layers, 8,000 words
+base      grown from it to the preset `base`: width 512, 6 + 6 layers, 32,000 words
+
+Each is there as it is, with translations of real lengths, and `forced`: it never ends a sentence, so that every
+translation has as many tokens as are asked for, and no engine has to do anything for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.common import DEFAULT_CACHE, ROOT, name_list, print_header, print_table, progress
+from bench.ct2_convert import convert
+from bench.grow import grow, grow_tokenizer, without_end
+from dragoman_export.exporter import ExportOptions, export_checkpoint
+from dragoman_export.weights import read_model
+from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
+from dragoman_model.config import ModelConfig
+from dragoman_service.bundle import Bundle
+from dragoman_service.errors import InvalidInput
+from dragoman_service.tokenizer import SPECIAL_IDS
+
+BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
+PRESETS = {"small": {"vocab_size": 8000}, "base": {"vocab_size": 32000}}
+"""What is grown: name of the preset -> what it does not say."""
+MODELS = ("bundled", *PRESETS)
+
+
+def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
+    """The folder of a Dragoman bundle; exported by the code of this very tree, anew when that code has changed.
+
+    Raises:
+        InvalidInput: no such model, or the exporter does not have this precision.
+    """
+    checkpoint = checkpoint_path(name, cache, forced=forced)
+    with _making(cache, f"bundles-{_code_digest()}/{name}{'-forced' * forced}-{precision}/1") as (output, there):
+        if not there:
+            export_checkpoint(checkpoint, output, ExportOptions(f"{name}-{precision}", "1", precision=precision))
+    return output
+
+
+def ct2_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
+    """The folder of a CTranslate2 model of the same weights, in float32; `compute_type` quantises it at loading.
+
+    Its tokens are the pieces of our tokenizer (`source_pieces`); `</s>` must stand behind every source.
+    """
+    checkpoint = checkpoint_path(name, cache, forced=forced)
+    with _making(cache, f"ct2-{_digest(Path(__file__).parent / 'ct2_convert.py', checkpoint)}") as (output, there):
+        if not there:
+            loaded = load_checkpoint(checkpoint)
+            pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
+            convert(loaded.model, pieces, output)
+    return output
+
+
+def checkpoint_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
+    """The folder of the PyTorch checkpoint that all else is made from."""
+    if name not in MODELS:
+        raise InvalidInput("model", name, ", ".join(MODELS))
+    digest = _digest(Path(__file__).parent / "grow.py", BUNDLED / "manifest.json")
+    with _making(cache, f"checkpoints-{digest}/{name}{'-forced' * forced}") as (output, there):
+        if not there:
+            _write_checkpoint(name, output, forced)
+    return output
+
+
+def load_model(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Checkpoint:
+    """The PyTorch model and its tokenizer."""
+    return load_checkpoint(checkpoint_path(name, cache, forced=forced))
+
+
+def source_pieces(checkpoint: Checkpoint, sources: list[list[int]]) -> list[list[str]]:
+    """Token ids as the strings that CTranslate2 takes."""
+    return [checkpoint.tokenizer.pieces(ids) for ids in sources]
+
+
+def _write_checkpoint(name: str, output: Path, forced: bool) -> None:
+    bundle = Bundle.load(BUNDLED)
+    manifest = bundle.manifest
+    model = read_model(BUNDLED, manifest.architecture)
+    tokenizer_model = (BUNDLED / "tokenizer.model").read_bytes()
+    if name in PRESETS:
+        settings = {"preset": name, "norm": "pre", "max_positions": model.config.max_positions, **PRESETS[name]}
+        config = ModelConfig.from_settings(settings)
+        model, tokenizer_model = grow(model, config), grow_tokenizer(tokenizer_model, config.vocab_size)
+    if forced:
+        model = without_end(model, SPECIAL_IDS["end_id"])
+    (languages,) = manifest.language_pairs
+    config_file = CheckpointConfig(
+        model=model.config,
+        source_language=languages[0],
+        target_language=languages[1],
+        max_source_tokens=manifest.limits.max_source_tokens,
+        max_target_tokens=manifest.limits.max_target_tokens + 1,
+        training=manifest.training,
+    )
+    save_checkpoint(output, model.state_dict(), config_file, tokenizer_model)
+
+
+@contextmanager
+def _making(cache: Path, name: str) -> Iterator[tuple[Path, bool]]:
+    """The place `name` in the cache, and whether it is there; one process at a time. What fails leaves nothing."""
+    path = cache.expanduser() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        there = path.exists()
+        if not there:
+            progress(f"making {name}")
+        try:
+            yield path, there
+        except BaseException:
+            if not there:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+
+
+def _code_digest() -> str:
+    """Of all code that decides what a bundle holds."""
+    service = [ROOT / "service" / "dragoman_service" / f"{name}.py" for name in ("manifest", "bundle", "tokenizer")]
+    export = sorted((ROOT / "export").rglob("*.py"))
+    return _digest(*export, *service, ROOT / "bench" / "grow.py", BUNDLED / "manifest.json")
+
+
+def _digest(*paths: Path) -> str:
+    """Of the contents of files, or of the name of a folder in the cache, which holds a digest itself."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes() if path.is_file() else str(path.name + path.parent.name).encode())
+    return digest.hexdigest()[:12]
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=name_list, default=list(MODELS), help="which (default: all)")
+    parser.add_argument("--precisions", type=name_list, default=["fp32", "int8"], help="which (default: fp32,int8)")
+    parser.add_argument("--sentences", type=Path, help="source sentences to compare with, one a line")
+    parser.add_argument("--limit", type=int, default=50, help="so many of them (default: 50)")
+    parser.add_argument(
+        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where to keep them (default: {DEFAULT_CACHE})"
+    )
+    return parser
+
+
+def main() -> int:
+    """Run from the command line."""
+    from bench.agreement import compare  # noqa: PLC0415  # which imports this module
+
+    args = argument_parser().parse_args()
+    print_header(
+        "Whether the models compute the same", {"sentences": args.sentences or "built-in", "limit": args.limit}
+    )
+    print_table(*compare(args.models, args.precisions, args.sentences, args.limit, args.cache))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
