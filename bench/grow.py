@@ -77,12 +77,13 @@ def grow_tokenizer(model: bytes, vocab_size: int) -> bytes:
 
 def _parameter(name: str, wanted: Tensor, state: dict[str, Tensor], old: ModelConfig, factor: int) -> Tensor:
     """What the parameter `name` of the grown model, of the shape of `wanted`, holds."""
-    stack, layer, *rest = name.split(".")
-    if rest and stack in ("encoder", "decoder"):
+    stack, _, inner = name.partition(".")
+    if stack in ("encoder", "decoder"):
+        layer, _, module = inner.partition(".")
         layers = old.encoder_layers if stack == "encoder" else old.decoder_layers
-        if int(layer) >= layers and ".".join(rest[:-1]) in OUTPUTS:
+        if int(layer) >= layers and module.rpartition(".")[0] in OUTPUTS:
             return torch.zeros_like(wanted)
-        return _tiled(state[".".join([stack, str(int(layer) % layers), *rest])], wanted)
+        return _tiled(state[f"{stack}.{int(layer) % layers}.{module}"], wanted)
     words = wanted.size(0) - old.vocab_size
     if name == "output_bias":
         return torch.cat([state[name], torch.full((words,), OUT_OF_REACH)])
