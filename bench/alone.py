@@ -1,0 +1,29 @@
+"""A bundle without a server, one sentence after the other: what every served translation must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.calls import Search
+from dragoman_service.bundle import Bundle
+from dragoman_service.golden import translate
+from dragoman_service.request import DecodingOptions, Request
+from dragoman_service.runner import OrtRunner
+from dragoman_service.segmenter import on_one_line
+
+
+def translate_alone(bundle_path: Path, sentences: Sequence[str], search: Search) -> list[str]:
+    """The translation of each sentence, decoded with nothing beside it. Each must be one sentence to the server too."""
+    bundle = Bundle.load(bundle_path)
+    tokenizer = bundle.tokenizer
+    runner = OrtRunner(bundle, max_rows=search.beam_size, threads=1)
+    options = DecodingOptions(beam_size=search.beam_size, length_penalty=search.length_penalty)
+    texts = []
+    for sentence in sentences:
+        source = (*tokenizer.encode(sentence), tokenizer.end_id)
+        request = Request(id=0, source=source, max_length=search.max_length, options=options)
+        (hypothesis,) = translate(runner, [request], search.beam_size)
+        texts.append(on_one_line(tokenizer.decode(hypothesis.tokens)))
+    runner.close()
+    return texts

@@ -1,0 +1,164 @@
+"""The load generator: a process of its own, so that it shares no interpreter with what it measures.
+
+A closed loop keeps so many calls running; an open loop sends at given times, whatever the answers do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from bench.calls import Call, Load, Search
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+
+ANSWER_SECONDS = 120.0
+"""A call without an answer for so long counts as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who is asked, and for what."""
+
+    address: str
+    search: Search
+    stream: bool = False
+
+
+def poisson_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """Seconds from the start at which calls arrive, `rate` a second on average, independently of each other."""
+    rng = random.Random(seed)
+    arrivals: list[float] = []
+    now = rng.expovariate(rate)
+    while now < seconds:
+        arrivals.append(now)
+        now += rng.expovariate(rate)
+    return arrivals
+
+
+class LoadGenerator:
+    """The client process; idle between loads. Made by `load_generator`."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def closed_loop(self, target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
+        """Keep `clients` calls of one sentence running, round and round the sentences, until `count` have ended."""
+        return self._pool.submit(_run_closed_loop, target, sentences, clients, count).result()
+
+    def open_loop(self, target: Target, sentences: Sequence[str], arrivals: Sequence[float]) -> Load:
+        """Send a call at each of the times, and wait for all answers."""
+        return self._pool.submit(_run_open_loop, target, sentences, arrivals).result()
+
+
+@contextmanager
+def load_generator() -> Iterator[LoadGenerator]:
+    """Start the client process."""
+    # Not forked: gRPC does not survive that.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield LoadGenerator(pool)
+
+
+def _run_closed_loop(target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
+    return asyncio.run(closed_loop(target, sentences, clients, count))
+
+
+def _run_open_loop(target: Target, sentences: Sequence[str], arrivals: Sequence[float]) -> Load:
+    return asyncio.run(open_loop(target, sentences, arrivals))
+
+
+async def closed_loop(target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
+    """See LoadGenerator.closed_loop. Calls still running at the end are given up and not part of the load."""
+    load = Load()
+    numbers = iter(range(10**9))
+
+    async def client(stub: translation_pb2_grpc.TranslationStub) -> None:
+        while len(load.calls) < count:
+            index = next(numbers) % len(sentences)
+            load.calls.append(await _call(stub, target, index, sentences[index], time.perf_counter()))
+            if len(load.calls) == count:
+                finished.set()
+
+    async with grpc.aio.insecure_channel(target.address) as channel:
+        await channel.channel_ready()
+        stub = translation_pb2_grpc.TranslationStub(channel)
+        finished = asyncio.Event()
+        with _clocks(load):
+            tasks = [asyncio.create_task(client(stub)) for _ in range(clients)]
+            await finished.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    del load.calls[count:]
+    return load
+
+
+async def open_loop(target: Target, sentences: Sequence[str], arrivals: Sequence[float]) -> Load:
+    """See LoadGenerator.open_loop. The n-th call asks for the n-th sentence, round and round."""
+    load = Load()
+
+    async def call(stub: translation_pb2_grpc.TranslationStub, index: int, intended: float) -> None:
+        load.calls.append(await _call(stub, target, index, sentences[index], intended))
+
+    async with grpc.aio.insecure_channel(target.address) as channel:
+        await channel.channel_ready()
+        stub = translation_pb2_grpc.TranslationStub(channel)
+        with _clocks(load):
+            tasks = []
+            start = time.perf_counter()
+            for number, arrival in enumerate(arrivals):
+                await asyncio.sleep(start + arrival - time.perf_counter())
+                tasks.append(asyncio.create_task(call(stub, number % len(sentences), start + arrival)))
+            await asyncio.gather(*tasks)
+    return load
+
+
+async def _call(
+    stub: translation_pb2_grpc.TranslationStub, target: Target, index: int, text: str, intended: float
+) -> Call:
+    """Translate one sentence."""
+    search = target.search
+    options = pb.DecodingOptions(
+        beam_size=search.beam_size, max_length=search.max_length, length_penalty=search.length_penalty
+    )
+    sent = time.perf_counter()
+    first = 0.0
+    try:
+        if target.stream:
+            request = pb.TranslateStreamRequest(text=text, options=options)
+            async for message in stub.TranslateStream(request, timeout=ANSWER_SECONDS):
+                first = first or time.perf_counter()
+                if message.HasField("result"):
+                    translation = message.result.translation
+        else:
+            reply = await stub.Translate(pb.TranslateRequest(texts=[text], options=options), timeout=ANSWER_SECONDS)
+            translation = reply.translations[0]
+    except grpc.aio.AioRpcError as error:
+        now = time.perf_counter()
+        return Call(index, intended, sent, now, now, error=error.code().name)
+    done = time.perf_counter()
+    return Call(
+        sentence=index,
+        intended=intended,
+        sent=sent,
+        first=first or done,
+        done=done,
+        source_tokens=translation.source_tokens,
+        target_tokens=translation.target_tokens,
+        text=translation.hypotheses[0].text,
+    )
+
+
+@contextmanager
+def _clocks(load: Load) -> Iterator[None]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    load.client_wall, load.client_cpu = time.perf_counter() - wall, time.process_time() - cpu

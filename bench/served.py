@@ -1,0 +1,226 @@
+"""The server under concurrent clients against CTranslate2 called directly, on the same weights and sentences.
+
+    python bench/served.py --data DATA --model bundled --precision int8
+
+Dragoman is `dragoman serve`, a process of its own, asked over gRPC for one sentence a call by a load generator that is
+a process of its own too: server and clients share the machine. CTranslate2 is called in a process without any network,
+with at most as many sentences at work as there are clients, in the order in which they come; the best of several ways
+to share out the cores counts. `whole file` gives it all sentences at once, to sort by length: no server can do that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.alone import translate_alone
+from bench.artifacts import Artifacts, find_artifacts
+from bench.calls import Call, Rates, Search, rates, steady_window
+from bench.common import Timing, base_parser, int_list, interleaved, print_header, print_table, progress, ratio
+from bench.ct2_direct import Ct2Translator, Layout, Run
+from bench.load import LoadGenerator, Target, load_generator
+from bench.sentences import add_sentence_options, data_folder, sentences_for
+from bench.servers import ServerProcess, dragoman_command, server_process
+
+LAYOUTS = (Layout(1, 1), Layout(1, 2), Layout(2, 1))
+"""Workers and threads of each."""
+SETTLE_SECONDS = 0.3
+"""Until idle threads of the competitor before no longer spin."""
+DIRECT, WHOLE_FILE, DRAGOMAN = "CTranslate2 direct", "CTranslate2 whole file", "Dragoman served"
+
+
+@dataclass(slots=True)
+class Measured:
+    """What one competitor did, round by round."""
+
+    rounds: list[Rates] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    """Sentence -> translation."""
+    notes: str = ""
+
+    def middle(self) -> Rates:
+        """The round of median throughput."""
+        ordered = sorted(self.rounds, key=lambda one: one.sentences)
+        return ordered[len(ordered) // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that is up and running."""
+
+    server: ServerProcess
+    generator: LoadGenerator
+    translators: dict[Layout, Ct2Translator]
+    sentences: list[str]
+
+    def served(self, search: Search, clients: int, sentences: Sequence[str], measured: Measured) -> float:
+        """A closed loop; returns the seconds that as many calls as there are sentences took, in the steady state."""
+        target = Target(self.server.address, search)
+        cpu = self.server.cpu_seconds()
+        load = self.generator.closed_loop(target, sentences, clients, clients + len(sentences))
+        if load.errors:
+            raise SystemExit(f"{DRAGOMAN}: calls failed: {dict(load.errors)}")
+        seconds, calls = steady_window(load.calls, clients, len(sentences))
+        measured.rounds.append(rates(seconds, calls))
+        measured.texts.update((call.sentence, call.text) for call in load.calls)
+        server = (self.server.cpu_seconds() - cpu) / load.client_wall
+        measured.notes = f"server {server:.2f}, client {load.client_cpu / load.client_wall:.2f} cores"
+        return seconds
+
+    def direct(self, layout: Layout, search: Search, clients: int, sentences: Sequence[str], to: Measured) -> float:
+        """At most `clients` sentences at work; returns seconds."""
+        return _account(self.translators[layout].in_flight(sentences, search, clients), to)
+
+    def whole_file(self, layout: Layout, search: Search, clients: int, sentences: Sequence[str], to: Measured) -> float:
+        """All sentences at once, in batches of `clients`; returns seconds."""
+        return _account(self.translators[layout].whole_file(sentences, search, clients), to)
+
+
+def compare(bench: Bench, search: Search, clients: int, repeats: int) -> dict[str, tuple[Measured, Timing]]:
+    """Measure all competitors in turns."""
+    sentences = bench.sentences if clients > 1 else bench.sentences[: max(16, len(bench.sentences) // 4)]
+    measured = {name: Measured() for name in (DIRECT, WHOLE_FILE, DRAGOMAN)}
+    competitors: dict[str, Callable[[], float]] = {}
+    for name, way in ((DIRECT, bench.direct), (WHOLE_FILE, bench.whole_file)):
+        # Each layout has a try, which warms it up too; the fastest competes.
+        tries = {str(layout): _bound(way, layout, search, clients, sentences) for layout in bench.translators}
+        timings = interleaved(tries, 1, settle=SETTLE_SECONDS, warm_up=False)
+        best = min(bench.translators, key=lambda layout: timings[str(layout)].median)
+        measured[name].notes = f"{best} threads"
+        competitors[name] = _bound(way, best, search, clients, sentences, measured[name])
+    competitors[DRAGOMAN] = lambda: bench.served(search, clients, sentences, measured[DRAGOMAN])
+    bench.served(search, clients, sentences[:clients], Measured())
+    timings = interleaved(competitors, repeats, settle=SETTLE_SECONDS, warm_up=False)
+    return {name: (measured[name], timings[name]) for name in measured}
+
+
+def _bound(
+    way: Callable[[Layout, Search, int, Sequence[str], Measured], float],
+    layout: Layout,
+    search: Search,
+    clients: int,
+    sentences: Sequence[str],
+    measured: Measured | None = None,
+) -> Callable[[], float]:
+    return lambda: way(layout, search, clients, sentences, measured or Measured())
+
+
+def _account(run: Run, measured: Measured) -> float:
+    """Note a run of CTranslate2: a call is a batch, so that each of its sentences takes as long as the batch."""
+    calls = [
+        Call(index, 0.0, 0.0, latency, latency, one.source_tokens, one.target_tokens, one.text)
+        for index, (one, latency) in enumerate(zip(run.translated, run.sentence_latencies, strict=True))
+    ]
+    measured.rounds.append(rates(run.seconds, calls))
+    measured.texts.update((call.sentence, call.text) for call in calls)
+    return run.seconds
+
+
+def rows(clients: int, search: Search, results: dict[str, tuple[Measured, Timing]]) -> list[list[object]]:
+    """The rows of the table for so many clients."""
+    table: list[list[object]] = []
+    for name, (measured, timing) in results.items():
+        one = measured.middle()
+        whole = name == WHOLE_FILE
+        table.append(
+            [
+                search.beam_size,
+                clients,
+                name,
+                one.sentences,
+                one.source_tokens,
+                one.target_tokens,
+                None if whole else one.p50 * 1000,
+                None if whole else one.p99 * 1000,
+                # Seconds for the same sentences: the ratio of throughputs is the inverse of that of times.
+                f"{ratio(results[DIRECT][1], timing):.2f}",
+                f"{timing.spread:.0%}",
+                measured.notes,
+            ]
+        )
+    return table
+
+
+COLUMNS = (
+    "beam", "clients", "what", "sentences/s", "source tokens/s", "target tokens/s", "p50 ms", "p99 ms",
+    "x direct", "spread", "cores",
+)  # fmt: skip
+
+
+def agreement_row(
+    bench: Bench, artifacts: Artifacts, search: Search, served: dict[int, str], direct: dict[int, str], sample: int
+) -> list[object]:
+    """Whether the server gives what the bundle gives alone, and how often CTranslate2 gives the same."""
+    indices = sorted(served)[:sample]
+    alone = translate_alone(artifacts.bundle, [bench.sentences[index] for index in indices], search)
+    same = sum(served[index] == text for index, text in zip(indices, alone, strict=True))
+    both = served.keys() & direct.keys()
+    agree = sum(served[index] == direct[index] for index in both)
+    return [search.beam_size, f"{same} of {len(indices)}", f"{agree} of {len(both)}", f"{agree / len(both):.0%}"]
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = base_parser(__doc__, repeats=3)
+    add_sentence_options(parser, count=192)
+    parser.add_argument("--clients", type=int_list, default=[1, 8, 32, 64], help="calls at once (default: 1,8,32,64)")
+    parser.add_argument("--beam-sizes", type=int_list, default=[1, 4], help="1 is greedy (default: 1,4)")
+    parser.add_argument("--length-penalty", type=float, default=0.6, help="alpha, for both (default: 0.6)")
+    parser.add_argument("--max-length", type=int, help="target tokens at most (default: the model's limit)")
+    parser.add_argument("--serve-options", default="", help='more options of `dragoman serve`, such as "--max-rows 64"')
+    parser.add_argument("--sample", type=int, default=32, help="sentences also translated alone (default: 32)")
+    parser.add_argument("--quick", action="store_true", help="few sentences and one round: to see that it runs")
+    return parser
+
+
+def main() -> int:
+    """Run from the command line."""
+    args = argument_parser().parse_args()
+    if args.quick:
+        args.sentences, args.repeats, args.clients, args.sample = 32, 1, [1, 8], 8
+    data_folder(args.data)  # better now than after the models are made
+    artifacts = find_artifacts(args.model, args.precision, args.cache)
+    sentences = sentences_for(args, artifacts)
+    max_length = args.max_length or artifacts.max_target_tokens
+    settings = {
+        "model": args.model,
+        "precision": args.precision,
+        "sentences": len(sentences),
+        "seed": args.seed,
+        "longest translation": max_length,
+        "length penalty": args.length_penalty,
+        "dragoman serve": args.serve_options or "as it comes",
+        "rounds": args.repeats,
+    }
+    print_header("Served over gRPC against CTranslate2 called directly", settings)
+    table, agreement = [], []
+    command = dragoman_command(artifacts.bundle, *args.serve_options.split())
+    with server_process(command) as server, load_generator() as generator:
+        translators = {
+            layout: Ct2Translator(artifacts.ct2, artifacts.tokenizer, artifacts.compute_type, layout)
+            for layout in LAYOUTS
+        }
+        bench = Bench(server, generator, translators, sentences)
+        for beam_size in args.beam_sizes:
+            search = Search(beam_size, max_length, args.length_penalty)
+            for clients in args.clients:
+                progress(f"beam {beam_size}, {clients} clients")
+                results = compare(bench, search, clients, args.repeats)
+                table += rows(clients, search, results)
+            served, direct = (results[name][0].texts for name in (DRAGOMAN, DIRECT))
+            agreement.append(agreement_row(bench, artifacts, search, served, direct, args.sample))
+    print_table(COLUMNS, table)
+    print(
+        "`x direct`: throughput over that of CTranslate2 direct. Latency of CTranslate2 is that of the whole batch.\n"
+    )
+    print_table(["beam", "served as alone", "served as CTranslate2 direct", "share"], agreement)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

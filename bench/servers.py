@@ -1,0 +1,106 @@
+"""Servers as processes of their own, and what they take of the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 120
+"""A server that takes longer than this to start hangs."""
+_SAMPLE_SECONDS = 0.05
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    address: str
+    """Of gRPC."""
+    started: float
+    """When the process was made, on the clock of `time.perf_counter`."""
+
+    def resident_bytes(self) -> int:
+        """Memory that the process has now."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def dragoman_command(bundle: Path, *options: str) -> list[str]:
+    """`dragoman serve` on free ports."""
+    serve = [sys.executable, "-m", "dragoman_service.cli", "serve", str(bundle)]
+    return [*serve, "--port", "0", "--metrics-port", "0", *options]
+
+
+def ct2_command(model: Path, tokenizer: Path, *options: str) -> list[str]:
+    """bench/ct2_server.py on a free port."""
+    return [sys.executable, str(Path(__file__).with_name("ct2_server.py")), str(model), str(tokenizer), *options]
+
+
+@contextmanager
+def server_process(command: Sequence[str]) -> Iterator[ServerProcess]:
+    """Start a server, wait until it prints "ready", and kill it in the end."""
+    with tempfile.TemporaryFile("w+") as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        watchdog = threading.Timer(START_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            yield ServerProcess(process, _read_address(process), started)
+        except _NotReady:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(command)} did not start:\n{errors.read()}") from None
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.wait(START_SECONDS)
+
+
+class _NotReady(Exception):
+    """The process ended, or was killed, before it was ready."""
+
+
+def _read_address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    address = ""
+    for line in process.stdout:
+        if line.startswith("gRPC"):
+            address = line.split()[1]
+        if line.strip() == "ready":
+            return address
+    raise _NotReady
+
+
+@contextmanager
+def peak_memory(server: ServerProcess) -> Iterator[list[int]]:
+    """Watches a server's resident bytes; the list, filled at the end, has the most that were seen."""
+    stop = threading.Event()
+    seen = [server.resident_bytes()]
+
+    def watch() -> None:
+        while not stop.wait(_SAMPLE_SECONDS):
+            seen.append(server.resident_bytes())
+
+    peak: list[int] = []
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+        peak.append(max(seen))
