@@ -8,7 +8,9 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
+from unittest.mock import patch
 
 from dragoman_service.bundle import Bundle
 from dragoman_service.errors import InvalidInput
@@ -23,7 +25,7 @@ class Artifacts:
 
     bundle: Path
     ct2: Path
-    """Folder of the CTranslate2 model of the same weights, in float32."""
+    """Folder of the CTranslate2 model of the same weights, stored in the type that it computes in."""
     compute_type: str
     """What CTranslate2 is told to compute in."""
     max_source_tokens: int
@@ -37,14 +39,15 @@ class Artifacts:
 
 
 def find_artifacts(model: str, precision: str, cache: Path, *, forced: bool = False) -> Artifacts:
-    """Make what is missing; see bench/models.py. Ends the program if there is no such model or precision."""
+    """Make what is missing; see bench/models.py.
+
+    Raises:
+        InvalidInput: no such model, or it cannot be had in this precision.
+    """
     if precision not in COMPUTE_TYPES:
-        raise SystemExit(f"--precision: got {precision}; allowed: {', '.join(COMPUTE_TYPES)}")
+        raise InvalidInput("precision", precision, ", ".join(COMPUTE_TYPES))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            bundle, ct2 = pool.submit(_make, model, precision, cache, forced).result()
-        except InvalidInput as error:
-            raise SystemExit(f"{model}, {precision}: {error}") from None
+        bundle, ct2 = pool.submit(_make, model, precision, cache, forced).result()
     limits = Bundle.load(bundle).manifest.limits
     return Artifacts(bundle, ct2, COMPUTE_TYPES[precision], limits.max_source_tokens, limits.max_target_tokens)
 
@@ -52,4 +55,25 @@ def find_artifacts(model: str, precision: str, cache: Path, *, forced: bool = Fa
 def _make(model: str, precision: str, cache: Path, forced: bool) -> tuple[Path, Path]:
     from bench.models import bundle_path, ct2_path  # noqa: PLC0415 - PyTorch stays out of the caller's process
 
-    return bundle_path(model, precision, cache, forced=forced), ct2_path(model, cache, forced=forced)
+    bundle, ct2 = bundle_path(model, precision, cache, forced=forced), ct2_path(model, cache, forced=forced)
+    return bundle, ct2 if precision == "fp32" else _quantised(ct2, model, precision, cache, forced)
+
+
+def _quantised(ct2: Path, model: str, precision: str, cache: Path, forced: bool) -> Path:
+    """The CTranslate2 model stored in `precision`, beside that in float32.
+
+    Quantising at every start would cost CTranslate2 time, memory and disk that its users do not spend.
+    """
+    from ctranslate2.specs import TransformerSpec  # noqa: PLC0415
+
+    from bench.ct2_convert import convert  # noqa: PLC0415
+    from bench.models import load_model  # noqa: PLC0415
+
+    output = ct2.with_name(f"{ct2.name}-{precision}")
+    if not output.exists():
+        loaded = load_model(model, cache, forced=forced)
+        pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
+        optimize = partialmethod(TransformerSpec.optimize, quantization=COMPUTE_TYPES[precision])
+        with patch.object(TransformerSpec, "optimize", optimize):
+            convert(loaded.model, pieces, output)
+    return output

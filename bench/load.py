@@ -83,7 +83,7 @@ async def closed_loop(target: Target, sentences: Sequence[str], clients: int, co
     async def client(stub: translation_pb2_grpc.TranslationStub) -> None:
         while len(load.calls) < count:
             index = next(numbers) % len(sentences)
-            load.calls.append(await _call(stub, target, index, sentences[index], time.perf_counter()))
+            load.calls.append(await _call(stub, target, index, sentences[index], time.monotonic()))
             if len(load.calls) == count:
                 finished.set()
 
@@ -113,9 +113,9 @@ async def open_loop(target: Target, sentences: Sequence[str], arrivals: Sequence
         stub = translation_pb2_grpc.TranslationStub(channel)
         with _clocks(load):
             tasks = []
-            start = time.perf_counter()
+            start = time.monotonic()
             for number, arrival in enumerate(arrivals):
-                await asyncio.sleep(start + arrival - time.perf_counter())
+                await asyncio.sleep(start + arrival - time.monotonic())
                 tasks.append(asyncio.create_task(call(stub, number % len(sentences), start + arrival)))
             await asyncio.gather(*tasks)
     return load
@@ -129,22 +129,22 @@ async def _call(
     options = pb.DecodingOptions(
         beam_size=search.beam_size, max_length=search.max_length, length_penalty=search.length_penalty
     )
-    sent = time.perf_counter()
+    sent = time.monotonic()
     first = 0.0
     try:
         if target.stream:
             request = pb.TranslateStreamRequest(text=text, options=options)
             async for message in stub.TranslateStream(request, timeout=ANSWER_SECONDS):
-                first = first or time.perf_counter()
+                first = first or time.monotonic()
                 if message.HasField("result"):
                     translation = message.result.translation
         else:
             reply = await stub.Translate(pb.TranslateRequest(texts=[text], options=options), timeout=ANSWER_SECONDS)
             translation = reply.translations[0]
     except grpc.aio.AioRpcError as error:
-        now = time.perf_counter()
+        now = time.monotonic()
         return Call(index, intended, sent, now, now, error=error.code().name)
-    done = time.perf_counter()
+    done = time.monotonic()
     return Call(
         sentence=index,
         intended=intended,
@@ -159,6 +159,6 @@ async def _call(
 
 @contextmanager
 def _clocks(load: Load) -> Iterator[None]:
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.monotonic(), time.process_time()
     yield
-    load.client_wall, load.client_cpu = time.perf_counter() - wall, time.process_time() - cpu
+    load.client_wall, load.client_cpu = time.monotonic() - wall, time.process_time() - cpu

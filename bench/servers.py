@@ -28,11 +28,7 @@ class ServerProcess:
     address: str
     """Of gRPC."""
     started: float
-    """When the process was made, on the clock of `time.perf_counter`."""
-
-    def resident_bytes(self) -> int:
-        """Memory that the process has now."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
+    """When the process was made, on the clock of `time.monotonic`."""
 
     def cpu_seconds(self) -> float:
         """Processor time that the process has used."""
@@ -55,7 +51,7 @@ def ct2_command(model: Path, tokenizer: Path, *options: str) -> list[str]:
 def server_process(command: Sequence[str]) -> Iterator[ServerProcess]:
     """Start a server, wait until it prints "ready", and kill it in the end."""
     with tempfile.TemporaryFile("w+") as errors:
-        started = time.perf_counter()
+        started = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         watchdog = threading.Timer(START_SECONDS, process.kill)
         watchdog.start()
@@ -85,15 +81,20 @@ def _read_address(process: subprocess.Popen[str]) -> str:
     raise _NotReady
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory that a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
 @contextmanager
-def peak_memory(server: ServerProcess) -> Iterator[list[int]]:
-    """Watches a server's resident bytes; the list, filled at the end, has the most that were seen."""
+def peak_memory(pid: int) -> Iterator[list[int]]:
+    """Watches the resident bytes of a process; the list, filled at the end, has the most that were seen."""
     stop = threading.Event()
-    seen = [server.resident_bytes()]
+    seen = [resident_bytes(pid)]
 
     def watch() -> None:
         while not stop.wait(_SAMPLE_SECONDS):
-            seen.append(server.resident_bytes())
+            seen.append(resident_bytes(pid))
 
     peak: list[int] = []
     thread = threading.Thread(target=watch)
