@@ -85,7 +85,7 @@ def ratio(slower: Timing, faster: Timing) -> float:
 def seconds_per_call(call: Callable[[], object], *, at_least: float = 0.1, most_calls: int = 1000) -> float:
     """The median time of one call, among as many as fill `at_least` seconds: for calls too short to be timed alone."""
     times: list[float] = []
-    while sum(times) < at_least and len(times) < most_calls:
+    while not times or (sum(times) < at_least and len(times) < most_calls):
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)

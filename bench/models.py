@@ -37,6 +37,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.tokenizer import SPECIAL_IDS
 
 BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
+MARIAN = Path(__file__).with_name("marian.py")
 PRESETS = {"small": {"vocab_size": 8000}, "base": {"vocab_size": 32000}}
 """What is grown: name of the preset -> what it does not say."""
 MODELS = ("bundled", *PRESETS)
@@ -77,6 +78,28 @@ def checkpoint_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = Fa
     with _making(cache, f"checkpoints-{digest}/{name}{'-forced' * forced}") as (output, there):
         if not there:
             _write_checkpoint(name, output, forced)
+    return output
+
+
+def marian_path(name: str, cache: Path = DEFAULT_CACHE) -> Path:
+    """The folder of a MarianMTModel of the same sizes, with random weights; it never ends a sentence."""
+    from bench.marian import write_marian  # noqa: PLC0415  # transformers takes seconds to import
+
+    checkpoint = checkpoint_path(name, cache)
+    with _making(cache, f"marian-{_digest(MARIAN, checkpoint)}/{name}") as (output, there):
+        if not there:
+            write_marian(load_checkpoint(checkpoint).config.model, output)
+    return output
+
+
+def marian_onnx_path(name: str, precision: str, cache: Path = DEFAULT_CACHE) -> Path:
+    """The folder of what optimum-onnx exports from `marian_path`: fp32, or dynamically quantised int8."""
+    from bench.marian import write_marian_onnx  # noqa: PLC0415
+
+    marian = marian_path(name, cache)
+    with _making(cache, f"{marian.parent.name}/{name}-onnx-{precision}") as (output, there):
+        if not there:
+            write_marian_onnx(marian, output, precision)
     return output
 
 
