@@ -47,9 +47,15 @@ class ServiceConfig:
     device: str = "cpu"
     """Where the models run, one of `DEVICES`."""
     threads: int = 0
-    """Threads that compute for each model; 0 is one for each core."""
-    max_rows: int = 32
-    """Rows of the running batch: sentences decoded side by side, each taking `beam_size` rows."""
+    """Threads that compute for each model, in all its lanes; 0 is one for each core."""
+    lanes: int = 0
+    """Running batches of each model that run side by side, each on a thread of its own, with the same weights.
+
+    Rows and queue are divided among them, and a request has all its rows in one. 0 is one for each thread, but at most
+    4, and no more than leave each the rows of the widest beam; threads beyond the lanes help inside their steps.
+    """
+    max_rows: int = 64
+    """Rows of a model's running batches: sentences decoded side by side, each taking `beam_size` rows."""
     max_queue: int = 1024
     """Sentences of each model in the engine at once, waiting or running; more are refused."""
     default_beam_size: int = 4
@@ -72,10 +78,13 @@ class ServiceConfig:
             raise InvalidInput("device", self.device, ", ".join(DEVICES))
         _at_least("threads", self.threads, 0)
         _at_least("max_rows", self.max_rows, 1)
+        if not 0 <= self.lanes <= self.max_rows:
+            raise InvalidInput("lanes", self.lanes, f"0 to {self.max_rows} (no more than max_rows)")
         _at_least("max_queue", self.max_queue, 1)
-        most = min(MAX_BEAM_SIZE, self.max_rows)
+        most = min(MAX_BEAM_SIZE, -(-self.max_rows // max(1, self.lanes)))
         if not 1 <= self.default_beam_size <= most:
-            raise InvalidInput("default_beam_size", self.default_beam_size, f"1 to {most} (no more than max_rows)")
+            allowed = f"1 to {most} (no more than max_rows for each lane)"
+            raise InvalidInput("default_beam_size", self.default_beam_size, allowed)
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 < self.write_timeout <= 86_400:

@@ -10,8 +10,10 @@ from dragoman_service.bundle import Bundle
 from dragoman_service.config import ServiceConfig
 from dragoman_service.engine import Engine
 from dragoman_service.errors import BundleError, DragomanError
+from dragoman_service.lanes import Division, Lanes, divide
 from dragoman_service.metrics import Metrics
 from dragoman_service.models import ModelDescription, ServedModel, check_names
+from dragoman_service.observer import EngineObserver
 from dragoman_service.permits import Permits
 from dragoman_service.runner import OrtRunner
 from dragoman_service.scheduler import Scheduler
@@ -30,14 +32,16 @@ class BundleErrors(DragomanError):
 def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
     """Load all models, the default first.
 
-    Raises BundleErrors, or InvalidInput for two models of one name; then nothing is left running.
+    Raises BundleErrors, or InvalidInput for two models of one name or more lanes than threads; then nothing is left
+    running.
     """
+    division = divide(config, _num_cores())
     bundles = _load_bundles(config.model_paths)
     check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
     models: list[ServedModel] = []
     try:
         for bundle in bundles:
-            models.append(_start(bundle, config, metrics))
+            models.append(_start(bundle, config, metrics, division))
     except BaseException as error:
         for model in models:
             model.engine.close()
@@ -60,48 +64,64 @@ def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
     return bundles
 
 
-def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics) -> ServedModel:
+def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, division: Division) -> ServedModel:
     """Take a bundle into service once its golden sentences come out right on this machine."""
-    description = describe(bundle, config.max_rows)
-    runner = _make_runner(bundle, config)
+    description = describe(bundle, division)
+    runners = _make_runners(bundle, config.device, division)
     try:
-        problems = runner.verify_golden()
+        problems = runners[0].verify_golden()  # of the graphs, which are those of the others too
         if problems:
             raise BundleError(bundle.path, problems)
-        scheduler = Scheduler(
-            max_rows=config.max_rows,
-            max_queue=config.max_queue,
-            begin_id=bundle.tokenizer.begin_id,
-            end_id=bundle.tokenizer.end_id,
-        )
+        observer = metrics.observer(description.name)
+        lanes = Lanes([_make_engine(bundle, runner, observer, division) for runner in runners])
     except BaseException:
-        runner.close()
+        _close(runners)
         raise
-    engine = Engine(scheduler, runner, observer=metrics.observer(description.name))
-    metrics.watch(description, engine.stats, lambda: engine.healthy)
-    engine.start()
-    return ServedModel(description, bundle.tokenizer, engine, Permits(config.max_queue))
+    metrics.watch(description, lanes.stats, lambda: lanes.healthy)
+    lanes.start()
+    return ServedModel(description, bundle.tokenizer, lanes, Permits(config.max_queue))
 
 
-def _make_runner(bundle: Bundle, config: ServiceConfig) -> OrtRunner:
-    """A runner that has run once. Raises BundleError if that does not work with what the bundle says of itself."""
-    runner: OrtRunner | None = None
+def _make_engine(bundle: Bundle, runner: OrtRunner, observer: EngineObserver, division: Division) -> Engine:
+    """The engine of one lane."""
+    scheduler = Scheduler(
+        max_rows=division.rows,
+        max_queue=division.queue,
+        begin_id=bundle.tokenizer.begin_id,
+        end_id=bundle.tokenizer.end_id,
+    )
+    return Engine(scheduler, runner, observer=observer)
+
+
+def _make_runners(bundle: Bundle, device: str, division: Division) -> list[OrtRunner]:
+    """A runner for each lane, over the same weights, that has run once.
+
+    Raises BundleError if that does not work with what the bundle says of itself.
+    """
+    runners: list[OrtRunner] = []
     try:
-        threads = config.threads or _num_cores()
-        runner = OrtRunner(bundle, max_rows=config.max_rows, threads=threads, device=config.device)
-        runner.warm_up()
+        for _ in range(division.lanes):
+            graphs = runners[0].graphs if runners else None
+            runners.append(
+                OrtRunner(bundle, max_rows=division.rows, threads=division.threads, device=device, graphs=graphs)
+            )
+            runners[-1].warm_up()
     except BaseException as error:
-        if runner is not None:
-            runner.close()
+        _close(runners)
         if isinstance(error, Exception) and not isinstance(error, DragomanError):
             # Of NumPy and ONNX Runtime, whose errors share no base class: shapes that do not fit, too little memory.
             reason = f"{type(error).__name__}: {error}"
             raise BundleError(bundle.path, [f"the model cannot be run as its manifest says ({reason})"]) from error
         raise
-    return runner
+    return runners
 
 
-def describe(bundle: Bundle, max_rows: int) -> ModelDescription:
+def _close(runners: Sequence[OrtRunner]) -> None:
+    for runner in runners:
+        runner.close()
+
+
+def describe(bundle: Bundle, division: Division) -> ModelDescription:
     """What the world is told about a bundle."""
     manifest = bundle.manifest
     return ModelDescription(
@@ -113,7 +133,8 @@ def describe(bundle: Bundle, max_rows: int) -> ModelDescription:
         max_source_tokens=manifest.limits.max_source_tokens,
         max_target_tokens=manifest.limits.max_target_tokens,
         max_candidates=manifest.limits.max_candidates,
-        max_rows=max_rows,
+        max_rows=division.lanes * division.rows,
+        lanes=division.lanes,
         scores=manifest.scores,
     )
 

@@ -48,7 +48,7 @@ class TextTokenizer(Protocol):
 
 
 class RequestEngine(Protocol):
-    """What the frontend and the server ask of an engine; `dragoman_service.engine.Engine` is the one."""
+    """What the frontend and the server ask of an engine: one `engine.Engine`, or `lanes.Lanes` of them."""
 
     @property
     def healthy(self) -> bool:
@@ -88,8 +88,15 @@ class ModelDescription:
     max_candidates: int
     """Tokens that a step can propose for a row; only toy vocabularies have fewer than requests may need."""
     max_rows: int
-    """Rows of its running batch: no request may need more."""
+    """Rows of its running batches, all lanes together."""
+    lanes: int = 1
+    """Running batches that have these rows, each as many as the others."""
     scores: tuple[Score, ...] = ()
+
+    @property
+    def max_request_rows(self) -> int:
+        """Rows of a lane: no request may need more."""
+        return self.max_rows // self.lanes
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,9 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
         raise InvalidInput("max_length", options.max_length, f"1 to {most}, the limit of model {model.name}")
     if options.min_length > most:
         raise InvalidInput("min_length", options.min_length, f"0 to {most}, the limit of model {model.name}")
-    if options.num_rows > model.max_rows:
+    if options.num_rows > model.max_request_rows:
         field = "num_hypotheses" if options.sampling else "beam_size"
-        raise InvalidInput(field, options.num_rows, f"1 to {model.max_rows}, the rows of this server's batch")
+        raise InvalidInput(field, options.num_rows, f"1 to {model.max_request_rows}, the rows of this server's batch")
     # In the engine this would fail the whole step, and with it the requests of others.
     if options.sampling is not None and options.sampling.top_k > model.max_candidates:
         raise InvalidInput("sampling.top_k", options.sampling.top_k, f"1 to {model.max_candidates}: it has few tokens")

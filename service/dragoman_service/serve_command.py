@@ -49,10 +49,16 @@ class ServeCommand:
             "--threads", type=int, default=fallback.threads, help="threads for each model; 0 is one for each core"
         )
         work.add_argument(
+            "--lanes",
+            type=int,
+            default=fallback.lanes,
+            help="batches of each model that run side by side; 0 is one for each thread, up to 4",
+        )
+        work.add_argument(
             "--max-rows",
             type=int,
             default=fallback.max_rows,
-            help="rows decoded side by side; a sentence takes as many as its beam size",
+            help="rows decoded side by side, in all lanes; a sentence takes as many as its beam size",
         )
         _add_call_arguments(parser.add_argument_group("calls"), fallback)
         parser.add_argument(
@@ -68,6 +74,7 @@ class ServeCommand:
             metrics_port=args.metrics_port,
             device=args.device,
             threads=args.threads,
+            lanes=args.lanes,
             max_rows=args.max_rows,
             max_queue=args.max_queue,
             default_beam_size=args.default_beam_size,

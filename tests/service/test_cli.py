@@ -211,6 +211,8 @@ def test_misuse_is_status_2(capsys: Capture, arguments: tuple[str, ...]) -> None
         ("--grace", "nan", "grace"),
         ("--max-queue", "0", "max_queue"),
         ("--threads", "-1", "threads"),
+        ("--lanes", "-1", "lanes"),
+        ("--lanes", "99", "lanes"),
         ("--window", "0", "window"),
         ("--metrics-port", "50051", "metrics_port"),
         ("--log-level", "loud", "log-level"),

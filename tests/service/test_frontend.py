@@ -134,6 +134,13 @@ def test_bad_input_names_the_field_and_reaches_no_engine(
     assert model.permits.free == model.permits.capacity
 
 
+def test_a_sentence_has_the_rows_of_one_lane() -> None:
+    model = served(FakeEngine(), max_rows=8, lanes=2)
+    assert translate(model, "a", options=DecodingOptions(beam_size=4))
+    with pytest.raises(InvalidInput, match="beam_size: got 5; allowed: 1 to 4"):
+        translate(served(FakeEngine(), max_rows=8, lanes=2), "a", options=DecodingOptions(beam_size=5))
+
+
 def test_a_call_keeps_to_its_window() -> None:
     engine = FakeEngine()
     model = served(engine)
