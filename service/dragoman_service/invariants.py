@@ -50,6 +50,9 @@ def _check_requests(snapshot: SchedulerSnapshot) -> list[str]:
             problems.append(f"request {request.request_id} owns {len(request.rows)} rows, not {request.num_rows}")
         if not 0 <= request.position < request.max_length:
             problems.append(f"request {request.request_id} is at position {request.position} of {request.max_length}")
+    cached = sum(len(request.rows) * (request.position + request.source_length) for request in snapshot.running)
+    if cached != snapshot.cached_positions:
+        problems.append(f"{cached} positions are cached, {snapshot.cached_positions} are counted")
     return problems
 
 

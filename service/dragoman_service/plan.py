@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class RowCopy:
+class RowCopy(NamedTuple):
     """Copy a row's caches: the first `length` positions of self attention, and the source side if `cross`."""
 
     source: int
@@ -24,8 +23,7 @@ class Join:
     rows: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
+class Adjustment(NamedTuple):
     """Change a logit before candidates are chosen: divide by `penalty` if positive, else multiply; then add `bias`."""
 
     row: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman_service.plan import RowCopy, StepResult
@@ -20,46 +21,56 @@ class Waiting:
 
 @dataclass(slots=True)
 class Running:
-    """A request that owns rows, all of them at the same position."""
+    """A request that owns rows."""
 
     request: Request
     submitted: float
     search: Search
     rows: list[int]
     """The slot pool's own list: what the pool moves shows here."""
-    position: int = 0
-    """Position of the next step, which is also the number of self-attention positions cached."""
     _streamed: int = 0
+    _begun: bool = False
     _queue_seconds: float = 0.0
     _encode_seconds: float = 0.0
     _encoded: float = 0.0
 
-    def copies(self) -> list[RowCopy]:
-        """What the search wants copied among its rows before the next step."""
+    def copies(self, positions: Sequence[int]) -> list[RowCopy]:
+        """What the search wants copied among its rows before the next step; `positions` are those of all rows."""
         rows = self.rows
-        return [RowCopy(rows[source], rows[target], self.position, False) for source, target in self.search.copies]
+        return [
+            RowCopy(rows[source], rows[target], positions[rows[source]], False) for source, target in self.search.copies
+        ]
 
-    def advance(self, result: StepResult, now: float) -> None:
+    def advance(self, result: StepResult, num_candidates: int, now: float) -> None:
         """Hand the search the candidates of its own rows, no more of them than it asked for.
 
-        A neighbour may have asked for more, and what comes of a request must not depend on its neighbours.
+        A neighbour may have had the step give more, `num_candidates`, and what comes of a request must not depend on
+        its neighbours.
         """
-        if self.position == 0:
-            self._encode_seconds = result.encode_seconds
-            self._encoded = now - result.decode_seconds
-            # The runner's clock need not be the engine's, hence max.
-            self._queue_seconds = max(0.0, self._encoded - result.encode_seconds - self.submitted)
-        self.position += 1
-        wanted = self.search.num_candidates
+        if not self._begun:
+            self._begin(result, now)
+        search = self.search
         token_ids, log_probs = result.token_ids, result.log_probs
-        self.search.advance(
-            [token_ids[row][:wanted] for row in self.rows], [log_probs[row][:wanted] for row in self.rows]
-        )
+        rows = self.rows
+        if len(rows) == 1:  # most requests are greedy, and comprehensions are slow to get started
+            token_ids, log_probs = [token_ids[rows[0]]], [log_probs[rows[0]]]
+        else:
+            token_ids, log_probs = [token_ids[row] for row in rows], [log_probs[row] for row in rows]
+        if num_candidates > search.num_candidates:
+            token_ids = [candidates[: search.num_candidates] for candidates in token_ids]
+            log_probs = [candidates[: search.num_candidates] for candidates in log_probs]
+        search.advance(token_ids, log_probs)
+
+    def _begin(self, result: StepResult, now: float) -> None:
+        """Note the times of the first step."""
+        self._begun = True
+        self._encode_seconds = result.encode_seconds
+        self._encoded = now - result.decode_seconds
+        # The runner's clock need not be the engine's, hence max.
+        self._queue_seconds = max(0.0, self._encoded - result.encode_seconds - self.submitted)
 
     def progress(self) -> list[Progress]:
         """The tokens decided since the last call; once the search is done, all the rest of the best hypothesis."""
-        if not self.request.stream:
-            return []
         if self.search.done:
             tokens = self.search.hypotheses()[0].tokens[self._streamed :]
         else:

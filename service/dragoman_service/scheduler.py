@@ -7,12 +7,13 @@ No numpy, no runtime, no clock, no threads: times and results are passed in. A s
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 from dragoman_service.errors import DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
 from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
 from dragoman_service.request import Event, Failed, Request
+from dragoman_service.rows import RowTable
 from dragoman_service.running import Running, Waiting
 from dragoman_service.search.factory import make_search
 from dragoman_service.slots import SlotPool
@@ -41,8 +42,12 @@ class Scheduler:
         self._begin_id = begin_id
         self._max_encode_tokens = max_encode_tokens
         self._slots = SlotPool(max_rows)
+        self._rows = RowTable()
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         self._running: dict[int, Running] = {}
+        self._demanding: dict[int, Running] = {}  # those that may want copies or adjustments
+        self._num_candidates: Counter[int] = Counter()  # candidates wanted per row -> running requests that do
+        self._cached_positions = 0
         self._in_flight: StepPlan | None = None
         self._next_deadline = math.inf  # no request has an earlier one; may lag behind when requests end
 
@@ -69,7 +74,7 @@ class Scheduler:
     @property
     def cached_positions(self) -> int:
         """Positions of self- and cross-attention that the rows owned have in the caches."""
-        return sum(len(r.rows) * (r.position + len(r.request.source)) for r in self._running.values())
+        return self._cached_positions
 
     def validate(self, request: Request) -> None:
         """Raise `InvalidInput` for a request that can never run here. Looks at limits alone: any thread may call it."""
@@ -127,14 +132,21 @@ class Scheduler:
             raise RuntimeError("the last plan was neither committed nor failed")
         if not self.has_work:
             return None
-        joins = self._admit()  # before the holes are closed, as whoever joins fills them at no cost
-        copies = [
-            RowCopy(source, target, self._running[owner].position, cross=True)
-            for owner, source, target in self._slots.compact()
-        ]
-        for running in self._running.values():
-            copies += running.copies()  # after the moves, so that these speak of the rows as they lie now
-        self._in_flight = self._step(copies, joins)
+        joins = self._admit() if self._waiting else []  # before holes are closed: whoever joins fills them at no cost
+        copies = self._close_holes() if self._slots.holes else []
+        adjustments: list[Adjustment] = []
+        for running in self._demanding.values():  # after the moves, so that copies speak of the rows as they lie now
+            copies += running.copies(self._rows.positions)
+            adjustments += running.search.adjustments(running.rows)
+        self._in_flight = StepPlan(
+            copies=tuple(copies),
+            joins=tuple(joins),
+            tokens=tuple(self._rows.tokens()),
+            positions=tuple(self._rows.positions),
+            source_lengths=tuple(self._rows.source_lengths),
+            num_candidates=max(self._num_candidates),
+            adjustments=tuple(adjustments),
+        )
         return self._in_flight
 
     def _admit(self) -> list[Join]:
@@ -148,48 +160,45 @@ class Scheduler:
                 break
             budget -= len(request.source)
             del self._waiting[request.id]
-            rows = self._slots.acquire(request.id, request.options.num_rows)
-            search = make_search(request, begin_id=self._begin_id, end_id=self._end_id)
-            self._running[request.id] = Running(request, waiting.submitted, search, rows)
-            joins.append(Join(request.source, tuple(rows)))
+            joins.append(self._join(waiting))
         return joins
 
-    def _step(self, copies: list[RowCopy], joins: list[Join]) -> StepPlan:
-        """The plan for the rows as they lie now."""
-        num_rows = self._slots.extent
-        tokens, positions, source_lengths = [0] * num_rows, [0] * num_rows, [0] * num_rows
-        adjustments: list[Adjustment] = []
-        num_candidates = 1
-        for running in self._running.values():
-            search, rows = running.search, running.rows
-            source_length = len(running.request.source)
-            for row, token in zip(rows, search.next_tokens, strict=True):
-                tokens[row] = token
-                positions[row] = running.position
-                source_lengths[row] = source_length
-            adjustments += search.adjustments(rows)
-            num_candidates = max(num_candidates, search.num_candidates)
-        return StepPlan(
-            copies=tuple(copies),
-            joins=tuple(joins),
-            tokens=tuple(tokens),
-            positions=tuple(positions),
-            source_lengths=tuple(source_lengths),
-            num_candidates=num_candidates,
-            adjustments=tuple(adjustments),
-        )
+    def _join(self, waiting: Waiting) -> Join:
+        """The one place where rows are taken."""
+        request = waiting.request
+        search = make_search(request, begin_id=self._begin_id, end_id=self._end_id)
+        rows = self._slots.acquire(request.id, request.options.num_rows)
+        self._rows.assign(rows, search, len(request.source))
+        self._running[request.id] = running = Running(request, waiting.submitted, search, rows)
+        if search.demanding:
+            self._demanding[request.id] = running
+        self._num_candidates[search.num_candidates] += 1
+        self._cached_positions += len(rows) * len(request.source)
+        return Join(request.source, tuple(rows))
+
+    def _close_holes(self) -> list[RowCopy]:
+        """Move the last rows into the places of those that left."""
+        copies = []
+        for _, source, target in self._slots.compact():
+            copies.append(RowCopy(source, target, self._rows.positions[source], cross=True))
+            self._rows.move(source, target)
+        self._rows.truncate(self._slots.extent)
+        return copies
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:
         """Take the result of `plan`, which was there at `now`. Requests that ended since the plan are passed over."""
         self._land(plan)
+        self._rows.advance()
+        self._cached_positions += self._slots.num_used
         events: list[Event] = []
         for running in list(self._running.values()):
             try:
-                running.advance(result, now)
+                running.advance(result, plan.num_candidates, now)
             except EngineFailure as error:
                 events += self.abort(running.request.id, error)
                 continue
-            events += running.progress()
+            if running.request.stream:
+                events += running.progress()
             if running.search.done:
                 self._leave(running.request.id)
                 events.append(running.finished(now))
@@ -207,6 +216,7 @@ class Scheduler:
             max_queue=self.max_queue,
             extent=self._slots.extent,
             holes=self._slots.holes,
+            cached_positions=self._cached_positions,
             waiting=tuple(
                 WaitingRequest(request_id, waiting.request.options.num_rows, len(waiting.request.source))
                 for request_id, waiting in self._waiting.items()
@@ -217,7 +227,7 @@ class Scheduler:
                     num_rows=running.request.options.num_rows,
                     rows=tuple(running.rows),
                     source_length=len(running.request.source),
-                    position=running.position,
+                    position=self._rows.positions[running.rows[0]],
                     max_length=running.request.max_length,
                 )
                 for request_id, running in self._running.items()
@@ -232,7 +242,14 @@ class Scheduler:
 
     def _leave(self, request_id: int) -> None:
         """The one place where rows are given back."""
-        del self._running[request_id]
+        running = self._running.pop(request_id)
+        self._demanding.pop(request_id, None)
+        wanted = running.search.num_candidates
+        self._num_candidates[wanted] -= 1
+        if not self._num_candidates[wanted]:
+            del self._num_candidates[wanted]
+        cached = self._rows.positions[running.rows[0]] + len(running.request.source)
+        self._cached_positions -= len(running.rows) * cached
         self._slots.release(request_id)
 
     def _land(self, plan: StepPlan) -> None:

@@ -43,6 +43,8 @@ class SchedulerSnapshot:
     """One more than the highest row that is owned or a hole."""
     holes: tuple[int, ...]
     """Rows below the extent that were given back and not yet closed; the next plan does that."""
+    cached_positions: int
+    """Positions of self- and cross-attention that the rows owned have in the caches, as the scheduler counts them."""
     waiting: tuple[WaitingRequest, ...]
     """In the order in which they will join."""
     running: tuple[RunningRequest, ...]

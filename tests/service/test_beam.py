@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import pytest
 
@@ -14,6 +15,7 @@ from dragoman_service.search.constraints import Constraints
 from dragoman_service.search.factory import make_search
 from support.builders import make_request, make_scheduler, run_alone, run_to_end, streamed
 from support.fake_runner import BEGIN, END, WORDS, FakeRunner, candidates
+from support.naive_beam import NaiveBeamSearch
 
 
 def penalty(length: int, alpha: float) -> float:
@@ -69,6 +71,41 @@ def test_agrees_with_the_reference(beam_size: int, alpha: float) -> None:
         expected = reference_beam_search(request)
         assert [(h.tokens, h.finish_reason) for h in found] == [(tokens, reason) for tokens, _, reason in expected]
         assert [h.score for h in found] == pytest.approx([score for _, score, _ in expected])
+
+
+def random_candidates(rng: random.Random, count: int) -> tuple[list[int], list[float]]:
+    """Sorted as a runner's, with many ties, the end of the sentence often among them, and some of them banned."""
+    token_ids = rng.sample([END, *WORDS], k=min(count, 1 + len(WORDS)))
+    coarse = rng.random() < 0.5
+    scores = [-rng.randrange(4) / 2 if coarse else -rng.expovariate(1.0) for _ in token_ids]
+    scores = [-math.inf if rng.random() < 0.1 else score for score in scores]
+    return token_ids, sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("beam_size", [2, 3, 4, 8])
+def test_agrees_with_the_naive_search_to_the_last_bit(beam_size: int) -> None:
+    rng = random.Random(beam_size)
+    for _ in range(300):
+        request = make_request(
+            max_length=rng.randint(4, 12),
+            target_prefix=tuple(rng.choices(WORDS, k=rng.randrange(3))),
+            beam_size=beam_size,
+            num_hypotheses=rng.randint(1, beam_size),
+            length_penalty=rng.choice([0.0, 0.6, 2.0]),
+        )
+        search = make_search(request, begin_id=BEGIN, end_id=END)
+        naive = NaiveBeamSearch(request, begin_id=BEGIN, end_id=END)
+        streamed = 0
+        while not naive.done:
+            rows = [random_candidates(rng, rng.randint(1, 2 * beam_size)) for _ in range(beam_size)]
+            for each in (search, naive):
+                each.advance([token_ids for token_ids, _ in rows], [log_probs for _, log_probs in rows])
+            assert (search.done, search.next_tokens) == (naive.done, naive.next_tokens)
+            assert search.copies == naive.copies
+            if not naive.done:
+                assert search.decided(streamed) == naive.decided(streamed)
+                streamed += len(naive.decided(streamed))
+        assert search.hypotheses() == naive.hypotheses()
 
 
 def test_a_wide_beam_finds_the_best_of_all_translations() -> None:
@@ -177,7 +214,7 @@ def test_streamed_tokens_are_the_best_hypothesis(beam_size: int) -> None:
 
 def test_streaming_waits_for_a_finished_hypothesis_that_may_win() -> None:
     search = start(beam_size=2, length_penalty=0.0)
-    search.advance([[END, 7, 8, 9]] * 2, [[-1.0, -2.0, -0.5, -3.0]] * 2)
+    search.advance([[8, END, 7, 9]] * 2, [[-0.5, -1.0, -2.0, -3.0]] * 2)
     search.advance([[10, 11], [10, 11]], [[-0.1, -0.2], [-9.0, -9.0]])
     # Both live ones begin with 8, but the empty translation may win against them.
     assert search.decided(0) == ()

@@ -16,6 +16,7 @@ GOOD = SchedulerSnapshot(
     max_queue=1,
     extent=3,
     holes=(),
+    cached_positions=23,
     waiting=(WaitingRequest(request_id=3, num_rows=4, source_length=5),),
     running=(
         RunningRequest(request_id=1, num_rows=2, rows=(0, 2), source_length=5, position=3, max_length=9),
@@ -54,6 +55,7 @@ def test_a_good_state_and_plan_have_no_violations() -> None:
         (dataclasses.replace(GOOD, holes=(2,)), "row 2 is owned and a hole"),
         (dataclasses.replace(GOOD, max_rows=2), "3 rows reach over max_rows, which is 2"),
         (dataclasses.replace(GOOD, max_rows=3), "request 3 waits for 4 of 3 rows"),
+        (dataclasses.replace(GOOD, cached_positions=22), "23 positions are cached, 22 are counted"),
         (dataclasses.replace(GOOD, max_queue=0), "1 requests wait, over max_queue, which is 0"),
     ],
 )

@@ -114,6 +114,19 @@ def test_the_widest_request_decides_how_many_candidates_are_wanted() -> None:
     assert plan_of(scheduler).num_candidates == 9
 
 
+def test_fewer_candidates_are_wanted_once_the_widest_request_has_left() -> None:
+    scheduler = make_scheduler(max_rows=9)
+    for request_id, beam_size in enumerate((1, 2, 3, 3)):
+        scheduler.add(make_request(request_id, beam_size=beam_size, min_length=9), 0.0)
+    runner, wanted = FakeRunner(9), []
+    for leaving in (3, 2, 1):
+        plan = plan_of(scheduler)
+        wanted.append(plan.num_candidates)
+        scheduler.commit(plan, runner.run(plan), 0.0)
+        scheduler.abort(leaving, Cancelled("gone"))
+    assert [*wanted, plan_of(scheduler).num_candidates] == [6, 6, 4, 1]
+
+
 @pytest.mark.parametrize("options", [{"beam_size": 3}, {"sampling": Sampling(top_k=2), "num_hypotheses": 2}])
 def test_a_neighbour_that_wants_more_candidates_changes_nothing(options: dict[str, object]) -> None:
     request = make_request(1, **options)

@@ -1,4 +1,4 @@
-"""What every search strategy offers to the scheduler, and the hypothesis in the making that they all write."""
+"""What every search strategy offers to the scheduler, and how all of them see scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dragoman_service.errors import EngineFailure
 from dragoman_service.plan import Adjustment
-from dragoman_service.request import FinishReason, Hypothesis
+from dragoman_service.request import Hypothesis
 
 BANNED = float("-inf")
 """Log-probability of a token that must not come, and the bias that makes it so."""
@@ -21,7 +21,7 @@ class Search(ABC):
     One call of `advance` is one position. A search sees nothing but its own rows, so it cannot depend on neighbours.
     """
 
-    __slots__ = ("copies", "done", "next_tokens", "num_candidates")
+    __slots__ = ("copies", "demanding", "done", "next_tokens", "num_candidates")
 
     num_candidates: int
     """Candidates wanted per row."""
@@ -29,6 +29,8 @@ class Search(ABC):
     """Per row: the token to feed in the next step. Rows that have nothing to say any more are fed a filler."""
     copies: list[tuple[int, int]]
     """(source, target) rows whose caches must be copied before the next step. No target is a source."""
+    demanding: bool
+    """Whether there can ever be copies or adjustments; lets the common case cost nothing."""
     done: bool
     """Whether `hypotheses` may be asked."""
 
@@ -53,41 +55,6 @@ class Search(ABC):
         """The finished hypotheses, best first, at most as many as were asked for. Only when `done`."""
 
 
-class Draft:
-    """A hypothesis in the making: tokens, their log-probabilities, and the sum of these."""
-
-    __slots__ = ("scores", "tokens", "total")
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.scores: list[float] = []
-        self.total = 0.0
-
-    def append(self, token: int, log_prob: float) -> None:
-        """Write one more token."""
-        self.tokens.append(token)
-        self.scores.append(log_prob)
-        self.total += log_prob
-
-    def extended(self, token: int, log_prob: float) -> Draft:
-        """A new draft with one more token; this one stays as it is."""
-        child = Draft.__new__(Draft)
-        child.tokens = [*self.tokens, token]
-        child.scores = [*self.scores, log_prob]
-        child.total = self.total + log_prob
-        return child
-
-    def stopped(self, end_log_prob: float, alpha: float) -> Hypothesis:
-        """This hypothesis, ended by the end of the sentence, which counts in sum and length."""
-        score = (self.total + end_log_prob) / length_penalty(len(self.tokens) + 1, alpha)
-        return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.STOP)
-
-    def cut(self, alpha: float) -> Hypothesis:
-        """This hypothesis, incomplete."""
-        score = self.total / length_penalty(len(self.tokens), alpha)
-        return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.LENGTH)
-
-
 def length_penalty(length: int, alpha: float) -> float:
     """What a sum of log-probabilities is divided by (Wu et al. 2016, equation 14); `length` in tokens."""
     return float(((5 + length) / 6) ** alpha)
@@ -96,6 +63,8 @@ def length_penalty(length: int, alpha: float) -> float:
 def has_candidate(log_probs: Sequence[float]) -> bool:
     """Whether at least one candidate is not banned. Raises `EngineFailure` if the model returned NaN."""
     best = log_probs[0] if log_probs else BANNED
+    if best > BANNED:
+        return True
     if math.isnan(best):
         raise EngineFailure("the model returned NaN instead of log-probabilities")
-    return best > BANNED
+    return False

@@ -1,0 +1,109 @@
+"""Beam search the plain way, to compare the real one with: looks at every candidate and copies every hypothesis.
+
+It makes the same promises about rows, copies and ties, but shares no code for them with the real one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dragoman_service.request import FinishReason, Hypothesis, Request
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    tokens: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    total: float = 0.0
+
+    def plus(self, token: int, score: float) -> _Draft:
+        return _Draft((*self.tokens, token), (*self.scores, score), self.total + score)
+
+
+class NaiveBeamSearch:
+    """The part of `dragoman_service.search.beam.BeamSearch` that others see, but for adjustments."""
+
+    def __init__(self, request: Request, *, begin_id: int, end_id: int) -> None:
+        self.request, self.end_id = request, end_id
+        self.size = request.options.beam_size
+        self.next_tokens = [begin_id] * self.size
+        self.copies: list[tuple[int, int]] = []
+        self.done = False
+        self.rows: list[_Draft | None] = [_Draft()] + [None] * (self.size - 1)
+        self.live = [_Draft()]
+        self.finished: list[Hypothesis] = []
+        self.identical = True
+
+    def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
+        length, prefix = len(self.live[0].tokens), self.request.target_prefix
+        if length < len(prefix):
+            self.live = [self.live[0].plus(prefix[length], 0.0)]
+            self.rows[0] = self.live[0]
+            self.next_tokens = [prefix[length]] * self.size
+            return
+        children = []
+        for row, draft in enumerate(self.rows):
+            if draft is not None:
+                for rank, (token, score) in enumerate(zip(token_ids[row], log_probs[row], strict=True)):
+                    if score > -math.inf:
+                        children.append((-(draft.total + score), row, rank, token, score, draft))
+        children = sorted(children, key=lambda child: child[:3])[: 2 * self.size]
+        for _, _, _, token, score, draft in children[: self.size]:
+            if token == self.end_id:
+                self.finish(draft, draft.total + score, len(draft.tokens) + 1, FinishReason.STOP)
+        going_on = [child for child in children if child[3] != self.end_id][: self.size]
+        if going_on:
+            self.place([(row, draft.plus(token, score)) for _, row, _, token, score, draft in going_on])
+        if not going_on or length + 1 == self.request.max_length:
+            for draft in self.live if going_on or not self.finished else ():
+                self.finish(draft, draft.total, len(draft.tokens), FinishReason.LENGTH)
+            self.done = True
+        elif len(self.finished) == self.size:
+            self.done = self.bound(self.live[0]) <= self.finished[-1].score
+
+    def place(self, children: Sequence[tuple[int, _Draft]]) -> None:
+        rows: list[_Draft | None] = [None] * self.size
+        extra = []
+        for row, child in children:
+            if rows[row] is None:
+                rows[row] = child
+            else:
+                extra.append((row, child))
+        free = [row for row in range(self.size) if rows[row] is None]
+        copies = []
+        for target, (source, child) in zip(free, extra, strict=False):
+            rows[target] = child
+            copies.append((source, target))
+        self.copies = [] if self.identical else copies
+        self.identical = False
+        self.rows, self.live = rows, [child for _, child in children]
+        self.next_tokens = [self.end_id if draft is None else draft.tokens[-1] for draft in rows]
+
+    def finish(self, draft: _Draft, total: float, length: int, reason: FinishReason) -> None:
+        score = total / self.penalty(length)
+        self.finished.append(Hypothesis(draft.tokens, draft.scores, score, reason))
+        self.finished = sorted(self.finished, key=lambda hypothesis: -hypothesis.score)[: self.size]
+
+    def penalty(self, length: int) -> float:
+        return float(((5 + length) / 6) ** self.request.options.length_penalty)
+
+    def bound(self, draft: _Draft) -> float:
+        return draft.total / self.penalty(self.request.max_length)
+
+    def decided(self, start: int) -> tuple[int, ...]:
+        """Tokens from `start` on that all hypotheses which can still win agree on."""
+        best = self.finished[0] if self.finished else None
+        contenders = [draft.tokens for draft in self.live if best is None or self.bound(draft) > best.score]
+        contenders += [best.tokens] if best is not None else []
+        length = 0
+        while all(
+            len(tokens) > length and tokens[: length + 1] == contenders[0][: length + 1] for tokens in contenders
+        ):
+            length += 1
+        return contenders[0][start:length]
+
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """The finished hypotheses, best first."""
+        return tuple(self.finished[: self.request.options.num_hypotheses])
