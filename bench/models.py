@@ -29,7 +29,7 @@ from bench.common import DEFAULT_CACHE, ROOT, name_list, print_header, print_tab
 from bench.ct2_convert import convert
 from bench.grow import grow, grow_tokenizer, without_end
 from dragoman_export.exporter import ExportOptions, export_checkpoint
-from dragoman_export.weights import read_model
+from dragoman_export.read_back import read_model
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle import Bundle
