@@ -6,14 +6,18 @@ Dragoman is `dragoman serve`, a process of its own, asked over gRPC for one sent
 a process of its own too: server and clients share the machine. CTranslate2 is called in a process without any network,
 with at most as many sentences at work as there are clients, in the order in which they come; the best of several ways
 to share out the cores counts. `whole file` gives it all sentences at once, to sort by length: no server can do that.
+transformers and optimum-onnx are called in batches of as many sentences as there are clients, with a MarianMT of the
+same sizes, and translate each sentence to the mean length of CTranslate2's translations.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -21,14 +25,28 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.alone import translate_alone
 from bench.artifacts import Artifacts, find_artifacts
 from bench.calls import Call, Rates, Search, rates, steady_window
-from bench.common import Timing, base_parser, int_list, interleaved, print_header, print_table, progress, ratio
+from bench.common import (
+    Timing,
+    base_parser,
+    int_list,
+    interleaved,
+    name_list,
+    print_header,
+    print_table,
+    progress,
+    ratio,
+)
 from bench.ct2_direct import Ct2Translator, Layout, Run
+from bench.hugging_face import ENGINES, HuggingFace, hugging_face
 from bench.load import LoadGenerator, Target, load_generator
 from bench.sentences import add_sentence_options, data_folder, sentences_for
 from bench.servers import ServerProcess, dragoman_command, server_process
+from dragoman_service.tokenizer import Tokenizer
 
 LAYOUTS = (Layout(1, 1), Layout(1, 2), Layout(2, 1))
 """Workers and threads of each."""
+OTHERS_SENTENCES = 8
+"""Sentences for the slow ones, at least."""
 SETTLE_SECONDS = 0.3
 """Until idle threads of the competitor before no longer spin."""
 DIRECT, WHOLE_FILE, DRAGOMAN = "CTranslate2 direct", "CTranslate2 whole file", "Dragoman served"
@@ -42,6 +60,8 @@ class Measured:
     texts: dict[int, str] = field(default_factory=dict)
     """Sentence -> translation."""
     notes: str = ""
+    length: int = 0
+    """Target tokens of every sentence, where they are forced."""
 
     def middle(self) -> Rates:
         """The round of median throughput."""
@@ -56,6 +76,8 @@ class Bench:
     server: ServerProcess
     generator: LoadGenerator
     translators: dict[Layout, Ct2Translator]
+    others: dict[str, HuggingFace]
+    tokenizer: Tokenizer
     sentences: list[str]
 
     def served(self, search: Search, clients: int, sentences: Sequence[str], measured: Measured) -> float:
@@ -80,34 +102,53 @@ class Bench:
         """All sentences at once, in batches of `clients`; returns seconds."""
         return _account(self.translators[layout].whole_file(sentences, search, clients), to)
 
+    def other(self, name: str, search: Search, clients: int, sentences: Sequence[str], to: Measured) -> float:
+        """One of `others` on the first sentences, to translations of `to.length` tokens; returns seconds for all."""
+        few = sentences[: max(clients, OTHERS_SENTENCES)]
+        sources = [[*self.tokenizer.encode(sentence), self.tokenizer.end_id] for sentence in few]
+        seconds, batches = self.others[name].translate(sources, clients, search.beam_size, to.length)
+        calls = [Call(i, 0.0, 0.0, 0.0, batches[i // clients], len(s), to.length) for i, s in enumerate(sources)]
+        to.rounds.append(rates(seconds, calls))
+        return seconds * len(sentences) / len(few)
+
+
+@contextmanager
+def running(args: argparse.Namespace, artifacts: Artifacts, sentences: list[str]) -> Iterator[Bench]:
+    """Start everything; in the end, stop it."""
+    command = dragoman_command(artifacts.bundle, *args.serve_options.split())
+    with server_process(command) as server, load_generator() as generator, ExitStack() as stack:
+        translators = {
+            layout: Ct2Translator(artifacts.ct2, artifacts.tokenizer, artifacts.compute_type, layout)
+            for layout in LAYOUTS
+        }
+        others = {
+            name: stack.enter_context(hugging_face(name, args.model, args.precision, args.cache))
+            for name in args.others
+        }
+        yield Bench(server, generator, translators, others, Tokenizer(artifacts.tokenizer), sentences)
+
 
 def compare(bench: Bench, search: Search, clients: int, repeats: int) -> dict[str, tuple[Measured, Timing]]:
     """Measure all competitors in turns."""
     sentences = bench.sentences if clients > 1 else bench.sentences[: max(16, len(bench.sentences) // 4)]
-    measured = {name: Measured() for name in (DIRECT, WHOLE_FILE, DRAGOMAN)}
+    measured = {name: Measured() for name in (DRAGOMAN, DIRECT, WHOLE_FILE, *bench.others)}
     competitors: dict[str, Callable[[], float]] = {}
     for name, way in ((DIRECT, bench.direct), (WHOLE_FILE, bench.whole_file)):
         # Each layout has a try, which warms it up too; the fastest competes.
-        tries = {str(layout): _bound(way, layout, search, clients, sentences) for layout in bench.translators}
+        tried = Measured()
+        tries = {layout: partial(way, layout, search, clients, sentences, tried) for layout in bench.translators}
         timings = interleaved(tries, 1, settle=SETTLE_SECONDS, warm_up=False)
-        best = min(bench.translators, key=lambda layout: timings[str(layout)].median)
+        best = min(tries, key=lambda layout: timings[layout].median)
         measured[name].notes = f"{best} threads"
-        competitors[name] = _bound(way, best, search, clients, sentences, measured[name])
-    competitors[DRAGOMAN] = lambda: bench.served(search, clients, sentences, measured[DRAGOMAN])
+        competitors[name] = partial(way, best, search, clients, sentences, measured[name])
+    for name in bench.others:
+        length = round(tried.rounds[0].target_tokens / tried.rounds[0].sentences)
+        measured[name].length, measured[name].notes = length, f"{length} tokens each"
+        competitors[name] = partial(bench.other, name, search, clients, sentences, measured[name])
+    competitors[DRAGOMAN] = partial(bench.served, search, clients, sentences, measured[DRAGOMAN])
     bench.served(search, clients, sentences[:clients], Measured())
     timings = interleaved(competitors, repeats, settle=SETTLE_SECONDS, warm_up=False)
     return {name: (measured[name], timings[name]) for name in measured}
-
-
-def _bound(
-    way: Callable[[Layout, Search, int, Sequence[str], Measured], float],
-    layout: Layout,
-    search: Search,
-    clients: int,
-    sentences: Sequence[str],
-    measured: Measured | None = None,
-) -> Callable[[], float]:
-    return lambda: way(layout, search, clients, sentences, measured or Measured())
 
 
 def _account(run: Run, measured: Measured) -> float:
@@ -139,6 +180,7 @@ def rows(clients: int, search: Search, results: dict[str, tuple[Measured, Timing
                 None if whole else one.p99 * 1000,
                 # Seconds for the same sentences: the ratio of throughputs is the inverse of that of times.
                 f"{ratio(results[DIRECT][1], timing):.2f}",
+                None if name == DRAGOMAN else f"{ratio(timing, results[DRAGOMAN][1]):.2f}",
                 f"{timing.spread:.0%}",
                 measured.notes,
             ]
@@ -148,7 +190,7 @@ def rows(clients: int, search: Search, results: dict[str, tuple[Measured, Timing
 
 COLUMNS = (
     "beam", "clients", "what", "sentences/s", "source tokens/s", "target tokens/s", "p50 ms", "p99 ms",
-    "x direct", "spread", "cores",
+    "of direct", "Dragoman's", "spread", "notes",
 )  # fmt: skip
 
 
@@ -173,6 +215,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--length-penalty", type=float, default=0.6, help="alpha, for both (default: 0.6)")
     parser.add_argument("--max-length", type=int, help="target tokens at most (default: the model's limit)")
     parser.add_argument("--serve-options", default="", help='more options of `dragoman serve`, such as "--max-rows 64"')
+    parser.add_argument("--others", type=name_list, default=list(ENGINES), help=f"default: {','.join(ENGINES)}")
     parser.add_argument("--sample", type=int, default=32, help="sentences also translated alone (default: 32)")
     parser.add_argument("--quick", action="store_true", help="few sentences and one round: to see that it runs")
     return parser
@@ -182,7 +225,7 @@ def main() -> int:
     """Run from the command line."""
     args = argument_parser().parse_args()
     if args.quick:
-        args.sentences, args.repeats, args.clients, args.sample = 32, 1, [1, 8], 8
+        args.sentences, args.repeats, args.clients, args.sample = 16, 1, [1, 4], 4
     data_folder(args.data)  # better now than after the models are made
     artifacts = find_artifacts(args.model, args.precision, args.cache)
     sentences = sentences_for(args, artifacts)
@@ -199,13 +242,7 @@ def main() -> int:
     }
     print_header("Served over gRPC against CTranslate2 called directly", settings)
     table, agreement = [], []
-    command = dragoman_command(artifacts.bundle, *args.serve_options.split())
-    with server_process(command) as server, load_generator() as generator:
-        translators = {
-            layout: Ct2Translator(artifacts.ct2, artifacts.tokenizer, artifacts.compute_type, layout)
-            for layout in LAYOUTS
-        }
-        bench = Bench(server, generator, translators, sentences)
+    with running(args, artifacts, sentences) as bench:
         for beam_size in args.beam_sizes:
             search = Search(beam_size, max_length, args.length_penalty)
             for clients in args.clients:
