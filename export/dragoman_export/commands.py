@@ -25,8 +25,20 @@ class Export:
         add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
         add("--version", dest="model_version", help="version of the model (default: the last folder of --output)")
         add("--description", default="", help="one line for people")
-        add("--precision", default="fp32", help="numbers to compute with: fp32 (default: fp32)")
-        add("--sentences", type=Path, metavar="FILE", help="source sentences to verify with, one a line")
+        add("--precision", default="fp32", help="numbers to compute with: fp32 or int8 (default: fp32)")
+        add(
+            "--sentences",
+            type=Path,
+            metavar="FILE",
+            help="source sentences to verify with, one a line",
+        )
+        add(
+            "--calibration",
+            type=Path,
+            metavar="FILE",
+            help="for int8: source sentences such as the model will be given, one a line, a few hundred of all kinds; "
+            "its scales are measured on them (default: --sentences)",
+        )
         add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
         add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
         add("--force", action="store_true", help="replace a bundle that is there already")
@@ -41,6 +53,7 @@ class Export:
             description=args.description,
             precision=args.precision,
             sentences=args.sentences,
+            calibration=args.calibration,
             scores=args.scores,
             notes=args.notes,
             force=args.force,
@@ -49,8 +62,13 @@ class Export:
         print(f"{bundle.path}: {bundle.manifest.name} version {bundle.manifest.version}, {bundle.manifest.precision}")
         print(
             f"{report.sentences} sentences translated as PyTorch does ({len(report.ties)} ties); "
-            f"log-probabilities within {report.max_log_prob_error:.1e}"
+            f"log-probabilities within {report.distance.log_prob_error:.1e}"
         )
+        if args.precision != "fp32":
+            print(
+                f"{args.precision} against fp32: divergence {report.from_model.divergence:.1e} nats, "
+                f"the same likeliest token at {report.from_model.agreement:.1%} of the positions"
+            )
         return 0
 
 

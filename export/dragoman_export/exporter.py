@@ -14,11 +14,11 @@ import onnx
 from dragoman_export.golden_sentences import blank_sentences, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
-from dragoman_export.precision import check_precision
+from dragoman_export.precision import Prepared, check_precision, prepare
 from dragoman_export.sentences import BUILT_IN
 from dragoman_export.verify import Report, verify_graphs
-from dragoman_export.weights import collect_weights
 from dragoman_model.checkpoint import Checkpoint, load_checkpoint
+from dragoman_model.config import ModelConfig
 from dragoman_model.reference_decode import NEVER_PRODUCED
 from dragoman_service.bundle import Bundle, golden_to_json, write_bundle
 from dragoman_service.errors import InvalidInput
@@ -41,6 +41,8 @@ from dragoman_service.manifest import (
 from dragoman_service.runner import OrtRunner
 from dragoman_service.tokenizer import Tokenizer
 
+CACHE_DTYPE = {"fp32": "float32", "int8": "int8"}
+"""Of keys and values, for each precision."""
 VERIFY_ROWS = 32
 """Rows of the crowded batch in which sentences are translated for comparison."""
 VERIFY_MAX_LENGTH = 64
@@ -57,6 +59,8 @@ class ExportOptions:
     precision: str = "fp32"
     sentences: Path | None = None
     """Source sentences to verify with, one a line; None for the built-in ones."""
+    calibration: Path | None = None
+    """Source sentences, one a line, from which int8 finds its scales; None for those to verify with."""
     scores: Path | None = None
     """JSON list of the fields of `manifest.Score`."""
     notes: Path | None = None
@@ -84,16 +88,21 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
     checkpoint = load_checkpoint(folder)
     manifest = _manifest(checkpoint, options)
     card = write_model_card(manifest, _read(options.notes, "notes") if options.notes else "")
-    texts, sources = _sentences(options.sentences, checkpoint.tokenizer, manifest.limits.max_source_tokens)
+    limit = manifest.limits.max_source_tokens
+    texts, sources = _sentences(options.sentences, "sentences", checkpoint.tokenizer, limit)
+    calibration = sources
+    if options.calibration:
+        _, calibration = _sentences(options.calibration, "calibration", checkpoint.tokenizer, limit)
+    length = min(VERIFY_MAX_LENGTH, manifest.limits.max_target_tokens)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
-        write_graphs(checkpoint, staging)
+        prepared = prepare(checkpoint.model, options.precision, calibration, length)
+        write_graphs(checkpoint.config.model, prepared, staging)
         runner = OrtRunner(Bundle(staging, manifest, checkpoint.tokenizer, ()), max_rows=VERIFY_ROWS, threads=1)
-        length = min(VERIFY_MAX_LENGTH, manifest.limits.max_target_tokens)
-        report = verify_graphs(checkpoint.model, runner, sources, max_rows=VERIFY_ROWS, max_length=length)
+        report = verify_graphs(prepared, checkpoint.model, runner, sources, max_rows=VERIFY_ROWS, max_length=length)
         report.check()
         blanks = blank_sentences(texts, sources, length)
-        golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, max_candidates=manifest.limits.max_candidates)
+        golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, manifest=manifest)
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
             TOKENIZER: checkpoint.tokenizer_model,
@@ -103,11 +112,11 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
         return write_bundle(output, manifest, files, force=options.force), report
 
 
-def write_graphs(checkpoint: Checkpoint, folder: Path) -> None:
+def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
     """Write the weights and both graphs, and have ONNX's own checker look at them."""
-    config, weights = checkpoint.config.model, collect_weights(checkpoint.model)
-    (folder / WEIGHTS).write_bytes(weights.to_bytes())
-    for name, graph in ((ENCODER, build_encoder(config, weights)), (DECODER, build_decoder(config, weights))):
+    (folder / WEIGHTS).write_bytes(prepared.weights.to_bytes())
+    for name, build in ((ENCODER, build_encoder), (DECODER, build_decoder)):
+        graph = build(prepared.builder(config, prepared.weights))
         onnx.save(graph, folder / name)
         onnx.checker.check_model(str(folder / name))
 
@@ -134,7 +143,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         ),
         language_pairs=((config.source_language, config.target_language),),
         precision=options.precision,
-        cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim),
+        cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim, CACHE_DTYPE[options.precision]),
         tensors=tensor_names(model.decoder_layers),
         files={},
         training=config.training,
@@ -144,14 +153,14 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
     )
 
 
-def _sentences(path: Path | None, tokenizer: Tokenizer, limit: int) -> tuple[list[str], list[list[int]]]:
+def _sentences(path: Path | None, field: str, tokenizer: Tokenizer, limit: int) -> tuple[list[str], list[list[int]]]:
     """The sentences that the model can take, and their ids, the end of the sentence last."""
-    texts = BUILT_IN if path is None else _read(path, "sentences").splitlines()
+    texts = BUILT_IN if path is None else _read(path, field).splitlines()
     encoded = {text: [*tokenizer.encode(text), tokenizer.end_id] for text in texts}
     fitting = {text: ids for text, ids in encoded.items() if 1 < len(ids) <= limit}
     if not fitting:
         shown = "the built-in ones" if path is None else str(path)
-        raise InvalidInput("sentences", shown, f"at least one sentence of at most {limit - 1} subwords")
+        raise InvalidInput(field, shown, f"at least one sentence of at most {limit - 1} subwords")
     return list(fitting), list(fitting.values())
 
 

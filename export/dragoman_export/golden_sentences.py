@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dragoman_service.bundle import GoldenSentence
 from dragoman_service.golden import request_for, translate
+from dragoman_service.manifest import Manifest
 from dragoman_service.plan import Runner, StepPlan, StepResult
 
 BEAM_SIZES = (1, 4)
@@ -16,16 +17,18 @@ MAX_GOLDEN = 8
 """Sentences for each beam size: enough to find a wrong kernel, few enough to check at every start."""
 MAX_TRIED = 64
 """Sentences to choose from."""
-JITTER = 2e-4
-"""Log-probability: ten times what processors differ by."""
+JITTER = {"fp32": 2e-4, "int8": 2e-2}
+"""Log-probability, for each precision: about ten times what processors differ by. With int8, numbers that one processor
+rounds up and another one down make for more."""
 JITTERED_TRIALS = 3
 
 
 class JitteredRunner(Runner):
     """A runner whose log-probabilities are a little off, as on a machine with other rounding, only more so."""
 
-    def __init__(self, runner: Runner, max_candidates: int, seed: int) -> None:
+    def __init__(self, runner: Runner, jitter: float, max_candidates: int, seed: int) -> None:
         self._runner = runner
+        self._jitter = jitter
         self._max_candidates = max_candidates
         self._random = random.Random(seed)
 
@@ -34,7 +37,10 @@ class JitteredRunner(Runner):
         wanted = min(plan.num_candidates + 4, self._max_candidates)
         result = self._runner.run(dataclasses.replace(plan, num_candidates=wanted))
         rows = [
-            sorted(((log_prob + self._random.uniform(-JITTER, JITTER), i) for log_prob, i in pairs), reverse=True)
+            sorted(
+                ((log_prob + self._random.uniform(-self._jitter, self._jitter), i) for log_prob, i in pairs),
+                reverse=True,
+            )
             for pairs in map(zip, result.log_probs, result.token_ids)
         ]
         kept = [row[: plan.num_candidates] for row in rows]
@@ -45,7 +51,7 @@ class JitteredRunner(Runner):
 
 
 def make_golden(
-    runner: Runner, blanks: Sequence[GoldenSentence], *, max_rows: int, max_candidates: int
+    runner: Runner, blanks: Sequence[GoldenSentence], *, max_rows: int, manifest: Manifest
 ) -> tuple[GoldenSentence, ...]:
     """Translate; keep the first `MAX_GOLDEN` of each beam size that come out the same under jitter.
 
@@ -53,12 +59,13 @@ def make_golden(
         runner: Of graphs that have been verified.
         blanks: Sentences and options, with nothing filled in yet: see `blank_sentences`.
         max_rows: Rows of the batch.
-        max_candidates: Of the model.
+        manifest: Of the bundle in the making.
     """
+    jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
     requests = [request_for(blank, i) for i, blank in enumerate(blanks)]
     found = translate(runner, requests, max_rows)
     trials = [
-        translate(JitteredRunner(runner, max_candidates, seed), requests, max_rows) for seed in range(JITTERED_TRIALS)
+        translate(JitteredRunner(runner, jitter, most, seed), requests, max_rows) for seed in range(JITTERED_TRIALS)
     ]
     golden = [
         dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)

@@ -1,17 +1,52 @@
-"""The numbers that a bundle computes with.
-
-This is the place for the others. They need more than a smaller type: int8 must scale each row's activations on its own
-(one scale for the whole batch would let a translation depend on its neighbours), and both need stated bounds on what
-they may lose against fp32, checked by `verify` before the manifest is written.
-"""
+"""The numbers that a bundle computes with: which there are, and what makes the graphs of each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dragoman_export.builder import GraphBuilder
+from dragoman_export.calibration import calibrate
+from dragoman_export.equalise import equalised
+from dragoman_export.fp32 import Fp32Builder
+from dragoman_export.int8 import Int8Builder
+from dragoman_export.quantise import quantised_model, quantised_weights
+from dragoman_export.weights import Weights, collect_weights
+from dragoman_model.transformer import Transformer
 from dragoman_service.errors import InvalidInput
 from dragoman_service.manifest import PRECISIONS
 
-PLANNED = ("int8", "fp16")
+PLANNED = ("fp16",)
 """Not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model made ready for a precision."""
+
+    precision: str
+    """One of `PRECISIONS`."""
+    weights: Weights
+    """What is written."""
+    reference: Transformer
+    """The same numbers in PyTorch: what the graphs must agree with."""
+    builder: type[GraphBuilder]
+    """What writes the graphs."""
+
+
+def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]], max_length: int) -> Prepared:
+    """Make a model ready to be written.
+
+    Args:
+        model: In evaluation mode.
+        precision: One of `PRECISIONS`.
+        sources: Token ids of sentences such as the model will be given, from which int8 learns its scales.
+        max_length: Target tokens at most in doing so.
+    """
+    if precision == "fp32":
+        return Prepared(precision, collect_weights(model), model, Fp32Builder)
+    balanced, ranges = equalised(model, calibrate(model, sources, max_length))
+    return Prepared(precision, quantised_weights(balanced, ranges), quantised_model(balanced, ranges), Int8Builder)
 
 
 def check_precision(precision: str) -> None:

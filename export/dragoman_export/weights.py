@@ -1,8 +1,9 @@
 """The weights of a bundle: one safetensors file, each parameter once, that both graphs read at known offsets.
 
-Parameters keep the names and the layout of `Transformer.state_dict()`. Those that a graph multiplies with as one matrix
-(query, key and value of self-attention; keys and values of all decoder layers' cross-attention) lie one after the
-other, so that the big matrix is there without a copy of its own.
+Those of fp32 keep the names and the layout of `Transformer.state_dict()`, but for the embedding matrix, which is padded
+to a multiple of `BLOCK` words. Parameters that a graph multiplies with as one matrix (query, key and value of
+self-attention; keys and values of all decoder layers' cross-attention) lie one after the other, so that the big matrix
+is there without a copy of its own. Those of int8 are made, and read back, by `quantise`.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
 from dragoman_service.manifest import WEIGHTS
 
 POSITIONS = "positions.table"
+BLOCK = 64
+"""Words that the decoder looks at as one before it looks at each: the embedding matrix has a multiple of so many."""
+_DTYPES = {"float32": ("F32", onnx.TensorProto.FLOAT), "int8": ("I8", onnx.TensorProto.INT8)}
+"""Of NumPy -> of safetensors and of ONNX."""
 _ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
 
@@ -39,7 +43,11 @@ class Weights:
         entries, offset = {}, 0
         for name, tensor in self.tensors.items():
             end = offset + tensor.nbytes
-            entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, end]}
+            entries[name] = {
+                "dtype": _DTYPES[tensor.dtype.name][0],
+                "shape": list(tensor.shape),
+                "data_offsets": [offset, end],
+            }
             offset = end
         text = json.dumps(entries).encode()
         text += b" " * (-(8 + len(text)) % _ALIGNMENT)
@@ -49,18 +57,22 @@ class Weights:
         """The contents of the file."""
         return self.header + b"".join(tensor.tobytes() for tensor in self.tensors.values())
 
-    def initializer(self, name: str, parts: Sequence[str]) -> onnx.TensorProto:
-        """An ONNX tensor `name` that refers to `parts`, neighbours in the file, stacked along their first axis."""
+    def initializer(self, name: str, parts: Sequence[str], shape: Sequence[int] | None = None) -> onnx.TensorProto:
+        """An ONNX tensor `name` that refers to `parts`, neighbours in the file.
+
+        Unless `shape` says otherwise, they are stacked along their first axis.
+        """
         names = list(self.tensors)
         first = names.index(parts[0])
         if names[first : first + len(parts)] != list(parts):
             raise ValueError(f"{name}: {', '.join(parts)} are no neighbours in the file")
         start = len(self.header) + sum(self.tensors[other].nbytes for other in names[:first])
         shapes = [self.tensors[part].shape for part in parts]
+        stacked = shapes[0] if len(parts) == 1 else (sum(shape[0] for shape in shapes), *shapes[0][1:])
         proto = onnx.TensorProto(
             name=name,
-            data_type=onnx.TensorProto.FLOAT,
-            dims=(sum(shape[0] for shape in shapes), *shapes[0][1:]),
+            data_type=_DTYPES[self.tensors[parts[0]].dtype.name][1],
+            dims=stacked if shape is None else shape,
             data_location=onnx.TensorProto.EXTERNAL,
         )
         length = sum(self.tensors[part].nbytes for part in parts)
@@ -74,47 +86,37 @@ def collect_weights(model: Transformer) -> Weights:
     state = {POSITIONS: model.positions.table, **model.state_dict()}
     ordered = [name for group in neighbours(model.config) for name in group]
     names = [*ordered, *(name for name in state if name not in set(ordered))]
+    state["embedding.weight"] = padded(model.embedding.weight)
     return Weights({name: _as_array(state[name]) for name in names})
+
+
+def padded(table: Tensor) -> Tensor:
+    """[V, D] -> [V up to the next multiple of `BLOCK`, D], with zeros."""
+    return functional.pad(table, (0, 0, 0, -table.size(0) % BLOCK))
 
 
 def neighbours(config: ModelConfig) -> list[tuple[str, ...]]:
     """The groups of parameters that lie one after the other, for use as one matrix or one bias."""
-    kinds = ("weight", "bias")
-    return [
+    modules = [
         *(
-            qkv(f"{stack}.{layer}.self_attention", kind)
+            qkv(f"{stack}.{layer}.self_attention")
             for stack, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers))
             for layer in range(layers)
-            for kind in kinds
         ),
-        *(cross_key_value(config, kind) for kind in kinds),
+        cross_key_value(config),
     ]
+    return [tuple(f"{name}.{kind}" for name in group) for group in modules for kind in ("weight", "bias")]
 
 
-def qkv(attention: str, kind: str) -> tuple[str, ...]:
-    """Query, key and value projections of a self-attention; `kind` is weight or bias."""
-    return tuple(f"{attention}.{part}.{kind}" for part in ("query", "key", "value"))
+def qkv(attention: str) -> tuple[str, ...]:
+    """Query, key and value projections of a self-attention."""
+    return tuple(f"{attention}.{part}" for part in ("query", "key", "value"))
 
 
-def cross_key_value(config: ModelConfig, kind: str) -> tuple[str, ...]:
-    """Key and value projections of the cross-attention of every decoder layer; `kind` is weight or bias."""
+def cross_key_value(config: ModelConfig) -> tuple[str, ...]:
+    """Key and value projections of the cross-attention of every decoder layer."""
     layers = range(config.decoder_layers)
-    return tuple(f"decoder.{layer}.cross_attention.{part}.{kind}" for layer in layers for part in ("key", "value"))
-
-
-def read_model(bundle: Path, architecture: dict[str, object]) -> Transformer:
-    """The PyTorch model that a bundle was exported from, in evaluation mode.
-
-    Args:
-        bundle: Its folder.
-        architecture: `Manifest.architecture`, which is `ModelConfig.to_json()`.
-    """
-    model = Transformer(ModelConfig.from_settings(architecture))
-    state: dict[str, Tensor] = load_file(bundle / WEIGHTS)
-    if POSITIONS not in model.state_dict():  # computed, not trained
-        del state[POSITIONS]
-    model.load_state_dict(state)
-    return model.eval()
+    return tuple(f"decoder.{layer}.cross_attention.{part}" for layer in layers for part in ("key", "value"))
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:

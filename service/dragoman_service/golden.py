@@ -12,8 +12,8 @@ from dragoman_service.request import DecodingOptions, Failed, Finished, Hypothes
 from dragoman_service.scheduler import Scheduler
 from dragoman_service.tokenizer import SPECIAL_IDS
 
-SCORE_TOLERANCE = 1e-3
-"""Natural log-probability: far above what processors differ by, far below what a wrong kernel does."""
+SCORE_TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
+"""Natural log-probability, by precision: far above what processors differ by, far below what a wrong kernel does."""
 
 
 def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> list[Hypothesis]:
@@ -52,6 +52,7 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     Sentences whose beam is wider than `max_rows` cannot be tried on this server, nor asked for, and are left out.
     """
     golden = [sentence for sentence in bundle.golden if sentence.beam_size <= max_rows]
+    tolerance = SCORE_TOLERANCE[bundle.manifest.precision]
     problems = []
     for sentence in golden:
         if (*bundle.tokenizer.encode(sentence.source), bundle.tokenizer.end_id) != sentence.source_ids:
@@ -60,17 +61,20 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
         found = translate(runner, [request_for(sentence, i) for i, sentence in enumerate(golden)], max_rows)
     except (DragomanError, RuntimeError, ValueError) as error:
         return [*problems, f"golden sentences cannot be translated: {error}"]
-    return [*problems, *(problem for pair in zip(golden, found, strict=True) for problem in differences(*pair))]
+    return [
+        *problems,
+        *(problem for pair in zip(golden, found, strict=True) for problem in differences(*pair, tolerance)),
+    ]
 
 
-def differences(golden: GoldenSentence, found: Hypothesis) -> Iterator[str]:
+def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:
     """What is wrong with a translation."""
     name = f"golden sentence {golden.source!r}, beam {golden.beam_size}"
     if found.tokens != golden.target_ids:
         yield f"{name}: token ids {list(found.tokens)} instead of {list(golden.target_ids)}"
-    elif not _close([found.score, *found.token_scores], [golden.score, *golden.token_scores]):
+    elif not _close([found.score, *found.token_scores], [golden.score, *golden.token_scores], tolerance):
         yield f"{name}: score {found.score:.6f} instead of {golden.score:.6f}, or a token score as far off"
 
 
-def _close(found: Iterable[float], wanted: Iterable[float]) -> bool:
-    return all(math.isclose(a, b, rel_tol=0, abs_tol=SCORE_TOLERANCE) for a, b in zip(found, wanted, strict=True))
+def _close(found: Iterable[float], wanted: Iterable[float], tolerance: float) -> bool:
+    return all(math.isclose(a, b, rel_tol=0, abs_tol=tolerance) for a, b in zip(found, wanted, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,10 +28,10 @@ def capacity_for(length: int, limit: int) -> int:
 
 
 class AttentionCache:
-    """Keys and values of one kind of attention: `array` [layers, 2, max_rows, heads, capacity, head_dim] of float32.
+    """Keys and values of one kind of attention: `array` [layers, 2, max_rows, heads, capacity, head_dim].
 
-    Keys are at index 0 of the second axis, values at 1. `array[layer, which, :rows]` is contiguous, as the decoder
-    graph needs it, and a row of all layers is one slice.
+    Its type is the layout's. Keys are at index 0 of the second axis, values at 1. `array[layer, which, :rows]` is
+    contiguous, as the decoder graph needs it, and a row of all layers is one slice.
     """
 
     def __init__(self, layout: CacheLayout, max_rows: int, limit: int) -> None:
@@ -66,15 +68,15 @@ class AttentionCache:
         """Copy the first `length` positions of a row over those of another, in all layers."""
         self.array[:, :, target, :, :length] = self.array[:, :, source, :, :length]
 
-    def write_row(self, row: int, values: npt.NDArray[np.float32]) -> None:
+    def write_row(self, row: int, values: npt.NDArray[Any]) -> None:
         """Set the first positions of a row to `values` [layers, 2, heads, length, head_dim]."""
         self.array[:, :, row, :, : values.shape[3]] = values
 
-    def _allocate(self, capacity: int) -> npt.NDArray[np.float32]:
+    def _allocate(self, capacity: int) -> npt.NDArray[Any]:
         layout = self._layout
         # Zeros, though never read before they are written: the system hands out such memory only as it is touched.
         shape = (layout.decoder_layers, 2, self._max_rows, layout.num_heads, capacity, layout.head_dim)
-        return np.zeros(shape, np.float32)
+        return np.zeros(shape, layout.dtype)
 
 
 class KvCache:

@@ -13,16 +13,19 @@ from typing import Any
 
 from dragoman_service.tokenizer import SPECIAL_IDS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the bundle: raised when a server that reads the older one could not serve the newer one."""
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 """What the weights may be stored and multiplied in."""
 
 ENCODER, DECODER, WEIGHTS = "encoder.onnx", "decoder.onnx", "weights.safetensors"
 TOKENIZER, GOLDEN, MODEL_CARD = "tokenizer.model", "golden.json", "MODEL_CARD.md"
 FILES = (ENCODER, DECODER, WEIGHTS, TOKENIZER, GOLDEN, MODEL_CARD)
 """The files of a bundle beside its manifest."""
+
+CACHE_DTYPES = ("float32", "int8")
+"""What keys and values may be kept in."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -58,6 +61,8 @@ class CacheLayout:
     decoder_layers: int
     num_heads: int
     head_dim: int
+    dtype: str
+    """Of NumPy; one of `CACHE_DTYPES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Manifest:
 
 
 def tensor_names(decoder_layers: int) -> TensorNames:
-    """The names that format version 1 prescribes."""
+    """The names that this format version prescribes."""
 
     def per_layer(*prefixes: str) -> tuple[str, ...]:
         return tuple(f"{prefix}_{layer}" for layer in range(decoder_layers) for prefix in prefixes)
@@ -205,7 +210,10 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     if dataclasses.astuple(special) != tuple(SPECIAL_IDS.values()):
         yield f"special_ids: got {dataclasses.astuple(special)}; allowed: {tuple(SPECIAL_IDS.values())}"
     groups = {"limits": dataclasses.asdict(limits), "cache": dataclasses.asdict(cache)}
-    numbers = {f"{group}.{field}": number for group, values in groups.items() for field, number in values.items()}
+    values = {f"{group}.{field}": value for group, fields in groups.items() for field, value in fields.items()}
+    numbers = {field: value for field, value in values.items() if isinstance(value, int)}
+    if cache.dtype not in CACHE_DTYPES:
+        yield f"cache.dtype: got {cache.dtype!r}; allowed: {', '.join(CACHE_DTYPES)}"
     for field, number in {"vocab_size": manifest.vocab_size, **numbers}.items():
         if number < 1:
             yield f"{field}: got {number}; allowed: 1 or more"

@@ -15,9 +15,14 @@ from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.kv_cache import KvCache
 from dragoman_service.manifest import DECODER, ENCODER, CacheLayout, TensorNames
 from dragoman_service.plan import Adjustment, StepPlan
+from dragoman_service.processor import int8_may_overflow
 
 PROVIDERS: dict[str, list[str | tuple[str, dict[str, str]]]] = {"cpu": ["CPUExecutionProvider"]}
 """Device -> ONNX Runtime's execution providers and their options. Another device needs the caches placed on it."""
+
+
+SLOWER_FUSIONS = ["SkipLayerNormFusion"]
+"""Optimisations of the graph that make it slower: the fused kernel is not vectorised, those of its parts are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,14 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
     options.intra_op_num_threads = placement.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_mem_pattern = False  # planned for one shape; ours differ from run to run
     options.enable_cpu_mem_arena = False  # it never gives back what the largest batch once took
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
+    if int8_may_overflow():  # take the kernels of half the speed that are exact
+        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS[placement.device])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=PROVIDERS[placement.device], disabled_optimizers=SLOWER_FUSIONS
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
 
@@ -79,8 +87,8 @@ class EncoderSession:
         self._layout = layout
         self._session = session
 
-    def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """Encode sources of one length: [layers, 2, batch, heads, length, head_dim]."""
+    def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[Any]:
+        """Encode sources of one length: [layers, 2, batch, heads, length, head_dim] of the cache's type."""
         (cross,) = self._session.run(["cross_kv"], {"source": np.array(sources, np.int64)})
         return np.asarray(cross).reshape(self._layout.decoder_layers, 2, *cross.shape[1:])
 
@@ -93,7 +101,7 @@ class DecoderSession:
         self._binding = self._session.io_binding()
         self._cache = cache
         max_rows = cache.max_rows
-        self._tokens = np.zeros(max_rows, np.int64)
+        self._tokens = np.zeros((max_rows, 1), np.int64)
         self._positions = np.zeros(max_rows, np.int32)
         self._source_lengths = np.zeros(max_rows, np.int32)
         self._total_length = np.zeros((), np.int32)
@@ -114,7 +122,7 @@ class DecoderSession:
         Of the plan, copies and joins are the runner's business.
         """
         rows = len(plan.tokens)
-        self._tokens[:rows] = plan.tokens
+        self._tokens[:rows, 0] = plan.tokens
         self._positions[:rows] = plan.positions
         self._source_lengths[:rows] = plan.source_lengths
         self._total_length[...] = max(plan.positions) + 1

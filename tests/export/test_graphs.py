@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dragoman_export.fp32 import Fp32Builder
 from dragoman_export.graphs import build_decoder, build_encoder
-from dragoman_export.weights import collect_weights, cross_key_value, neighbours, qkv, read_model
+from dragoman_export.read_back import read_model
+from dragoman_export.weights import BLOCK, collect_weights, cross_key_value, neighbours, qkv
 from dragoman_service.bundle import Bundle
 from dragoman_service.manifest import tensor_names
 from support.tiny_checkpoint import random_model
@@ -20,7 +22,7 @@ def test_tensors_are_those_of_the_manifest(norm: str, layers: int) -> None:
     model = random_model(norm=norm, encoder_layers=layers, decoder_layers=layers)
     weights = collect_weights(model)
     names = tensor_names(layers)
-    encoder, decoder = build_encoder(model.config, weights), build_decoder(model.config, weights)
+    encoder, decoder = (build(Fp32Builder(model.config, weights)) for build in (build_encoder, build_decoder))
     assert tuple(value.name for value in encoder.graph.input) == names.encoder_inputs
     assert tuple(value.name for value in encoder.graph.output) == names.encoder_outputs
     assert tuple(value.name for value in decoder.graph.input) == names.decoder_inputs
@@ -31,8 +33,9 @@ def test_the_same_model_gives_the_same_files() -> None:
     first, second = (collect_weights(random_model(seed=3)) for _ in range(2))
     config = random_model().config
     assert first.to_bytes() == second.to_bytes()
-    assert build_decoder(config, first).SerializeToString() == build_decoder(config, second).SerializeToString()
-    assert build_encoder(config, first).SerializeToString() == build_encoder(config, second).SerializeToString()
+    for build in (build_encoder, build_decoder):
+        one, other = (build(Fp32Builder(config, weights)).SerializeToString() for weights in (first, second))
+        assert one == other
 
 
 def test_every_parameter_is_stored_once_and_used_by_a_graph(tiny_bundle: Bundle) -> None:
@@ -56,6 +59,10 @@ def test_the_weights_file_is_ordinary_safetensors(tmp_path: Path) -> None:
     state = load_file(tmp_path / "weights.safetensors")
     assert torch.equal(state.pop("positions.table"), model.positions.table)
     assert set(state) == set(model.state_dict())
+    table = state["embedding.weight"]
+    assert table.size(0) % BLOCK == 0
+    assert not table[model.config.vocab_size :].any()
+    state["embedding.weight"] = table[: model.config.vocab_size]
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -72,7 +79,7 @@ def test_initializers_refer_to_their_bytes() -> None:
     model = random_model()
     weights = collect_weights(model)
     data = weights.to_bytes()
-    parts = qkv("encoder.1.self_attention", "weight")
+    parts = [f"{name}.weight" for name in qkv("encoder.1.self_attention")]
     entries = {entry.key: entry.value for entry in weights.initializer("qkv", parts).external_data}
     start, length = int(entries["offset"]), int(entries["length"])
     state = model.state_dict()
@@ -83,6 +90,6 @@ def test_initializers_refer_to_their_bytes() -> None:
 def test_parameters_that_are_no_neighbours_make_no_matrix() -> None:
     model = random_model()
     weights = collect_weights(model)
-    assert cross_key_value(model.config, "bias") in neighbours(model.config)
+    assert tuple(f"{name}.bias" for name in cross_key_value(model.config)) in neighbours(model.config)
     with pytest.raises(ValueError, match="no neighbours"):
         weights.initializer("wrong", ["encoder.0.self_attention.query.weight", "embedding.weight"])

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from dragoman_export.exporter import ExportOptions, export_checkpoint
+from dragoman_export.precision import prepare
+from dragoman_export.read_back import read_model
 from dragoman_export.verify import verify_graphs
-from dragoman_export.weights import read_model
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.reference_decode import greedy_uncached, search_uncached
 from dragoman_model.transformer import Transformer
@@ -70,10 +71,11 @@ def test_cached_equals_uncached(pair: Pair) -> None:
 
 def test_onnx_equals_torch(pair: Pair) -> None:
     runner = OrtRunner(pair.bundle, max_rows=1, threads=1)
-    report = verify_graphs(pair.model, runner, pair.sources, max_rows=1, max_length=MAX_LENGTH)
+    prepared = prepare(pair.model, "fp32", pair.sources, MAX_LENGTH)
+    report = verify_graphs(prepared, pair.model, runner, pair.sources, max_rows=1, max_length=MAX_LENGTH)
     assert report.mismatches == ()
     assert report.ties == ()
-    assert report.max_log_prob_error < 5e-4
+    assert report.distance.log_prob_error < 5e-4
 
 
 @pytest.mark.parametrize("max_rows", [2, 16])

@@ -36,7 +36,7 @@ MANIFEST = Manifest(
     limits=Limits(max_source_tokens=64, max_target_tokens=64, max_candidates=100),
     language_pairs=(("en", "de"),),
     precision="fp32",
-    cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16),
+    cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16, dtype="float32"),
     tensors=tensor_names(2),
     files={},
     training={"steps": 10},
@@ -144,7 +144,8 @@ def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_to("language_pairs", value=[["en"]]), "language_pairs[0]: got ['en']; allowed: a list of 2"),
         (set_to("language_pairs", value=[["en", "German!"]]), "language_pairs[0]: got ['en', 'German!']"),
         (set_to("language_pairs", value=[["en", "de"]] * 2), "language_pairs[1]: ['en', 'de'] stands twice"),
-        (set_to("precision", value="int8"), "precision: got 'int8'; allowed: fp32"),
+        (set_to("precision", value="int3"), "precision: got 'int3'; allowed: fp32, int8"),
+        (set_to("cache", "dtype", value="float8"), "cache.dtype: got 'float8'; allowed: float32, int8"),
         (set_to("cache", "num_heads", value=4), "cache.head_dim: got 4 heads of 16; allowed: together d_model, 32"),
         (set_to("cache", "head_dim", value=10**15), f"cache.head_dim: got 2 heads of {10**15}"),
         (set_to("architecture", "d_model", value="wide"), "allowed: together d_model, 'wide'"),
@@ -154,7 +155,7 @@ def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
             f"limits.max_target_tokens: got {10**15}; allowed: up to architecture.max_positions, 64",
         ),
         (set_to("architecture", "max_positions", value="many"), "architecture.max_positions: got 'many'; allowed: int"),
-        (set_to("cache", "decoder_layers", value=3), "tensors: not those of format version 1 with 3 decoder layers"),
+        (set_to("cache", "decoder_layers", value=3), "tensors: not those of format version 2 with 3 decoder layers"),
         (set_to("name", value="../up"), "name: got '../up'"),
         (set_to("scores", 0, "value", value="high"), "scores[0].value: got 'high'; allowed: float"),
         (set_to("files", "../../etc/passwd", value="0" * 64), "files: got '../../etc/passwd'; allowed: relative paths"),
@@ -172,7 +173,7 @@ def test_a_wrong_manifest_names_the_field(
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("{", "not JSON"), ("[]", "allowed: an object"), ('{"format_version": 2}', "format_version: got 2; allowed: 1")],
+    [("{", "not JSON"), ("[]", "allowed: an object"), ('{"format_version": 1}', "format_version: got 1; allowed: 2")],
 )
 def test_a_manifest_from_elsewhere_is_refused(text: str, expected: str) -> None:
     manifest, problems = read_manifest(text)

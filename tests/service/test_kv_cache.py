@@ -6,7 +6,7 @@ import pytest
 from dragoman_service.kv_cache import AttentionCache, KvCache, capacity_for
 from dragoman_service.manifest import CacheLayout
 
-LAYOUT = CacheLayout(decoder_layers=2, num_heads=3, head_dim=8)
+LAYOUT = CacheLayout(decoder_layers=2, num_heads=3, head_dim=8, dtype="float32")
 
 
 @pytest.mark.parametrize(

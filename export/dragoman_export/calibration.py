@@ -1,0 +1,72 @@
+"""The ranges of a model's activations, measured while it translates: what int8 scales are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dragoman_model.greedy import greedy_cached
+from dragoman_model.transformer import Transformer, source_mask
+from dragoman_service.tokenizer import SPECIAL_IDS
+
+BATCH = 64
+"""Sentences translated side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """The largest absolute values seen, per channel."""
+
+    inputs: dict[str, Tensor]
+    """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> [in]."""
+    outputs: dict[str, Tensor]
+    """Name of the projection of keys or values -> [D]."""
+
+
+@torch.no_grad()
+def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: int) -> Ranges:
+    """Let the model translate and watch.
+
+    Args:
+        model: In evaluation mode.
+        sources: Token ids of sentences such as it will be given, their ends last. A range that they do not reach is cut
+            off later: take a few hundred, of all kinds.
+        max_length: Target tokens at most.
+    """
+    targets = [
+        target
+        for start in range(0, len(sources), BATCH)
+        for target in greedy_cached(model, sources[start : start + BATCH], max_length)
+    ]
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+            _widen(inputs, name, given[0])
+            if name.endswith((".key", ".value")):
+                _widen(outputs, name, result)
+
+        return hook
+
+    linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    handles = [module.register_forward_hook(watch(name)) for name, module in linears]
+    try:
+        for source, target in zip(sources, targets, strict=True):
+            # One at a time: padding is no sentence, and its numbers shall not widen any range.
+            batch = torch.tensor([list(source)])
+            fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])
+            decoded = model.decode(fed, model.project_cross(model.encode(batch)), source_mask(batch))
+            _widen(inputs, "output", decoded)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Ranges(inputs, outputs)
+
+
+def _widen(ranges: dict[str, Tensor], name: str, x: Tensor) -> None:
+    largest = x.flatten(0, -2).abs().amax(0)
+    ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest

@@ -1,0 +1,80 @@
+"""Rescales channels of a model so that its activations fit better into 8 bits, without changing what it computes.
+
+One scale serves all channels of an activation, so a channel with large numbers takes precision from the others. Where
+an activation comes out of something that can be scaled by channel (a layer norm's gain, the rows of a matrix) and goes
+nowhere but into matrices, dividing there and multiplying here changes nothing in exact arithmetic (Nagel et al. 2019,
+section 4.1; Xiao et al. 2023, equation 4).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dragoman_export.calibration import Ranges
+from dragoman_model.transformer import Transformer
+
+STRENGTH = 0.5
+"""0 leaves all the difficulty with the activations, 1 moves it all into the weights."""
+_SMALLEST = 1e-5
+
+
+@torch.no_grad()
+def equalised(model: Transformer, ranges: Ranges) -> tuple[Transformer, Ranges]:
+    """A copy of `model` that computes the same, with channels of more equal range; and their ranges."""
+    model = copy.deepcopy(model)
+    inputs, outputs = dict(ranges.inputs), dict(ranges.outputs)
+    modules = dict(model.named_modules())
+    for origin, readers in _pairs(model):
+        producer = modules[origin]
+        matrices = [modules[reader] for reader in readers]
+        scale = _scale(ranges.inputs[readers[0]], [_weight(matrix) for matrix in matrices])  # [channels]
+        _weight(producer).div_(scale if isinstance(producer, nn.LayerNorm) else scale[:, None])
+        _bias(producer).div_(scale)
+        for matrix in matrices:
+            _weight(matrix).mul_(scale)
+        inputs |= {reader: inputs[reader] / scale for reader in readers}
+        if origin in outputs:
+            outputs[origin] = outputs[origin] / scale
+    return model, Ranges(inputs, outputs)
+
+
+def _pairs(model: Transformer) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What makes an activation, and all the `nn.Linear` that read it, which must be all that do."""
+    stacks = {"encoder": model.config.encoder_layers, "decoder": model.config.decoder_layers}
+    for layer in (f"{stack}.{index}" for stack, layers in stacks.items() for index in range(layers)):
+        # ReLU lets a positive scale through, and so does attention from its values to its output.
+        yield f"{layer}.feed_forward.inner", (f"{layer}.feed_forward.outer",)
+        for attention in ("self_attention", "cross_attention") if layer.startswith("decoder") else ("self_attention",):
+            yield f"{layer}.{attention}.value", (f"{layer}.{attention}.output",)
+        if model.config.norm == "post":
+            continue  # there the layer norms write the residual stream itself
+        parts = tuple(f"{layer}.self_attention.{part}" for part in ("query", "key", "value"))
+        yield f"{layer}.self_attention_residual.norm", parts
+        yield f"{layer}.feed_forward_residual.norm", (f"{layer}.feed_forward.inner",)
+        if layer.startswith("decoder"):
+            yield f"{layer}.cross_attention_residual.norm", (f"{layer}.cross_attention.query",)
+    if model.config.norm == "pre":
+        layers = range(model.config.decoder_layers)
+        memory = [f"decoder.{layer}.cross_attention.{part}" for layer in layers for part in ("key", "value")]
+        yield "encoder_norm", tuple(memory)
+
+
+def _scale(activation: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Per channel, what to divide the activation by; its geometric mean is 1."""
+    weight = torch.cat(list(weights)).abs().amax(0)
+    scale = activation.clamp(min=_SMALLEST) ** STRENGTH / weight.clamp(min=_SMALLEST) ** (1 - STRENGTH)
+    return scale / scale.log().mean().exp()
+
+
+def _weight(module: nn.Module) -> Tensor:
+    assert isinstance(module.weight, Tensor)
+    return module.weight
+
+
+def _bias(module: nn.Module) -> Tensor:
+    assert isinstance(module.bias, Tensor)
+    return module.bias

@@ -1,0 +1,43 @@
+"""Graphs that compute in fp32: the reference for all others."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dragoman_export.builder import GraphBuilder
+
+
+class Fp32Builder(GraphBuilder):
+    """Activations are matrices [N, D]: Gemm, which adds the bias on its way out, takes nothing else.
+
+    Weights keep PyTorch's layout, [out, in]; ONNX Runtime packs them once, when the session starts.
+    """
+
+    def embed(self, ids: str, positions: str) -> str:
+        scale = self.constant("embedding_scale", math.sqrt(self.config.d_model), np.float32)
+        x = self.node("Gather", [self.parameter("embedding.weight"), ids])  # [N, T, D]
+        return self.rows(self.node("Add", [self.node("Mul", [x, scale]), positions]))
+
+    def linear(self, x: str, *modules: str) -> str:
+        weight = self.parameter(*(f"{module}.weight" for module in modules))
+        bias = self.parameter(*(f"{module}.bias" for module in modules))
+        return self.node("Gemm", [x, weight, bias], transB=1)
+
+    def feed_forward(self, x: str, module: str) -> str:
+        return self.linear(self.node("Relu", [self.linear(x, f"{module}.inner")]), f"{module}.outer")
+
+    def logits(self, x: str) -> str:
+        bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
+        return self.node("Gemm", [x, self.parameter("embedding.weight"), bias], transB=1)
+
+    def rows(self, x: str) -> str:
+        return self.reshape(x, -1, self.config.d_model)
+
+    def queries(self, x: str, width: int) -> str:
+        return self.reshape(x, 0, 1, width)
+
+    def sequences(self, x: str, ids: str) -> str:
+        rest = self.constant("rest", [-1], np.int64)
+        return self.node("Reshape", [x, self.node("Concat", [self.node("Shape", [ids]), rest], axis=0)])

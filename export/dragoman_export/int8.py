@@ -1,0 +1,78 @@
+"""Graphs that multiply in int8: activations, weights and the attention caches are 8-bit integers, sums are exact.
+
+Every scale is a constant of the bundle, found by `calibration`, so that no number of a translation depends on what else
+is in the batch. Between the products, layer norm, softmax and the residual stream stay in fp32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from dragoman_export.builder import GraphBuilder
+from dragoman_export.quantise import CACHE_SCALE, CROSS_SCALE, INPUT_SCALE, WEIGHT_SCALE, matrix_name
+
+
+class Int8Builder(GraphBuilder):
+    """Activations are [N, T, D] throughout: what multiplies integers takes any shape.
+
+    MatMulIntegerToFloat wants unsigned activations: 128 stands for zero, and after ReLU 0 does.
+    """
+
+    cache_type = TensorProto.INT8
+
+    def embed(self, ids: str, positions: str) -> str:
+        x = self.node("Gather", [self.parameter("embedding.weight"), ids])  # [N, T, D] of int8
+        scale = self.node("Gather", [self.parameter("embedding.scale"), ids])  # [N, T, 1]
+        x = self.node("Mul", [self.node("Cast", [x], to=TensorProto.FLOAT), scale])
+        return self.node("Add", [x, positions])
+
+    def linear(self, x: str, *modules: str) -> str:
+        return self._product(self._quantised(x, matrix_name(modules)), matrix_name(modules))
+
+    def feed_forward(self, x: str, module: str) -> str:
+        inner, outer = f"{module}.inner", f"{module}.outer"
+        hidden = self._product(self._quantised(x, inner), inner)
+        # An unsigned integer with its zero at 0 has no place for what is negative: this is the ReLU.
+        return self._product(self._quantised(hidden, outer, zero=0), outer, zero=0)
+
+    def logits(self, x: str) -> str:
+        table = self.node("Transpose", [self.parameter("embedding.weight")], perm=[1, 0])  # once, at the start
+        bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
+        scales = [self.parameter(f"output{INPUT_SCALE}"), self.parameter(f"output{WEIGHT_SCALE}")]
+        zeros = [self._zero(128), self.constant("output.weight_zero", 0, np.int8)]
+        inputs = [self._quantised(x, "output"), table, *scales, *zeros, bias]
+        return self.reshape(self.contrib("MatMulIntegerToFloat", inputs), -1, len(self.masked_output_bias()))
+
+    def rows(self, x: str) -> str:
+        return x
+
+    def queries(self, x: str, width: int) -> str:
+        return x
+
+    def sequences(self, x: str, ids: str) -> str:
+        return x
+
+    def cached(self, x: str) -> str:
+        scale = self.parameter(CROSS_SCALE)
+        zero = self.constant("cross_zero", np.zeros(self.weights.tensors[CROSS_SCALE].shape), np.int8)
+        return self.node("QuantizeLinear", [x, scale, zero], axis=2)
+
+    def cache_scales(self, attention: str) -> tuple[list[str], dict[str, Any]]:
+        scales = [self.parameter(f"{attention}.{part}{CACHE_SCALE}") for part in ("key", "value")]
+        kinds = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+        return ["", "", "", "", "", *scales], kinds
+
+    def _quantised(self, x: str, name: str, zero: int = 128) -> str:
+        return self.node("QuantizeLinear", [x, self.parameter(f"{name}{INPUT_SCALE}"), self._zero(zero)])
+
+    def _product(self, x: str, name: str, zero: int = 128) -> str:
+        scales = [self.parameter(f"{name}{INPUT_SCALE}"), self.parameter(f"{name}{WEIGHT_SCALE}")]
+        zeros = [self._zero(zero), self.constant(f"{name}.weight_zero", 0, np.int8)]
+        inputs = [x, self.parameter(f"{name}.weight"), *scales, *zeros, self.parameter(f"{name}.bias")]
+        return self.contrib("MatMulIntegerToFloat", inputs)
+
+    def _zero(self, zero: int) -> str:
+        return self.constant(f"zero_{zero}", zero, np.uint8)

@@ -1,0 +1,133 @@
+"""From a model and the ranges of its activations to the weights of an int8 bundle, and to the same model in PyTorch.
+
+A number x is kept as the integer round(x / scale): symmetric, with one scale for an activation, one for each output of
+a matrix, one for each word of the embedding matrix and one for each channel of keys and values.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dragoman_export.calibration import Ranges
+from dragoman_export.weights import POSITIONS, Weights, cross_key_value, padded, qkv
+from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
+
+INPUT_SCALE, WEIGHT_SCALE, CACHE_SCALE = ".input_scale", ".weight_scale", ".cache_scale"
+CROSS_SCALE = f"cross_attention{CACHE_SCALE}"
+"""[2 L D]: of the keys and values of all decoder layers' cross-attention, side by side."""
+_SMALLEST = 1e-8
+
+
+def matrix_name(modules: Sequence[str]) -> str:
+    """Of the matrix that several `nn.Linear` of one input make, side by side."""
+    return modules[0] if len(modules) == 1 else f"{modules[0]}..{modules[-1]}"
+
+
+def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
+    """The tensors of an int8 bundle. Matrices are [in, out], which MatMulIntegerToFloat reads."""
+    config, modules = model.config, dict(model.named_modules())
+    tensors: dict[str, Tensor] = {POSITIONS: model.positions.table}  # type: ignore[dict-item]
+    table, scale = quantised_rows(padded(model.embedding.weight))
+    tensors |= {
+        "embedding.weight": table,
+        "embedding.scale": scale[:, None] * math.sqrt(config.d_model),
+        f"output{WEIGHT_SCALE}": scale,
+        f"output{INPUT_SCALE}": input_scale(ranges, "output"),
+        "output_bias": model.output_bias,
+    }
+    for names in matrices(config):
+        name, linears = matrix_name(names), [modules[part] for part in names]
+        weight, weight_scale = quantised_rows(torch.cat([linear.weight for linear in linears]))
+        tensors |= {
+            f"{name}.weight": weight.T,
+            f"{name}{WEIGHT_SCALE}": weight_scale,
+            f"{name}.bias": torch.cat([linear.bias for linear in linears]),
+            f"{name}{INPUT_SCALE}": input_scale(ranges, names[0]),
+        }
+    for name, module in modules.items():
+        if isinstance(module, nn.LayerNorm):
+            tensors |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
+    for name in ranges.outputs:
+        if name.startswith("decoder"):
+            tensors[name + CACHE_SCALE] = cache_scale(ranges, name).view(1, config.num_heads, 1, config.head_dim)
+    tensors[CROSS_SCALE] = torch.cat([cache_scale(ranges, name) for name in cross_key_value(config)])
+    return Weights({name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in tensors.items()})
+
+
+@torch.no_grad()
+def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
+    """A copy of `model` that rounds everywhere an int8 bundle does: what its graphs must agree with."""
+    model = copy.deepcopy(model)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            module.weight.copy_(dequantised(*quantised_rows(module.weight)))
+            least = 0 if name.endswith(".outer") else -128
+            module.register_forward_pre_hook(_rounding_input(input_scale(ranges, name), least))
+            if name.startswith("decoder") and name.endswith((".key", ".value")):
+                module.register_forward_hook(_rounding_output(cache_scale(ranges, name)))
+    model.embedding.weight.copy_(dequantised(*quantised_rows(model.embedding.weight)))
+    scale = input_scale(ranges, "output")
+
+    def project_output(x: Tensor) -> Tensor:
+        return functional.linear(rounded(x, scale, -128), model.embedding.weight, model.output_bias)
+
+    model.project_output = project_output  # type: ignore[method-assign]
+    return model
+
+
+def quantised_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[out, in] -> int8 [out, in] from -127 to 127, and the scale of each row, [out]."""
+    scale = weight.abs().amax(1).clamp(min=_SMALLEST) / 127
+    return torch.round(weight / scale[:, None]).to(torch.int8), scale
+
+
+def dequantised(weight: Tensor, scale: Tensor) -> Tensor:
+    """What `quantised_rows` has made of a matrix."""
+    return weight * scale[:, None]
+
+
+def rounded(x: Tensor, scale: Tensor, least: int) -> Tensor:
+    """To the nearest number that 8 bits from `least` on can say, as QuantizeLinear does."""
+    return torch.round(x / scale).clamp(least, least + 255) * scale
+
+
+def input_scale(ranges: Ranges, name: str) -> Tensor:
+    """Of what a matrix reads: behind a ReLU 255 steps for what is positive, else 127 to either side."""
+    steps = 255 if name.endswith(".outer") else 127
+    return ranges.inputs[name].amax().clamp(min=_SMALLEST) / steps
+
+
+def cache_scale(ranges: Ranges, name: str) -> Tensor:
+    """Of keys or values, [D]."""
+    return ranges.outputs[name].clamp(min=_SMALLEST) / 127
+
+
+def matrices(config: ModelConfig) -> Iterator[tuple[str, ...]]:
+    """The groups of `nn.Linear` that a graph multiplies with as one matrix."""
+    for layer in (f"encoder.{index}" for index in range(config.encoder_layers)):
+        yield qkv(f"{layer}.self_attention")
+        yield from ((f"{layer}.{part}",) for part in ("self_attention.output", *_FEED_FORWARD))
+    for layer in (f"decoder.{index}" for index in range(config.decoder_layers)):
+        yield qkv(f"{layer}.self_attention")
+        parts = ("self_attention.output", "cross_attention.query", "cross_attention.output", *_FEED_FORWARD)
+        yield from ((f"{layer}.{part}",) for part in parts)
+    yield cross_key_value(config)
+
+
+_FEED_FORWARD = ("feed_forward.inner", "feed_forward.outer")
+
+
+def _rounding_input(scale: Tensor, least: int) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    return lambda _, given: (rounded(given[0], scale, least), *given[1:])
+
+
+def _rounding_output(scale: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    return lambda _, given, result: rounded(result, scale, -128)
