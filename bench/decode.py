@@ -219,7 +219,8 @@ def jobs_of(rows: Sequence[int], searches: Sequence[str]) -> list[Job]:
 def print_main(found: dict[Job, dict[str, Outcome]]) -> None:
     """Dragoman and CTranslate2."""
     columns = ["rows", "search", "Dragoman ms/step", "lanes x threads", "CTranslate2 ms/step", "workers x threads"]
-    columns += ["ratio", "Dragoman tokens/s", "CTranslate2 tokens/s", "Dragoman decode", "CTranslate2 decode", "rounds"]
+    columns += ["ratio", "Dragoman tokens/s", "CTranslate2 tokens/s", "Dragoman decode", "CTranslate2 decode"]
+    columns += ["Dragoman start", "CTranslate2 start", "rounds"]
     lines = []
     for job, outcomes in found.items():
         ours, theirs = outcomes.get("Dragoman"), outcomes.get("CTranslate2")
@@ -235,14 +236,20 @@ def print_main(found: dict[Job, dict[str, Outcome]]) -> None:
                 tokens / theirs.whole.median if theirs else None,
                 ours.decode_milliseconds() if ours else None,
                 theirs.decode_milliseconds() if theirs else None,
+                ours.first.median * 1e3 if ours else None,
+                theirs.first.median * 1e3 if theirs else None,
                 len(next(iter(outcomes.values())).whole.rounds),
             ]
         )
     print_table(columns, lines)
+    print("ms/step: the whole call, encoder included, over 30 target tokens; tokens/s likewise. decode: ms/step of")
     print(
-        "ms/step: the whole call, encoder included, over 30. decode: the same call less one of a single target token,"
+        "the 29 behind the first. start: ms of a call of one target token, mostly the encoder's. ratio: CTranslate2's"
     )
-    print("over 29. ratio: CTranslate2's time over Dragoman's, above 1 where Dragoman is faster.\n", flush=True)
+    print(
+        "time over Dragoman's for the whole call, median over the rounds: above 1 where Dragoman is faster.\n",
+        flush=True,
+    )
 
 
 def print_others(found: dict[Job, dict[str, Outcome]], engines: Sequence[str]) -> None:

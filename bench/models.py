@@ -26,7 +26,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.common import DEFAULT_CACHE, ROOT, name_list, print_header, print_table, progress
-from bench.ct2_convert import convert
 from bench.grow import grow, grow_tokenizer, without_end
 from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.read_back import read_model
@@ -37,7 +36,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.tokenizer import SPECIAL_IDS
 
 BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
-MARIAN = Path(__file__).with_name("marian.py")
+CT2, MARIAN = (Path(__file__).with_name(name) for name in ("ct2_convert.py", "marian.py"))
 PRESETS = {"small": {"vocab_size": 8000}, "base": {"vocab_size": 32000}}
 """What is grown: name of the preset -> what it does not say."""
 MODELS = ("bundled", *PRESETS)
@@ -62,8 +61,10 @@ def ct2_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) ->
     Its tokens are the pieces of our tokenizer (`source_pieces`); `</s>` must stand behind every source.
     """
     checkpoint = checkpoint_path(name, cache, forced=forced)
-    with _making(cache, f"ct2-{_digest(Path(__file__).parent / 'ct2_convert.py', checkpoint)}") as (output, there):
+    with _making(cache, f"ct2-{_digest(CT2, checkpoint)}") as (output, there):
         if not there:
+            from bench.ct2_convert import convert  # noqa: PLC0415  # not everybody has CTranslate2
+
             loaded = load_checkpoint(checkpoint)
             pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
             convert(loaded.model, pieces, output)
