@@ -32,6 +32,7 @@ class Answering:
         self._context = context
         self._request_id = _request_id(context)
         self._start = time.monotonic()
+        self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
 
     def first_chunk(self, model: str) -> None:
@@ -41,7 +42,7 @@ class Answering:
             self._metrics.first_chunk_seconds.labels(model).observe(time.monotonic() - self._start)
 
     async def __aenter__(self) -> Answering:
-        self._metrics.requests_running.labels(self._method).inc()
+        self._running.inc()
         self._context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
         return self
 
@@ -73,7 +74,7 @@ class Answering:
         return errors.Cancelled("the caller gave up")
 
     def _end(self, code: grpc.StatusCode, error: Exception | None) -> None:
-        self._metrics.requests_running.labels(self._method).dec()
+        self._running.dec()
         self._metrics.requests.labels(self._method, code.name).inc()
         self._metrics.request_seconds.labels(self._method).observe(time.monotonic() - self._start)
         if error is None:

@@ -155,7 +155,6 @@ class _Crowd:
         if self.done.done():  # failed or cancelled: what still comes is of no interest
             return
         if isinstance(event, Failed):
-            self._answers.pop(event.request_id)
             self.done.set_exception(event.error)
             return
         self._answers[event.request_id] = event

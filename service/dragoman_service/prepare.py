@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from dragoman_service.errors import InvalidInput
 from dragoman_service.models import ModelDescription, Route, TextTokenizer
@@ -147,8 +148,8 @@ def _hypothesis(
             for piece in prepared.pieces
         ),
         score=sum(hypothesis.score for hypothesis in chosen),
-        tokens=tuple(token for hypothesis in chosen for token in hypothesis.tokens),
-        token_scores=tuple(score for hypothesis in chosen for score in hypothesis.token_scores),
+        tokens=tuple(chain.from_iterable(hypothesis.tokens for hypothesis in chosen)),
+        token_scores=tuple(chain.from_iterable(hypothesis.token_scores for hypothesis in chosen)),
         finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
     )
 

@@ -245,6 +245,25 @@ def test_one_failed_sentence_fails_the_call_and_cancels_the_others() -> None:
     on_frontend(model, work)
 
 
+def test_failures_after_the_first_give_their_permits_back_and_trouble_nobody() -> None:
+    engine = FakeEngine(lambda request: [Failed(request.id, EngineFailure(f"number {request.id}"))], held=True)
+    model = served(engine)
+    trouble: list[object] = []
+
+    async def work(frontend: Frontend) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
+        engine.deaf = True  # the others fail by themselves, and not because they are cancelled
+        task = asyncio.create_task(frontend.translate(call(model, "a", "b", "c")))
+        await until(lambda: engine.running == 3)
+        engine.release()
+        with pytest.raises(EngineFailure, match="number 0"):
+            await task
+        await until(lambda: model.permits.free == model.permits.capacity)
+
+    on_frontend(model, work)
+    assert trouble == []
+
+
 def test_engine_that_refuses_midway_fails_the_call_and_leaves_nothing() -> None:
     engine = FakeEngine(held=True)
     engine.refuse_after = 2

@@ -16,6 +16,7 @@ from dragoman_service.engine import Engine
 from dragoman_service.errors import InvalidInput
 from dragoman_service.loading import BundleErrors, load_models
 from dragoman_service.metrics import Metrics
+from dragoman_service.runner import OrtRunner
 
 
 def load(*paths: Path) -> Any:
@@ -70,3 +71,40 @@ def test_two_models_of_one_name_are_refused_before_any_is_started(
     monkeypatch.setattr(loading, "_start", lambda *arguments: pytest.fail("started"))
     with pytest.raises(InvalidInput, match="tiny"):
         load(tiny_bundle.path, tiny_bundle.path)
+
+
+def test_lanes_share_one_set_of_weights_and_are_closed_together(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[OrtRunner] = []
+    init = OrtRunner.__init__
+
+    def noted(runner: OrtRunner, *arguments: Any, **options: Any) -> None:
+        made.append(runner)
+        init(runner, *arguments, **options)
+
+    monkeypatch.setattr(OrtRunner, "__init__", noted)
+    config = ServiceConfig(model_paths=(tiny_bundle.path,), threads=3, lanes=3, max_rows=13)
+    (model,) = load_models(config, Metrics(CollectorRegistry()))
+    assert len({id(runner.graphs) for runner in made}) == 1
+    assert [runner.max_rows for runner in made] == [5, 5, 5]
+    assert (model.description.max_rows, model.description.max_request_rows) == (15, 5)
+    assert model.permits.capacity == config.max_queue
+    model.engine.close()
+    assert not any(hasattr(runner, "graphs") for runner in made)
+
+
+def test_a_runner_that_fails_closes_those_made_before(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[OrtRunner] = []
+
+    def warm_up(runner: OrtRunner) -> None:
+        made.append(runner)
+        if len(made) == 2:
+            raise MemoryError
+
+    monkeypatch.setattr(OrtRunner, "warm_up", warm_up)
+    config = ServiceConfig(model_paths=(tiny_bundle.path,), threads=2, lanes=2)
+    with pytest.raises(BundleErrors, match="MemoryError"):
+        load_models(config, Metrics(CollectorRegistry()))
+    assert len(made) == 2
+    assert not any(hasattr(runner, "graphs") for runner in made)
