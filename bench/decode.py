@@ -41,10 +41,10 @@ PEERS = ("CTranslate2", "PyTorch", "transformers", "optimum-onnx")
 OTHER_ROWS = (1, 8, 32)
 """Where the slower ones are measured too, greedy alone."""
 FINALISTS = 2
-"""Settings of an engine that go on from the trial to the rounds."""
+"""Settings of an engine that go on from the trial to the rounds; of the slower ones a single one does."""
 ROUND_SECONDS = 0.1
 """A call that is shorter is repeated, and the median taken."""
-JOB_SECONDS = 12.0
+JOB_SECONDS = 10.0
 """For the rounds of one row of the table; where they would take longer there are fewer, but 3 at least."""
 CT2_BACKENDS: dict[str, dict[str, str]] = {
     "": {},
@@ -127,9 +127,10 @@ def other_settings(args: Namespace, cores: int) -> list[Setting]:
         if "transformers" in args.peers:
             model = marian_path(args.model, args.cache)
             found.append(Setting("transformers", named, model, {"threads": threads, "onnx": False}))
-    for precision in dict.fromkeys(("fp32", args.precision)) if "optimum-onnx" in args.peers else ():
-        model = marian_onnx_path(args.model, precision, args.cache)
-        found.append(Setting("optimum-onnx", precision, model, {"threads": cores, "onnx": True}))
+        for precision in dict.fromkeys(("fp32", args.precision)) if "optimum-onnx" in args.peers else ():
+            model = marian_onnx_path(args.model, precision, args.cache)
+            options = {"threads": threads, "onnx": True}
+            found.append(Setting("optimum-onnx", f"{precision}, {named}", model, options))
     return found
 
 
@@ -155,7 +156,7 @@ def best_ct2_backend(model: Path, precision: str, repeats: int) -> tuple[str, st
     return min(slower, key=lambda name: slower[name]), shown
 
 
-def measure(processes: Sequence[Process], job: Job, repeats: int) -> dict[str, Outcome]:
+def measure(processes: Sequence[Process], job: Job, repeats: int, num_finalists: int) -> dict[str, Outcome]:
     """Engine -> its best setting's outcome."""
     trials: dict[str, list[tuple[float, Process]]] = {}
     for process in processes:
@@ -163,7 +164,7 @@ def measure(processes: Sequence[Process], job: Job, repeats: int) -> dict[str, O
         if trial < 1:  # the first call of a shape pays for its memory
             trial = process.time(job.sentences, job.beam_size, TARGET_TOKENS)
         trials.setdefault(process.setting.engine, []).append((trial, process))
-    finalists = [pair for tried in trials.values() for pair in sorted(tried, key=lambda pair: pair[0])[:FINALISTS]]
+    finalists = [pair for tried in trials.values() for pair in sorted(tried, key=lambda pair: pair[0])[:num_finalists]]
     round_seconds = sum(max(ROUND_SECONDS, seconds) for seconds, _ in finalists)
     rounds = max(3, min(repeats, int(JOB_SECONDS / round_seconds)))
     calls = {
@@ -188,7 +189,9 @@ def _close(processes: Iterable[Process]) -> None:
         process.close()
 
 
-def _run_jobs(settings: Sequence[Setting], jobs: Sequence[Job], repeats: int) -> dict[Job, dict[str, Outcome]]:
+def _run_jobs(
+    settings: Sequence[Setting], jobs: Sequence[Job], repeats: int, num_finalists: int = FINALISTS
+) -> dict[Job, dict[str, Outcome]]:
     processes = [Process(setting) for setting in settings]
     found = {}
     try:
@@ -197,7 +200,7 @@ def _run_jobs(settings: Sequence[Setting], jobs: Sequence[Job], repeats: int) ->
         for job in jobs:
             # With a single sentence, lanes and workers have nothing to share.
             fitting = [p for p in processes if job.sentences > 1 or not _has_workers(p.setting)]
-            found[job] = measure(fitting, job, repeats)
+            found[job] = measure(fitting, job, repeats, num_finalists)
             shown = ", ".join(f"{name} {out.step_milliseconds():.3f} ms" for name, out in found[job].items())
             progress(f"{job.rows} rows, {job.search}: {shown}")
     finally:
@@ -302,7 +305,7 @@ def main() -> int:
         other_jobs = [job for job in jobs if job.beam_size == 1 and job.rows in OTHER_ROWS]
         if others and other_jobs:
             engines = list(dict.fromkeys(setting.engine for setting in others))
-            found = _run_jobs([*settings, *others], other_jobs, min(3, args.repeats))
+            found = _run_jobs([*settings, *others], other_jobs, min(3, args.repeats), num_finalists=1)
             print_others(found, engines)
     except (CompetitorFailed, InvalidInput) as error:
         print(f"decode.py: {error}", file=sys.stderr)
