@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from dragoman_export.builder import GraphBuilder
-from dragoman_export.quantise import CACHE_SCALE, CROSS_SCALE, INPUT_SCALE, WEIGHT_SCALE, matrix_name
+from dragoman_export.quantise import CACHE_SCALE, INPUT_SCALE, WEIGHT_SCALE, matrix_name
 
 
 class Int8Builder(GraphBuilder):
@@ -56,9 +56,9 @@ class Int8Builder(GraphBuilder):
         return x
 
     def cached(self, x: str) -> str:
-        scale = self.parameter(CROSS_SCALE)
-        zero = self.constant("cross_zero", np.zeros(self.weights.tensors[CROSS_SCALE].shape), np.int8)
-        return self.node("QuantizeLinear", [x, scale, zero], axis=2)
+        # The projection has the scales of the cache in it, as QuantizeLinear is many times slower with one a channel.
+        inputs = [x, self.constant("cache_unit", 1, np.float32), self.constant("cache_zero", 0, np.int8)]
+        return self.node("QuantizeLinear", inputs)
 
     def cache_scales(self, attention: str) -> tuple[list[str], dict[str, Any]]:
         scales = [self.parameter(f"{attention}.{part}{CACHE_SCALE}") for part in ("key", "value")]

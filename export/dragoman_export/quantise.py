@@ -21,8 +21,6 @@ from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
 
 INPUT_SCALE, WEIGHT_SCALE, CACHE_SCALE = ".input_scale", ".weight_scale", ".cache_scale"
-CROSS_SCALE = f"cross_attention{CACHE_SCALE}"
-"""[2 L D]: of the keys and values of all decoder layers' cross-attention, side by side."""
 _SMALLEST = 1e-8
 
 
@@ -31,8 +29,16 @@ def matrix_name(modules: Sequence[str]) -> str:
     return modules[0] if len(modules) == 1 else f"{modules[0]}..{modules[-1]}"
 
 
+def cross_matrix(config: ModelConfig) -> str:
+    """The name of the matrix that makes keys and values for all cross-attention."""
+    return matrix_name(cross_key_value(config))
+
+
 def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
-    """The tensors of an int8 bundle. Matrices are [in, out], which MatMulIntegerToFloat reads."""
+    """The tensors of an int8 bundle. Matrices are [in, out], which MatMulIntegerToFloat reads.
+
+    The keys and values of cross-attention are projected in units of their cache.
+    """
     config, modules = model.config, dict(model.named_modules())
     tensors: dict[str, Tensor] = {POSITIONS: model.positions.table}  # type: ignore[dict-item]
     table, scale = quantised_rows(padded(model.embedding.weight))
@@ -58,7 +64,12 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
     for name in ranges.outputs:
         if name.startswith("decoder"):
             tensors[name + CACHE_SCALE] = cache_scale(ranges, name).view(1, config.num_heads, 1, config.head_dim)
-    tensors[CROSS_SCALE] = torch.cat([cache_scale(ranges, name) for name in cross_key_value(config)])
+    cross, cross_scale = (
+        cross_matrix(config),
+        torch.cat([cache_scale(ranges, name) for name in cross_key_value(config)]),
+    )
+    for part in (f"{cross}{WEIGHT_SCALE}", f"{cross}.bias"):
+        tensors[part] = tensors[part] / cross_scale
     return Weights({name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in tensors.items()})
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dragoman_export.quantise import WEIGHT_SCALE, dequantised, matrices, matrix_name
+from dragoman_export.quantise import CACHE_SCALE, WEIGHT_SCALE, cross_matrix, dequantised, matrices, matrix_name
 from dragoman_export.weights import POSITIONS
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
@@ -40,10 +40,12 @@ def _dequantised_state(stored: dict[str, Tensor], config: ModelConfig) -> dict[s
     state["embedding.weight"] = dequantised(stored["embedding.weight"], stored[f"output{WEIGHT_SCALE}"])
     for names in matrices(config):
         name = matrix_name(names)
-        weight = dequantised(stored[f"{name}.weight"].T, stored[f"{name}{WEIGHT_SCALE}"])  # [out, in]
+        scale, bias = stored[f"{name}{WEIGHT_SCALE}"], stored[f"{name}.bias"]  # [out]
+        if name == cross_matrix(config):
+            unit = torch.cat([stored[f"{part}{CACHE_SCALE}"].flatten() for part in names])
+            scale, bias = scale * unit, bias * unit
+        weight = dequantised(stored[f"{name}.weight"].T, scale)  # [out, in]
         sizes = [wanted[f"{part}.weight"].size(0) for part in names]
-        for part, rows, bias in zip(
-            names, torch.split(weight, sizes), torch.split(stored[f"{name}.bias"], sizes), strict=True
-        ):
-            state |= {f"{part}.weight": rows, f"{part}.bias": bias}
+        for part, rows, offset in zip(names, torch.split(weight, sizes), torch.split(bias, sizes), strict=True):
+            state |= {f"{part}.weight": rows, f"{part}.bias": offset}
     return {name: tensor.to(torch.float32) for name, tensor in state.items()}

@@ -51,7 +51,7 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
     options.intra_op_num_threads = placement.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # it never gives back what the largest batch once took
+    options.enable_mem_pattern = False  # planned for one shape; ours differ from run to run
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
     if int8_may_overflow():  # take the kernels of half the speed that are exact
         options.add_session_config_entry("session.x64quantprecision", "1")
