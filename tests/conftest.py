@@ -18,8 +18,25 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle exported from `tiny_checkpoint`; its folder is named tiny/1. Not to be changed by tests."""
+    return _exported(tiny_checkpoint, tmp_path_factory.mktemp("bundles"), "fp32")
+
+
+@pytest.fixture(scope="session")
+def tiny_int8_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The int8 bundle exported from `tiny_checkpoint`; its folder is named tiny/1. Not to be changed by tests."""
+    return _exported(tiny_checkpoint, tmp_path_factory.mktemp("int8_bundles"), "int8")
+
+
+@pytest.fixture(scope="session", params=["fp32", "int8"])
+def any_tiny_bundle(request: pytest.FixtureRequest) -> Bundle:
+    """`tiny_bundle`, and then `tiny_int8_bundle`."""
+    bundle: Bundle = request.getfixturevalue("tiny_bundle" if request.param == "fp32" else "tiny_int8_bundle")
+    return bundle
+
+
+def _exported(checkpoint: Path, folder: Path, precision: str) -> Bundle:
     from dragoman_export.exporter import ExportOptions, export_checkpoint  # noqa: PLC0415
 
-    output = tmp_path_factory.mktemp("bundles") / "tiny" / "1"
-    bundle, _ = export_checkpoint(tiny_checkpoint, output, ExportOptions(name="tiny", version="1"))
+    options = ExportOptions(name="tiny", version="1", precision=precision)
+    bundle, _ = export_checkpoint(checkpoint, folder / "tiny" / "1", options)
     return bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def random_model(seed: int = 0, **overrides: Any) -> Transformer:
         last.weight.mul_(torch.randn_like(last.weight).sign() * 1.5)
         model.output_bias[2] += END_BIAS
     return model
+
+
+def random_sources(model: Transformer, count: int, seed: int = 0, longest: int = 25) -> list[list[int]]:
+    """Random token ids that a model may be given, of different lengths, their ends last."""
+    rng = random.Random(seed)
+    lengths = [rng.randint(1, longest - 1) for _ in range(count)]
+    return [[*rng.choices(range(4, model.config.vocab_size), k=length), 2] for length in lengths]
 
 
 def write_checkpoint(folder: Path, model: Transformer | None = None, max_tokens: int = MAX_POSITIONS) -> Path:
