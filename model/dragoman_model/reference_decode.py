@@ -132,7 +132,8 @@ class _Oracle:
                 return sorted([*finished, *map(self._cut, live)], key=lambda hypothesis: -hypothesis.score)[:size]
             # The best that can still come: no further loss, and the penalty of the longest translation.
             hope = sum(live[0].scores) / self._length_penalty(self.max_length)
-            if len(finished) == size and hope <= finished[-1].score:
+            wanted = self.options.num_hypotheses
+            if len(finished) == size or (len(finished) >= wanted and hope <= finished[wanted - 1].score):
                 return finished
 
     def _children(self, live: Sequence[_Draft]) -> list[tuple[_Draft, int, float]]:

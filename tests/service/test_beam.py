@@ -48,8 +48,9 @@ def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float
             finished.sort(key=lambda hypothesis: -hypothesis[1])
             return finished[: options.num_hypotheses]
         best_possible = live[0][0] / penalty(request.max_length, options.length_penalty)
-        if len(finished) >= size and best_possible <= finished[size - 1][1]:
-            return finished[: options.num_hypotheses]
+        wanted = finished[: options.num_hypotheses]
+        if len(finished) >= size or (len(wanted) == options.num_hypotheses and best_possible <= wanted[-1][1]):
+            return wanted
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
@@ -181,13 +182,30 @@ def test_an_end_behind_the_beam_does_not_finish() -> None:
 
 
 def test_goes_on_while_a_live_hypothesis_can_still_win() -> None:
-    search = start(beam_size=2, length_penalty=0.0)
-    search.advance([[END, 7, 8, 9]] * 2, [[-3.0, -3.1, -3.2, -3.3]] * 2)
-    search.advance([[END, 10], [11, 12]], [[-3.0, -9.0], [-0.1, -9.0]])  # finished: -3.0 and -6.1; live: -3.3
-    assert not search.done
-    search.advance([[4, 5], [END, 5]], [[-9.0, -9.0], [-0.1, -9.0]])  # the live one has become -3.4
-    assert search.done
+    search = start(beam_size=3, length_penalty=0.0)
+    search.advance([[END, 7, 8, 9]] * 3, [[-3.0, -2.1, -3.2, -3.3]] * 3)
+    assert not search.done  # finished: -3.0; live: -2.1
+    search.advance([[10, 11], [12, 13], [14, 15]], [[-1.0, -9.0], [-0.1, -9.0], [-0.1, -9.0]])
+    assert search.done  # live: -3.1
     assert [hypothesis.score for hypothesis in search.hypotheses()] == [-3.0]
+
+
+def test_goes_on_until_as_many_as_wanted_cannot_be_beaten() -> None:
+    search = start(beam_size=3, num_hypotheses=2, length_penalty=0.0)
+    search.advance([[END, 7, 8, 9]] * 3, [[-1.0, -2.1, -2.2, -3.3]] * 3)
+    assert not search.done  # none that lives can be the best, but one can be the second
+    search.advance([[END, 11], [12, 13], [14, 15]], [[-0.1, -9.0], [-0.1, -9.0], [-9.0, -9.0]])
+    assert search.done  # finished: -1.0 and -2.2; live: -2.3
+    assert [hypothesis.score for hypothesis in search.hypotheses()] == [-1.0, -2.2]
+
+
+def test_is_over_when_as_many_as_the_beam_have_finished() -> None:
+    search = start(beam_size=2, length_penalty=0.0)
+    search.advance([[7, END, 8, 9]] * 2, [[-2.0, -3.0, -3.1, -3.2]] * 2)
+    assert not search.done
+    search.advance([[10, END], [11, 12]], [[-0.1, -0.2], [-0.1, -9.0]])  # finished: -3.0 and -2.2; live: -2.1
+    assert search.done
+    assert search.hypotheses()[0].score == -2.2
 
 
 def test_fewer_candidates_than_the_beam_leave_rows_empty() -> None:
@@ -221,7 +239,7 @@ def test_streaming_waits_for_a_finished_hypothesis_that_may_win() -> None:
 
 
 def test_streaming_ignores_live_hypotheses_that_cannot_win() -> None:
-    search = start(beam_size=2, length_penalty=0.0)
+    search = start(beam_size=2, num_hypotheses=2, length_penalty=0.0)
     search.advance([[7, 8, 9, 10]] * 2, [[-0.1, -1.0, -2.0, -3.0]] * 2)
     search.advance([[END, 4, 5, 6], [4, 5, 6, 9]], [[-0.1, -5.0, -6.0, -7.0], [-0.1, -5.0, -6.0, -7.0]])
     # Live are (8, 4) at -1.1 and (7, 4) at -5.1; (7,) has finished at -0.2.

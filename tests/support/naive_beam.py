@@ -60,8 +60,10 @@ class NaiveBeamSearch:
             for draft in self.live if going_on or not self.finished else ():
                 self.finish(draft, draft.total, len(draft.tokens), FinishReason.LENGTH)
             self.done = True
-        elif len(self.finished) == self.size:
-            self.done = self.bound(self.live[0]) <= self.finished[-1].score
+        else:
+            wanted = self.request.options.num_hypotheses
+            beaten = [self.bound(self.live[0]) <= hypothesis.score for hypothesis in self.finished]
+            self.done = len(beaten) == self.size or sum(beaten) >= wanted
 
     def place(self, children: Sequence[tuple[int, _Draft]]) -> None:
         rows: list[_Draft | None] = [None] * self.size

@@ -40,7 +40,8 @@ class BeamSearch(Search):
 
     Per position, children are looked at until `beam_size` go on: as each hypothesis has one end of the sentence, these
     are among the `2 * beam_size` best. Ends among the first `beam_size` finish a hypothesis. The search is over when
-    `beam_size` have finished and no live one can still score better than the worst of them, or at `max_length`.
+    `beam_size` have finished, as in fairseq and CTranslate2; or before, once no live one can still be among the
+    `num_hypotheses` best; or at `max_length`.
     """
 
     __slots__ = (
@@ -101,7 +102,9 @@ class BeamSearch(Search):
                 self._finish(node, node.total, self._length, FinishReason.LENGTH)
             self.done = True
         elif len(self._finished) == self._beam_size:
-            self.done = self._bound(self._live[0]) <= self._finished[-1].score
+            self.done = True
+        elif len(self._finished) >= self._num_hypotheses:
+            self.done = self._bound(self._live[0]) <= self._finished[self._num_hypotheses - 1].score
 
     def _force(self, token: int) -> None:
         """Write the next token of the prefix; there is one live hypothesis, in row 0."""
