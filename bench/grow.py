@@ -3,8 +3,9 @@
 Random weights do not end sentences as real ones do, so that nothing measured with them has the lengths of real
 translations. Here every feature is there `n` times instead: x' = [x, x]. Layer norm sees the same mean and variance;
 a linear map reads [x, x] through the blocks [W, W] / n; heads are there twice, with the same width. More layers are
-layers whose outputs are zero, which the residual stream of a pre-norm model passes by; more words are copies of others,
-out of reach by their bias. Matrix kernels are dense: they take as long for these numbers as for any others.
+layers whose outputs are too small to change a digit of the residual stream of a pre-norm model; more words are copies of
+others, out of reach by their bias. Matrix kernels are dense: they take as long for these numbers as for any others. No
+two matrices are equal, or an engine that stores equal ones once, as CTranslate2 does, would have less to read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from dragoman_service.tokenizer import SPECIAL_IDS
 
 OUT_OF_REACH = -100.0
 """Bias of a word that is never produced: e to the power of this is nothing, and the logits keep their digits."""
+VANISHING = 1e-9
+"""Times a sub-layer's output, it is lost in the rounding of the stream, which is around 1."""
 OUTPUTS = ("self_attention.output", "cross_attention.output", "feed_forward.outer")
 """The last linear map of each sub-layer."""
 
@@ -81,9 +84,11 @@ def _parameter(name: str, wanted: Tensor, state: dict[str, Tensor], old: ModelCo
     if stack in ("encoder", "decoder"):
         layer, _, module = inner.partition(".")
         layers = old.encoder_layers if stack == "encoder" else old.decoder_layers
-        if int(layer) >= layers and module.rpartition(".")[0] in OUTPUTS:
-            return torch.zeros_like(wanted)
-        return _tiled(state[f"{stack}.{int(layer) % layers}.{module}"], wanted)
+        value = _tiled(state[f"{stack}.{int(layer) % layers}.{module}"], wanted)
+        if int(layer) < layers:
+            return value
+        value = value.roll(int(layer), dims=0)
+        return value * VANISHING if module.rpartition(".")[0] in OUTPUTS else value
     words = wanted.size(0) - old.vocab_size
     if name == "output_bias":
         return torch.cat([state[name], torch.full((words,), OUT_OF_REACH)])
