@@ -46,16 +46,16 @@ class Recorder(Runner):
 
 
 @pytest.fixture(scope="module")
-def runner(tiny_bundle: Bundle) -> Iterator[OrtRunner]:
-    runner = OrtRunner(tiny_bundle, max_rows=MAX_ROWS, threads=1)
+def runner(any_tiny_bundle: Bundle) -> Iterator[OrtRunner]:
+    runner = OrtRunner(any_tiny_bundle, max_rows=MAX_ROWS, threads=1)
     yield runner
     runner.close()
 
 
 @pytest.fixture(scope="module")
-def requests(tiny_bundle: Bundle) -> list[Request]:
+def requests(any_tiny_bundle: Bundle) -> list[Request]:
     rng = random.Random(5)
-    sources = encode(tiny_bundle, sentences(NUM_REQUESTS, seed=5))
+    sources = encode(any_tiny_bundle, sentences(NUM_REQUESTS, seed=5))
     return [Request(i, tuple(ids), rng.randint(10, 45), OPTIONS[i % len(OPTIONS)]) for i, ids in enumerate(sources)]
 
 

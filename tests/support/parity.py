@@ -31,15 +31,24 @@ def shipped_bundle() -> Path:
 
 def real_sentences(bundle: Bundle, count: int) -> list[str]:
     """Lines of real text that are one sentence, and one that the model takes whole; skips the test without the text."""
-    text = Path(os.environ.get("DRAGOMAN_DATA", "")) / "dev" / "tatoeba-valid.en-de.en"
-    if not text.exists():
-        pytest.skip(f"no text at {text}: set DRAGOMAN_DATA to the folder that holds dev/")
-    lines = text.read_text(encoding="utf-8").splitlines()
-    whole = [line for line in lines if [piece.text for piece in segment(line, "en")] == [line]]
+    return [english for english, _ in real_pairs(bundle)[:count]]
+
+
+def real_pairs(bundle: Bundle) -> list[tuple[str, str]]:
+    """All such lines, with their German translations."""
+    dev = Path(os.environ.get("DRAGOMAN_DATA", "")) / "dev"
+    if not (dev / "tatoeba-valid.en-de.en").exists():
+        pytest.skip(f"no text in {dev}: set DRAGOMAN_DATA to the folder that holds dev/")
+    lines = [(dev / f"tatoeba-valid.en-de.{side}").read_text(encoding="utf-8").splitlines() for side in ("en", "de")]
     limit = bundle.manifest.limits.max_source_tokens
-    fitting = [line for line, ids in zip(whole, encode(bundle, whole), strict=True) if 1 < len(ids) <= limit]
-    assert len(fitting) >= count
-    return fitting[:count]
+    pairs = [
+        (english, german)
+        for english, german in zip(*lines, strict=True)
+        if [piece.text for piece in segment(english, "en")] == [english]
+        and 1 < len(bundle.tokenizer.encode(english)) + 1 <= limit
+    ]
+    assert len(pairs) >= NUM_REAL
+    return pairs
 
 
 def encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
