@@ -3,9 +3,9 @@
 Random weights do not end sentences as real ones do, so that nothing measured with them has the lengths of real
 translations. Here every feature is there `n` times instead: x' = [x, x]. Layer norm sees the same mean and variance;
 a linear map reads [x, x] through the blocks [W, W] / n; heads are there twice, with the same width. More layers are
-layers whose outputs are too small to change a digit of the residual stream of a pre-norm model; more words are copies of
-others, out of reach by their bias. Matrix kernels are dense: they take as long for these numbers as for any others. No
-two matrices are equal, or an engine that stores equal ones once, as CTranslate2 does, would have less to read.
+layers whose outputs are too small to change a digit of the residual stream of a pre-norm model; more words are copies
+of others, out of reach by their bias. Matrix kernels are dense: they take as long for these numbers as for any others.
+No two matrices are equal, or an engine that stores equal ones once, as CTranslate2 does, would have less to read.
 """
 
 from __future__ import annotations
