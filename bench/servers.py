@@ -56,7 +56,9 @@ def server_process(command: Sequence[str]) -> Iterator[ServerProcess]:
         watchdog = threading.Timer(START_SECONDS, process.kill)
         watchdog.start()
         try:
-            yield ServerProcess(process, _read_address(process), started)
+            address = _read_address(process)
+            watchdog.cancel()
+            yield ServerProcess(process, address, started)
         except _NotReady:
             errors.seek(0)
             raise SystemExit(f"{' '.join(command)} did not start:\n{errors.read()}") from None
