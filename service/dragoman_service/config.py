@@ -64,6 +64,9 @@ class ServiceConfig:
     """Seconds that running calls are given to end after SIGTERM."""
     write_timeout: float = 30.0
     """Seconds that a stream waits for its reader to take a piece; then it is given up, for others to have its place."""
+    stream_interval: float = 0.02
+    """Seconds between two pieces of a stream, at least: nobody reads faster, and each piece costs as much as decoding a
+    token."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """What one call may ask for."""
 
@@ -89,6 +92,8 @@ class ServiceConfig:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 < self.write_timeout <= 86_400:
             raise InvalidInput("write_timeout", self.write_timeout, "above 0, at most 86400 seconds")
+        if not 0 <= self.stream_interval <= 60:
+            raise InvalidInput("stream_interval", self.stream_interval, "0 to 60 seconds")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -73,7 +73,7 @@ def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, division: Di
         if problems:
             raise BundleError(bundle.path, problems)
         observer = metrics.observer(description.name)
-        lanes = Lanes([_make_engine(bundle, runner, observer, division) for runner in runners])
+        lanes = Lanes([_make_engine(bundle, runner, observer, division, config.stream_interval) for runner in runners])
     except BaseException:
         _close(runners)
         raise
@@ -82,13 +82,16 @@ def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, division: Di
     return ServedModel(description, bundle.tokenizer, lanes, Permits(config.max_queue))
 
 
-def _make_engine(bundle: Bundle, runner: OrtRunner, observer: EngineObserver, division: Division) -> Engine:
+def _make_engine(
+    bundle: Bundle, runner: OrtRunner, observer: EngineObserver, division: Division, stream_interval: float
+) -> Engine:
     """The engine of one lane."""
     scheduler = Scheduler(
         max_rows=division.rows,
         max_queue=division.queue,
         begin_id=bundle.tokenizer.begin_id,
         end_id=bundle.tokenizer.end_id,
+        stream_interval=stream_interval,
     )
     return Engine(scheduler, runner, observer=observer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Running:
     rows: list[int]
     """The slot pool's own list: what the pool moves shows here."""
     _streamed: int = 0
+    _next_progress: float = -math.inf
     _begun: bool = False
     _queue_seconds: float = 0.0
     _encode_seconds: float = 0.0
@@ -69,14 +71,22 @@ class Running:
         # The runner's clock need not be the engine's, hence max.
         self._queue_seconds = max(0.0, self._encoded - result.encode_seconds - self.submitted)
 
-    def progress(self) -> list[Progress]:
-        """The tokens decided since the last call; once the search is done, all the rest of the best hypothesis."""
+    def progress(self, now: float, interval: float) -> list[Progress]:
+        """The tokens decided since the last event; once the search is done, all the rest of the best hypothesis.
+
+        Until then nothing for `interval` seconds after an event: every message takes the processor from translating.
+        """
         if self.search.done:
             tokens = self.search.hypotheses()[0].tokens[self._streamed :]
+        elif now < self._next_progress:
+            return []
         else:
             tokens = self.search.decided(self._streamed)
+        if not tokens:
+            return []
         self._streamed += len(tokens)
-        return [Progress(self.request.id, tokens)] if tokens else []
+        self._next_progress = now + interval
+        return [Progress(self.request.id, tokens)]
 
     def finished(self, now: float) -> Finished:
         """The last event, at `now`, of a request whose search is done."""

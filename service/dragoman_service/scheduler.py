@@ -27,11 +27,19 @@ class Scheduler:
     """
 
     def __init__(
-        self, *, max_rows: int, max_queue: int, end_id: int, begin_id: int, max_encode_tokens: int = 1024
+        self,
+        *,
+        max_rows: int,
+        max_queue: int,
+        end_id: int,
+        begin_id: int,
+        max_encode_tokens: int = 1024,
+        stream_interval: float = 0.0,
     ) -> None:
         """`max_encode_tokens` bounds the source tokens encoded in one step, so that running rows are not held up.
 
-        One request always joins, however long it is.
+        One request always joins, however long it is. `stream_interval` is the least time in seconds between two
+        `Progress` events of a request.
         """
         for name, value in (("max_queue", max_queue), ("max_encode_tokens", max_encode_tokens)):
             if value < 1:
@@ -41,6 +49,7 @@ class Scheduler:
         self._end_id = end_id
         self._begin_id = begin_id
         self._max_encode_tokens = max_encode_tokens
+        self._stream_interval = stream_interval
         self._slots = SlotPool(max_rows)
         self._rows = RowTable()
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
@@ -198,7 +207,7 @@ class Scheduler:
                 events += self.abort(running.request.id, error)
                 continue
             if running.request.stream:
-                events += running.progress()
+                events += running.progress(now, self._stream_interval)
             if running.search.done:
                 self._leave(running.request.id)
                 events.append(running.finished(now))

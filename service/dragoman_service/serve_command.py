@@ -80,6 +80,7 @@ class ServeCommand:
             default_beam_size=args.default_beam_size,
             grace=args.grace,
             write_timeout=args.write_timeout,
+            stream_interval=args.stream_interval,
             limits=RequestLimits(
                 max_texts=args.max_texts,
                 max_characters=args.max_characters,
@@ -125,6 +126,12 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         type=float,
         default=fallback.write_timeout,
         help="seconds that a stream waits for its reader before it is given up",
+    )
+    calls.add_argument(
+        "--stream-interval",
+        type=float,
+        default=fallback.stream_interval,
+        help="seconds between two pieces of a stream, at least",
     )
 
 

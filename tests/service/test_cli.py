@@ -218,6 +218,8 @@ def test_misuse_is_status_2(capsys: Capture, arguments: tuple[str, ...]) -> None
         ("--log-level", "loud", "log-level"),
         ("--device", "cuda", "device"),
         ("--write-timeout", "0", "write_timeout"),
+        ("--stream-interval", "-1", "stream_interval"),
+        ("--stream-interval", "nan", "stream_interval"),
         ("--max-sentences", "0", "max_sentences"),
     ],
 )

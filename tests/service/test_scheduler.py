@@ -289,6 +289,17 @@ def test_greedy_streams_every_token() -> None:
     assert isinstance(events[3][0], Finished)
 
 
+def test_between_two_pieces_of_a_stream_passes_the_interval() -> None:
+    scheduler = make_scheduler(stream_interval=1.0)
+    scheduler.add(make_request(1, stream=True), 0.0)
+    events = []
+    for token, now in ((7, 5.0), (8, 5.5), (9, 5.9), (10, 6.0), (11, 6.1), (END, 6.2)):
+        events.append(scheduler.commit(plan := plan_of(scheduler), scripted(plan, token), now))
+    pieces, finished = [Progress(1, (7,)), Progress(1, (8, 9, 10)), Progress(1, (11,))], events[5].pop()
+    assert events == [pieces[:1], [], [], pieces[1:2], [], pieces[2:]]
+    assert isinstance(finished, Finished)
+
+
 def test_several_samples_stream_at_the_end() -> None:
     scheduler = make_scheduler()
     scheduler.add(make_request(1, stream=True, num_hypotheses=3, sampling=Sampling(), min_length=2), 0.0)
