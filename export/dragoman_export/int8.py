@@ -44,7 +44,10 @@ class Int8Builder(GraphBuilder):
         scales = [self.parameter(f"output{INPUT_SCALE}"), self.parameter(f"output{WEIGHT_SCALE}")]
         zeros = [self._zero(128), self.constant("output.weight_zero", 0, np.int8)]
         inputs = [self._quantised(x, "output"), table, *scales, *zeros, bias]
-        return self.reshape(self.contrib("MatMulIntegerToFloat", inputs), -1, len(self.masked_output_bias()))
+        # Not a Reshape, behind which the planner of memory no longer knows that shapes are equal, and copies.
+        return self.node(
+            "Squeeze", [self.contrib("MatMulIntegerToFloat", inputs), self.constant("one_axis", [1], np.int64)]
+        )
 
     def rows(self, x: str) -> str:
         return x

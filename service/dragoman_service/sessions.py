@@ -94,70 +94,103 @@ class EncoderSession:
 
 
 class DecoderSession:
-    """One step of all running rows, over memory that is bound again only when it moves or changes its shape."""
+    """One step of all running rows, over memory that stays where it is.
+
+    Binding some forty tensors takes longer than a tenth of a small step, and the number of rows changes every few
+    steps. So every number of rows has a binding of its own, which is good until the caches move.
+    """
 
     def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
         self._session = session
-        self._binding = self._session.io_binding()
         self._cache = cache
         max_rows = cache.max_rows
-        self._tokens = np.zeros((max_rows, 1), np.int64)
-        self._positions = np.zeros(max_rows, np.int32)
-        self._source_lengths = np.zeros(max_rows, np.int32)
-        self._total_length = np.zeros((), np.int32)
-        self._total_source_length = np.zeros((), np.int32)
-        self._num_candidates = np.zeros(1, np.int64)
-        self._ids = np.zeros((0, 0), np.int64)
-        self._log_probs = np.zeros((0, 0), np.float32)
-        self._bound_cache: tuple[int, tuple[int, int]] | None = None
-        self._adjust: tuple[npt.NDArray[Any], ...] | None = None
-        self._bind("total_length", self._total_length)
-        self._bind("total_source_length", self._total_source_length)
-        self._bind("num_candidates", self._num_candidates)
+        self._inputs: dict[str, npt.NDArray[Any]] = {
+            "tokens": np.zeros((max_rows, 1), np.int64),
+            "positions": np.zeros(max_rows, np.int32),
+            "source_lengths": np.zeros(max_rows, np.int32),
+        }
+        self._scalars: dict[str, npt.NDArray[Any]] = {
+            "total_length": np.zeros((), np.int32),
+            "total_source_length": np.zeros((), np.int32),
+            "num_candidates": np.zeros(1, np.int64),
+        }
+        self._bound: dict[int, _Binding] = {}
+        """By number of rows."""
+        self._generation = cache.generation
+        """Of the memory that all of them are bound to."""
 
     def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Feed every row its token: candidates [rows, num_candidates], likeliest first, and their log-probabilities.
 
-        The keys and values of the tokens are added to the cache. The arrays returned are overwritten by the next call.
+        The keys and values of the tokens are added to the cache. The arrays returned are overwritten by a later call.
         Of the plan, copies and joins are the runner's business.
         """
         rows = len(plan.tokens)
-        self._tokens[:rows, 0] = plan.tokens
-        self._positions[:rows] = plan.positions
-        self._source_lengths[:rows] = plan.source_lengths
-        self._total_length[...] = max(plan.positions) + 1
-        self._total_source_length[...] = max(plan.source_lengths)
-        self._num_candidates[0] = plan.num_candidates
-        self._bind_rows(rows)
-        self._bind_candidates(rows, plan.num_candidates)
-        self._bind_adjustments(plan.adjustments)
-        self._session.run_with_iobinding(self._binding)
-        return self._ids, self._log_probs
+        self._inputs["tokens"][:rows, 0] = plan.tokens
+        self._inputs["positions"][:rows] = plan.positions
+        self._inputs["source_lengths"][:rows] = plan.source_lengths
+        self._scalars["total_length"][...] = max(plan.positions) + 1
+        self._scalars["total_source_length"][...] = max(plan.source_lengths)
+        self._scalars["num_candidates"][0] = plan.num_candidates
+        binding = self._binding(rows)
+        binding.give_candidates(rows, plan.num_candidates)
+        binding.give_adjustments(plan.adjustments)
+        self._session.run_with_iobinding(binding.runtime)
+        return binding.ids, binding.log_probs
 
-    def _bind_rows(self, rows: int) -> None:
-        wanted = (rows, self._cache.generation)
-        if wanted == self._bound_cache:
-            return
-        self._bind("tokens", self._tokens[:rows])
-        self._bind("positions", self._positions[:rows])
-        self._bind("source_lengths", self._source_lengths[:rows])
+    def _binding(self, rows: int) -> _Binding:
+        if self._generation != self._cache.generation:
+            self._bound.clear()
+            self._generation = self._cache.generation
+        binding = self._bound.get(rows)
+        if binding is None:
+            self._bound[rows] = binding = self._bind(rows)
+        return binding
+
+    def _bind(self, rows: int) -> _Binding:
+        """Bind what is the same in every step of so many rows."""
+        binding = _Binding(self._session.io_binding())
+        for name, array in self._inputs.items():
+            binding.bind(name, array[:rows])
+        for name, array in self._scalars.items():
+            binding.bind(name, array)
         for kind, cache in (("self", self._cache.self_attention), ("cross", self._cache.cross_attention)):
             for layer, keys_values in enumerate(cache.array):
                 for name, array in zip(("key", "value"), keys_values, strict=True):
-                    self._bind(f"{kind}_{name}_{layer}", array[:rows])
+                    binding.bind(f"{kind}_{name}_{layer}", array[:rows])
                     # The same memory as input and output: the kernel then appends in place and copies nothing.
-                    self._bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
-        self._bound_cache = wanted
+                    binding.bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
+        return binding
 
-    def _bind_candidates(self, rows: int, count: int) -> None:
-        if self._ids.shape == (rows, count):
+
+class _Binding:
+    """The tensors of a run, by address; and those that are its own, kept alive."""
+
+    __slots__ = ("_adjust", "ids", "log_probs", "runtime")
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        """ONNX Runtime's."""
+        self.ids = np.zeros((0, 0), np.int64)
+        self.log_probs = np.zeros((0, 0), np.float32)
+        self._adjust: tuple[npt.NDArray[Any], ...] | None = None
+
+    def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
+        """Whoever calls keeps the array alive: binding the array itself, not its address, would copy it."""
+        bind = self.runtime.bind_output if output else self.runtime.bind_input
+        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def give_candidates(self, rows: int, count: int) -> None:
+        """Make room for so many candidates a row."""
+        if self.ids.shape == (rows, count):
             return
-        self._ids = np.zeros((rows, count), np.int64)
-        self._log_probs = np.zeros((rows, count), np.float32)
-        self._bind("candidate_ids", self._ids, output=True)
-        self._bind("candidate_log_probs", self._log_probs, output=True)
+        self.ids = np.zeros((rows, count), np.int64)
+        self.log_probs = np.zeros((rows, count), np.float32)
+        self.bind("candidate_ids", self.ids, output=True)
+        self.bind("candidate_log_probs", self.log_probs, output=True)
 
-    def _bind_adjustments(self, adjustments: Sequence[Adjustment]) -> None:
+    def give_adjustments(self, adjustments: Sequence[Adjustment]) -> None:
+        """Bind those of this step, which most often are none, as before."""
         if not adjustments and self._adjust is not None and not len(self._adjust[0]):
             return
         self._adjust = (
@@ -166,12 +199,7 @@ class DecoderSession:
             np.array([a.bias for a in adjustments], np.float32),
         )
         for name, array in zip(("adjust_index", "adjust_penalty", "adjust_bias"), self._adjust, strict=True):
-            self._bind(name, array)
-
-    def _bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
-        # By address: binding the array itself would copy it. Whoever calls keeps the array alive.
-        bind = self._binding.bind_output if output else self._binding.bind_input
-        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self.bind(name, array)
 
 
 def _check_names(
