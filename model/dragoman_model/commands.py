@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dragoman_model.evaluate_command import EvaluateCommand
+from dragoman_model.runs_command import RunsCommand
 from dragoman_model.train_command import TrainCommand
 
 train = TrainCommand()
 evaluate = EvaluateCommand()
+runs = RunsCommand()

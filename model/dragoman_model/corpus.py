@@ -7,18 +7,21 @@ import gzip
 import lzma
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO
 
-from dragoman_model.recipe import Cleaning, Corpus
+from dragoman_model.recipe import Cleaning, Corpus, Data
 from dragoman_model.scripts import script_share
 from dragoman_service.errors import InvalidInput
 
 Pair = tuple[str, str]
 """Source and target text."""
+
+_LEAST_HELD_OUT = 12
+"""Letters and digits of a sentence that may be in training and test text alike: "Good morning." is nobody's secret."""
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -63,14 +66,37 @@ def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
             yield columns[corpus.source_column].strip(), columns[corpus.target_column].strip()
 
 
+def held_out_texts(data: Data, folder: Path) -> frozenset[str]:
+    """What must not be learned: the validation text and that of `data.held_out`, `folded`.
+
+    Raises:
+        InvalidInput: a file cannot be read.
+    """
+    texts = [text for pair in read_pairs(data.validation, folder) for text in pair]
+    for path in data.held_out:
+        texts += _read_lines(folder / path)
+    return frozenset(text for text in map(folded, texts) if len(text) >= _LEAST_HELD_OUT)
+
+
+def folded(text: str) -> str:
+    """The letters and digits of a text without case: the same for texts that differ in nothing else."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
 def clean_pairs(
-    corpus: Corpus, folder: Path, rules: Cleaning, languages: tuple[str, str], seed: int
+    corpus: Corpus,
+    folder: Path,
+    rules: Cleaning,
+    languages: tuple[str, str],
+    seed: int,
+    held_out: Container[str] = frozenset(),
 ) -> tuple[list[Pair], CleaningReport]:
     """Read a corpus, drop pairs by `rules`, and draw `corpus.limit` of what is left.
 
     Args:
         languages: Of source and target.
         seed: Of the draw.
+        held_out: Texts, `folded`, that neither side may be.
     """
     report = CleaningReport(corpus.name)
     kept: list[Pair] = []
@@ -80,6 +106,8 @@ def clean_pairs(
         if reason is None and rules.drop_duplicates:
             reason = "duplicate" if pair in seen else None
             seen.add(pair)
+        if reason is None and any(folded(text) in held_out for text in pair):
+            reason = "held out"
         if reason is None:
             kept.append(pair)
         else:

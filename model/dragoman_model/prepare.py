@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dragoman_model.augment import augment
 from dragoman_model.batches import TokenizedCorpus
-from dragoman_model.corpus import Pair, clean_pairs, read_pairs
+from dragoman_model.corpus import Pair, clean_pairs, held_out_texts, read_pairs
+from dragoman_model.provenance import provenance
 from dragoman_model.recipe import Recipe
 from dragoman_model.vocab import train_tokenizer
 from dragoman_service.errors import InvalidInput
@@ -33,7 +35,9 @@ class PreparedData:
     validation_pairs: list[Pair]
     """The validation text itself, for BLEU."""
     summary: list[dict[str, Any]]
-    """Per corpus: name, weight, pairs kept, pairs dropped by reason."""
+    """Per corpus: name, weight, pairs kept, pairs dropped by reason, pairs added by augmentation."""
+    provenance: dict[str, Any]
+    """Of code, libraries, machine and text; see `provenance`."""
 
 
 def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = None) -> PreparedData:
@@ -52,14 +56,16 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
     pairs: list[Pair] = []
     groups: list[tuple[int, float]] = []
     summary = []
+    held_out = held_out_texts(data, data_folder)
     for corpus in data.train:
-        kept, report = clean_pairs(corpus, data_folder, data.cleaning, languages, seed)
+        kept, report = clean_pairs(corpus, data_folder, data.cleaning, languages, seed, held_out)
         log.info("%s", report)
         if not kept:
             raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
-        pairs += kept
-        groups.append((len(kept), corpus.weight))
-        counts = {"kept": report.kept, "dropped": dict(report.dropped)}
+        added = augment(kept, data.augmentation, seed)
+        pairs += kept + added
+        groups.append((len(kept) + len(added), corpus.weight))
+        counts = {"kept": report.kept, "dropped": dict(report.dropped), "added": len(added)}
         summary.append({"corpus": corpus.name, "weight": corpus.weight, **counts})
     if tokenizer_model is None:
         tokenizer_model = train_tokenizer([text for pair in pairs for text in pair], recipe.tokenizer, seed)
@@ -72,4 +78,5 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
     validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions)
     if not len(train) or not len(validation):
         raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
-    return PreparedData(tokenizer, tokenizer_model, train, weights, validation, validation_pairs, summary)
+    made_of = provenance(data, data_folder)
+    return PreparedData(tokenizer, tokenizer_model, train, weights, validation, validation_pairs, summary, made_of)

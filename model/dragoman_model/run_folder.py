@@ -15,24 +15,27 @@ from dragoman_model.curves import draw_curves
 from dragoman_model.recipe import Recipe
 from dragoman_service.errors import InvalidInput
 
+RECIPE, METRICS, PROVENANCE = "recipe.json", "metrics.jsonl", "provenance.jsonl"
+
 
 class RunFolder:
-    """`recipe.json`, `checkpoints/step-N/`, `averaged/` (the result), `metrics.jsonl`, `curves.png`, `tensorboard/`."""
+    """Three files named above, `checkpoints/step-N/`, `averaged/` (the result), `curves.png`, `tensorboard/`."""
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self._recipe = path, recipe
-        self._metrics = path / "metrics.jsonl"
+        self._metrics = path / METRICS
 
     @property
     def tensorboard(self) -> Path:
         """Where TensorBoard's event files go."""
         return self.path / "tensorboard"
 
-    def create(self) -> None:
-        """Make the folder, and note the recipe in it."""
+    def create(self, provenance: Mapping[str, Any]) -> None:
+        """Make the folder, and note in it the recipe, and what the run, begun or resumed, is made of."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self._recipe.to_json(), indent=2, ensure_ascii=False) + "\n"
-        (self.path / "recipe.json").write_text(text, encoding="utf-8")
+        (self.path / RECIPE).write_text(text, encoding="utf-8")
+        _append(self.path / PROVENANCE, provenance)
 
     def newest_checkpoint(self) -> Path:
         """The one to resume from.
@@ -72,8 +75,7 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Note the measurements of a step."""
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(line)) + "\n")
+        _append(self._metrics, line)
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget the measurements of steps that are about to be done again."""
@@ -96,3 +98,8 @@ class RunFolder:
             if step % training.validate_every == 0 or step == training.max_steps
         ]
         return planned[-training.average_checkpoints :] or folders[-1:]
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(line), ensure_ascii=False) + "\n")

@@ -104,7 +104,7 @@ class Trainer:
             TrainingDiverged: the loss became NaN or infinite.
             KeyboardInterrupt: after a signal, once the checkpoint is written.
         """
-        self.folder.create()
+        self.folder.create(self.data.provenance | {"device": str(self.device)})
         log.info("%s", self._description())
         handlers = {s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         step = self.progress.step

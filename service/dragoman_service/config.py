@@ -64,9 +64,9 @@ class ServiceConfig:
     """Seconds that running calls are given to end after SIGTERM."""
     write_timeout: float = 30.0
     """Seconds that a stream waits for its reader to take a piece; then it is given up, for others to have its place."""
-    stream_interval: float = 0.02
-    """Seconds between two pieces of a stream, at least: nobody reads faster, and each piece costs as much as decoding a
-    token."""
+    stream_interval: float = 0.1
+    """Seconds between two pieces of a stream, at least: nobody reads faster, and a piece costs as much as decoding
+    several tokens."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """What one call may ask for."""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dragoman_model.corpus import clean_pairs, read_pairs
-from dragoman_model.recipe import Cleaning, Corpus
+from dragoman_model.corpus import clean_pairs, held_out_texts, read_pairs
+from dragoman_model.recipe import Cleaning, Corpus, Data
 from dragoman_service.errors import InvalidInput
 
 LINES = b"one\teins\ta\ntwo\tzwei\tb\nthree \t drei\ta\n"
@@ -121,3 +121,17 @@ def test_no_pair_is_dropped_for_the_script_of_a_language_that_is_not_known(tmp_p
 
 def write(path: Path, text: str) -> None:
     path.write_bytes(text.encode())
+
+
+def test_what_is_measured_on_is_not_learned(tmp_path: Path) -> None:
+    """Case and punctuation make no difference; what is short is nobody's secret."""
+    lines = ["Where is the station?\two", "where\tWo ist der Bahnhof", "WHERE IS THE STATION\two", "Yes.\tJa.", "a\tb"]
+    write(tmp_path / "text.tsv", "\n".join(lines))
+    write(tmp_path / "valid.tsv", "Yes.\tJa.\nx\two ist der Bahnhof?\n")
+    write(tmp_path / "test.en", "Where is the station?\n")
+    data = Data("en", "de", train=(Corpus("text.tsv"),), validation=Corpus("valid.tsv"), held_out=("test.en",))
+    held_out = held_out_texts(data, tmp_path)
+    assert held_out == {"whereisthestation", "woistderbahnhof"}
+    kept, report = clean_pairs(data.train[0], tmp_path, Cleaning(max_ratio=9), LANGUAGES, 1, held_out)
+    assert kept == [("Yes.", "Ja."), ("a", "b")]
+    assert report.dropped == {"held out": 3}

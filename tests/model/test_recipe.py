@@ -39,6 +39,8 @@ MANUAL = FOLDER / "README.md"
         ("data", {"validation": "valid.tsv"}, "data.validation"),
         ("data", {"max_tokens": 100_000}, "data.max_tokens"),
         ("data", {"cleaning": {"max_ratio": 0.5}}, "data.cleaning.max_ratio"),
+        ("data", {"augmentation": {"upper": 1.5}}, "data.augmentation.upper"),
+        ("data", {"held_out": "test.en"}, "data.held_out"),
         ("training", {"max_steps": True}, "training.max_steps"),
         ("training", {"max_steps": 1.5}, "training.max_steps"),
         ("training", {"warmup_steps": 0}, "training.warmup_steps"),
@@ -130,6 +132,7 @@ def test_the_manual_names_every_field() -> None:
         recipe.data,
         recipe.data.train[0],
         recipe.data.cleaning,
+        recipe.data.augmentation,
         recipe.training,
     ):
         for name in type(part).__dataclass_fields__:

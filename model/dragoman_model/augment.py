@@ -1,0 +1,129 @@
+"""Pairs made from other pairs, for what collections of text lack and users type all the same.
+
+Shouting, carelessness and pages are rare in collections of sentences; and so are all names but a few, so that a model
+learns to translate "Tom" and not to copy a name. Replacing what both sides share by something else teaches to copy it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Container, Iterable, Sequence
+from typing import TypeVar
+
+from dragoman_model.corpus import Pair
+from dragoman_model.recipe import Augmentation
+
+T = TypeVar("T")
+
+_MOST_JOINED = 3
+_ENDS = ".!?…。！？"
+_NUMBER = re.compile(r"(?<![\w.,:-])\d{1,6}(?![\w:-]|[.,]\d)")
+_CAPITALISED = re.compile(r"(?<![\w'’-])[A-Z][a-z]{1,14}(?![\w'’-])")
+_NOT_NAMES = frozenset(("April", "August", "September", "November"))
+"""Words that several languages capitalise and share, and that have a grammar of their own."""
+_MADE_UP_SHARE = 0.3
+"""Of names that are put in, those that nobody has: a model that only knows names of the corpus guesses at others."""
+_ADDRESS_SHARE = 0.1
+"""Of names that are replaced, those that become an address, a path or an identifier."""
+
+
+def augment(pairs: Sequence[Pair], shares: Augmentation, seed: int) -> list[Pair]:
+    """The pairs to add to `pairs`, the same for the same seed.
+
+    A share is one of the pairs drawn; where a change does nothing to those (no name to replace), there are fewer.
+    """
+    rng = random.Random(seed)
+    made: list[Pair] = []
+    for source, target in _draw(pairs, shares.upper, rng):
+        made.append((source.upper(), target.upper()))
+    for source, target in _draw(pairs, shares.lower, rng):
+        made.append((source.lower(), target))
+    for source, target in _draw(pairs, shares.unpunctuated, rng):
+        made.append((source.rstrip(_ENDS), target.rstrip(_ENDS)))
+    for first in _draw(range(len(pairs)), shares.joined, rng):
+        several = pairs[first : first + rng.randint(2, _MOST_JOINED)]  # neighbours often belong together
+        made.append((" ".join(source for source, _ in several), " ".join(target for _, target in several)))
+    if shares.swapped:
+        names = _names(pairs)
+        known = frozenset(names)
+        made += [_swapped(pair, names, known, rng) for pair in _draw(pairs, shares.swapped, rng)]
+    originals = set(pairs)
+    return [pair for pair in made if pair not in originals and all(pair)]
+
+
+def _draw(values: Sequence[T], share: float, rng: random.Random) -> list[T]:
+    """So many of the values, each at most once."""
+    return rng.sample(values, round(share * len(values)))
+
+
+def _names(pairs: Iterable[Pair]) -> list[str]:
+    """Words that both sides of a pair have, and that the source capitalises though they do not begin it."""
+    found = {word for pair in pairs for word in _shared(_CAPITALISED, pair) if not pair[0].startswith(word)}
+    return sorted(found - _NOT_NAMES)
+
+
+def _swapped(pair: Pair, names: Sequence[str], known: Container[str], rng: random.Random) -> Pair:
+    """Replace every number and name that both sides share; the pair itself if they share none."""
+    source, target = pair
+    for number in _shared(_NUMBER, pair):
+        source, target = _replace(source, target, number, _random_number(number, rng))
+    for name in _shared(_CAPITALISED, pair):
+        if name in known:
+            source, target = _replace(source, target, name, _random_name(names, rng))
+    return source, target
+
+
+def _shared(pattern: re.Pattern[str], pair: Pair) -> list[str]:
+    """What matches in the source, once, and stands in the target, once, as a word of its own."""
+    source, target = pair
+    found = []
+    for text in dict.fromkeys(pattern.findall(source)):
+        word = rf"(?<!\w){re.escape(text)}(?!\w)"
+        if len(re.findall(word, source)) == len(re.findall(word, target)) == 1:
+            found.append(text)
+    return found
+
+
+def _replace(source: str, target: str, old: str, new: str) -> Pair:
+    word = rf"(?<!\w){re.escape(old)}(?!\w)"
+    return tuple(re.sub(word, lambda _: new, text) for text in (source, target))  # type: ignore[return-value]
+
+
+def _random_number(old: str, rng: random.Random) -> str:
+    """Another number, most often of as many digits: "1" and "2" have grammars of their own, so they stay."""
+    if old in ("0", "1", "2"):
+        return old
+    digits = len(old) if rng.random() < 0.7 else rng.randint(1, 5)
+    return str(rng.randint(max(3, 10 ** (digits - 1)), 10**digits - 1))
+
+
+def _random_name(names: Sequence[str], rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < _ADDRESS_SHARE:
+        return _random_address(rng)
+    if kind < _ADDRESS_SHARE + _MADE_UP_SHARE:
+        return _made_up(rng).capitalize()
+    return rng.choice(names)
+
+
+def _random_address(rng: random.Random) -> str:
+    """Something that is copied letter by letter."""
+    one, two = _made_up(rng), _made_up(rng)
+    return rng.choice((
+        f"https://{one}.{rng.choice(('com', 'org', 'de', 'net', 'io'))}/{two}",
+        f"www.{one}-{two}.{rng.choice(('com', 'org', 'de'))}",
+        f"{one}@{two}.{rng.choice(('com', 'org', 'de'))}",
+        f"{one}_{two}",
+        f"{one}.{two}()",
+        f"--{one}-{two}",
+        f"/{one}/{two}.{rng.choice(('py', 'txt', 'conf', 'json'))}",
+        f"{one.upper()}_{rng.randint(1, 99)}",
+    ))  # fmt: skip
+
+
+def _made_up(rng: random.Random) -> str:
+    """A word that can be pronounced."""
+    syllables = (rng.choice(string.ascii_lowercase) + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
+    return "".join(syllables) + rng.choice(("", "n", "r", "s", "l", "ck", "tt", "m"))
