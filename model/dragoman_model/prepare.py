@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dragoman_model.augment import augment
 from dragoman_model.batches import TokenizedCorpus
-from dragoman_model.corpus import Pair, clean_pairs, held_out_texts, read_pairs
+from dragoman_model.corpus import Pair, read_pairs
+from dragoman_model.mixture import read_parts
 from dragoman_model.provenance import provenance
 from dragoman_model.recipe import Recipe
 from dragoman_model.vocab import train_tokenizer
@@ -52,31 +52,21 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
         InvalidInput: a corpus cannot be read, or nothing is left of it.
     """
     data, seed = recipe.data, recipe.training.seed
-    languages = (data.source_language, data.target_language)
-    pairs: list[Pair] = []
-    groups: list[tuple[int, float]] = []
-    summary = []
-    held_out = held_out_texts(data, data_folder)
-    for corpus in data.train:
-        kept, report = clean_pairs(corpus, data_folder, data.cleaning, languages, seed, held_out)
-        log.info("%s", report)
-        if not kept:
-            raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
-        added = augment(kept, data.augmentation, seed)
-        pairs += kept + added
-        groups.append((len(kept) + len(added), corpus.weight))
-        counts = {"kept": report.kept, "dropped": dict(report.dropped), "added": len(added)}
-        summary.append({"corpus": corpus.name, "weight": corpus.weight, **counts})
+    parts = []
+    for part in read_parts(recipe, data_folder):
+        log.info("%s", part.report)
+        parts.append(part)
+    pairs = [pair for part in parts for pair in part.pairs]
     if tokenizer_model is None:
         tokenizer_model = train_tokenizer([text for pair in pairs for text in pair], recipe.tokenizer, seed)
     tokenizer = Tokenizer(tokenizer_model)
     train = TokenizedCorpus(pairs, tokenizer, data.max_tokens)
-    weights = np.repeat([weight for _, weight in groups], [size for size, _ in groups])[train.kept]
+    weights = np.repeat([part.weight for part in parts], [len(part.pairs) for part in parts])[train.kept]
     too_long = len(pairs) - len(train)
     log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{too_long:,}", data.max_tokens)
     validation_pairs = list(read_pairs(data.validation, data_folder))[: data.validation_limit]
     validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions)
     if not len(train) or not len(validation):
         raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
-    made_of = provenance(data, data_folder)
+    summary, made_of = [part.summary() for part in parts], provenance(data, data_folder)
     return PreparedData(tokenizer, tokenizer_model, train, weights, validation, validation_pairs, summary, made_of)

@@ -244,14 +244,16 @@ def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:
 
 def _override(settings: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
-    table, _, name = path.partition(".")
-    if not separator or not name or "." in name:
+    *tables, name = path.split(".")
+    if not separator or not tables or not all((*tables, name)):
         raise InvalidInput("--set", override, "TABLE.FIELD=VALUE, such as training.max_steps=1000")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    values = settings.setdefault(table, {})
-    if not isinstance(values, dict):
-        raise InvalidInput(table, values, "a table")
+    values = settings
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise InvalidInput(table, values, "a table")
     values[name] = value

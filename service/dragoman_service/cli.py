@@ -33,7 +33,7 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sentencex": ("sentencex", _BASE),
     "tqdm": ("tqdm", _BASE),
 }
-_ORDER = ("serve", "translate", "models", "train", "evaluate", "runs", "export")
+_ORDER = ("serve", "translate", "models", "data", "train", "evaluate", "runs", "export")
 
 
 class Command(Protocol):

@@ -92,16 +92,14 @@ def test_presets_are_those_of_the_manual(
 
 def test_overrides(tmp_path: Path) -> None:
     path = write_recipe(tmp_path)
-    recipe = load_recipe(
-        path, ["training.max_steps=7", "model.norm=pre", "model.dropout=0.25", "data.source_language='fr'"]
-    )
+    several = ["training.max_steps=7", "model.norm=pre", "model.dropout=0.25", "data.source_language='fr'"]
+    recipe = load_recipe(path, [*several, "data.cleaning.max_ratio=3"])
     assert (recipe.training.max_steps, recipe.model.norm, recipe.model.dropout) == (7, "pre", 0.25)
     assert recipe.data.source_language == "fr"
+    assert recipe.data.cleaning.max_ratio == 3.0
 
 
-@pytest.mark.parametrize(
-    "override", ["max_steps=7", "training.max_steps", "training.=7", "data.cleaning.max_ratio=3", "="]
-)
+@pytest.mark.parametrize("override", ["max_steps=7", "training.max_steps", "training.=7", "data..max_ratio=3", "="])
 def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(repr(override))):
         load_recipe(write_recipe(tmp_path), [override])

@@ -186,7 +186,7 @@ def test_models(server: str, capsys: Capture) -> None:
 def test_help_names_every_command(capsys: Capture) -> None:
     assert run("--help") == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("serve", "translate", "models", "train", "evaluate", "runs", "export"))
+    assert all(name in text for name in ("serve", "translate", "models", "data", "train", "evaluate", "runs", "export"))
 
 
 @pytest.mark.parametrize("command", ["serve", "translate", "models"])

@@ -1,0 +1,93 @@
+"""The corpora of a recipe as they are learned from: cleaned, added to, weighted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dragoman_model.augment import augment
+from dragoman_model.corpus import CleaningReport, Pair, clean_pairs, held_out_texts
+from dragoman_model.recipe import Recipe
+from dragoman_service.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A corpus, ready."""
+
+    report: CleaningReport
+    weight: float
+    """How often each pair is seen in an epoch."""
+    pairs: list[Pair]
+    """Those kept, and behind them those that augmentation made."""
+    num_added: int
+    """The latter."""
+
+    @property
+    def pairs_per_epoch(self) -> float:
+        """On average."""
+        return self.weight * len(self.pairs)
+
+    def summary(self) -> dict[str, Any]:
+        """For whoever wants to know later what a model has learned from."""
+        counts = {"kept": self.report.kept, "dropped": dict(self.report.dropped), "added": self.num_added}
+        return {"corpus": self.report.corpus, "weight": self.weight, **counts}
+
+
+def read_parts(recipe: Recipe, folder: Path) -> Iterator[Part]:
+    """Clean the corpora of a recipe, one after the other, and add to each.
+
+    Args:
+        recipe: Names them.
+        folder: What their paths are relative to.
+
+    Raises:
+        InvalidInput: a corpus cannot be read, or nothing is left of it.
+    """
+    data, seed = recipe.data, recipe.training.seed
+    languages = (data.source_language, data.target_language)
+    held_out = held_out_texts(data, folder)
+    for corpus in data.train:
+        kept, report = clean_pairs(corpus, folder, data.cleaning, languages, seed, held_out)
+        if not kept:
+            raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
+        added = augment(kept, data.augmentation, seed)
+        yield Part(report, corpus.weight, kept + added, len(added))
+
+
+def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
+    """Pairs and the names of their corpora, each as often as its weight says, in random order."""
+    rng = random.Random(seed)
+    drawn = []
+    for number, part in enumerate(parts):
+        for index in range(len(part.pairs)):
+            drawn += [(number, index)] * int(part.weight + rng.random())  # a fraction is the chance of once more
+    rng.shuffle(drawn)
+    for number, index in drawn:
+        yield parts[number].pairs[index], parts[number].report.corpus
+
+
+COLUMNS = ("corpus", "read", "kept", "added", "weight", "pairs an epoch", "share of words", "words a side", "dropped")
+
+
+def table(parts: Sequence[Part]) -> str:
+    """A Markdown table of what was kept and dropped, and what each corpus is of an epoch."""
+    words = [sum(len(side.split()) for pair in part.pairs for side in pair) * part.weight for part in parts]
+    rows = [_row(part, weighted, sum(words)) for part, weighted in zip(parts, words, strict=True)]
+    total = f"{sum(part.pairs_per_epoch for part in parts):,.0f}"
+    rows.append(["all", "", "", "", "", total, "100.0%", f"{sum(words) / 2:,.0f}", ""])
+    lines = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 2), "---"], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _row(part: Part, weighted_words: float, all_words: float) -> list[str]:
+    report = part.report
+    read = report.kept + report.dropped.total()
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.most_common())
+    counts = [f"{count:,}" for count in (read, report.kept, part.num_added)]
+    share = f"{weighted_words / all_words:.1%}"
+    epoch = f"{part.pairs_per_epoch:,.0f}"
+    return [report.corpus, *counts, f"{part.weight:g}", epoch, share, f"{weighted_words / 2:,.0f}", dropped]
