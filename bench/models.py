@@ -125,11 +125,9 @@ def _write_checkpoint(name: str, output: Path, forced: bool) -> None:
         model, tokenizer_model = grow(model, config), grow_tokenizer(tokenizer_model, config.vocab_size)
     if forced:
         model = without_end(model, SPECIAL_IDS["end_id"])
-    (languages,) = manifest.language_pairs
     config_file = CheckpointConfig(
         model=model.config,
-        source_language=languages[0],
-        target_language=languages[1],
+        language_pairs=manifest.language_pairs,
         max_source_tokens=manifest.limits.max_source_tokens,
         max_target_tokens=manifest.limits.max_target_tokens + 1,
         training=manifest.training,

@@ -39,7 +39,6 @@ from dragoman_service.manifest import (
     tensor_names,
 )
 from dragoman_service.runner import OrtRunner
-from dragoman_service.tokenizer import Tokenizer
 
 CACHE_DTYPE = {"fp32": "float32", "int8": "int8"}
 """Of keys and values, for each precision."""
@@ -89,10 +88,10 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
     manifest = _manifest(checkpoint, options)
     card = write_model_card(manifest, _read(options.notes, "notes") if options.notes else "")
     limit = manifest.limits.max_source_tokens
-    texts, sources = _sentences(options.sentences, "sentences", checkpoint.tokenizer, limit)
+    texts, sources = _sentences(options.sentences, "sentences", checkpoint, limit)
     calibration = sources
     if options.calibration:
-        _, calibration = _sentences(options.calibration, "calibration", checkpoint.tokenizer, limit)
+        _, calibration = _sentences(options.calibration, "calibration", checkpoint, limit)
     length = min(VERIFY_MAX_LENGTH, manifest.limits.max_target_tokens)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
@@ -141,7 +140,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
             max_target_tokens=max(1, min(config.max_target_tokens, model.max_positions) - 1),
             max_candidates=model.vocab_size - len(NEVER_PRODUCED),
         ),
-        language_pairs=((config.source_language, config.target_language),),
+        language_pairs=config.language_pairs,
         precision=options.precision,
         cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim, CACHE_DTYPE[options.precision]),
         tensors=tensor_names(model.decoder_layers),
@@ -153,15 +152,20 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
     )
 
 
-def _sentences(path: Path | None, field: str, tokenizer: Tokenizer, limit: int) -> tuple[list[str], list[list[int]]]:
-    """The sentences that the model can take, and their ids, the end of the sentence last."""
+def _sentences(
+    path: Path | None, field: str, checkpoint: Checkpoint, limit: int
+) -> tuple[list[str], list[tuple[int, ...]]]:
+    """The sentences that the model can take, for each of its target languages, and what it reads of them."""
     texts = BUILT_IN if path is None else _read(path, field).splitlines()
-    encoded = {text: [*tokenizer.encode(text), tokenizer.end_id] for text in texts}
-    fitting = {text: ids for text, ids in encoded.items() if 1 < len(ids) <= limit}
+    tokenizer = checkpoint.tokenizer
+    targets = dict.fromkeys(target for _, target in checkpoint.config.language_pairs)
+    room = limit - tokenizer.source_overhead
+    fitting = {text: ids for text in texts if 0 < len(ids := tokenizer.encode(text)) <= room}
     if not fitting:
         shown = "the built-in ones" if path is None else str(path)
-        raise InvalidInput(field, shown, f"at least one sentence of at most {limit - 1} subwords")
-    return list(fitting), list(fitting.values())
+        raise InvalidInput(field, shown, f"at least one sentence of at most {room} subwords")
+    pairs = [(text, tokenizer.source(ids, target)) for text, ids in fitting.items() for target in targets]
+    return [text for text, _ in pairs], [ids for _, ids in pairs]
 
 
 def _scores(path: Path | None) -> tuple[Score, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,18 +35,21 @@ class Batch:
 class TokenizedCorpus:
     """The token ids of many pairs, in flat arrays, since a list of lists would take ten times the memory."""
 
-    def __init__(self, pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int) -> None:
-        """Tokenise; pairs of more than `max_tokens` on either side, with the end of the sentence, are left out.
+    def __init__(
+        self, pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int, target_languages: Iterable[str]
+    ) -> None:
+        """Tokenise; pairs of more than `max_tokens` on either side, with tag and end, are left out.
 
-        `kept` has the indices of the others.
+        `target_languages` has that of each pair. `kept` has the indices of the pairs that are there.
         """
-        sources: list[list[int]] = []
-        targets: list[list[int]] = []
+        sources: list[Sequence[int]] = []
+        targets: list[Sequence[int]] = []
         kept: list[int] = []
-        for index, (source, target) in enumerate(pairs):
+        for index, ((source, target), language) in enumerate(zip(pairs, target_languages, strict=True)):
             source_ids, target_ids = tokenizer.encode(source), tokenizer.encode(target)
-            if source_ids and target_ids and max(len(source_ids), len(target_ids)) < max_tokens:
-                sources.append([*source_ids, tokenizer.end_id])
+            longest = max(len(source_ids) + tokenizer.source_overhead, len(target_ids) + 1)
+            if source_ids and target_ids and longest <= max_tokens:
+                sources.append(tokenizer.source(source_ids, language))
                 targets.append([tokenizer.begin_id, *target_ids, tokenizer.end_id])
                 kept.append(index)
         self.kept = np.array(kept, dtype=np.int64)
@@ -102,7 +105,7 @@ def _cut(indices: np.ndarray, longest: np.ndarray, batch_tokens: int) -> Iterato
     yield indices[start:]
 
 
-def _flatten(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _flatten(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=starts[1:])
     return np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(starts[-1])), starts

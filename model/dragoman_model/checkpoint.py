@@ -33,10 +33,8 @@ class CheckpointConfig:
     """The contents of `config.json`."""
 
     model: ModelConfig
-    source_language: str
-    """ISO 639-1 code."""
-    target_language: str
-    """ISO 639-1 code."""
+    language_pairs: tuple[tuple[str, str], ...]
+    """(source, target), ISO 639-1 codes; that of the validation text first."""
     max_source_tokens: int
     """Longest source seen in training, the end of the sentence included."""
     max_target_tokens: int
@@ -46,8 +44,22 @@ class CheckpointConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As nested JSON-ready values."""
-        names = ("source_language", "target_language", "max_source_tokens", "max_target_tokens", "training")
+        names = ("language_pairs", "max_source_tokens", "max_target_tokens", "training")
         return {"model": self.model.to_json(), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_json(cls, settings: Any) -> CheckpointConfig:
+        """Read what `to_json` wrote, or what it wrote before there were several language pairs.
+
+        Raises KeyError, TypeError or InvalidInput for anything else.
+        """
+        if not isinstance(settings, dict):
+            raise TypeError("config.json is no mapping")
+        settings = dict(settings)
+        if "source_language" in settings:
+            settings["language_pairs"] = [[settings.pop("source_language"), settings.pop("target_language")]]
+        pairs = tuple((source, target) for source, target in settings.pop("language_pairs"))
+        return cls(ModelConfig.from_settings(settings.pop("model")), pairs, **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = CheckpointConfig(**{**settings, "model": ModelConfig.from_settings(settings["model"])})
+        config = CheckpointConfig.from_json(settings)
         parameters = load_file(folder / "model.safetensors")
         tokenizer_model = (folder / "tokenizer.model").read_bytes()
         model = Transformer(config.model)

@@ -46,10 +46,11 @@ class EvaluateCommand:
         scores = parser.add_argument_group("scores")
         scores.add_argument("--lowercase", action="store_true", help="take upper and lower case for the same")
         scores.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenizer for BLEU (default: 13a)")
+        languages = parser.add_argument_group("languages", "needed where a model has several pairs")
+        languages.add_argument("--from", dest="source_language", default="", metavar="LANGUAGE", help="such as en")
+        languages.add_argument("--to", dest="target_language", default="", metavar="LANGUAGE", help="such as de")
         server = parser.add_argument_group("with --server")
         server.add_argument("--model", default="", help="a name from `dragoman models` (default: the first that fits)")
-        server.add_argument("--from", dest="source_language", default="", metavar="LANGUAGE", help="such as en")
-        server.add_argument("--to", dest="target_language", default="", metavar="LANGUAGE", help="such as de")
         local = parser.add_argument_group("with --checkpoint or --bundle")
         local.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
         local.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
@@ -86,12 +87,15 @@ def _system(args: argparse.Namespace) -> System:
 
     search = {"beam_size": args.beam_size, "length_penalty": args.length_penalty}
     local = DecodingOptions(**search)
+    languages = (args.source_language, args.target_language)
     if args.server:
-        languages = {"source_language": args.source_language, "target_language": args.target_language}
-        return systems.ServerSystem(args.server, Options(model=args.model, **languages, **search))
+        source, target = languages
+        options = Options(model=args.model, source_language=source, target_language=target, **search)
+        return systems.ServerSystem(args.server, options)
     if args.bundle:
-        return systems.load_bundle_system(args.bundle, local, device=args.device, threads=args.threads or 0)
+        threads = args.threads or 0
+        return systems.load_bundle_system(args.bundle, local, device=args.device, threads=threads, languages=languages)
     from dragoman_model.device import choose_device  # noqa: PLC0415 - imports PyTorch
 
     device = choose_device(args.device, args.threads)
-    return systems.load_checkpoint_system(args.checkpoint, local, device=str(device))
+    return systems.load_checkpoint_system(args.checkpoint, local, device=str(device), languages=languages)

@@ -19,6 +19,8 @@ class Part:
     """A corpus, ready."""
 
     report: CleaningReport
+    languages: tuple[str, str]
+    """Of source and target."""
     weight: float
     """How often each pair is seen in an epoch."""
     pairs: list[Pair]
@@ -34,7 +36,8 @@ class Part:
     def summary(self) -> dict[str, Any]:
         """For whoever wants to know later what a model has learned from."""
         counts = {"kept": self.report.kept, "dropped": dict(self.report.dropped), "added": self.num_added}
-        return {"corpus": self.report.corpus, "weight": self.weight, **counts}
+        languages = "-".join(self.languages)
+        return {"corpus": self.report.corpus, "languages": languages, "weight": self.weight, **counts}
 
 
 def read_parts(recipe: Recipe, folder: Path) -> Iterator[Part]:
@@ -48,14 +51,14 @@ def read_parts(recipe: Recipe, folder: Path) -> Iterator[Part]:
         InvalidInput: a corpus cannot be read, or nothing is left of it.
     """
     data, seed = recipe.data, recipe.training.seed
-    languages = (data.source_language, data.target_language)
     held_out = held_out_texts(data, folder)
     for corpus in data.train:
+        languages = data.languages(corpus)
         kept, report = clean_pairs(corpus, folder, data.cleaning, languages, seed, held_out)
         if not kept:
             raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
         added = augment(kept, data.augmentation, seed)
-        yield Part(report, corpus.weight, kept + added, len(added))
+        yield Part(report, languages, corpus.weight, kept + added, len(added))
 
 
 def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
@@ -70,7 +73,18 @@ def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
         yield parts[number].pairs[index], parts[number].report.corpus
 
 
-COLUMNS = ("corpus", "read", "kept", "added", "weight", "pairs an epoch", "share of words", "words a side", "dropped")
+COLUMNS = (
+    "corpus",
+    "languages",
+    "read",
+    "kept",
+    "added",
+    "weight",
+    "pairs an epoch",
+    "share of words",
+    "words a side",
+    "dropped",
+)
 
 
 def table(parts: Sequence[Part]) -> str:
@@ -78,8 +92,8 @@ def table(parts: Sequence[Part]) -> str:
     words = [sum(len(side.split()) for pair in part.pairs for side in pair) * part.weight for part in parts]
     rows = [_row(part, weighted, sum(words)) for part, weighted in zip(parts, words, strict=True)]
     total = f"{sum(part.pairs_per_epoch for part in parts):,.0f}"
-    rows.append(["all", "", "", "", "", total, "100.0%", f"{sum(words) / 2:,.0f}", ""])
-    lines = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 2), "---"], *rows]
+    rows.append(["all", "", "", "", "", "", total, "100.0%", f"{sum(words) / 2:,.0f}", ""])
+    lines = [COLUMNS, ["---", "---", *["---:"] * (len(COLUMNS) - 3), "---"], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -90,4 +104,13 @@ def _row(part: Part, weighted_words: float, all_words: float) -> list[str]:
     counts = [f"{count:,}" for count in (read, report.kept, part.num_added)]
     share = f"{weighted_words / all_words:.1%}"
     epoch = f"{part.pairs_per_epoch:,.0f}"
-    return [report.corpus, *counts, f"{part.weight:g}", epoch, share, f"{weighted_words / 2:,.0f}", dropped]
+    return [
+        report.corpus,
+        "-".join(part.languages),
+        *counts,
+        f"{part.weight:g}",
+        epoch,
+        share,
+        f"{weighted_words / 2:,.0f}",
+        dropped,
+    ]

@@ -34,6 +34,8 @@ class PreparedData:
     validation: TokenizedCorpus
     validation_pairs: list[Pair]
     """The validation text itself, for BLEU."""
+    validation_language: str
+    """Into which it is to be translated."""
     summary: list[dict[str, Any]]
     """Per corpus: name, weight, pairs kept, pairs dropped by reason, pairs added by augmentation."""
     provenance: dict[str, Any]
@@ -58,15 +60,21 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
         parts.append(part)
     pairs = [pair for part in parts for pair in part.pairs]
     if tokenizer_model is None:
-        tokenizer_model = train_tokenizer([text for pair in pairs for text in pair], recipe.tokenizer, seed)
+        texts = [text for pair in pairs for text in pair]
+        tokenizer_model = train_tokenizer(texts, recipe.tokenizer, seed, data.target_tags)
     tokenizer = Tokenizer(tokenizer_model)
-    train = TokenizedCorpus(pairs, tokenizer, data.max_tokens)
+    targets = (part.languages[1] for part in parts for _ in part.pairs)
+    train = TokenizedCorpus(pairs, tokenizer, data.max_tokens, targets)
     weights = np.repeat([part.weight for part in parts], [len(part.pairs) for part in parts])[train.kept]
     too_long = len(pairs) - len(train)
     log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{too_long:,}", data.max_tokens)
     validation_pairs = list(read_pairs(data.validation, data_folder))[: data.validation_limit]
-    validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions)
+    language = data.languages(data.validation)[1]
+    targets = (language for _ in validation_pairs)
+    validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions, targets)
     if not len(train) or not len(validation):
         raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
     summary, made_of = [part.summary() for part in parts], provenance(data, data_folder)
-    return PreparedData(tokenizer, tokenizer_model, train, weights, validation, validation_pairs, summary, made_of)
+    return PreparedData(
+        tokenizer, tokenizer_model, train, weights, validation, validation_pairs, language, summary, made_of
+    )

@@ -34,6 +34,10 @@ class Corpus:
     """How often each pair is seen in an epoch; 0.5 draws another half of the corpus every time."""
     limit: int | None = None
     """Take so many pairs at most, drawn at random from the cleaned corpus."""
+    source_language: str | None = None
+    """ISO 639-1 code, where it is another than that of the data."""
+    target_language: str | None = None
+    """Likewise. With several target languages, a tag tells the model into which to translate."""
 
     def __post_init__(self) -> None:
         for name in ("source_column", "target_column", "where_column"):
@@ -136,7 +140,27 @@ class Data:
     """Pairs longer than this, in subwords on either side with the end of the sentence, are dropped. It becomes the
     limit in service: nothing longer has been learned."""
 
+    def languages(self, corpus: Corpus) -> tuple[str, str]:
+        """Of a corpus: source and target."""
+        return corpus.source_language or self.source_language, corpus.target_language or self.target_language
+
+    @property
+    def language_pairs(self) -> tuple[tuple[str, str], ...]:
+        """All that is learned, (source, target), the data's own first."""
+        own = (self.source_language, self.target_language)
+        learned = dict.fromkeys(self.languages(corpus) for corpus in self.train)
+        return tuple(sorted(learned, key=lambda pair: pair != own))
+
+    @property
+    def target_tags(self) -> tuple[str, ...]:
+        """The languages that need a tag: all target languages, if there are several."""
+        targets = sorted({target for _, target in self.language_pairs})
+        return tuple(targets) if len(targets) > 1 else ()
+
     def __post_init__(self) -> None:
+        pair = self.languages(self.validation)
+        shown = ", ".join("-".join(learned) for learned in self.language_pairs)
+        check("data.validation", "-".join(pair), pair in self.language_pairs, f"a pair that is learned: {shown}")
         check("data.validation_limit", self.validation_limit, self.validation_limit >= 1, "1 or more")
         check("data.max_tokens", self.max_tokens, self.max_tokens >= 2, "2 or more")
 

@@ -44,9 +44,9 @@ class System(Protocol):
 class LocalSystem:
     """A model in this process."""
 
-    def __init__(self, model: ServedModel, options: DecodingOptions) -> None:
-        """Take a model whose engine runs; it is closed with the system."""
-        self._model, self._options = model, options
+    def __init__(self, model: ServedModel, options: DecodingOptions, languages: tuple[str, str]) -> None:
+        """Take a model whose engine runs; it is closed with the system. Empty languages are those it has."""
+        self._model, self._options, self._languages = model, options, languages
 
     def translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
         """Translate texts, in order; `done` is called whenever one more is ready."""
@@ -54,7 +54,7 @@ class LocalSystem:
 
     async def _translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
         registry = ModelRegistry([self._model])
-        route = registry.route("", "", "")
+        route = registry.route("", *self._languages)
         frontend = Frontend(registry, RequestLimits())
         places = asyncio.Semaphore(2 * self._model.description.max_rows)  # enough to keep all rows busy
 
@@ -102,7 +102,9 @@ class ServerSystem:
         self._client.close()
 
 
-def load_bundle_system(folder: Path, options: DecodingOptions, *, device: str, threads: int) -> LocalSystem:
+def load_bundle_system(
+    folder: Path, options: DecodingOptions, *, device: str, threads: int, languages: tuple[str, str] = ("", "")
+) -> LocalSystem:
     """A bundle on ONNX Runtime, loaded as the server does it: its golden sentences must come out right first.
 
     Raises:
@@ -115,10 +117,17 @@ def load_bundle_system(folder: Path, options: DecodingOptions, *, device: str, t
 
     config = ServiceConfig(model_paths=(folder,), device=device, threads=threads, max_queue=MAX_QUEUE)
     (model,) = load_models(config, Metrics(CollectorRegistry()))
-    return LocalSystem(model, options)
+    return LocalSystem(model, options, languages)
 
 
-def load_checkpoint_system(folder: Path, options: DecodingOptions, *, device: str, max_rows: int = 32) -> LocalSystem:
+def load_checkpoint_system(
+    folder: Path,
+    options: DecodingOptions,
+    *,
+    device: str,
+    max_rows: int = 32,
+    languages: tuple[str, str] = ("", ""),
+) -> LocalSystem:
     """A checkpoint in PyTorch.
 
     Raises:
@@ -137,11 +146,11 @@ def load_checkpoint_system(folder: Path, options: DecodingOptions, *, device: st
         name=folder.name,
         version="0",
         description="",
-        language_pairs=((config.source_language, config.target_language),),
+        language_pairs=config.language_pairs,
         precision="fp32",
         max_source_tokens=config.max_source_tokens,
         max_target_tokens=config.max_target_tokens - 1,  # the checkpoint counts the end of the sentence
         max_rows=max_rows,
         max_candidates=config.model.vocab_size,
     )
-    return LocalSystem(ServedModel(description, tokenizer, engine, Permits(MAX_QUEUE)), options)
+    return LocalSystem(ServedModel(description, tokenizer, engine, Permits(MAX_QUEUE)), options, languages)

@@ -231,9 +231,7 @@ class Trainer:
         names = ("step", "epoch", "tokens", "seconds", "best_bleu", "best_step")
         summary = {name: getattr(self.progress, name) for name in names}
         summary |= {"data": self.data.summary, "recipe": self.recipe.to_json()}
-        return CheckpointConfig(
-            self.recipe.model, data.source_language, data.target_language, data.max_tokens, data.max_tokens, summary
-        )
+        return CheckpointConfig(self.recipe.model, data.language_pairs, data.max_tokens, data.max_tokens, summary)
 
     def _description(self) -> str:
         """What is about to be trained, in one line."""

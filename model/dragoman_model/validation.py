@@ -37,13 +37,15 @@ def measure(model: Transformer, data: PreparedData, training: Training, device: 
 
 def translate_greedily(model: Transformer, data: PreparedData, texts: list[str]) -> list[str]:
     """Greedy translations in the order of `texts`; sentences of similar length are decoded together."""
-    limit = model.config.max_positions - 1  # no such long sentence was learned from: here alone, its rest is ignored
-    sources = [[*data.tokenizer.encode(text)[:limit], data.tokenizer.end_id] for text in texts]
+    tokenizer = data.tokenizer
+    # No such long sentence was learned from: here alone, its rest is ignored.
+    limit = model.config.max_positions - tokenizer.source_overhead
+    sources = [tokenizer.source(tokenizer.encode(text)[:limit], data.validation_language) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: len(sources[i]))
     translations = [""] * len(texts)
     for start in range(0, len(order), ROWS):
         rows = order[start : start + ROWS]
         longest = min(limit, 2 * len(sources[rows[-1]]) + 10)
         for i, ids in zip(rows, greedy_cached(model, [sources[i] for i in rows], longest), strict=True):
-            translations[i] = data.tokenizer.decode(ids)
+            translations[i] = tokenizer.decode(ids)
     return translations

@@ -10,18 +10,20 @@ import sentencepiece
 
 from dragoman_model.recipe import TokenizerConfig
 from dragoman_service.errors import InvalidInput
+from dragoman_service.tokenizer import target_tag
 
 
-def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int) -> bytes:
+def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int, target_tags: Sequence[str] = ()) -> bytes:
     """Train SentencePiece (Kudo and Richardson 2018) with byte fallback, so that nothing is out of vocabulary.
 
     Args:
         texts: Sentences of both languages.
         config: Size and algorithm.
         seed: Of the draw of sentences, if there are more than wanted.
+        target_tags: Languages that get a tag (`dragoman_service.tokenizer.target_tag`).
 
     Returns:
-        The serialised model: ids 0 padding, 1 begin, 2 end, 3 unknown, then 256 bytes, then subwords.
+        The serialised model: ids 0 padding, 1 begin, 2 end, 3 unknown, then tags, 256 bytes, subwords.
 
     Raises:
         InvalidInput: the text is too small for the vocabulary.
@@ -37,6 +39,7 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int) ->
             model_type=config.algorithm,
             character_coverage=config.character_coverage,
             byte_fallback=True,
+            control_symbols=[target_tag(language) for language in target_tags],
             pad_id=0,
             bos_id=1,
             eos_id=2,

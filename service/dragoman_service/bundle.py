@@ -145,6 +145,10 @@ def _load_tokenizer(path: Path, manifest: Manifest, problems: list[str]) -> Toke
         return None
     if tokenizer.vocab_size != manifest.vocab_size:
         problems.append(f"{TOKENIZER}: {tokenizer.vocab_size} subwords, the manifest says {manifest.vocab_size}")
+    targets = sorted({target for _, target in manifest.language_pairs})
+    tags = tokenizer.target_tags
+    if (tags or len(targets) > 1) and (missing := [target for target in targets if target not in tags]):
+        problems.append(f"{TOKENIZER}: no tag for {', '.join(missing)}, to which the manifest says it translates")
     return tokenizer
 
 

@@ -38,6 +38,15 @@ class TextTokenizer(Protocol):
         """The text of token ids."""
         ...
 
+    @property
+    def source_overhead(self) -> int:
+        """How many ids `source` adds to those of a text."""
+        ...
+
+    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+        """What a model reads to translate a text of these ids into a language."""
+        ...
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The subword of each token id."""
         ...

@@ -89,7 +89,7 @@ def prepare(
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
         raise InvalidInput("target_prefix", prefix, allowed)
     pieces = []
-    for piece in _encoded(text, route.source_language, tokenizer, model.max_source_tokens - 1):
+    for piece in _encoded(text, route.source_language, tokenizer, model.max_source_tokens - tokenizer.source_overhead):
         check(piece)
         pieces.append(piece)
     if prefix_tokens and not any(piece.tokens for piece in pieces):
@@ -109,7 +109,7 @@ def requests(
     for index, sentence in enumerate(prepared.sentences):
         yield Request(
             id=next(route.model.request_ids),
-            source=(*sentence.tokens, route.model.tokenizer.end_id),
+            source=route.model.tokenizer.source(sentence.tokens, route.target_language),
             max_length=max_length(options, route.model.description),
             options=options,
             target_prefix=prepared.prefix if index == 0 else (),

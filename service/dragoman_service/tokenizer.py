@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,15 @@ from dragoman_service.errors import InvalidInput
 SPECIAL_IDS = {"pad_id": 0, "begin_id": 1, "end_id": 2, "unknown_id": 3}
 """The ids that every tokenizer of ours gives to padding, the begin and the end of a sentence, and the unknown."""
 
+_TARGET_TAG = re.compile(r"<2([a-z]{2,3}(?:-[A-Za-z0-9]+)*)>")
+
 _UTF8_LENGTHS = ((0xC2, 0xDF, 2), (0xE0, 0xEF, 3), (0xF0, 0xF4, 4))
 """First and last lead byte, and the length of the characters that it begins (RFC 3629, section 4)."""
+
+
+def target_tag(language: str) -> str:
+    """The special piece that tells a model of several target languages into which (Johnson et al. 2017)."""
+    return f"<2{language}>"
 
 
 class Tokenizer:
@@ -48,6 +56,8 @@ class Tokenizer:
         if len(self._bytes) != 256:
             raise InvalidInput("tokenizer", f"{len(self._bytes)} byte pieces", "256: train it with byte_fallback")
         self.pad_id, self.begin_id, self.end_id, self.unknown_id = SPECIAL_IDS.values()
+        self.target_tags = self._find_target_tags()
+        """Target language -> the id of its tag; empty for a model of one target language."""
         self.vocab_size: int = size
         """How many ids there are."""
         self.fingerprint = hashlib.sha256(self._model).hexdigest()
@@ -65,6 +75,24 @@ class Tokenizer:
             raise InvalidInput("text", text, "Unicode text without lone surrogates") from error
         ids: list[int] = self._processor.encode(text)
         return ids
+
+    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+        """What a model reads: the tag of the target language where there are tags, the ids of a text, the end.
+
+        Raises:
+            InvalidInput: there are tags, but none of this language.
+        """
+        if not self.target_tags:
+            return (*ids, self.end_id)
+        tag = self.target_tags.get(target_language)
+        if tag is None:
+            raise InvalidInput("target_language", target_language, ", ".join(self.target_tags))
+        return (tag, *ids, self.end_id)
+
+    @property
+    def source_overhead(self) -> int:
+        """How many ids `source` adds to those of a text."""
+        return 2 if self.target_tags else 1
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are no UTF-8 come out as U+FFFD each, special ids vanish, but for the unknown.
@@ -107,6 +135,14 @@ class Tokenizer:
 
     def _is_byte(self, i: int) -> bool:
         return bool(self._processor.is_byte(i))
+
+    def _find_target_tags(self) -> dict[str, int]:
+        processor = self._processor
+        tags = {}
+        for i in range(processor.get_piece_size()):
+            if processor.is_control(i) and (match := _TARGET_TAG.fullmatch(processor.id_to_piece(i))):
+                tags[match[1]] = i
+        return tags
 
     def _check_special_ids(self) -> None:
         processor = self._processor

@@ -99,7 +99,7 @@ def test_a_precision_that_is_not_there(tiny_checkpoint: Path, tmp_path: Path, pr
 def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint")
     small = ModelConfig(vocab_size=100, d_model=16, num_heads=2, d_ff=16, encoder_layers=1, decoder_layers=1)
-    config = CheckpointConfig(small, "en", "de", 64, 64, {})
+    config = CheckpointConfig(small, (("en", "de"),), 64, 64, {})
     save_checkpoint(checkpoint, Transformer(small).state_dict(), config, (checkpoint / "tokenizer.model").read_bytes())
     with pytest.raises(InvalidInput, match="the model's vocabulary size, 100"):
         export_checkpoint(checkpoint, tmp_path / "1", OPTIONS)

@@ -68,7 +68,7 @@ def test_batches_hold_similar_lengths() -> None:
 
 
 def test_tokens_come_back_as_they_were() -> None:
-    corpus = TokenizedCorpus(PAIRS, TOKENIZER, max_tokens=100)
+    corpus = TokenizedCorpus(PAIRS, TOKENIZER, 100, ["de"] * len(PAIRS))
     assert len(corpus) == len(PAIRS)
     batch = corpus.batch([3, 0])
     for row, index in enumerate((3, 0)):
@@ -89,7 +89,7 @@ def test_long_and_empty_pairs_are_left_out_and_named() -> None:
         ("a dog", "Hund " * 50),
         ("a dog", "ein Hund"),
     ]
-    corpus = TokenizedCorpus(pairs, TOKENIZER, max_tokens=20)
+    corpus = TokenizedCorpus(pairs, TOKENIZER, 20, ["de"] * len(pairs))
     assert corpus.kept.tolist() == [0, 4]
     assert len(corpus) == 2
 
@@ -97,5 +97,5 @@ def test_long_and_empty_pairs_are_left_out_and_named() -> None:
 def test_the_limit_counts_the_end_of_the_sentence() -> None:
     length = len(TOKENIZER.encode("the cat sees a dog"))
     pair = [("the cat sees a dog", "der Hund")]
-    assert len(TokenizedCorpus(pair, TOKENIZER, length + 1)) == 1
-    assert len(TokenizedCorpus(pair, TOKENIZER, length)) == 0
+    assert len(TokenizedCorpus(pair, TOKENIZER, length + 1, ["de"])) == 1
+    assert len(TokenizedCorpus(pair, TOKENIZER, length, ["de"])) == 0

@@ -23,7 +23,7 @@ from support.tiny_model import make_model
 
 
 def save(folder: Path, model: Transformer, **state: Any) -> None:
-    config = CheckpointConfig(model.config, "en", "de", 60, 61, {"step": 3})
+    config = CheckpointConfig(model.config, (("en", "de"),), 60, 61, {"step": 3})
     training_state = ({"rng.cpu": torch.get_rng_state()}, state) if state else None
     save_checkpoint(folder, model.state_dict(), config, tokenizer_model(), training_state)
 

@@ -46,6 +46,7 @@ def test_a_part_says_what_was_kept_dropped_and_added(folder: Path) -> None:
     first, second = read_parts(recipe(augmentation={"lower": 0.5}), folder)
     assert first.summary() == {
         "corpus": "a.tsv",
+        "languages": "en-de",
         "weight": 2.0,
         "kept": 10,
         "dropped": {"empty side": 1, "held out": 1, "duplicate": 1},
@@ -69,9 +70,20 @@ def test_the_table_has_the_share_of_each_corpus(folder: Path) -> None:
     lines = table(list(read_parts(recipe(), folder))).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     # "Sentence 0": two words a side, but for "Twice"
-    assert cells[2] == ["a.tsv", "13", "10", "0", "2", "20", "16.0%", "38", "empty side 1, held out 1, duplicate 1"]
-    assert cells[3][5:8] == ["100", "84.0%", "200"]
-    assert cells[4][5:8] == ["120", "100.0%", "238"]
+    assert cells[2] == [
+        "a.tsv",
+        "en-de",
+        "13",
+        "10",
+        "0",
+        "2",
+        "20",
+        "16.0%",
+        "38",
+        "empty side 1, held out 1, duplicate 1",
+    ]
+    assert cells[3][6:9] == ["100", "84.0%", "200"]
+    assert cells[4][6:9] == ["120", "100.0%", "238"]
 
 
 def test_the_command_writes_what_training_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +91,7 @@ def test_the_command_writes_what_training_reads(folder: Path, capsys: pytest.Cap
     arguments = ["data", str(folder / "recipe.toml"), "--output", str(output), "--set", "data.augmentation.lower=0.0"]
     assert main(arguments) == 0
     printed = capsys.readouterr()
-    assert "| a.tsv | 13 | 10 | 0 | 2 |" in printed.out
+    assert "| a.tsv | en-de | 13 | 10 | 0 | 2 |" in printed.out
     assert "a.tsv: kept 10, dropped 3" in printed.err
     with gzip.open(output, "rt") as file:
         assert {len(line.split("\t")) for line in file} == {3}

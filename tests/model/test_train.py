@@ -114,7 +114,7 @@ def test_a_run_leaves_its_files(tmp_path: Path, data: PreparedData) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
     assert [line["step"] for line in metrics(tmp_path)] == [2, 4, 6, 7]
     checkpoint = load_checkpoint(tmp_path / "averaged")
-    assert (checkpoint.config.source_language, checkpoint.config.max_source_tokens) == ("en", 60)
+    assert (checkpoint.config.language_pairs, checkpoint.config.max_source_tokens) == ((("en", "de"),), 60)
     assert checkpoint.config.training["step"] == 7
     assert checkpoint.config.training["data"][0]["corpus"] == "train.tsv"
 

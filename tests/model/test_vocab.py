@@ -37,3 +37,10 @@ def test_training_is_deterministic() -> None:
 def test_too_little_text_for_the_size() -> None:
     with pytest.raises(InvalidInput, match=r"tokenizer\.vocab_size: got 8000"):
         train_tokenizer(TEXTS[:20], TokenizerConfig(vocab_size=8000), seed=1)
+
+
+def test_tags_are_special_pieces_that_no_text_has() -> None:
+    tokenizer = Tokenizer(train_tokenizer(TEXTS, CONFIG, seed=1, target_tags=("de", "en")))
+    assert list(tokenizer.target_tags) == ["de", "en"]
+    assert tokenizer.vocab_size == CONFIG.vocab_size
+    assert not set(tokenizer.encode("<2de>")) & set(tokenizer.target_tags.values())

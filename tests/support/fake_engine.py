@@ -31,6 +31,10 @@ class CharacterTokenizer:
     """Every character is a token, so tests can read tokens as text."""
 
     end_id = END
+    source_overhead = 1
+
+    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+        return (*ids, END)
 
     def encode(self, text: str) -> list[int]:
         return [FIRST + ord(character) for character in text]

@@ -29,6 +29,7 @@ def tokenizer_model(**options: Any) -> bytes:
 def _tokenizer_model(options: tuple[tuple[str, Any], ...]) -> bytes:
     model = io.BytesIO()
     settings = {"byte_fallback": True, "pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, **dict(options)}
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences(400)),
         model_writer=model,

@@ -11,7 +11,7 @@ import torch
 from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.tokenizer import Tokenizer, target_tag
 from support.tiny import tokenizer_model
 
 MAX_POSITIONS = 160
@@ -30,9 +30,9 @@ def random_model(seed: int = 0, **overrides: Any) -> Transformer:
     Its translations depend on the source, are of different lengths, and make no sense.
     """
     sizes = {"d_model": 32, "num_heads": 2, "d_ff": 64, "encoder_layers": 2, "decoder_layers": 2}
+    sizes["vocab_size"] = Tokenizer(tokenizer_model()).vocab_size
     kinds = {"norm": "pre", "positions": "learned"}
-    vocab_size = Tokenizer(tokenizer_model()).vocab_size
-    config = ModelConfig(vocab_size=vocab_size, max_positions=MAX_POSITIONS, **(sizes | kinds | overrides))
+    config = ModelConfig(max_positions=MAX_POSITIONS, **(sizes | kinds | overrides))
     torch.manual_seed(seed)
     model = Transformer(config).eval()
     last = model.decoder_norm if config.norm == "pre" else model.decoder[-1].feed_forward_residual.norm
@@ -55,16 +55,22 @@ def random_sources(model: Transformer, count: int, seed: int = 0, longest: int =
     return [[*rng.choices(range(4, model.config.vocab_size), k=length), 2] for length in lengths]
 
 
-def write_checkpoint(folder: Path, model: Transformer | None = None, max_tokens: int = MAX_POSITIONS) -> Path:
+def write_checkpoint(
+    folder: Path,
+    model: Transformer | None = None,
+    max_tokens: int = MAX_POSITIONS,
+    language_pairs: tuple[tuple[str, str], ...] = (("en", "de"),),
+) -> Path:
     """A checkpoint of `model`, or of `random_model()`, for sentences of `max_tokens`; returns its folder."""
     model = model or random_model()
+    targets = sorted({target for _, target in language_pairs})
+    tags = {"control_symbols": tuple(map(target_tag, targets))} if len(targets) > 1 else {}
     config = CheckpointConfig(
         model=model.config,
-        source_language="en",
-        target_language="de",
+        language_pairs=language_pairs,
         max_source_tokens=max_tokens,
         max_target_tokens=max_tokens,
         training={"step": 0, "data": [{"corpus": "none", "weight": 1.0}]},
     )
-    save_checkpoint(folder, model.state_dict(), config, tokenizer_model())
+    save_checkpoint(folder, model.state_dict(), config, tokenizer_model(**tags))
     return folder

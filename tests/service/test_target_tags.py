@@ -1,0 +1,88 @@
+"""One model for several target languages: a tag before the source tells it into which to translate."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dragoman_service.bundle import Bundle, write_bundle
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.segmenter import on_one_line
+from dragoman_service.tokenizer import Tokenizer, target_tag
+from support.tiny import tokenizer_model
+
+PAIRS = (("en", "de"), ("en", "fr"), ("de", "en"))
+TAGGED = Tokenizer(tokenizer_model(control_symbols=("<2de>", "<2fr>")))
+PLAIN = Tokenizer(tokenizer_model())
+
+
+def test_a_tag_stands_before_the_text() -> None:
+    ids = TAGGED.encode("a cat.")
+    german, french = (TAGGED.target_tags[language] for language in ("de", "fr"))
+    assert german != french
+    assert TAGGED.source(ids, "fr") == (french, *ids, TAGGED.end_id)
+    assert len(TAGGED.source(ids, "de")) == len(ids) + TAGGED.source_overhead
+    assert TAGGED.pieces([german]) == [target_tag("de")]
+
+
+def test_a_model_of_one_target_language_needs_none() -> None:
+    ids = PLAIN.encode("a cat.")
+    assert PLAIN.source(ids, "anything") == (*ids, PLAIN.end_id)
+    assert (PLAIN.target_tags, PLAIN.source_overhead) == ({}, 1)
+
+
+def test_a_language_without_a_tag_is_named() -> None:
+    with pytest.raises(InvalidInput, match="target_language: got 'ko'; allowed: de, fr"):
+        TAGGED.source([5], "ko")
+
+
+def test_text_that_looks_like_a_tag_is_text() -> None:
+    assert not set(TAGGED.encode("<2de> a cat")) & set(TAGGED.target_tags.values())
+    assert TAGGED.decode(TAGGED.encode("<2de> a cat")) == "<2de> a cat"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    pytest.importorskip("torch")
+    from dragoman_export.exporter import ExportOptions, export_checkpoint  # noqa: PLC0415
+    from support.tiny_checkpoint import random_model, write_checkpoint  # noqa: PLC0415
+
+    folder = tmp_path_factory.mktemp("several")
+    tokenizer = Tokenizer(tokenizer_model(control_symbols=("<2de>", "<2en>", "<2fr>")))
+    model = random_model(seed=4, vocab_size=tokenizer.vocab_size)
+    checkpoint = write_checkpoint(folder / "checkpoint", model, language_pairs=PAIRS)
+    return export_checkpoint(checkpoint, folder / "several" / "1", ExportOptions("several", "1"))[0]
+
+
+def test_a_bundle_lists_its_pairs_and_has_golden_sentences_for_each_target(bundle: Bundle) -> None:
+    assert bundle.manifest.language_pairs == PAIRS
+    tags = bundle.tokenizer.target_tags
+    assert {sentence.source_ids[0] for sentence in bundle.golden} == {tags[language] for language in ("de", "en", "fr")}
+
+
+def test_a_bundle_without_a_tag_for_a_target_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    files: dict[str, bytes | Path] = {name: bundle.path / name for name in bundle.manifest.files}
+    manifest = dataclasses.replace(bundle.manifest, language_pairs=(*PAIRS, ("en", "ko")))
+    with pytest.raises(BundleError, match="no tag for ko, to which the manifest says it translates"):
+        write_bundle(tmp_path / "several" / "1", manifest, files)
+
+
+def test_the_languages_of_a_request_decide(bundle: Bundle) -> None:
+    """Over gRPC: another target is another translation; with none given, it is asked for."""
+    from dragoman_service.client import TranslationClient  # noqa: PLC0415
+    from dragoman_service.client_errors import InvalidRequest  # noqa: PLC0415
+    from dragoman_service.client_values import Options  # noqa: PLC0415
+    from support.server_process import server_process  # noqa: PLC0415
+
+    golden = {sentence.source_ids[0]: sentence for sentence in reversed(bundle.golden) if sentence.beam_size == 1}
+    assert len(golden) == 3
+    with server_process([bundle.path]) as server, TranslationClient(server.address) as client:
+        for language, tag in bundle.tokenizer.target_tags.items():
+            sentence = golden[tag]
+            options = Options(target_language=language, beam_size=1, max_length=sentence.max_length)
+            (translation,) = client.translate([sentence.source], options)
+            assert translation.text == on_one_line(bundle.tokenizer.decode(sentence.target_ids))
+        with pytest.raises(InvalidRequest, match=r"target_language|source_language"):
+            client.translate(["a cat."])
