@@ -4,7 +4,7 @@
 
 makes what is missing, and prints how far the formats agree.
 
-bundled   deploy/models/en-de/1 itself: width 256, 4 + 2 layers, 8,000 words
+bundled   deploy/models/en-de/1 itself: width 256, 6 + 2 layers, 8,000 words
 small     grown from it to the preset `small`: width 256, 6 + 2 layers, 8,000 words
 base      grown from it to the preset `base`: width 512, 6 + 6 layers, 32,000 words
 
