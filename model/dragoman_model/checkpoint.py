@@ -34,7 +34,7 @@ class CheckpointConfig:
 
     model: ModelConfig
     language_pairs: tuple[tuple[str, str], ...]
-    """(source, target), ISO 639-1 codes; that of the validation text first."""
+    """(source, target), ISO 639-1 codes; that of the recipe itself first."""
     max_source_tokens: int
     """Longest source seen in training, the end of the sentence included."""
     max_target_tokens: int

@@ -83,13 +83,13 @@ class Augmentation:
     upper: float = 0.0
     """BOTH SIDES IN CAPITALS."""
     lower: float = 0.0
-    """the source without capitals, the target as it is."""
+    """The source without capitals, the target as it is."""
     unpunctuated: float = 0.0
     """Both sides without the punctuation at their ends."""
     joined: float = 0.0
     """Two or three pairs as one."""
     swapped: float = 0.0
-    """A name, number or address that both sides have, replaced by another on both."""
+    """Names and numbers that both sides have, replaced by others, or names by addresses, on both."""
 
     def __post_init__(self) -> None:
         for name in ("upper", "lower", "unpunctuated", "joined", "swapped"):
