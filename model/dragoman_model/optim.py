@@ -1,15 +1,13 @@
-"""Learning rate, loss and optimiser: section 5 of Vaswani et al. 2017."""
+"""Learning rate, precision and optimiser: section 5 of Vaswani et al. 2017."""
 
 from __future__ import annotations
 
 import contextlib
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from dragoman_model.recipe import Training
-from dragoman_model.transformer import PAD_ID, Transformer
+from dragoman_model.transformer import Transformer
 
 
 def learning_rate(step: int, d_model: int, training: Training) -> float:
@@ -36,19 +34,3 @@ def computes_bf16(device: torch.device) -> bool:
 def make_optimizer(model: Transformer) -> torch.optim.Adam:
     """Adam with the paper's betas and epsilon; the learning rate is set before every update."""
     return torch.optim.Adam(model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True)
-
-
-def loss_sum(model: Transformer, source: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy with label smoothing (section 5.4), summed over the target tokens, in nats.
-
-    Args:
-        model: Called with teacher forcing.
-        source: [B, S] ids.
-        target: [B, T + 1] ids, begin token first.
-        label_smoothing: Probability mass spread over the vocabulary.
-    """
-    logits = model(source, target[:, :-1])  # [B, T, V]
-    gold = target[:, 1:]
-    return functional.cross_entropy(
-        logits.flatten(0, 1), gold.flatten(), ignore_index=PAD_ID, reduction="sum", label_smoothing=label_smoothing
-    )

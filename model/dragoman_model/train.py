@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from dragoman_model.batches import Batch, plan_epoch
 from dragoman_model.checkpoint import CheckpointConfig, load_training_state
-from dragoman_model.optim import computes_bf16, learning_rate, loss_sum, make_optimizer, matmul_precision
+from dragoman_model.loss import loss_sum
+from dragoman_model.optim import computes_bf16, learning_rate, make_optimizer, matmul_precision
 from dragoman_model.prepare import PreparedData
 from dragoman_model.recipe import Recipe
 from dragoman_model.run_folder import RunFolder

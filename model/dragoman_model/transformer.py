@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dragoman_model.config import ModelConfig
+from dragoman_model.dropout import Dropout, dropout
+from dragoman_model.positions import POSITIONS
 
 PAD_ID = 0
 
@@ -28,7 +30,7 @@ class Ragged(NamedTuple):
 
 
 def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_probability: float
 ) -> Tensor:
     """Section 3.2.1, equation 1.
 
@@ -37,7 +39,7 @@ def scaled_dot_product_attention(
         key: [B, H, S, K].
         value: [B, H, S, K].
         mask: Boolean, broadcastable to [B, H, T, S]; True where attending is allowed.
-        dropout: Probability of dropping an attention weight.
+        dropout_probability: Of dropping an attention weight.
 
     Returns:
         [B, H, T, K].
@@ -45,7 +47,9 @@ def scaled_dot_product_attention(
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = functional.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0)
+    weights = scores.softmax(dim=-1)
+    if dropout_probability:
+        weights = dropout(weights, dropout_probability)
     return weights @ value
 
 
@@ -70,8 +74,8 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, key_value: KeyValue, mask: Tensor | None) -> Tensor:
         """Attend from `x` [B, T, D] to `key_value`; returns [B, T, D]."""
-        dropout = self.dropout if self.training else 0.0
-        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, dropout)
+        probability = self.dropout if self.training else 0.0
+        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, probability)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
         return output
 
@@ -83,7 +87,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(config.d_model, config.d_ff)
         self.outer = nn.Linear(config.d_ff, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
@@ -97,7 +101,7 @@ class Residual(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.pre_norm = config.norm == "pre"
 
     def enter(self, x: Tensor) -> Tensor:
@@ -167,30 +171,6 @@ class DecoderLayer(nn.Module):
         return x, (key, value)
 
 
-class SinusoidalPositions(nn.Module):
-    """Section 3.5: sine on even, cosine on odd dimensions, wavelengths from 2 pi to 10000 * 2 pi."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        position = torch.arange(config.max_positions, dtype=torch.float).unsqueeze(1)  # [P, 1]
-        rate = torch.exp(torch.arange(0, config.d_model, 2) * (-math.log(10000.0) / config.d_model))  # [D / 2]
-        table = torch.stack((torch.sin(position * rate), torch.cos(position * rate)), dim=-1).flatten(1)  # [P, D]
-        self.register_buffer("table", table, persistent=False)
-
-
-class LearnedPositions(nn.Module):
-    """Section 3.5, the alternative of table 3 (E): one trained vector a position."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.randn(config.max_positions, config.d_model) * config.d_model**-0.5)
-
-
-POSITIONS: dict[str, type[nn.Module]] = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions}
-"""Absolute positions, each with a `table` [max_positions, D] that is added to the embeddings. Relative and rotary
-positions act inside attention instead: they belong in `MultiHeadAttention`, with no entry here."""
-
-
 class Transformer(nn.Module):
     """Encoder and decoder with one embedding matrix for source, target and output (section 3.4)."""
 
@@ -199,7 +179,7 @@ class Transformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=PAD_ID)
         self.positions = POSITIONS[config.positions](config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         final_norm = nn.LayerNorm if config.norm == "pre" else nn.Identity
@@ -288,10 +268,13 @@ class Transformer(nn.Module):
         """[..., D] -> [..., V] logits, through the transposed embedding matrix (section 3.4)."""
         return functional.linear(x, self.embedding.weight, self.output_bias)
 
+    def decoder_states(self, source: Tensor, target: Tensor) -> Tensor:
+        """Teacher forcing: source [B, S] and shifted target [B, T] -> [B, T, D], what logits are projected from."""
+        return self.decode(target, self.project_cross(self.encode(source)), source_mask(source))
+
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Teacher forcing: source [B, S] and shifted target [B, T] -> logits [B, T, V]."""
-        cross = self.project_cross(self.encode(source))
-        return self.project_output(self.decode(target, cross, source_mask(source)))
+        return self.project_output(self.decoder_states(source, target))
 
 
 def source_mask(source: Tensor) -> Tensor:

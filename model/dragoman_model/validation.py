@@ -7,7 +7,8 @@ import torch
 
 from dragoman_model.batches import plan_epoch
 from dragoman_model.greedy import greedy_cached
-from dragoman_model.optim import loss_sum, matmul_precision
+from dragoman_model.loss import loss_sum
+from dragoman_model.optim import matmul_precision
 from dragoman_model.prepare import PreparedData
 from dragoman_model.recipe import Training
 from dragoman_model.transformer import Transformer

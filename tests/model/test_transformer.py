@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dragoman_model.positions import SinusoidalPositions
 from dragoman_model.transformer import (
     DecoderLayer,
     EncoderLayer,
     MultiHeadAttention,
     Ragged,
-    SinusoidalPositions,
     Transformer,
     source_mask,
 )
