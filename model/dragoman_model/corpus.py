@@ -7,7 +7,7 @@ import gzip
 import lzma
 import random
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -48,7 +48,7 @@ def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
         InvalidInput: a file is missing, is not UTF-8, lacks a column, or the sides differ in length.
     """
     if corpus.target_path is not None:
-        lines = zip_longest(_read_lines(folder / corpus.path), _read_lines(folder / corpus.target_path))
+        lines = zip_longest(read_lines(folder / corpus.path), read_lines(folder / corpus.target_path))
         for number, (source, target) in enumerate(lines, start=1):
             if source is None or target is None:
                 shorter = corpus.path if source is None else corpus.target_path
@@ -56,14 +56,25 @@ def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
                 raise InvalidInput(shorter, f"{number - 1} lines", allowed)
             yield source.strip(), target.strip()
         return
-    wanted = max(corpus.source_column, corpus.target_column, corpus.where_column or 0)
-    for number, line in enumerate(_read_lines(folder / corpus.path), start=1):
-        columns = line.split("\t")
-        if len(columns) <= wanted:
-            where = f"{corpus.path} line {number}"
-            raise InvalidInput(where, f"{len(columns)} columns", f"at least {wanted + 1}, tab-separated")
-        if corpus.where_column is None or columns[corpus.where_column] == corpus.where:
-            yield columns[corpus.source_column].strip(), columns[corpus.target_column].strip()
+    columns = [corpus.source_column, corpus.target_column]
+    where = [] if corpus.where_column is None else [corpus.where_column]
+    for source, target, *found in read_columns(folder / corpus.path, [*columns, *where]):
+        if not found or found[0] == corpus.where:
+            yield source.strip(), target.strip()
+
+
+def read_columns(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:
+    """Of every line of a TSV file, the columns of these numbers, from 0.
+
+    Raises:
+        InvalidInput: the file cannot be read, is not UTF-8, or lacks a column.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        found = line.split("\t")
+        if len(found) <= max(columns):
+            where = f"{path} line {number}"
+            raise InvalidInput(where, f"{len(found)} columns", f"at least {max(columns) + 1}, tab-separated")
+        yield [found[column] for column in columns]
 
 
 def held_out_texts(data: Data, folder: Path) -> frozenset[str]:
@@ -74,7 +85,7 @@ def held_out_texts(data: Data, folder: Path) -> frozenset[str]:
     """
     texts = [text for pair in read_pairs(data.validation, folder) for text in pair]
     for path in data.held_out:
-        texts += _read_lines(folder / path)
+        texts += read_lines(folder / path)
     return frozenset(text for text in map(folded, texts) if len(text) >= _LEAST_HELD_OUT)
 
 
@@ -136,7 +147,12 @@ def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> 
     return None
 
 
-def _read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, packed or not.
+
+    Raises:
+        InvalidInput: it cannot be read, or is not UTF-8.
+    """
     opener = OPENERS.get(path.suffix, open)
     number = 0
     try:

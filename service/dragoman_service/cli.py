@@ -33,7 +33,9 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sentencex": ("sentencex", _BASE),
     "tqdm": ("tqdm", _BASE),
 }
-_ORDER = ("serve", "translate", "models", "data", "train", "evaluate", "runs", "export")
+_ORDER = (
+    "serve", "translate", "models", "data", "train", "evaluate", "runs", "export", "distill", "back-translate",
+)  # fmt: skip
 
 
 class Command(Protocol):
