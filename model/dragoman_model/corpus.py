@@ -83,7 +83,7 @@ def held_out_texts(data: Data, folder: Path) -> frozenset[str]:
     Raises:
         InvalidInput: a file cannot be read.
     """
-    texts = [text for pair in read_pairs(data.validation, folder) for text in pair]
+    texts = [text for corpus in data.validation for pair in read_pairs(corpus, folder) for text in pair]
     for path in data.held_out:
         texts += read_lines(folder / path)
     return frozenset(text for text in map(folded, texts) if len(text) >= _LEAST_HELD_OUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,25 @@ from dragoman_model.batches import TokenizedCorpus
 from dragoman_model.corpus import Pair, read_pairs
 from dragoman_model.mixture import read_parts
 from dragoman_model.provenance import provenance
-from dragoman_model.recipe import Recipe
+from dragoman_model.recipe import Corpus, Recipe
 from dragoman_model.vocab import train_tokenizer
 from dragoman_service.errors import InvalidInput
 from dragoman_service.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """A corpus to measure on."""
+
+    name: str
+    """Languages and file."""
+    target_language: str
+    pairs: list[Pair]
+    """The text itself, for BLEU."""
+    tokenized: TokenizedCorpus
+    """The same, for the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +45,8 @@ class PreparedData:
     train: TokenizedCorpus
     weights: np.ndarray
     """[pairs of `train`] how often each is seen in an epoch."""
-    validation: TokenizedCorpus
-    validation_pairs: list[Pair]
-    """The validation text itself, for BLEU."""
-    validation_language: str
-    """Into which it is to be translated."""
+    validation: tuple[ValidationSet, ...]
+    """What progress is measured on."""
     summary: list[dict[str, Any]]
     """Per corpus: name, weight, pairs kept, pairs dropped by reason, pairs added by augmentation."""
     provenance: dict[str, Any]
@@ -68,13 +79,17 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
     weights = np.repeat([part.weight for part in parts], [len(part.pairs) for part in parts])[train.kept]
     too_long = len(pairs) - len(train)
     log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{too_long:,}", data.max_tokens)
-    validation_pairs = list(read_pairs(data.validation, data_folder))[: data.validation_limit]
-    language = data.languages(data.validation)[1]
-    targets = (language for _ in validation_pairs)
-    validation = TokenizedCorpus(validation_pairs, tokenizer, recipe.model.max_positions, targets)
-    if not len(train) or not len(validation):
+    validation = tuple(_validation_set(corpus, recipe, data_folder, tokenizer) for corpus in data.validation)
+    if not len(train) or not all(len(measured.tokenized) for measured in validation):
         raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
     summary, made_of = [part.summary() for part in parts], provenance(data, data_folder)
-    return PreparedData(
-        tokenizer, tokenizer_model, train, weights, validation, validation_pairs, language, summary, made_of
+    return PreparedData(tokenizer, tokenizer_model, train, weights, validation, summary, made_of)
+
+
+def _validation_set(corpus: Corpus, recipe: Recipe, folder: Path, tokenizer: Tokenizer) -> ValidationSet:
+    languages = recipe.data.languages(corpus)
+    pairs = list(itertools.islice(read_pairs(corpus, folder), recipe.data.validation_limit))
+    tokenized = TokenizedCorpus(
+        pairs, tokenizer, recipe.model.max_positions, itertools.repeat(languages[1], len(pairs))
     )
+    return ValidationSet(f"{'-'.join(languages)} {corpus.name}", languages[1], pairs, tokenized)

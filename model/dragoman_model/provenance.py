@@ -61,7 +61,7 @@ def _paths(data: Data) -> Iterable[str]:
     def of(corpus: Corpus) -> list[str]:
         return [corpus.path, *([corpus.target_path] if corpus.target_path else [])]
 
-    paths = [path for corpus in (*data.train, data.validation) for path in of(corpus)]
+    paths = [path for corpus in (*data.train, *data.validation) for path in of(corpus)]
     return dict.fromkeys((*paths, *data.held_out))
 
 

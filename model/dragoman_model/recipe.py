@@ -127,10 +127,10 @@ class Data:
     """ISO 639-1 code."""
     train: tuple[Corpus, ...]
     """Corpora to learn from."""
-    validation: Corpus
-    """Pairs to measure on; never learned from."""
+    validation: tuple[Corpus, ...]
+    """Corpora to measure on, each by itself; never learned from."""
     validation_limit: int = 500
-    """Take so many validation pairs, from the start."""
+    """Take so many pairs of each, from the start."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     augmentation: Augmentation = field(default_factory=Augmentation)
     held_out: tuple[str, ...] = ()
@@ -158,9 +158,9 @@ class Data:
         return tuple(targets) if len(targets) > 1 else ()
 
     def __post_init__(self) -> None:
-        pair = self.languages(self.validation)
         shown = ", ".join("-".join(learned) for learned in self.language_pairs)
-        check("data.validation", "-".join(pair), pair in self.language_pairs, f"a pair that is learned: {shown}")
+        for pair in map(self.languages, self.validation):
+            check("data.validation", "-".join(pair), pair in self.language_pairs, f"a pair that is learned: {shown}")
         check("data.validation_limit", self.validation_limit, self.validation_limit >= 1, "1 or more")
         check("data.max_tokens", self.max_tokens, self.max_tokens >= 2, "2 or more")
 

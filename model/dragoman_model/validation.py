@@ -1,7 +1,8 @@
-"""How good a model is while it trains: loss and greedy BLEU on the validation pairs."""
+"""How good a model is while it trains: loss and greedy BLEU on the validation sets."""
 
 from __future__ import annotations
 
+import numpy as np
 import sacrebleu
 import torch
 
@@ -9,9 +10,10 @@ from dragoman_model.batches import plan_epoch
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.loss import loss_sum
 from dragoman_model.optim import matmul_precision
-from dragoman_model.prepare import PreparedData
+from dragoman_model.prepare import PreparedData, ValidationSet
 from dragoman_model.recipe import Training
 from dragoman_model.transformer import Transformer
+from dragoman_service.tokenizer import Tokenizer
 
 ROWS = 128
 """Sentences decoded together."""
@@ -19,31 +21,39 @@ ROWS = 128
 
 @torch.no_grad()
 def measure(model: Transformer, data: PreparedData, training: Training, device: torch.device) -> dict[str, float]:
-    """Validation loss in nats a token without label smoothing, and BLEU (sacreBLEU 13a) of greedy translations.
+    """How the model does on the validation sets.
 
     Leaves the random number generators as they were, so that measuring does not change the course of a run.
+
+    Returns:
+        `validation_loss`, in nats a token of all sets, without label smoothing; `bleu` (sacreBLEU 13a) of greedy
+        translations, the mean of the sets; and if there are several, `bleu/NAME` for each.
     """
     model.eval()
+    total, tokens = 0.0, 0
+    bleu = {}
     with matmul_precision(training, device):
-        total, tokens = 0.0, 0
-        everything = torch.ones(len(data.validation)).numpy()
-        for indices in plan_epoch(data.validation.lengths, everything, training.batch_tokens, seed=0):
-            batch = data.validation.batch(indices)
-            total += float(loss_sum(model, batch.source.to(device), batch.target.to(device), label_smoothing=0.0))
-            tokens += batch.num_tokens
-        translations = translate_greedily(model, data, [source for source, _ in data.validation_pairs])
-    references = [target for _, target in data.validation_pairs]
-    return {"validation_loss": total / tokens, "bleu": sacrebleu.corpus_bleu(translations, [references]).score}
+        for measured in data.validation:
+            corpus = measured.tokenized
+            for indices in plan_epoch(corpus.lengths, np.ones(len(corpus)), training.batch_tokens, seed=0):
+                batch = corpus.batch(indices)
+                total += float(loss_sum(model, batch.source.to(device), batch.target.to(device), label_smoothing=0.0))
+                tokens += batch.num_tokens
+            translations = translate_greedily(model, data.tokenizer, measured)
+            references = [target for _, target in measured.pairs]
+            bleu[f"bleu/{measured.name}"] = sacrebleu.corpus_bleu(translations, [references]).score
+    scores = {"validation_loss": total / tokens, "bleu": sum(bleu.values()) / len(bleu)}
+    return scores | (bleu if len(bleu) > 1 else {})
 
 
-def translate_greedily(model: Transformer, data: PreparedData, texts: list[str]) -> list[str]:
-    """Greedy translations in the order of `texts`; sentences of similar length are decoded together."""
-    tokenizer = data.tokenizer
+def translate_greedily(model: Transformer, tokenizer: Tokenizer, measured: ValidationSet) -> list[str]:
+    """Greedy translations of a set, in its order; sentences of similar length are decoded together."""
     # No such long sentence was learned from: here alone, its rest is ignored.
     limit = model.config.max_positions - tokenizer.source_overhead
-    sources = [tokenizer.source(tokenizer.encode(text)[:limit], data.validation_language) for text in texts]
-    order = sorted(range(len(texts)), key=lambda i: len(sources[i]))
-    translations = [""] * len(texts)
+    language = measured.target_language
+    sources = [tokenizer.source(tokenizer.encode(source)[:limit], language) for source, _ in measured.pairs]
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    translations = [""] * len(sources)
     for start in range(0, len(order), ROWS):
         rows = order[start : start + ROWS]
         longest = min(limit, 2 * len(sources[rows[-1]]) + 10)

@@ -129,7 +129,7 @@ def test_what_is_measured_on_is_not_learned(tmp_path: Path) -> None:
     write(tmp_path / "text.tsv", "\n".join(lines))
     write(tmp_path / "valid.tsv", "Yes.\tJa.\nx\two ist der Bahnhof?\n")
     write(tmp_path / "test.en", "Where is the station?\n")
-    data = Data("en", "de", train=(Corpus("text.tsv"),), validation=Corpus("valid.tsv"), held_out=("test.en",))
+    data = Data("en", "de", train=(Corpus("text.tsv"),), validation=(Corpus("valid.tsv"),), held_out=("test.en",))
     held_out = held_out_texts(data, tmp_path)
     assert held_out == {"whereisthestation", "woistderbahnhof"}
     kept, report = clean_pairs(data.train[0], tmp_path, Cleaning(max_ratio=9), LANGUAGES, 1, held_out)

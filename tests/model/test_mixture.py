@@ -18,7 +18,7 @@ RECIPE = """
 source_language = "en"
 target_language = "de"
 train = [{ path = "a.tsv", weight = 2.0 }, { path = "b.tsv", weight = 0.5 }]
-validation = { path = "valid.tsv" }
+validation = [{ path = "valid.tsv" }]
 
 [data.augmentation]
 lower = 0.5
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def recipe(**changes: Any) -> Any:
     corpora = [{"path": "a.tsv", "weight": 2.0}, {"path": "b.tsv", "weight": 0.5}]
-    return make_recipe(data={"train": corpora, "validation": {"path": "valid.tsv"}, **changes})
+    return make_recipe(data={"train": corpora, "validation": [{"path": "valid.tsv"}], **changes})
 
 
 def test_a_part_says_what_was_kept_dropped_and_added(folder: Path) -> None:

@@ -141,7 +141,7 @@ def write_recipe(folder: Path) -> Path:
     path = folder / "recipe.toml"
     path.write_text(
         '[data]\nsource_language = "en"\ntarget_language = "de"\ntrain = [{ path = "a.tsv" }]\n'
-        'validation = { path = "b.tsv" }\n',
+        'validation = [{ path = "b.tsv" }]\n',
         encoding="utf-8",
     )
     return path

@@ -46,7 +46,7 @@ def test_several_sources_of_one_target_need_no_tag() -> None:
 
 def test_what_is_measured_must_be_learned() -> None:
     with pytest.raises(InvalidInput, match=r"data\.validation: got 'en-fr'; allowed: .* en-de, de-en"):
-        both_ways(validation={"path": "valid.en", "target_path": "valid.de", "target_language": "fr"})
+        both_ways(validation=[{"path": "valid.en", "target_path": "valid.de", "target_language": "fr"}])
 
 
 def test_every_pair_has_the_tag_of_its_target(folder: Path) -> None:
@@ -56,7 +56,8 @@ def test_every_pair_has_the_tag_of_its_target(folder: Path) -> None:
     assert len(data.train) == sum(sizes)
     first = data.train.batch(range(len(data.train))).source[:, 0].tolist()
     assert first == [tags["de"]] * sizes[0] + [tags["en"]] * sizes[1]
-    assert set(data.validation.batch(range(len(data.validation))).source[:, 0].tolist()) == {tags["de"]}
+    (measured,) = data.validation
+    assert set(measured.tokenized.batch(range(len(measured.tokenized))).source[:, 0].tolist()) == {tags["de"]}
     assert [line["languages"] for line in data.summary] == ["en-de", "de-en"]
 
 
@@ -79,3 +80,23 @@ def test_checkpoints_from_before_there_were_several_pairs_are_read(folder: Path)
     assert settings.pop("language_pairs") == [["en", "de"]]
     config.write_text(json.dumps(settings | {"source_language": "en", "target_language": "de"}), encoding="utf-8")
     assert load_checkpoint(config.parent).config.language_pairs == (("en", "de"),)
+
+
+def test_progress_is_measured_on_every_validation_set(folder: Path) -> None:
+    valid = {"path": "valid.en", "target_path": "valid.de"}
+    reversed_valid = {
+        "path": "valid.de", "target_path": "valid.en", "source_language": "de", "target_language": "en"
+    }  # fmt: skip
+    recipe = both_ways(validation=[valid, reversed_valid])
+    data = prepare(recipe, folder)
+    assert [measured.name for measured in data.validation] == ["en-de valid.en", "de-en valid.de"]
+    tags = data.tokenizer.target_tags
+    for measured in data.validation:
+        sources = measured.tokenized.batch(range(len(measured.tokenized))).source
+        assert set(sources[:, 0].tolist()) == {tags[measured.target_language]}
+    trainer = Trainer(recipe, data, folder / "run", torch.device("cpu"))
+    trainer.run()
+    for line in (folder / "run/metrics.jsonl").read_text().splitlines():
+        scores = json.loads(line)
+        assert scores["bleu"] == pytest.approx((scores["bleu/en-de valid.en"] + scores["bleu/de-en valid.de"]) / 2)
+    assert (folder / "run/curves.png").exists()

@@ -201,7 +201,7 @@ def test_the_command(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture
         '[model]\nd_model = 16\nnum_heads = 2\nd_ff = 32\nencoder_layers = 1\ndecoder_layers = 1\n'
         "[tokenizer]\nvocab_size = 320\n"
         '[data]\nsource_language = "en"\ntarget_language = "de"\ntrain = [{ path = "train.tsv" }]\n'
-        'validation = { path = "valid.en", target_path = "valid.de" }\ncleaning = { drop_copies = false }\n'
+        'validation = [{ path = "valid.en", target_path = "valid.de" }]\ncleaning = { drop_copies = false }\n'
         "[training]\nmax_steps = 2\nwarmup_steps = 2\nvalidate_every = 1\n",
         encoding="utf-8",
     )  # fmt: skip

@@ -71,7 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "target_language": "de",
         "max_tokens": 60,
         "train": [{"path": "train.tsv"}],
-        "validation": {"path": "valid.en", "target_path": "valid.de"},
+        "validation": [{"path": "valid.en", "target_path": "valid.de"}],
         "cleaning": {"drop_copies": False},
     },
     "training": {

@@ -35,7 +35,7 @@ def test_learns_to_reverse(tmp_path: Path) -> None:
             "tokenizer": {"vocab_size": 281, "character_coverage": 1.0},  # a subword for each letter
             "data": {
                 "source_language": "en", "target_language": "de", "max_tokens": 32, "validation_limit": 20,
-                "train": [{"path": "train.tsv"}], "validation": {"path": "test.en", "target_path": "test.de"},
+                "train": [{"path": "train.tsv"}], "validation": [{"path": "test.en", "target_path": "test.de"}],
                 "cleaning": {"drop_copies": False},
             },
             "training": {
