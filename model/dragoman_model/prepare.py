@@ -74,6 +74,9 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
         texts = [text for pair in pairs for text in pair]
         tokenizer_model = train_tokenizer(texts, recipe.tokenizer, seed, data.target_tags)
     tokenizer = Tokenizer(tokenizer_model)
+    missing = [language for language in data.target_tags if language not in tokenizer.target_tags]
+    if missing:
+        raise InvalidInput("data.train", ", ".join(missing), "target languages that the given vocabulary has tags for")
     targets = (part.languages[1] for part in parts for _ in part.pairs)
     train = TokenizedCorpus(pairs, tokenizer, data.max_tokens, targets)
     weights = np.repeat([part.weight for part in parts], [len(part.pairs) for part in parts])[train.kept]

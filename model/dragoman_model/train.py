@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dragoman_model.batches import Batch, plan_epoch
-from dragoman_model.checkpoint import CheckpointConfig, load_training_state
+from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_training_state
 from dragoman_model.loss import loss_sum
 from dragoman_model.optim import computes_bf16, learning_rate, make_optimizer, matmul_precision
 from dragoman_model.prepare import PreparedData
@@ -72,6 +72,23 @@ class Trainer:
         self.model = Transformer(recipe.model).to(device)
         self.optimizer = make_optimizer(self.model)
         self._stop_requested = False
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Begin with the parameters of a model that has learned something already, instead of random ones.
+
+        Raises:
+            InvalidInput: it has another shape or vocabulary than the recipe asks for.
+        """
+        found = dataclasses.replace(checkpoint.config.model, dropout=self.recipe.model.dropout)
+        if found != self.recipe.model:
+            wanted, got = self.recipe.model.to_json(), found.to_json()
+            fields = [name for name in wanted if wanted[name] != got[name]]
+            shown = ", ".join(f"{name} {got[name]}" for name in fields)
+            asked = ", ".join(f"{name} {wanted[name]}" for name in fields)
+            raise InvalidInput("--init", shown, f"a checkpoint of the model of the recipe: {asked}")
+        if checkpoint.tokenizer.fingerprint != self.data.tokenizer.fingerprint:
+            raise InvalidInput("--init", "a checkpoint with another vocabulary", "one with the vocabulary of this run")
+        self.model.load_state_dict(checkpoint.model.state_dict())
 
     def resume(self) -> None:
         """Go back to the newest checkpoint of the folder.

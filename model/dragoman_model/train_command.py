@@ -17,6 +17,7 @@ class TrainCommand:
       dragoman train recipes/numbers.toml --output runs/numbers
       dragoman train recipes/numbers.toml --output runs/numbers --resume
       dragoman train recipes/en-de.toml --data corpora --output runs/en-de --set training.max_steps=1000
+      dragoman train mine.toml --init runs/en-de/averaged --output runs/mine
     """
 
     help = "train a model from a recipe"
@@ -30,6 +31,10 @@ class TrainCommand:
         parser.add_argument(
             "--data", type=Path, metavar="FOLDER", help="what the recipe's paths are relative to (default: its folder)"
         )
+        parser.add_argument(
+            "--init", type=Path, metavar="CHECKPOINT",
+            help="begin with the parameters and the vocabulary of this model, to adapt it to the text of the recipe",
+        )  # fmt: skip
         parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
         parser.add_argument(
             "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", dest="overrides",
@@ -40,21 +45,29 @@ class TrainCommand:
 
     def run(self, args: argparse.Namespace) -> int:
         """Train; returns the exit status."""
-        from dragoman_model.device import choose_device  # noqa: PLC0415 - imports PyTorch
+        from dragoman_model.checkpoint import load_checkpoint  # noqa: PLC0415 - imports PyTorch
+        from dragoman_model.device import choose_device  # noqa: PLC0415
         from dragoman_model.prepare import prepare  # noqa: PLC0415
         from dragoman_model.recipe import load_recipe  # noqa: PLC0415
         from dragoman_model.train import Trainer  # noqa: PLC0415
+        from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         device = choose_device(args.device, args.threads)
         recipe = load_recipe(args.recipe, args.overrides)
+        if args.init and args.resume:
+            raise InvalidInput("--init", str(args.init), "none with --resume, which goes on with what the run has")
         saved = _saved_tokenizer(args.output, args.resume)
-        data = prepare(recipe, args.data or args.recipe.parent, saved.read_bytes() if args.resume else None)
+        learned = load_checkpoint(args.init) if args.init else None
+        vocabulary = learned.tokenizer_model if learned else saved.read_bytes() if args.resume else None
+        data = prepare(recipe, args.data or args.recipe.parent, vocabulary)
         trainer = Trainer(recipe, data, args.output, device)
         try:
             if args.resume:
                 trainer.resume()
             else:
+                if learned:
+                    trainer.start_from(learned)
                 saved.parent.mkdir(parents=True, exist_ok=True)
                 saved.write_bytes(data.tokenizer_model)
             averaged = trainer.run()

@@ -196,15 +196,7 @@ def test_resume_refuses_what_does_not_fit(tmp_path: Path, data: PreparedData, co
 
 
 def test_the_command(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = corpus / "recipe.toml"
-    recipe.write_text(
-        '[model]\nd_model = 16\nnum_heads = 2\nd_ff = 32\nencoder_layers = 1\ndecoder_layers = 1\n'
-        "[tokenizer]\nvocab_size = 320\n"
-        '[data]\nsource_language = "en"\ntarget_language = "de"\ntrain = [{ path = "train.tsv" }]\n'
-        'validation = [{ path = "valid.en", target_path = "valid.de" }]\ncleaning = { drop_copies = false }\n'
-        "[training]\nmax_steps = 2\nwarmup_steps = 2\nvalidate_every = 1\n",
-        encoding="utf-8",
-    )  # fmt: skip
+    recipe = write_recipe(corpus)
     output = tmp_path / "run"
     arguments = [str(recipe), "--output", str(output), "--device", "cpu"]
     assert train(arguments) == 0
@@ -217,7 +209,48 @@ def test_the_command(tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture
         train([str(recipe), "--output", str(tmp_path / "none"), "--resume"])
 
 
+def write_recipe(corpus: Path) -> Path:
+    """A recipe in TOML for the corpus of `write_corpus`."""
+    recipe = corpus / "recipe.toml"
+    recipe.write_text(
+        '[model]\nd_model = 16\nnum_heads = 2\nd_ff = 32\nencoder_layers = 1\ndecoder_layers = 1\n'
+        "[tokenizer]\nvocab_size = 320\n"
+        '[data]\nsource_language = "en"\ntarget_language = "de"\ntrain = [{ path = "train.tsv" }]\n'
+        'validation = [{ path = "valid.en", target_path = "valid.de" }]\ncleaning = { drop_copies = false }\n'
+        "[training]\nmax_steps = 2\nwarmup_steps = 2\nvalidate_every = 1\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    return recipe
+
+
 def train(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser()
     train_command.add_arguments(parser)
     return train_command.run(parser.parse_args(arguments))
+
+
+def test_training_can_begin_with_what_another_model_has_learned(tmp_path: Path, corpus: Path) -> None:
+    recipe = write_recipe(corpus)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train([str(recipe), "--output", str(first)]) == 0
+    small_steps = ["--set", "training.max_steps=1", "--set", "training.learning_rate_scale=1e-9"]
+    begin = [str(recipe), "--init", str(first / "averaged"), *small_steps, "--output"]
+    assert train([*begin, str(second), "--set", "model.dropout=0.5"]) == 0
+    learned, kept = (load_checkpoint(folder / "averaged") for folder in (first, second))
+    assert kept.tokenizer_model == learned.tokenizer_model
+    for name, tensor in learned.model.state_dict().items():
+        torch.testing.assert_close(kept.model.state_dict()[name], tensor, rtol=0, atol=1e-6)
+    third = str(tmp_path / "third")
+    with pytest.raises(InvalidInput, match=r"--init: got 'd_ff 32'; allowed: .* d_ff 64"):
+        train([*begin, third, "--set", "model.d_ff=64"])
+    with pytest.raises(InvalidInput, match="none with --resume"):
+        train([*begin, str(second), "--resume"])
+    with pytest.raises(InvalidInput, match="a checkpoint folder"):
+        train([str(recipe), "--init", str(corpus), "--output", third])
+
+
+def test_a_vocabulary_without_the_tags_that_are_needed_is_refused(corpus: Path, data: PreparedData) -> None:
+    back = {"source_column": 1, "target_column": 0, "source_language": "de", "target_language": "en"}
+    both = make_recipe(data={"train": [{"path": "train.tsv"}, {"path": "train.tsv", **back}]})
+    with pytest.raises(InvalidInput, match="tags for"):
+        prepare(both, corpus, data.tokenizer_model)
