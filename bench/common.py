@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from dragoman_model.markdown import markdown_table
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_CACHE = Path("~/.cache/dragoman-bench")
@@ -140,23 +142,6 @@ def print_header(title: str, settings: Mapping[str, object]) -> None:
     print(f"- load of the machine at the start: {load:.2f}\n", flush=True)
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, columns padded so that the source is readable; numbers are aligned to the right.
-
-    Cells: strings stand as they are, floats get three significant digits, None is a dash.
-    """
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(3, *(len(row[i]) for row in [list(columns), *cells])) for i in range(len(columns))]
-    right = [all(_is_number(row[i]) for row in cells) for i in range(len(columns))]
-
-    def line(values: Sequence[str]) -> str:
-        padded = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True))
-    return "\n".join([line(columns), f"|{rule}|", *map(line, cells)])
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a Markdown table and an empty line behind it."""
     print(markdown_table(columns, rows) + "\n", flush=True)
@@ -197,16 +182,3 @@ def _cpu_info() -> dict[str, str]:
         return {}
     pairs = (line.split(":", 1) for line in text.split("\n\n", 1)[0].splitlines() if ":" in line)
     return {key.strip(): value.strip() for key, value in pairs}
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, float):
-        digits = 3 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{value:,.{digits}f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _is_number(text: str) -> bool:
-    return text == "-" or text.replace(",", "").replace(".", "").replace("x", "").replace("%", "").strip().isdigit()

@@ -10,6 +10,7 @@ from typing import Any
 
 from dragoman_model.augment import augment
 from dragoman_model.corpus import CleaningReport, Pair, clean_pairs, held_out_texts
+from dragoman_model.markdown import markdown_table
 from dragoman_model.recipe import Recipe
 from dragoman_service.errors import InvalidInput
 
@@ -93,8 +94,7 @@ def table(parts: Sequence[Part]) -> str:
     rows = [_row(part, weighted, sum(words)) for part, weighted in zip(parts, words, strict=True)]
     total = f"{sum(part.pairs_per_epoch for part in parts):,.0f}"
     rows.append(["all", "", "", "", "", "", total, "100.0%", f"{sum(words) / 2:,.0f}", ""])
-    lines = [COLUMNS, ["---", "---", *["---:"] * (len(COLUMNS) - 3), "---"], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(COLUMNS, rows)
 
 
 def _row(part: Part, weighted_words: float, all_words: float) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dragoman_model.markdown import markdown_table
 from dragoman_model.run_folder import METRICS, PROVENANCE, RECIPE
 from dragoman_service.errors import InvalidInput
 
@@ -75,13 +76,7 @@ def read_run(folder: Path, below: Path) -> Run:
 
 def table(runs: Iterable[Run]) -> str:
     """A Markdown table of runs."""
-    rows = [list(COLUMNS), *(run.row() for run in runs)]
-    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(COLUMNS))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(rows[0]), line(["-" * width for width in widths]), *map(line, rows[1:])])
+    return markdown_table(COLUMNS, (run.row() for run in runs))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def test_a_run_is_a_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["runs", str(runs)]) == 0
     header, rule, begun, deep = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in header.split("|")][1:4] == ["run", "model", "words"]
-    assert set(rule) <= set("|- ")
+    assert set(rule) <= set("|-:")
     assert [cell.strip() for cell in begun.split("|")][1:7] == ["en-de/begun", "2+2x16", "320", "1.0", "0.1", "0"]
     cells = [cell.strip() for cell in deep.split("|")]
     assert cells[1:3] == ["en-de/deep", "3+2x16"]
