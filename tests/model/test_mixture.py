@@ -92,7 +92,7 @@ def test_the_command_writes_what_training_reads(folder: Path, capsys: pytest.Cap
     arguments = ["data", str(folder / "recipe.toml"), "--output", str(output), "--set", "data.augmentation.lower=0.0"]
     assert main(arguments) == 0
     printed = capsys.readouterr()
-    assert re.search(r"\| a\.tsv +\| en-de +\| +13 \| +10 \| +0 \| 2 +\|", printed.out)
+    assert re.search(r"\| a\.tsv +\| en-de +\| +13 \| +10 \| +0 \| +2 \|", printed.out)
     assert "a.tsv: kept 10, dropped 3" in printed.err
     with gzip.open(output, "rt") as file:
         assert {len(line.split("\t")) for line in file} == {3}
