@@ -21,10 +21,10 @@ from dragoman_model.config import ModelConfig
 from dragoman_service.tokenizer import SPECIAL_IDS
 
 
-def write_marian(config: ModelConfig, output: Path) -> None:
-    """A MarianMTModel folder of the sizes of `config`."""
-    pad, begin, end, unknown = SPECIAL_IDS.values()
-    marian = MarianConfig(
+def marian_config(config: ModelConfig) -> MarianConfig:
+    """MarianMT of the sizes of `config`."""
+    pad, begin, end, _ = SPECIAL_IDS.values()
+    return MarianConfig(
         vocab_size=config.vocab_size,
         d_model=config.d_model,
         encoder_layers=config.encoder_layers,
@@ -42,8 +42,13 @@ def write_marian(config: ModelConfig, output: Path) -> None:
         decoder_start_token_id=begin,
         forced_eos_token_id=None,
     )
+
+
+def write_marian(config: ModelConfig, output: Path) -> None:
+    """A MarianMTModel folder of the sizes of `config`."""
+    pad, begin, end, unknown = SPECIAL_IDS.values()
     torch.manual_seed(0)
-    model = MarianMTModel(marian).eval()
+    model = MarianMTModel(marian_config(config)).eval()
     model.final_logits_bias[0, [pad, begin, end, unknown]] = OUT_OF_REACH
     model.generation_config = GenerationConfig(
         pad_token_id=pad, eos_token_id=end, decoder_start_token_id=begin, forced_eos_token_id=None
