@@ -34,4 +34,6 @@ def _cell(value: Any) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text in ("", "-") or text.replace(",", "").replace(".", "").replace("x", "").replace("%", "").strip().isdigit()
+    return (
+        text in ("", "-") or text.replace(",", "").replace(".", "").replace("x", "").replace("%", "").strip().isdigit()
+    )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dragoman_model.config import ModelConfig
-from dragoman_model.dropout import Dropout, dropout
+from dragoman_model.dropout import Dropout
 from dragoman_model.positions import POSITIONS
 
 PAD_ID = 0
@@ -29,9 +29,7 @@ class Ragged(NamedTuple):
     past_mask: Tensor
 
 
-def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_probability: float
-) -> Tensor:
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Section 3.2.1, equation 1.
 
     Args:
@@ -39,7 +37,6 @@ def scaled_dot_product_attention(
         key: [B, H, S, K].
         value: [B, H, S, K].
         mask: Boolean, broadcastable to [B, H, T, S]; True where attending is allowed.
-        dropout_probability: Of dropping an attention weight.
 
     Returns:
         [B, H, T, K].
@@ -47,10 +44,7 @@ def scaled_dot_product_attention(
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=-1)
-    if dropout_probability:
-        weights = dropout(weights, dropout_probability)
-    return weights @ value
+    return scores.softmax(dim=-1) @ value
 
 
 class MultiHeadAttention(nn.Module):
@@ -58,7 +52,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.num_heads, self.head_dim, self.dropout = config.num_heads, config.head_dim, config.dropout
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.query = nn.Linear(config.d_model, config.d_model)
         self.key = nn.Linear(config.d_model, config.d_model)
         self.value = nn.Linear(config.d_model, config.d_model)
@@ -74,8 +68,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, key_value: KeyValue, mask: Tensor | None) -> Tensor:
         """Attend from `x` [B, T, D] to `key_value`; returns [B, T, D]."""
-        probability = self.dropout if self.training else 0.0
-        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, probability)
+        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
         return output
 
@@ -87,11 +80,10 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(config.d_model, config.d_ff)
         self.outer = nn.Linear(config.d_ff, config.d_model)
-        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        output: Tensor = self.outer(self.dropout(functional.relu(self.inner(x))))
+        output: Tensor = self.outer(functional.relu(self.inner(x)))
         return output
 
 
