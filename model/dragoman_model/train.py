@@ -6,31 +6,31 @@ import dataclasses
 import logging
 import math
 import signal
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from dragoman_model.batches import Batch, plan_epoch
+from dragoman_model.batches import plan_epoch
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_training_state
 from dragoman_model.loss import loss_sum
 from dragoman_model.optim import computes_bf16, learning_rate, make_optimizer, matmul_precision
 from dragoman_model.prepare import PreparedData
 from dragoman_model.recipe import Recipe
+from dragoman_model.report import Report
 from dragoman_model.run_folder import RunFolder
+from dragoman_model.training_state import Progress, restore, state_tensors
 from dragoman_model.transformer import Transformer
 from dragoman_model.validation import measure
+from dragoman_model.workers import Workers
 from dragoman_service.errors import DragomanError, InvalidInput
 
 log = logging.getLogger(__name__)
+
+ALONE = Workers()
 
 
 class TrainingDiverged(DragomanError):
@@ -39,39 +39,29 @@ class TrainingDiverged(DragomanError):
     reason = "training_diverged"
 
 
-@dataclass(slots=True)
-class Progress:
-    """Where a run stands; written into every checkpoint."""
-
-    step: int = 0
-    """Updates done."""
-    epoch: int = 0
-    """Passes over the data begun, from 0."""
-    batch: int = 0
-    """Batches of this epoch consumed."""
-    tokens: int = 0
-    """Target tokens learned from, padding not counted."""
-    seconds: float = 0.0
-    """Wall-clock time spent, validation included."""
-    best_bleu: float = -1.0
-    best_step: int = 0
-    unreported_loss: float = 0.0
-    """Training loss in nats, summed over the target tokens since the last measurement."""
-    unreported_tokens: int = 0
-    """The number of these tokens."""
-
-
 class Trainer:
     """One run of a recipe in one folder (see `RunFolder`)."""
 
-    def __init__(self, recipe: Recipe, data: PreparedData, folder: Path, device: torch.device) -> None:
-        self.recipe, self.data, self.device = recipe, data, device
+    def __init__(
+        self, recipe: Recipe, data: PreparedData, folder: Path, device: torch.device, workers: Workers = ALONE
+    ) -> None:
+        """A run, or the part of it that one of several processes has.
+
+        Raises:
+            InvalidInput: the batches of an update cannot be shared equally among the processes.
+        """
+        accumulate = recipe.training.accumulate
+        if accumulate % workers.count:
+            allowed = f"a multiple of {workers.count}, the number of processes, which share the batches of an update"
+            raise InvalidInput("training.accumulate", accumulate, allowed)
+        self.recipe, self.data, self.device, self.workers = recipe, data, device, workers
         self.folder = RunFolder(folder, recipe)
         self.progress = Progress()
         torch.manual_seed(recipe.training.seed)
         self.model = Transformer(recipe.model).to(device)
         self.optimizer = make_optimizer(self.model)
-        self._stop_requested = False
+        self._stop_requested = self._stop_agreed = False
+        self._draw_alone()
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begin with the parameters of a model that has learned something already, instead of random ones.
@@ -102,45 +92,41 @@ class Trainer:
             raise InvalidInput("--resume", str(checkpoint), "a checkpoint with the vocabulary of this run")
         try:
             self.model.load_state_dict(parameters)
-            self._load_optimizer(tensors)
-            torch.set_rng_state(tensors["rng.cpu"])
-            if self.device.type == "cuda" and "rng.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+            restore(tensors, self.model, self.optimizer, self.device)
             self.progress = Progress(**state["progress"])
         except (RuntimeError, KeyError, TypeError) as error:
             allowed = f"a checkpoint of this recipe's model ({error})"
             raise InvalidInput("--resume", str(checkpoint), allowed) from error
-        self.folder.drop_metrics_after(self.progress.step)
+        self._draw_alone()
+        if self.workers.is_first:
+            self.folder.drop_metrics_after(self.progress.step)
 
-    def run(self) -> Path:
+    def run(self) -> Path | None:
         """Train to the end of the recipe, or until early stopping; SIGINT and SIGTERM save a checkpoint and end it.
 
         Returns:
-            The folder of the averaged checkpoint.
+            The folder of the averaged checkpoint; None in all processes but the first.
 
         Raises:
             TrainingDiverged: the loss became NaN or infinite.
             KeyboardInterrupt: after a signal, once the checkpoint is written.
         """
-        self.folder.create(self.data.provenance | {"device": str(self.device)})
-        log.info("%s", self._description())
         handlers = {s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        step = self.progress.step
-        writer = SummaryWriter(str(self.folder.tensorboard), purge_step=step + 1)
-        bar = tqdm(
-            total=self.recipe.training.max_steps, initial=step, unit="step", desc="training", dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        )  # fmt: skip
+        self._check_agreement()
         try:
-            self._loop(bar, writer)
+            if not self.workers.is_first:
+                self._loop(None)
+                return None
+            self.folder.create(self.data.provenance | {"device": str(self.device), "processes": self.workers.count})
+            log.info("%s", self._description())
+            with Report(self.folder, self.recipe.training.max_steps, self.progress.step) as report:
+                self._loop(report)
+            return self.folder.finish(self._config(), self.data.tokenizer_model)
         finally:
-            bar.close()
-            writer.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        return self.folder.finish(self._config(), self.data.tokenizer_model)
 
-    def _loop(self, bar: tqdm[Any], writer: SummaryWriter) -> None:
+    def _loop(self, report: Report | None) -> None:
         training, progress = self.recipe.training, self.progress
         started = time.monotonic() - progress.seconds
         batches = self._batches()
@@ -149,33 +135,38 @@ class Trainer:
             progress.unreported_loss += loss
             progress.unreported_tokens += tokens
             progress.seconds = time.monotonic() - started
-            bar.update()
-            if progress.step % 20 == 0:
-                rate = progress.tokens / progress.seconds
-                bar.set_postfix_str(f"loss {loss / tokens:.3f}, {rate:,.0f} tokens/s", refresh=False)
+            if report:
+                report.advance(loss / tokens, progress)
             measured = progress.step % training.validate_every == 0 or progress.step == training.max_steps
             if measured:
-                self._validate(writer)
+                self._validate(report)
                 progress.seconds = time.monotonic() - started
-            if measured or self._stop_requested:
+            # Processes stop together, a step later, as a signal may have reached only one of them.
+            stop = self._stop_requested if self.workers.count == 1 else self._stop_agreed
+            if (measured or stop) and self.workers.is_first:
                 self._save()
-            if self._stop_requested:
+            if stop:
                 raise KeyboardInterrupt
 
-    def _update(self, batches: list[Batch]) -> tuple[float, int]:
+    def _update(self, batches: list[np.ndarray]) -> tuple[float, int]:
         """One update from the gradients of several batches; returns the summed loss and the number of target tokens."""
-        training, progress = self.recipe.training, self.progress
+        training, progress, workers = self.recipe.training, self.progress, self.workers
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(batch.num_tokens for batch in batches)
-        total = 0.0
-        for batch in batches:
+        tokens = sum(int(self.data.train.lengths[indices, 1].sum()) for indices in batches)
+        losses = torch.zeros((), device=self.device)
+        for indices in batches[workers.rank :: workers.count]:
+            batch = self.data.train.batch(indices)
             with matmul_precision(training, self.device):
                 loss = loss_sum(
                     self.model, batch.source.to(self.device), batch.target.to(self.device), training.label_smoothing
                 )
             (loss / tokens).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+            losses += loss.detach()
+        stop = torch.tensor(float(self._stop_requested), device=self.device)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        workers.add_up([losses, stop, *gradients])
+        total, self._stop_agreed = float(losses), bool(stop)
         # Without clipping the bound is infinite: the norm is computed all the same.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
         if not math.isfinite(total) or not math.isfinite(norm):
@@ -191,8 +182,8 @@ class Trainer:
         progress.tokens += tokens
         return total, tokens
 
-    def _batches(self) -> Iterator[Batch]:
-        """Batches from where the run stands, for ever."""
+    def _batches(self) -> Iterator[np.ndarray]:
+        """Batches from where the run stands, for ever, as indices of pairs."""
         progress = self.progress
         while True:
             plan = plan_epoch(
@@ -203,31 +194,35 @@ class Trainer:
             )
             while progress.batch < len(plan):
                 progress.batch += 1
-                yield self.data.train.batch(plan[progress.batch - 1])
+                yield plan[progress.batch - 1]
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
-    def _validate(self, writer: SummaryWriter) -> None:
-        """Measure, and report it to the metrics, to TensorBoard and to whoever looks on."""
+    def _validate(self, report: Report | None) -> None:
+        """Measure, and report it; all processes learn how good the best was, as that may end the run."""
         progress = self.progress
-        scores = measure(self.model, self.data, self.recipe.training, self.device)
-        if scores["bleu"] > progress.best_bleu:
-            progress.best_bleu, progress.best_step = scores["bleu"], progress.step
-        reported = {
-            "train_loss": progress.unreported_loss / max(1, progress.unreported_tokens),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            **scores,
-        }
+        if report:
+            scores = measure(self.model, self.data, self.recipe.training, self.device)
+            if scores["bleu"] > progress.best_bleu:
+                progress.best_bleu, progress.best_step = scores["bleu"], progress.step
+            report.measured(scores, self.optimizer.param_groups[0]["lr"], progress)
+        progress.best_bleu, best_step = self.workers.follow_first([progress.best_bleu, progress.best_step], self.device)
+        progress.best_step = int(best_step)
         progress.unreported_loss, progress.unreported_tokens = 0.0, 0
-        counts = {"step": progress.step, "epoch": progress.epoch, "tokens": progress.tokens}
-        self.folder.append_metrics({**counts, "seconds": round(progress.seconds), **reported})
-        for name, value in reported.items():
-            writer.add_scalar(name, value, progress.step)
-        tqdm.write(
-            f"step {progress.step:,}: train loss {reported['train_loss']:.3f}, "
-            f"validation loss {scores['validation_loss']:.3f}, BLEU {scores['bleu']:.2f} "
-            f"(best {progress.best_bleu:.2f} at step {progress.best_step:,})",
-            file=sys.stderr,
-        )
+
+    def _check_agreement(self) -> None:
+        """All processes must have prepared the same."""
+        mine = [len(self.data.train), int(self.data.tokenizer.fingerprint[:12], 16), self.progress.step]
+        first = self.workers.follow_first(mine, self.device)
+        if first != mine:
+            raise InvalidInput(
+                "data", f"other text, vocabulary or step in process {self.workers.rank}", "the same in all"
+            )
+
+    def _draw_alone(self) -> None:
+        """Each process drops other elements. Only the first goes on with its own numbers after an interruption."""
+        if not self.workers.is_first:
+            training = self.recipe.training
+            torch.manual_seed((training.seed * 1_000_003 + self.progress.step) * 1009 + self.workers.rank)
 
     def _out_of_patience(self) -> bool:
         training, progress = self.recipe.training, self.progress
@@ -241,7 +236,7 @@ class Trainer:
             self.model.state_dict(),
             self._config(),
             self.data.tokenizer_model,
-            (self._optimizer_tensors(), state),
+            (state_tensors(self.model, self.optimizer, self.device), state),
         )
 
     def _config(self) -> CheckpointConfig:
@@ -258,23 +253,10 @@ class Trainer:
         return (
             f"model: {sum(p.numel() for p in self.model.parameters()):,} parameters ({model.encoder_layers}+"
             f"{model.decoder_layers} layers, d_model {model.d_model}, {model.vocab_size:,} subwords); "
-            f"device: {self.device}, {torch.get_num_threads()} CPU threads; precision: {'bf16' if bf16 else 'fp32'}; "
+            f"device: {self.device}; processes: {self.workers.count}, of {torch.get_num_threads()} CPU threads; "
+            f"precision: {'bf16' if bf16 else 'fp32'}; "
             f"from step {self.progress.step:,} to at most {training.max_steps:,}"
         )
-
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        tensors = {"rng.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        for name, parameter in self.model.named_parameters():
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
-        return tensors
-
-    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        for name, parameter in self.model.named_parameters():
-            prefix = f"optimizer.{name}."
-            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            self.optimizer.state[parameter] = {key: value.to(self.device) for key, value in state.items()}
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop_requested = True

@@ -18,6 +18,12 @@ class TrainCommand:
       dragoman train recipes/numbers.toml --output runs/numbers --resume
       dragoman train recipes/en-de.toml --data corpora --output runs/en-de --set training.max_steps=1000
       dragoman train mine.toml --init runs/en-de/averaged --output runs/mine
+
+    Under torchrun, several processes share the batches of each update, `training.accumulate` in all: one a GPU, or
+    one a CPU core, which beats one process with as many threads.
+
+      torchrun --no-python --nproc-per-node 2 dragoman train recipes/en-de.toml --output runs/en-de \\
+        --set training.accumulate=2 --set training.batch_tokens=1024
     """
 
     help = "train a model from a recipe"
@@ -50,24 +56,28 @@ class TrainCommand:
         from dragoman_model.prepare import prepare  # noqa: PLC0415
         from dragoman_model.recipe import load_recipe  # noqa: PLC0415
         from dragoman_model.train import Trainer  # noqa: PLC0415
+        from dragoman_model.workers import join_workers, leave_workers  # noqa: PLC0415
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        device = choose_device(args.device, args.threads)
-        recipe = load_recipe(args.recipe, args.overrides)
         if args.init and args.resume:
             raise InvalidInput("--init", str(args.init), "none with --resume, which goes on with what the run has")
-        saved = _saved_tokenizer(args.output, args.resume)
+        recipe = load_recipe(args.recipe, args.overrides)
+        workers, device = join_workers(choose_device(args.device, args.threads))
+        level = logging.INFO if workers.is_first else logging.WARNING
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        saved = args.output / "tokenizer.model"
+        if workers.is_first:
+            _check_output(args.output, saved, args.resume)
         learned = load_checkpoint(args.init) if args.init else None
         vocabulary = learned.tokenizer_model if learned else saved.read_bytes() if args.resume else None
         data = prepare(recipe, args.data or args.recipe.parent, vocabulary)
-        trainer = Trainer(recipe, data, args.output, device)
+        trainer = Trainer(recipe, data, args.output, device, workers)
         try:
             if args.resume:
                 trainer.resume()
-            else:
-                if learned:
-                    trainer.start_from(learned)
+            elif learned:
+                trainer.start_from(learned)
+            if workers.is_first and not args.resume:
                 saved.parent.mkdir(parents=True, exist_ok=True)
                 saved.write_bytes(data.tokenizer_model)
             averaged = trainer.run()
@@ -75,19 +85,21 @@ class TrainCommand:
             print(f"dragoman train: {error}; checkpoints written before are intact", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print(f"stopped and saved; go on with --resume --output {args.output}", file=sys.stderr)
+            if workers.is_first:
+                print(f"stopped and saved; go on with --resume --output {args.output}", file=sys.stderr)
             return 130
-        print(f"model: {averaged}\ncurves: {args.output / 'curves.png'}")
+        finally:
+            leave_workers(workers)
+        if averaged:
+            print(f"model: {averaged}\ncurves: {args.output / 'curves.png'}")
         return 0
 
 
-def _saved_tokenizer(output: Path, resume: bool) -> Path:
-    """Where the run keeps its tokenizer, after a look whether the folder fits what is asked."""
+def _check_output(output: Path, saved: Path, resume: bool) -> None:
+    """Whether the folder of the run fits what is asked."""
     from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
-    saved = output / "tokenizer.model"
     if resume and not saved.is_file():
         raise InvalidInput("--resume", str(output), "a folder with a run to go on with")
     if not resume and output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InvalidInput("--output", str(output), "a new or empty folder, or --resume to go on with that run")
-    return saved

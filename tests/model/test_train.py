@@ -17,6 +17,7 @@ from dragoman_model.commands import train as train_command
 from dragoman_model.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
 from dragoman_model.train import Trainer, TrainingDiverged
+from dragoman_model.training_state import state_tensors
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus
 
@@ -83,7 +84,7 @@ def test_resume_continues_to_the_bit(tmp_path: Path, data: PreparedData, monkeyp
 
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
     assert_equal(second.model.state_dict(), whole.model.state_dict())
-    assert_equal(second._optimizer_tensors(), whole._optimizer_tensors())
+    assert_equal(*(state_tensors(run.model, run.optimizer, CPU) for run in (second, whole)))
     averages = [load_checkpoint(tmp_path / name / "averaged") for name in ("whole", "parts")]
     assert_equal(averages[1].model.state_dict(), averages[0].model.state_dict())
 
@@ -139,7 +140,7 @@ def test_the_training_loss_is_that_since_the_last_measurement(
 def test_accumulated_batches_make_the_gradient_of_one(data: PreparedData, tmp_path: Path) -> None:
     def gradients(batches: list[list[int]]) -> dict[str, Tensor]:
         trainer = Trainer(make_recipe(model={"dropout": 0.0}), data, tmp_path, CPU)
-        trainer._update([data.train.batch(indices) for indices in batches])
+        trainer._update(batches)
         return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
     split, whole = gradients([[0, 1, 2], [3]]), gradients([[0, 1, 2, 3]])
