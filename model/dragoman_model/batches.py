@@ -55,14 +55,11 @@ class TokenizedCorpus:
         self.kept = np.array(kept, dtype=np.int64)
         self._source_ids, self._source_starts = _flatten(sources)
         self._target_ids, self._target_starts = _flatten(targets)
+        self.lengths = np.stack((np.diff(self._source_starts), np.diff(self._target_starts) - 1), axis=1)
+        """[pairs, 2]: source tokens and target tokens to predict."""
 
     def __len__(self) -> int:
         return len(self._source_starts) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[pairs, 2]: source tokens and target tokens to predict."""
-        return np.stack((np.diff(self._source_starts), np.diff(self._target_starts) - 1), axis=1)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """Pad the pairs of the given indices."""

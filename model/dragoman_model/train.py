@@ -112,8 +112,8 @@ class Trainer:
             KeyboardInterrupt: after a signal, once the checkpoint is written.
         """
         handlers = {s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        self._check_agreement()
         try:
+            self._check_agreement()
             if not self.workers.is_first:
                 self._loop(None)
                 return None
