@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -76,3 +78,17 @@ def test_measuring_alone_keeps_no_gradient() -> None:
         value = loss_sum(model, SOURCE, TARGET, 0.0)
     assert not value.requires_grad
     torch.testing.assert_close(value, the_usual_way(model, SOURCE, TARGET, 0.0))
+
+
+def test_only_a_few_rows_of_logits_exist_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "ROWS", 2)
+    shapes = []
+    genuine = loss._losses
+
+    def noting(logits: Tensor, *arguments: Any) -> Tensor:
+        shapes.append(tuple(logits.shape))
+        return genuine(logits, *arguments)
+
+    monkeypatch.setattr(loss, "_losses", noting)
+    loss_sum(make_model(), SOURCE, TARGET, 0.1).backward()  # type: ignore[no-untyped-call]
+    assert shapes == [(2, 40), (2, 40), (1, 40)]  # five tokens that are no padding
