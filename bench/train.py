@@ -1,15 +1,13 @@
 """How fast a model learns: updates on batches of random tokens, of Dragoman and of Hugging Face transformers.
 
 Both do all that an update is, in the precision of `training.precision`: forward, cross-entropy with label smoothing,
-backward, the norm of the gradient, fused Adam. transformers' MarianMT has the same shapes; it has neither dropout in
-its attention weights nor label smoothing here, which only makes it faster. Peak memory is that of a process of its own.
+backward, the norm of the gradient, fused Adam. transformers' MarianMT has the same shapes; it has no
+label smoothing here, which only makes it faster.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.common import interleaved, print_header, print_table, progress, ratio
+from bench.common import interleaved, print_header, print_table, ratio
 from bench.marian import marian_config
 from dragoman_model.config import ModelConfig
 from dragoman_model.loss import loss_sum
@@ -54,7 +52,7 @@ def transformers(config: ModelConfig) -> Callable[[Tensor, Tensor], None]:
     from transformers import MarianMTModel  # noqa: PLC0415 - Dragoman is measured without it in memory
 
     marian = marian_config(config)
-    marian.dropout = marian.activation_dropout = config.dropout
+    marian.dropout = config.dropout
     model, training = MarianMTModel(marian).train(), Training()
 
     def loss(source: Tensor, target: Tensor) -> Tensor:
@@ -88,21 +86,6 @@ def batch(config: ModelConfig, tokens: int, length: int) -> tuple[Tensor, Tensor
     return torch.randint(4, config.vocab_size, shape), torch.randint(4, config.vocab_size, (rows, length + 1))
 
 
-def peak_mebibytes(name: str, config: ModelConfig, threads: int, tokens: int, length: int) -> float:
-    """Of a process that does a few updates."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_peak, (name, config, threads, tokens, length))
-
-
-def _peak(name: str, config: ModelConfig, threads: int, tokens: int, length: int) -> float:
-    torch.set_num_threads(threads)
-    update, (source, target) = globals()[name.lower()](config), batch(config, tokens, length)
-    for _ in range(UPDATES):
-        update(source, target)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Print a table for each shape."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,12 +110,10 @@ def main() -> None:
             {name: partial(_round, updates[name], source, target) for name in COMPETITORS}, args.repeats
         )
         for name in COMPETITORS:
-            progress(f"{model}, {name}: memory")
-            memory = peak_mebibytes(name, config, args.threads, args.batch_tokens, args.length)
             rate = UPDATES * target[:, 1:].numel() / timings[name].median
             compared = ratio(timings["transformers"], timings[name])
-            rows.append([model, name, f"{rate:,.0f}", compared, f"{timings[name].spread:.0%}", f"{memory:,.0f}"])
-    print_table(("model", "trainer", "target tokens/s", "times transformers", "spread", "peak MiB"), rows)
+            rows.append([model, name, f"{rate:,.0f}", compared, f"{timings[name].spread:.0%}"])
+    print_table(("model", "trainer", "target tokens/s", "times transformers", "spread"), rows)
 
 
 def _round(update: Callable[[Tensor, Tensor], None], source: Tensor, target: Tensor) -> float:
