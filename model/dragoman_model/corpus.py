@@ -36,9 +36,17 @@ class CleaningReport:
     """Pairs by the reason for which they were dropped."""
 
     def __str__(self) -> str:
-        counts = f"{self.corpus}: kept {self.kept:,}, dropped {self.dropped.total():,}"
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.most_common())
-        return f"{counts} ({reasons})" if reasons else counts
+        return f"{self.corpus}: kept {self.kept:,}, dropped {self.dropped.total():,}{in_brackets(self.dropped)}"
+
+
+def reasons(dropped: Counter[str]) -> str:
+    """Why pairs were dropped and how many, the commonest reason first."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in dropped.most_common())
+
+
+def in_brackets(dropped: Counter[str]) -> str:
+    """The same, to be put behind a total; nothing if there is none."""
+    return f" ({reasons(dropped)})" if dropped else ""
 
 
 def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:

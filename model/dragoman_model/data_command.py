@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +30,9 @@ class DataCommand:
         parser.add_argument(
             "--data", type=Path, metavar="FOLDER", help="what the recipe's paths are relative to (default: its folder)"
         )
-        parser.add_argument("--output", type=Path, metavar="FILE", help="write the mixture here; .gz is packed")
+        parser.add_argument(
+            "--output", type=Path, metavar="FILE", help="write the mixture here; .gz, .bz2, .xz are packed"
+        )
         parser.add_argument(
             "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", dest="overrides",
             help="change one setting of the recipe; may be given several times",
@@ -61,7 +62,9 @@ class DataCommand:
 
 
 def _write(path: Path, pairs: Iterable[tuple[Pair, str]]) -> None:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "wt", encoding="utf-8", newline="\n") as file:
+    from dragoman_model.corpus import OPENERS  # noqa: PLC0415
+
+    opener = OPENERS.get(path.suffix, open)
+    with opener(path, "wt", encoding="utf-8", newline="\n") as file:  # type: ignore[operator]
         for (source, target), corpus in pairs:
             file.write("\t".join(" ".join(text.split()) for text in (source, target, corpus)) + "\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman_model.augment import augment
-from dragoman_model.corpus import CleaningReport, Pair, clean_pairs, held_out_texts
+from dragoman_model.corpus import CleaningReport, Pair, clean_pairs, held_out_texts, reasons
 from dragoman_model.markdown import markdown_table
 from dragoman_model.recipe import Recipe
 from dragoman_service.errors import InvalidInput
@@ -100,7 +100,6 @@ def table(parts: Sequence[Part]) -> str:
 def _row(part: Part, weighted_words: float, all_words: float) -> list[str]:
     report = part.report
     read = report.kept + report.dropped.total()
-    dropped = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.most_common())
     counts = [f"{count:,}" for count in (read, report.kept, part.num_added)]
     share = f"{weighted_words / all_words:.1%}"
     epoch = f"{part.pairs_per_epoch:,.0f}"
@@ -112,5 +111,5 @@ def _row(part: Part, weighted_words: float, all_words: float) -> list[str]:
         epoch,
         share,
         f"{weighted_words / 2:,.0f}",
-        dropped,
+        reasons(report.dropped),
     ]

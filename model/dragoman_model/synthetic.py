@@ -16,7 +16,8 @@ from typing import Any
 
 from sacrebleu.metrics.chrf import CHRF
 
-from dragoman_model.corpus import OPENERS, read_columns, read_lines
+from dragoman_model.corpus import OPENERS, in_brackets, read_columns, read_lines
+from dragoman_model.provenance import fingerprint
 from dragoman_service.client_values import Translation
 from dragoman_service.errors import InvalidInput
 from dragoman_service.request import FinishReason
@@ -44,8 +45,8 @@ class Job:
     """Longer texts are left out, as the server would refuse them."""
     output: Path
     """TSV: source, target, score of the translation."""
-    settings: dict[str, Any]
-    """What else decides the result, to be kept with it."""
+    options: dict[str, Any]
+    """How it is translated, to be kept with the result."""
 
     @property
     def part(self) -> Path:
@@ -66,13 +67,10 @@ class Outcome:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """Lines by the reason for which they were dropped."""
-    models: set[str] = field(default_factory=set)
-    """Name and version of those that translated."""
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.most_common())
         counts = f"read {self.read:,}, kept {self.kept:,}, dropped {self.dropped.total():,}"
-        return f"{counts} ({reasons})" if reasons else counts
+        return counts + in_brackets(self.dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +121,14 @@ def make_pairs(job: Job, translate: Translate, *, resume: bool) -> Outcome:
 
 def _header(job: Job) -> dict[str, Any]:
     """What two runs must have in common to be one."""
-    try:
-        with job.text.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidInput("TEXT", str(job.text), f"a readable file ({error.strerror})") from error
-    columns = {"column": job.column, "reference_column": job.reference_column}
-    return {"text": job.text.name, "sha256": digest, **columns, **job.settings}
+    return {
+        "text": job.text.name,
+        "sha256": fingerprint(job.text)["sha256"],
+        "column": job.column,
+        "reference_column": job.reference_column,
+        "original_is_target": job.original_is_target,
+        "options": job.options,
+    }
 
 
 def _begin(job: Job, header: dict[str, Any], resume: bool) -> int:
@@ -145,9 +144,10 @@ def _begin(job: Job, header: dict[str, Any], resume: bool) -> int:
         what = "an unfinished file to go on with" if resume else "a file that can be written"
         raise InvalidInput("--output", str(job.part), f"{what} ({error.strerror})") from error
     whole = found[: found.rfind(b"\n") + 1]  # a line that was cut off is made again
+    header_line, _, rows = whole.partition(b"\n")
     try:
-        first, *rows = [json.loads(line) for line in whole.split(b"\n")[:-1]]
-        done = int(rows[-1][0]) if rows else 0
+        first = json.loads(header_line)
+        done = int(json.loads(rows.splitlines()[-1])[0]) if rows else 0
         changed = ", ".join(sorted(key for key in header.keys() | first.keys() if first.get(key) != header.get(key)))
     except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise InvalidInput("--resume", str(job.part), f"a file begun by this command ({error})") from error
@@ -205,6 +205,7 @@ def _row(job: Job, line: _Line, translation: Translation) -> list[str] | str:
 
 def _finish(job: Job, outcome: Outcome, header: dict[str, Any]) -> None:
     """From the part to the output, which is there only when it is whole."""
+    models = set[str]()
     opener = OPENERS.get(job.output.suffix, open)
     unfinished = job.output.with_name(job.output.name + ".writing")
     with (
@@ -214,14 +215,14 @@ def _finish(job: Job, outcome: Outcome, header: dict[str, Any]) -> None:
         next(part)
         for line in part:
             _, model, row = json.loads(line)
-            outcome.models.add(model)
+            models.add(model)
             if isinstance(row, str):
                 outcome.dropped[row] += 1
             else:
                 outcome.kept += 1
                 file.write("\t".join(row) + "\n")
     counts = {"read": outcome.read, "kept": outcome.kept, "dropped": dict(outcome.dropped)}
-    report = json.dumps({**header, "models": sorted(outcome.models), **counts}, indent=2, ensure_ascii=False) + "\n"
+    report = json.dumps({**header, "models": sorted(models), **counts}, indent=2, ensure_ascii=False) + "\n"
     job.report.write_text(report, encoding="utf-8")
     unfinished.replace(job.output)
     job.part.unlink()

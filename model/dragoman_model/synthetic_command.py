@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -41,9 +41,9 @@ class _SyntheticCommand(ABC):
         parser.add_argument("--from", dest="source", default="", metavar="LANGUAGE", help="of TEXT, such as en")
         parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="to translate into, such as de")
 
+    @abstractmethod
     def options(self, args: argparse.Namespace) -> Options:
         """How the server shall translate."""
-        raise NotImplementedError
 
     def run(self, args: argparse.Namespace) -> int:
         """Make the pairs; returns the exit status."""
@@ -80,7 +80,7 @@ class _SyntheticCommand(ABC):
             original_is_target=self.original_is_target,
             max_characters=max_characters,
             output=args.output,
-            settings={"original_is_target": self.original_is_target, "options": dataclasses.asdict(options)},
+            options=dataclasses.asdict(options),
         )
 
 
@@ -163,7 +163,7 @@ class BackTranslateCommand(_SyntheticCommand):
 def _max_characters(client: TranslationClient, options: Options) -> int:
     """The server's limit for one text: what is longer is better left out than the end of a long run."""
     fitting = [model for model in client.list_models() if options.model in ("", model.name)]
-    return min((model.max_characters for model in fitting), default=10_000)
+    return min((model.max_characters for model in fitting), default=sys.maxsize)  # none: the server will say so
 
 
 def _translate(client: TranslationClient, texts: Iterable[str], options: Options) -> Iterator[Translation]:

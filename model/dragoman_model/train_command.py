@@ -19,8 +19,7 @@ class TrainCommand:
       dragoman train recipes/en-de.toml --data corpora --output runs/en-de --set training.max_steps=1000
       dragoman train mine.toml --init runs/en-de/averaged --output runs/mine
 
-    Under torchrun, several processes share the batches of each update, `training.accumulate` in all: one a GPU, or
-    one a CPU core, which beats one process with as many threads.
+    Under torchrun, several processes share the batches of each update, `training.accumulate` in all: one a GPU.
 
       torchrun --no-python --nproc-per-node 2 dragoman train recipes/en-de.toml --output runs/en-de \\
         --set training.accumulate=2 --set training.batch_tokens=1024

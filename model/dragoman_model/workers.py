@@ -59,6 +59,10 @@ def join_workers(device: torch.device) -> tuple[Workers, torch.device]:
     """
     if not distributed.is_torchelastic_launched():
         return Workers(), device
+    # Optimisers import this in passing, and it keeps hold of a group that is there by then: that would outlive
+    # `leave_workers`, and its threads, meeting an interpreter that is on its way out, abort the process.
+    import torch._dynamo  # noqa: PLC0415
+
     if device.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         devices = torch.cuda.device_count()

@@ -49,7 +49,7 @@ def text(tmp_path: Path) -> Path:
 
 
 def job(tmp_path: Path, text: Path, **changes: Any) -> Job:
-    made = Job(text, None, None, False, 50, tmp_path / "made.tsv", {"options": {"beam_size": 4}})
+    made = Job(text, None, None, False, 50, tmp_path / "made.tsv", {"beam_size": 4})
     return dataclasses.replace(made, **changes)
 
 
@@ -145,7 +145,7 @@ def test_what_must_not_be_mixed_up(tmp_path: Path, text: Path) -> None:
     with pytest.raises(InvalidInput, match="--resume to go on"):
         make_pairs(begun, shout, resume=False)
     with pytest.raises(InvalidInput, match=r"--resume: got 'options'"):
-        make_pairs(dataclasses.replace(begun, settings={"options": {"beam_size": 1}}), shout, resume=True)
+        make_pairs(dataclasses.replace(begun, options={"beam_size": 1}), shout, resume=True)
     text.write_bytes(gzip.compress(b"other\n"))
     with pytest.raises(InvalidInput, match=r"--resume: got 'sha256'"):
         make_pairs(begun, shout, resume=True)

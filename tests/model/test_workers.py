@@ -113,6 +113,31 @@ def test_a_signal_saves_and_stops_all(recipe: Path, tmp_path: Path) -> None:
     load_checkpoint(checkpoint)
 
 
+_THREADS = """
+import os, sys, torch
+from dragoman_model import workers
+leave = workers.leave_workers
+def watched(them):
+    leave(them)
+    names = [open(f"/proc/self/task/{thread}/comm").read() for thread in os.listdir("/proc/self/task")]
+    os.write(1, f"gloo threads: {sum('gloo' in name for name in names)}\\n".encode())
+workers.leave_workers = watched
+from dragoman_service.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+def test_nothing_of_a_group_outlives_it(recipe: Path, tmp_path: Path) -> None:
+    """Its threads may want the interpreter's lock at the very end, which aborts a process that has done its work."""
+    script = tmp_path / "watched.py"
+    script.write_text(_THREADS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = [str(script), "train", str(recipe), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    done = subprocess.run([*torchrun, *train], capture_output=True, text=True, check=False)
+    assert done.stdout.count("gloo threads: 0") == 2, done.stdout + done.stderr
+
+
 def test_the_batches_of_an_update_must_be_shared_equally(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     recipe = make_recipe(training={"accumulate": 3})
@@ -126,3 +151,12 @@ def test_a_process_alone_needs_nobody() -> None:
     workers.add_up([tensor])
     assert (workers, device, tensor.tolist()) == (Workers(0, 1), CPU, [1, 1, 1])
     assert workers.follow_first([1.5], CPU) == [1.5]
+
+
+def test_processes_that_prepared_something_else_do_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(tmp_path)
+    recipe = make_recipe(training={"accumulate": 2})
+    trainer = Trainer(recipe, prepare(recipe, tmp_path), tmp_path / "run", CPU, Workers(rank=1, count=2))
+    monkeypatch.setattr(Workers, "follow_first", lambda self, values, device: [values[0] + 1, *values[1:]])
+    with pytest.raises(InvalidInput, match="other text, vocabulary or step in process 1"):
+        trainer.run()
