@@ -13,13 +13,13 @@ from collections.abc import Container, Iterable, Sequence
 from typing import TypeVar
 
 from dragoman_model.corpus import Pair
+from dragoman_model.numerals import Notation, other_numbers
 from dragoman_model.recipe import Augmentation
 
 T = TypeVar("T")
 
 _MOST_JOINED = 3
 _ENDS = ".!?…。！？"
-_NUMBER = re.compile(r"(?<![\w.,:-])\d{1,6}(?![\w:-]|[.,]\d)")
 _CAPITALISED = re.compile(r"(?<![\w'’-])[A-Z][a-z]{1,14}(?![\w'’-])")
 _NOT_NAMES = frozenset(("April", "August", "September", "November"))
 """Words that several languages capitalise and share, and that have a grammar of their own."""
@@ -29,8 +29,8 @@ _ADDRESS_SHARE = 0.1
 """Of names that are replaced, those that become an address, a path or an identifier."""
 
 
-def augment(pairs: Sequence[Pair], shares: Augmentation, seed: int) -> list[Pair]:
-    """The pairs to add to `pairs`, the same for the same seed.
+def augment(pairs: Sequence[Pair], languages: tuple[str, str], shares: Augmentation, seed: int) -> list[Pair]:
+    """The pairs to add to `pairs`, of these languages, the same for the same seed.
 
     A share is one of the pairs drawn; where a change does nothing to those (no name to replace), there are fewer.
     """
@@ -49,6 +49,10 @@ def augment(pairs: Sequence[Pair], shares: Augmentation, seed: int) -> list[Pair
         names = _names(pairs)
         known = frozenset(names)
         made += [_swapped(pair, names, known, rng) for pair in _draw(pairs, shares.swapped, rng)]
+    if shares.numbers:
+        notations = Notation.of(languages[0]), Notation.of(languages[1])
+        for pair in (pair for pair in pairs if any(map(str.isdigit, pair[0]))):
+            made += [other_numbers(pair, notations, rng) for _ in range(int(shares.numbers + rng.random()))]
     originals = set(pairs)
     return [pair for pair in made if pair not in originals and all(pair)]
 
@@ -65,10 +69,8 @@ def _names(pairs: Iterable[Pair]) -> list[str]:
 
 
 def _swapped(pair: Pair, names: Sequence[str], known: Container[str], rng: random.Random) -> Pair:
-    """Replace every number and name that both sides share; the pair itself if they share none."""
+    """Replace every name that both sides share; the pair itself if they share none."""
     source, target = pair
-    for number in _shared(_NUMBER, pair):
-        source, target = _replace(source, target, number, _random_number(number, rng))
     for name in _shared(_CAPITALISED, pair):
         if name in known:
             source, target = _replace(source, target, name, _random_name(names, rng))
@@ -91,14 +93,6 @@ def _replace(source: str, target: str, old: str, new: str) -> Pair:
     return tuple(re.sub(word, lambda _: new, text) for text in (source, target))  # type: ignore[return-value]
 
 
-def _random_number(old: str, rng: random.Random) -> str:
-    """Another number, most often of as many digits: "1" and "2" have grammars of their own, so they stay."""
-    if old in ("0", "1", "2"):
-        return old
-    digits = len(old) if rng.random() < 0.7 else rng.randint(1, 5)
-    return str(rng.randint(max(3, 10 ** (digits - 1)), 10**digits - 1))
-
-
 def _random_name(names: Sequence[str], rng: random.Random) -> str:
     kind = rng.random()
     if kind < _ADDRESS_SHARE:
@@ -115,12 +109,22 @@ def _random_address(rng: random.Random) -> str:
         f"https://{one}.{rng.choice(('com', 'org', 'de', 'net', 'io'))}/{two}",
         f"www.{one}-{two}.{rng.choice(('com', 'org', 'de'))}",
         f"{one}@{two}.{rng.choice(('com', 'org', 'de'))}",
+        f"{one}.{_made_up(rng)}@{two}.{rng.choice(('com', 'org', 'net'))}",
+        _random_telephone(rng),
         f"{one}_{two}",
         f"{one}.{two}()",
         f"--{one}-{two}",
         f"/{one}/{two}.{rng.choice(('py', 'txt', 'conf', 'json'))}",
         f"{one.upper()}_{rng.randint(1, 99)}",
     ))  # fmt: skip
+
+
+def _random_telephone(rng: random.Random) -> str:
+    """Groups of digits, with or without the code of a country."""
+    groups = [
+        str(rng.randint(10 ** (length - 1), 10**length - 1)) for length in rng.choices((2, 3, 4), k=rng.randint(2, 4))
+    ]
+    return rng.choice(("", f"+{rng.randint(1, 99)} ", "0")) + rng.choice((" ", " ", "-")).join(groups)
 
 
 def _made_up(rng: random.Random) -> str:

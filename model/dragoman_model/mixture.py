@@ -58,7 +58,7 @@ def read_parts(recipe: Recipe, folder: Path) -> Iterator[Part]:
         kept, report = clean_pairs(corpus, folder, data.cleaning, languages, seed, held_out)
         if not kept:
             raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
-        added = augment(kept, data.augmentation, seed)
+        added = augment(kept, languages, data.augmentation, seed)
         yield Part(report, languages, corpus.weight, kept + added, len(added))
 
 

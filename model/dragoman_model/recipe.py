@@ -77,7 +77,7 @@ class Cleaning:
 class Augmentation:
     """Pairs made from others and added to them, for what collections of text lack; see `augment`.
 
-    Each field is a share: 0.05 adds a twentieth of every corpus again in the changed form.
+    Each field but `numbers` is a share: 0.05 adds a twentieth of every corpus again in the changed form.
     """
 
     upper: float = 0.0
@@ -89,12 +89,16 @@ class Augmentation:
     joined: float = 0.0
     """Two or three pairs as one."""
     swapped: float = 0.0
-    """Names and numbers that both sides have, replaced by others, or names by addresses, on both."""
+    """Names that both sides have, replaced by others or by addresses on both."""
+    numbers: float = 0.0
+    """So many times each pair that has numbers or times of day on both sides, with others as either language writes
+    them. They are too few for a share."""
 
     def __post_init__(self) -> None:
         for name in ("upper", "lower", "unpunctuated", "joined", "swapped"):
             share = getattr(self, name)
             check(f"data.augmentation.{name}", share, 0 <= share <= 1, "0 to 1")
+        check("data.augmentation.numbers", self.numbers, 0 <= self.numbers <= 20, "0 to 20")
 
 
 @dataclass(frozen=True, slots=True)

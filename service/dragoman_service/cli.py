@@ -19,6 +19,7 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "torch": ("PyTorch", ("train", "export")),
     "safetensors": ("safetensors", ("train", "export")),
     "sacrebleu": ("sacreBLEU", ("train",)),
+    "babel": ("Babel", ("train",)),
     "tensorboard": ("TensorBoard", ("train",)),
     "matplotlib": ("Matplotlib", ("train",)),
     "onnx": ("ONNX", ("export",)),
