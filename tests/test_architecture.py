@@ -58,7 +58,7 @@ def test_serving_runs_without_the_training_libraries() -> None:
     script = textwrap.dedent("""
         import importlib, pkgutil, sys
 
-        HEAVY = {"torch", "onnx", "safetensors", "sacrebleu", "tensorboard", "matplotlib"}
+        HEAVY = {"torch", "onnx", "safetensors", "sacrebleu", "babel", "tensorboard", "matplotlib"}
 
         class Blocker:
             def find_spec(self, name, path=None, target=None):
