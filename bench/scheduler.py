@@ -56,6 +56,9 @@ class ScriptedRunner:
             for _ in range(SCRIPTED_RESULTS)
         )
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def run(self, plan: StepPlan) -> StepResult:
         """The next result, whatever the plan."""
         return next(self._results)

@@ -27,10 +27,17 @@ def tiny_int8_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFac
     return _exported(tiny_checkpoint, tmp_path_factory.mktemp("int8_bundles"), "int8")
 
 
-@pytest.fixture(scope="session", params=["fp32", "int8"])
+@pytest.fixture(scope="session")
+def tiny_fp16_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The fp16 bundle exported from `tiny_checkpoint`; its folder is named tiny/1. Not to be changed by tests."""
+    return _exported(tiny_checkpoint, tmp_path_factory.mktemp("fp16_bundles"), "fp16")
+
+
+@pytest.fixture(scope="session", params=["fp32", "fp16", "int8"])
 def any_tiny_bundle(request: pytest.FixtureRequest) -> Bundle:
-    """`tiny_bundle`, and then `tiny_int8_bundle`."""
-    bundle: Bundle = request.getfixturevalue("tiny_bundle" if request.param == "fp32" else "tiny_int8_bundle")
+    """`tiny_bundle`, then `tiny_fp16_bundle`, and then `tiny_int8_bundle`."""
+    name = "tiny_bundle" if request.param == "fp32" else f"tiny_{request.param}_bundle"
+    bundle: Bundle = request.getfixturevalue(name)
     return bundle
 
 

@@ -1,4 +1,4 @@
-"""Collects the nodes of a graph. What multiplies numbers is left to `Fp32Builder` and `Int8Builder`.
+"""Collects the nodes of a graph. What multiplies numbers is left to `Fp32Builder`, `Fp16Builder` and `Int8Builder`.
 
 Operators without a domain are those of ONNX opset 21; those of `com.microsoft` are specified in ONNX Runtime's
 docs/ContribOperators.md. Tensor letters are those of `graphs`.
@@ -31,6 +31,11 @@ class GraphBuilder(ABC):
 
     cache_type: int = TensorProto.FLOAT
     """Of the keys and values kept."""
+    causal: int = 0
+    """Of the decoder's attention. At one query a row it changes no result, but chooses the kernel: with 0, CPUs run all
+    rows in one parallel loop rather than one after the other."""
+    in_blocks: bool = True
+    """Whether candidates are looked for in two stages, which pays on CPUs."""
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.config = config

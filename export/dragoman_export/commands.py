@@ -25,7 +25,11 @@ class Export:
         add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
         add("--version", dest="model_version", help="version of the model (default: the last folder of --output)")
         add("--description", default="", help="one line for people")
-        add("--precision", default="fp32", help="numbers to compute with: fp32 or int8 (default: fp32)")
+        add(
+            "--precision",
+            default="fp32",
+            help="numbers to compute with: fp32, int8 (for CPUs) or fp16 (for GPUs; default: fp32)",
+        )
         add(
             "--sentences",
             type=Path,

@@ -40,7 +40,7 @@ from dragoman_service.manifest import (
 )
 from dragoman_service.runner import OrtRunner
 
-CACHE_DTYPE = {"fp32": "float32", "int8": "int8"}
+CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 """Of keys and values, for each precision."""
 VERIFY_ROWS = 32
 """Rows of the crowded batch in which sentences are translated for comparison."""

@@ -17,7 +17,7 @@ MAX_GOLDEN = 8
 """Sentences for each beam size: enough to find a wrong kernel, few enough to check at every start."""
 MAX_TRIED = 64
 """Sentences to choose from."""
-JITTER = {"fp32": 2e-4, "int8": 2e-2}
+JITTER = {"fp32": 2e-4, "fp16": 1e-2, "int8": 2e-2}
 """Log-probability, for each precision: about ten times what processors differ by. With int8, numbers that one processor
 rounds up and another one down make for more."""
 JITTERED_TRIALS = 3
@@ -31,6 +31,9 @@ class JitteredRunner(Runner):
         self._jitter = jitter
         self._max_candidates = max_candidates
         self._random = random.Random(seed)
+
+    def prepare(self) -> None:
+        """Nothing to do."""
 
     def run(self, plan: StepPlan) -> StepResult:
         """One step; candidates that lie close may change their order, and the last ones make room for the next."""

@@ -123,8 +123,7 @@ def _cached_attention(
     """GroupQueryAttention over the `kind` cache of a layer; returns an activation.
 
     `lengths` are, per row, the positions valid before the row's own, or with nothing to append all but one; and the
-    most positions of any row. At one query a row "causal" changes no result: 0 chooses the kernel that runs all rows
-    in one parallel loop rather than one after the other.
+    most positions of any row.
     """
     heads = builder.config.num_heads
     scales, kinds = builder.cache_scales(f"decoder.{layer}.{kind}_attention")
@@ -134,7 +133,7 @@ def _cached_attention(
         [f"{kind}_attended_{layer}", f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}"],
         num_heads=heads,
         kv_num_heads=heads,
-        causal=0,
+        causal=builder.causal,
         **kinds,
     )
     return builder.rows(attended)
@@ -152,10 +151,13 @@ def _adjusted(builder: GraphBuilder, logits: str) -> str:
 def _candidates(builder: GraphBuilder, logits: str) -> None:
     """[R, V] -> the k likeliest ids and their log-probabilities over the whole vocabulary.
 
-    TopK looks at its numbers one by one, ReduceMax at many at a time. So the k blocks of words with the largest maxima
-    are found first: among their words are the k likeliest, whatever k.
+    On CPUs TopK looks at its numbers one by one, ReduceMax at many at a time. So the k blocks of words with the largest
+    maxima are found first: among their words are the k likeliest, whatever k.
     """
     log_probs = builder.node("LogSoftmax", [logits], axis=-1)
+    if not builder.in_blocks:
+        builder.node("TopK", [log_probs, "num_candidates"], ["candidate_log_probs", "candidate_ids"], axis=-1)
+        return
     words = builder.weights.tensors["embedding.weight"].shape[0]
     blocks = builder.reshape(log_probs, -1, words // BLOCK, BLOCK)
     maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)], keepdims=0)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from dragoman_export.builder import GraphBuilder
 from dragoman_export.calibration import calibrate
 from dragoman_export.equalise import equalised
+from dragoman_export.fp16 import Fp16Builder, rounded_to_half
 from dragoman_export.fp32 import Fp32Builder
 from dragoman_export.int8 import Int8Builder
 from dragoman_export.quantise import quantised_model, quantised_weights
@@ -15,9 +18,6 @@ from dragoman_export.weights import Weights, collect_weights
 from dragoman_model.transformer import Transformer
 from dragoman_service.errors import InvalidInput
 from dragoman_service.manifest import PRECISIONS
-
-PLANNED = ("fp16",)
-"""Not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
     """
     if precision == "fp32":
         return Prepared(precision, collect_weights(model), model, Fp32Builder)
+    if precision == "fp16":
+        return Prepared(precision, collect_weights(model, torch.float16), rounded_to_half(model), Fp16Builder)
     balanced, ranges = equalised(model, calibrate(model, sources, max_length))
     return Prepared(precision, quantised_weights(balanced, ranges), quantised_model(balanced, ranges), Int8Builder)
 
@@ -57,5 +59,4 @@ def check_precision(precision: str) -> None:
     """
     if precision in PRECISIONS:
         return
-    note = " (this one is planned, but not there yet)" if precision in PLANNED else ""
-    raise InvalidInput("precision", precision, ", ".join(PRECISIONS) + note)
+    raise InvalidInput("precision", precision, ", ".join(PRECISIONS))

@@ -40,6 +40,8 @@ class Bounds:
 BOUNDS = {
     # A wrong node is off by far more, and rounding by a hundredth of it.
     "fp32": Bounds(log_prob_error=1e-3, divergence=1e-6, tie_margin=1e-3),
+    # Sums of thousands of numbers of eleven bits: off by a few units of the last.
+    "fp16": Bounds(log_prob_error=0.1, divergence=1e-4, tie_margin=0.05),
     # A number that falls between two integers may be rounded to either, and what follows from it is then off by a step:
     # rare, but in single numbers large. The divergence tells it from a wrong node.
     "int8": Bounds(log_prob_error=1.0, divergence=1e-3, tie_margin=0.3),

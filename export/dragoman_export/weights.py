@@ -1,7 +1,7 @@
 """The weights of a bundle: one safetensors file, each parameter once, that both graphs read at known offsets.
 
-Those of fp32 keep the names and the layout of `Transformer.state_dict()`, but for the embedding matrix, which is padded
-to a multiple of `BLOCK` words. Parameters that a graph multiplies with as one matrix (query, key and value of
+Those of fp32 and fp16 keep names and layout of `Transformer.state_dict()`, but the embedding matrix is padded to a
+multiple of `BLOCK` words. Parameters that a graph multiplies with as one matrix (query, key and value of
 self-attention; keys and values of all decoder layers' cross-attention) lie one after the other, so that the big matrix
 is there without a copy of its own. Those of int8 are made, and read back, by `quantise`.
 """
@@ -25,7 +25,11 @@ from dragoman_service.manifest import WEIGHTS
 POSITIONS = "positions.table"
 BLOCK = 64
 """Words that the decoder looks at as one before it looks at each: the embedding matrix has a multiple of so many."""
-_DTYPES = {"float32": ("F32", onnx.TensorProto.FLOAT), "int8": ("I8", onnx.TensorProto.INT8)}
+_DTYPES = {
+    "float32": ("F32", onnx.TensorProto.FLOAT),
+    "float16": ("F16", onnx.TensorProto.FLOAT16),
+    "int8": ("I8", onnx.TensorProto.INT8),
+}
 """Of NumPy -> of safetensors and of ONNX."""
 _ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
@@ -81,13 +85,13 @@ class Weights:
         return proto
 
 
-def collect_weights(model: Transformer) -> Weights:
+def collect_weights(model: Transformer, dtype: torch.dtype = torch.float32) -> Weights:
     """The parameters of a model, and its table of positions whether trained or not, in the order of the file."""
     state = {POSITIONS: model.positions.table, **model.state_dict()}
     ordered = [name for group in neighbours(model.config) for name in group]
     names = [*ordered, *(name for name in state if name not in set(ordered))]
     state["embedding.weight"] = padded(model.embedding.weight)
-    return Weights({name: _as_array(state[name]) for name in names})
+    return Weights({name: _as_array(state[name], dtype) for name in names})
 
 
 def padded(table: Tensor) -> Tensor:
@@ -119,5 +123,5 @@ def cross_key_value(config: ModelConfig) -> tuple[str, ...]:
     return tuple(f"decoder.{layer}.cross_attention.{part}" for layer in layers for part in ("key", "value"))
 
 
-def _as_array(tensor: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().to(torch.float32).numpy())
+def _as_array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().to(dtype).numpy())

@@ -148,6 +148,7 @@ def load_checkpoint_system(
         description="",
         language_pairs=config.language_pairs,
         precision="fp32",
+        device=device,
         max_source_tokens=config.max_source_tokens,
         max_target_tokens=config.max_target_tokens - 1,  # the checkpoint counts the end of the sentence
         max_rows=max_rows,

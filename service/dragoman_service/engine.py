@@ -61,6 +61,8 @@ class Engine:
         self._observer = observer
         self._clock = clock
         self._thread = threading.Thread(target=self._run, name="dragoman-engine", daemon=True)
+        self._prepared = threading.Event()
+        self._unprepared: BaseException | None = None
         self._condition = threading.Condition()
         self._inbox: list[_Submission | _Cancel] = []
         self._pending: dict[int, _Submission] = {}
@@ -84,8 +86,14 @@ class Engine:
         return self._load
 
     def start(self) -> None:
-        """Start the engine thread; what was submitted before has waited for this. Once only."""
+        """Start the engine thread and wait until its runner is prepared; what was submitted before runs then.
+
+        Once only. Raises what the runner's preparation raises: there is nothing to be done then but `close`.
+        """
         self._thread.start()
+        self._prepared.wait()
+        if self._unprepared is not None:
+            raise self._unprepared
 
     def submit(self, request: Request, on_events: OnEvents) -> None:
         """Accept a request, from any thread.
@@ -150,6 +158,16 @@ class Engine:
     def _run(self) -> None:
         """The engine thread."""
         try:
+            self._runner.prepare()
+        except BaseException as error:
+            with self._condition:
+                self._healthy = False
+            self._fail_pending(EngineFailure(f"the engine could not be prepared: {error!r}"))
+            self._unprepared = error
+            return
+        finally:
+            self._prepared.set()
+        try:
             while self._take_commands():
                 self._step()
             self._fail_pending(ShuttingDown("the server stopped before the translation was done"))
@@ -194,8 +212,8 @@ class Engine:
             return
         events = self._scheduler.commit(plan, result, self._clock())
         self._failures_in_a_row = 0
-        self._steps += 1
-        self._tokens += len(plan.tokens)
+        self._steps += plan.num_steps
+        self._tokens += len(plan.tokens) * plan.num_steps
         self._source_tokens += sum(len(join.source) for join in plan.joins)
         self._publish()  # before the events, so that whoever has its last event finds its rows free in the counts
         self._tell(events)

@@ -12,7 +12,7 @@ from dragoman_service.request import DecodingOptions, Failed, Finished, Hypothes
 from dragoman_service.scheduler import Scheduler
 from dragoman_service.tokenizer import SPECIAL_IDS
 
-SCORE_TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
+SCORE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
 """Natural log-probability, by precision: far above what processors differ by, far below what a wrong kernel does."""
 
 

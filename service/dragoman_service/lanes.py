@@ -52,6 +52,11 @@ def divide(config: ServiceConfig, cores: int) -> Division:
     )
 
 
+def one_lane(config: ServiceConfig) -> Division:
+    """The division on a GPU, which does one thing after the other whoever asks."""
+    return Division(lanes=1, rows=config.max_rows, queue=config.max_queue, threads=1)
+
+
 class Lane(RequestEngine, Protocol):
     """What is asked of the engine of a lane; `dragoman_service.engine.Engine` is the one."""
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dragoman_service.bundle import Bundle
 from dragoman_service.config import ServiceConfig
+from dragoman_service.device import choose_device
 from dragoman_service.engine import Engine
 from dragoman_service.errors import BundleError, DragomanError
-from dragoman_service.lanes import Division, Lanes, divide
+from dragoman_service.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.metrics import Metrics
 from dragoman_service.models import ModelDescription, ServedModel, check_names
 from dragoman_service.observer import EngineObserver
 from dragoman_service.permits import Permits
-from dragoman_service.runner import OrtRunner
+from dragoman_service.plan import Runner
+from dragoman_service.runners import make_runners
 from dragoman_service.scheduler import Scheduler
+
+_log = logging.getLogger(__name__)
 
 
 class BundleErrors(DragomanError):
@@ -35,13 +41,14 @@ def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
     Raises BundleErrors, or InvalidInput for two models of one name or more lanes than threads; then nothing is left
     running.
     """
-    division = divide(config, _num_cores())
+    cores = _num_cores()
+    divide(config, cores)  # complains of too many lanes before a bundle is read
     bundles = _load_bundles(config.model_paths)
     check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
     models: list[ServedModel] = []
     try:
         for bundle in bundles:
-            models.append(_start(bundle, config, metrics, division))
+            models.append(_start(bundle, config, metrics, cores))
     except BaseException as error:
         for model in models:
             model.engine.close()
@@ -64,67 +71,57 @@ def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
     return bundles
 
 
-def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, division: Division) -> ServedModel:
+def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, cores: int) -> ServedModel:
     """Take a bundle into service once its golden sentences come out right on this machine."""
-    description = describe(bundle, division)
-    runners = _make_runners(bundle, config.device, division)
-    try:
-        problems = runners[0].verify_golden()  # of the graphs, which are those of the others too
-        if problems:
-            raise BundleError(bundle.path, problems)
-        observer = metrics.observer(description.name)
-        lanes = Lanes([_make_engine(bundle, runner, observer, division, config.stream_interval) for runner in runners])
-    except BaseException:
-        _close(runners)
-        raise
+    device, problem = choose_device(config.device, bundle.manifest.precision)
+    if problem:
+        _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
+    division = divide(config, cores) if device == "cpu" else one_lane(config)
+    description = describe(bundle, division, device)
+    observer = metrics.observer(description.name)
+    with _as_problems_of(bundle):
+        runners = make_runners(bundle, config, device, division)
+        lanes = Lanes([_make_engine(bundle, runner, observer, division, config, device) for runner in runners])
+        try:
+            lanes.start()
+        except BaseException:
+            lanes.close()
+            raise
     metrics.watch(description, lanes.stats, lambda: lanes.healthy)
-    lanes.start()
     return ServedModel(description, bundle.tokenizer, lanes, Permits(config.max_queue))
 
 
+@contextmanager
+def _as_problems_of(bundle: Bundle) -> Iterator[None]:
+    """Make BundleErrors of what NumPy and ONNX Runtime raise, whose errors share no base class: shapes that do not fit
+    what the manifest says, too little memory."""
+    try:
+        yield
+    except DragomanError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BundleError(bundle.path, [f"the model cannot be run as its manifest says ({reason})"]) from error
+
+
 def _make_engine(
-    bundle: Bundle, runner: OrtRunner, observer: EngineObserver, division: Division, stream_interval: float
+    bundle: Bundle, runner: Runner, observer: EngineObserver, division: Division, config: ServiceConfig, device: str
 ) -> Engine:
     """The engine of one lane."""
+    on_gpu = device == "cuda"
     scheduler = Scheduler(
         max_rows=division.rows,
         max_queue=division.queue,
         begin_id=bundle.tokenizer.begin_id,
         end_id=bundle.tokenizer.end_id,
-        stream_interval=stream_interval,
+        stream_interval=config.stream_interval,
+        max_steps=config.gpu.steps if on_gpu else 1,
+        look_ahead=on_gpu,
     )
     return Engine(scheduler, runner, observer=observer)
 
 
-def _make_runners(bundle: Bundle, device: str, division: Division) -> list[OrtRunner]:
-    """A runner for each lane, over the same weights, that has run once.
-
-    Raises BundleError if that does not work with what the bundle says of itself.
-    """
-    runners: list[OrtRunner] = []
-    try:
-        for _ in range(division.lanes):
-            graphs = runners[0].graphs if runners else None
-            runners.append(
-                OrtRunner(bundle, max_rows=division.rows, threads=division.threads, device=device, graphs=graphs)
-            )
-            runners[-1].warm_up()
-    except BaseException as error:
-        _close(runners)
-        if isinstance(error, Exception) and not isinstance(error, DragomanError):
-            # Of NumPy and ONNX Runtime, whose errors share no base class: shapes that do not fit, too little memory.
-            reason = f"{type(error).__name__}: {error}"
-            raise BundleError(bundle.path, [f"the model cannot be run as its manifest says ({reason})"]) from error
-        raise
-    return runners
-
-
-def _close(runners: Sequence[OrtRunner]) -> None:
-    for runner in runners:
-        runner.close()
-
-
-def describe(bundle: Bundle, division: Division) -> ModelDescription:
+def describe(bundle: Bundle, division: Division, device: str) -> ModelDescription:
     """What the world is told about a bundle."""
     manifest = bundle.manifest
     return ModelDescription(
@@ -133,6 +130,7 @@ def describe(bundle: Bundle, division: Division) -> ModelDescription:
         description=manifest.description,
         language_pairs=manifest.language_pairs,
         precision=manifest.precision,
+        device=device,
         max_source_tokens=manifest.limits.max_source_tokens,
         max_target_tokens=manifest.limits.max_target_tokens,
         max_candidates=manifest.limits.max_candidates,

@@ -16,7 +16,7 @@ from dragoman_service.tokenizer import SPECIAL_IDS
 FORMAT_VERSION = 2
 """Of the bundle: raised when a server that reads the older one could not serve the newer one."""
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 """What the weights may be stored and multiplied in."""
 
 ENCODER, DECODER, WEIGHTS = "encoder.onnx", "decoder.onnx", "weights.safetensors"
@@ -24,7 +24,7 @@ TOKENIZER, GOLDEN, MODEL_CARD = "tokenizer.model", "golden.json", "MODEL_CARD.md
 FILES = (ENCODER, DECODER, WEIGHTS, TOKENIZER, GOLDEN, MODEL_CARD)
 """The files of a bundle beside its manifest."""
 
-CACHE_DTYPES = ("float32", "int8")
+CACHE_DTYPES = ("float32", "float16", "int8")
 """What keys and values may be kept in."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

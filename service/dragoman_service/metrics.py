@@ -73,7 +73,9 @@ class Metrics:
         self.source_tokens = self._counter("source_tokens", "Tokens of translated sentences.", "model")
         self.target_tokens = self._counter("target_tokens", "Tokens of translations (best hypothesis).", "model")
         self.finished = self._counter("finished", "Sentences translated, by how they ended.", "model", "reason")
-        self.model_info = self._gauge("model_info", "1 for each model in service.", "model", "version", "precision")
+        self.model_info = self._gauge(
+            "model_info", "1 for each model in service.", "model", "version", "precision", "device"
+        )
 
     def observer(self, model: str) -> EngineObserver:
         """The observer to give to the engine of a model."""
@@ -82,7 +84,7 @@ class Metrics:
     def watch(self, model: ModelDescription, stats: Callable[[], EngineStats], healthy: Callable[[], bool]) -> None:
         """Report a model and its engine; `stats` and `healthy` are asked at every scrape."""
         name = model.name
-        self.model_info.labels(name, model.version, model.precision).set(1)
+        self.model_info.labels(name, model.version, model.precision, model.device).set(1)
         self.slots_total.labels(name).set(model.max_rows)
         self.slots_used.labels(name).set_function(lambda: stats().rows_used)
         self.kv_cache_tokens.labels(name).set_function(lambda: stats().cached_positions)
@@ -118,7 +120,7 @@ class _ModelObserver(EngineObserver):
     def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
         if plan.joins:
             self._encode.observe(result.encode_seconds)
-        self._decode.observe(result.decode_seconds)
+        self._decode.observe(result.decode_seconds / plan.num_steps)
         self._schedule.observe(max(0.0, seconds - result.encode_seconds - result.decode_seconds))
         self._rows.observe(len(plan.tokens))
 

@@ -90,6 +90,8 @@ class ModelDescription:
     language_pairs: tuple[tuple[str, str], ...]
     """(source, target), lower case."""
     precision: str
+    device: str
+    """Where it runs: cpu or cuda."""
     max_source_tokens: int
     """Of one sentence, its end included."""
     max_target_tokens: int

@@ -50,24 +50,43 @@ class StepPlan:
     num_candidates: int
     """Candidates wanted per row."""
     adjustments: tuple[Adjustment, ...] = ()
+    num_steps: int = 1
+    """Decoder steps to make: each after the first feeds every row the likeliest candidate of the one before, at the
+    next position, or at the last that there is."""
+    upcoming: tuple[tuple[int, ...], ...] = ()
+    """Sources that will join as soon as there are rows: whoever can may encode them while the decoder works."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the step gave: per row, `num_candidates` candidates, likeliest first."""
+    """What the first step gave: per row, `num_candidates` candidates, likeliest first; and then those after it."""
 
     token_ids: list[list[int]]
     log_probs: list[list[float]]
     """Natural log-probabilities over the whole vocabulary, after the adjustments."""
     encode_seconds: float = 0.0
     decode_seconds: float = 0.0
+    later: tuple[tuple[list[list[int]], list[list[float]]], ...] = ()
+    """Token ids and log-probabilities of the second step and those after it, of a plan with several."""
+
+    @property
+    def steps(self) -> tuple[tuple[list[list[int]], list[list[float]]], ...]:
+        """Token ids and log-probabilities of every step."""
+        return ((self.token_ids, self.log_probs), *self.later)
 
 
 class Runner(Protocol):
     """The seam between scheduling and the neural network; `tests/support` has a scripted fake."""
 
+    def prepare(self) -> None:
+        """Do what first steps would otherwise be held up by; once, on the thread that will call `run`."""
+        ...
+
     def run(self, plan: StepPlan) -> StepResult:
-        """Perform one step. An exception means that it has not happened, and that the caches of its rows are lost."""
+        """Perform one step, or several in a row.
+
+        An exception means that it has not happened, and that the caches of its rows are lost.
+        """
         ...
 
     def close(self) -> None:

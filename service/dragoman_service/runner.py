@@ -1,4 +1,4 @@
-"""Carries out the scheduler's plans with ONNX Runtime."""
+"""Carries out the scheduler's plans with ONNX Runtime on CPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dragoman_service import golden
 from dragoman_service.bundle import Bundle
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.kv_cache import KvCache
 from dragoman_service.plan import Join, Runner, StepPlan, StepResult
 from dragoman_service.sessions import DecoderSession, EncoderSession, Graphs, Placement
@@ -24,7 +24,7 @@ class OrtRunner(Runner):
     """
 
     def __init__(
-        self, bundle: Bundle, *, max_rows: int, threads: int, device: str = "cpu", graphs: Graphs | None = None
+        self, bundle: Bundle, *, max_rows: int, threads: int, graphs: Graphs | None = None, prove: bool = True
     ) -> None:
         """Open the graphs, or use those that another runner of the bundle has opened.
 
@@ -32,8 +32,8 @@ class OrtRunner(Runner):
             bundle: What to run.
             max_rows: Rows that a plan may have.
             threads: Threads that one run uses.
-            device: Where to run: see `sessions.PROVIDERS`.
             graphs: The `graphs` of another runner of this bundle, for their weights to be in memory once.
+            prove: Whether `prepare` translates the golden sentences.
 
         Raises:
             InvalidInput: a value that is not allowed.
@@ -44,13 +44,14 @@ class OrtRunner(Runner):
         manifest = bundle.manifest
         self.bundle = bundle
         self.max_rows = max_rows
+        self._prove = prove
         self.cache = KvCache(
             manifest.cache,
             max_rows=max_rows,
             max_target_tokens=manifest.limits.max_target_tokens,
             max_source_tokens=manifest.limits.max_source_tokens,
         )
-        self.graphs = graphs or Graphs.open(bundle.path, manifest.tensors, Placement(threads, device))
+        self.graphs = graphs or Graphs.open(bundle.path, manifest.tensors, Placement(threads))
         self._encoder = EncoderSession(self.graphs.encoder, manifest.cache)
         self._decoder = DecoderSession(self.graphs.decoder, self.cache)
 
@@ -72,6 +73,17 @@ class OrtRunner(Runner):
         ids, log_probs = self._decoder.run(plan)
         decoded = time.perf_counter()
         return StepResult(ids.tolist(), log_probs.tolist(), encoded - started, decoded - encoded)
+
+    def prepare(self) -> None:
+        """Warm up, and with `prove` translate the golden sentences.
+
+        Raises:
+            BundleError: they come out wrong on this machine.
+        """
+        self.warm_up()
+        problems = self.verify_golden() if self._prove else []
+        if problems:
+            raise BundleError(self.bundle.path, problems)
 
     def warm_up(self) -> None:
         """Run the shapes of the first requests once, so that none of them pays for first-time work."""

@@ -43,16 +43,18 @@ class Running:
             RowCopy(rows[source], rows[target], positions[rows[source]], False) for source, target in self.search.copies
         ]
 
-    def advance(self, result: StepResult, num_candidates: int, now: float) -> None:
+    @property
+    def watched(self) -> bool:
+        """Whether what is fed next may be something else than the likeliest candidate, or somebody waits to see it."""
+        return self.request.stream or not self.search.feeds_likeliest
+
+    def advance(self, token_ids: Sequence[list[int]], log_probs: Sequence[list[float]], num_candidates: int) -> None:
         """Hand the search the candidates of its own rows, no more of them than it asked for.
 
         A neighbour may have had the step give more, `num_candidates`, and what comes of a request must not depend on
         its neighbours.
         """
-        if not self._begun:
-            self._begin(result, now)
         search = self.search
-        token_ids, log_probs = result.token_ids, result.log_probs
         rows = self.rows
         if len(rows) == 1:  # most requests are greedy, and comprehensions are slow to get started
             token_ids, log_probs = [token_ids[rows[0]]], [log_probs[rows[0]]]
@@ -63,8 +65,10 @@ class Running:
             log_probs = [candidates[: search.num_candidates] for candidates in log_probs]
         search.advance(token_ids, log_probs)
 
-    def _begin(self, result: StepResult, now: float) -> None:
-        """Note the times of the first step."""
+    def begin(self, result: StepResult, now: float) -> None:
+        """Note the times of the first step; of later ones, nothing."""
+        if self._begun:
+            return
         self._begun = True
         self._encode_seconds = result.encode_seconds
         self._encoded = now - result.decode_seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dragoman_service.errors import DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
 from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
@@ -35,13 +35,16 @@ class Scheduler:
         begin_id: int,
         max_encode_tokens: int = 1024,
         stream_interval: float = 0.0,
+        max_steps: int = 1,
+        look_ahead: bool = False,
     ) -> None:
-        """`max_encode_tokens` bounds the source tokens encoded in one step, so that running rows are not held up.
+        """`max_encode_tokens` bounds the source tokens encoded in one step, for running rows not to be held up.
 
-        One request always joins, however long it is. `stream_interval` is the least time in seconds between two
-        `Progress` events of a request.
+        One request always joins. `stream_interval` is the least time in seconds between two `Progress` events of one. A
+        plan has up to `max_steps` steps where nobody could tell; with `look_ahead` it names who will join next.
         """
-        for name, value in (("max_queue", max_queue), ("max_encode_tokens", max_encode_tokens)):
+        limits = {"max_queue": max_queue, "max_encode_tokens": max_encode_tokens, "max_steps": max_steps}
+        for name, value in limits.items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
@@ -50,11 +53,14 @@ class Scheduler:
         self._begin_id = begin_id
         self._max_encode_tokens = max_encode_tokens
         self._stream_interval = stream_interval
+        self._max_steps = max_steps
+        self._look_ahead = look_ahead
         self._slots = SlotPool(max_rows)
         self._rows = RowTable()
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         self._running: dict[int, Running] = {}
         self._demanding: dict[int, Running] = {}  # those that may want copies or adjustments
+        self._num_watched = 0  # running requests of which every step is looked at before the next
         self._num_candidates: Counter[int] = Counter()  # candidates wanted per row -> running requests that do
         self._cached_positions = 0
         self._in_flight: StepPlan | None = None
@@ -155,8 +161,22 @@ class Scheduler:
             source_lengths=tuple(self._rows.source_lengths),
             num_candidates=max(self._num_candidates),
             adjustments=tuple(adjustments),
+            # While somebody waits, the next step may be theirs to join.
+            num_steps=1 if self._num_watched or self._waiting else self._max_steps,
+            upcoming=self._upcoming() if self._look_ahead and self._waiting else (),
         )
         return self._in_flight
+
+    def _upcoming(self) -> tuple[tuple[int, ...], ...]:
+        """The sources at the head of the queue, within the encoder's budget."""
+        sources: list[tuple[int, ...]] = []
+        budget = self._max_encode_tokens
+        for waiting in self._waiting.values():
+            budget -= len(waiting.request.source)
+            if budget < 0:
+                break
+            sources.append(waiting.request.source)
+        return tuple(sources)
 
     def _admit(self) -> list[Join]:
         """Let the head of the queue join, and the next one, while rows and encoder budget last."""
@@ -181,6 +201,7 @@ class Scheduler:
         self._running[request.id] = running = Running(request, waiting.submitted, search, rows)
         if search.demanding:
             self._demanding[request.id] = running
+        self._num_watched += running.watched
         self._num_candidates[search.num_candidates] += 1
         self._cached_positions += len(rows) * len(request.source)
         return Join(request.source, tuple(rows))
@@ -197,12 +218,23 @@ class Scheduler:
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:
         """Take the result of `plan`, which was there at `now`. Requests that ended since the plan are passed over."""
         self._land(plan)
+        events: list[Event] = []
+        for running in self._running.values():
+            running.begin(result, now)
+        for token_ids, log_probs in result.steps:
+            events += self._advance(token_ids, log_probs, plan.num_candidates, now)
+        return events
+
+    def _advance(
+        self, token_ids: Sequence[list[int]], log_probs: Sequence[list[float]], num_candidates: int, now: float
+    ) -> list[Event]:
+        """One step has been made."""
         self._rows.advance()
         self._cached_positions += self._slots.num_used
         events: list[Event] = []
         for running in list(self._running.values()):
             try:
-                running.advance(result, plan.num_candidates, now)
+                running.advance(token_ids, log_probs, num_candidates)
             except EngineFailure as error:
                 events += self.abort(running.request.id, error)
                 continue
@@ -253,6 +285,7 @@ class Scheduler:
         """The one place where rows are given back."""
         running = self._running.pop(request_id)
         self._demanding.pop(request_id, None)
+        self._num_watched -= running.watched
         wanted = running.search.num_candidates
         self._num_candidates[wanted] -= 1
         if not self._num_candidates[wanted]:

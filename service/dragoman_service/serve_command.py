@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from dragoman_service.config import DEVICES, RequestLimits, ServiceConfig
+from dragoman_service.config import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions, RequestLimits, ServiceConfig
 
 
 class ServeCommand:
@@ -44,7 +44,12 @@ class ServeCommand:
             help="port for Prometheus metrics; 0 takes a free one",
         )
         work = parser.add_argument_group("computing")
-        work.add_argument("--device", choices=DEVICES, default=fallback.device, help="where the models run")
+        work.add_argument(
+            "--device",
+            choices=DEVICES,
+            default=fallback.device,
+            help="where the models run; auto is the GPU for fp16 bundles, where there is one",
+        )
         work.add_argument(
             "--threads", type=int, default=fallback.threads, help="threads for each model; 0 is one for each core"
         )
@@ -60,6 +65,7 @@ class ServeCommand:
             default=fallback.max_rows,
             help="rows decoded side by side, in all lanes; a sentence takes as many as its beam size",
         )
+        _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.gpu)
         _add_call_arguments(parser.add_argument_group("calls"), fallback)
         parser.add_argument(
             "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="what is logged"
@@ -73,6 +79,14 @@ class ServeCommand:
             port=args.port,
             metrics_port=args.metrics_port,
             device=args.device,
+            gpu=GpuOptions(
+                memory_limit=args.gpu_memory,
+                arena=args.gpu_arena,
+                attention=args.gpu_attention,
+                graph_rows=args.gpu_graph_rows,
+                graphs=args.gpu_graphs,
+                steps=args.gpu_steps,
+            ),
             threads=args.threads,
             lanes=args.lanes,
             max_rows=args.max_rows,
@@ -92,6 +106,47 @@ class ServeCommand:
         # gRPC's core writes its own account of a busy port to stderr; ours says it in words.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         return _serve(config)
+
+
+def _add_gpu_arguments(gpu: argparse._ArgumentGroup, fallback: GpuOptions) -> None:
+    gpu.add_argument(
+        "--gpu-memory",
+        type=int,
+        default=fallback.memory_limit,
+        metavar="MIB",
+        help="memory that ONNX Runtime may take for each graph of a model; 0 is all there is",
+    )
+    gpu.add_argument("--gpu-arena", choices=ARENAS, default=fallback.arena, help="by how much that memory grows")
+    gpu.add_argument(
+        "--gpu-attention", choices=ATTENTION_KERNELS, default=fallback.attention, help="kernels of attention"
+    )
+    gpu.add_argument(
+        "--gpu-graphs",
+        action=argparse.BooleanOptionalAction,
+        default=fallback.graphs,
+        help="capture decoder steps as CUDA graphs",
+    )
+    gpu.add_argument(
+        "--gpu-graph-rows",
+        type=_numbers,
+        default=fallback.graph_rows,
+        metavar="N,N,...",
+        help="numbers of rows to capture steps for; empty is 1, 2, 4, 8 and so on",
+    )
+    gpu.add_argument(
+        "--gpu-steps",
+        type=int,
+        default=fallback.steps,
+        help="steps between two looks at the results, where all is greedy and nobody streams",
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Of a list with commas. Raises ValueError, of which argparse makes a message."""
+    return tuple(int(number) for number in text.split(",") if number.strip())
+
+
+_numbers.__name__ = "list of numbers"  # what argparse calls it
 
 
 def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:

@@ -1,4 +1,4 @@
-"""The two graphs of a bundle, opened in ONNX Runtime behind typed calls. All that touches `onnxruntime` is here."""
+"""The two graphs of a bundle on CPUs, opened in ONNX Runtime behind typed calls."""
 
 from __future__ import annotations
 
@@ -17,28 +17,20 @@ from dragoman_service.manifest import DECODER, ENCODER, CacheLayout, TensorNames
 from dragoman_service.plan import Adjustment, StepPlan
 from dragoman_service.processor import int8_may_overflow
 
-PROVIDERS: dict[str, list[str | tuple[str, dict[str, str]]]] = {"cpu": ["CPUExecutionProvider"]}
-"""Device -> ONNX Runtime's execution providers and their options. Another device needs the caches placed on it."""
-
-
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """Optimisations of the graph that make it slower: the fused kernel is not vectorised, those of its parts are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where graphs run."""
+    """How graphs run on CPUs."""
 
     threads: int
     """Threads that one run uses, 1 or more."""
-    device: str = "cpu"
-    """A key of `PROVIDERS`."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise InvalidInput("threads", self.threads, "1 or more")
-        if self.device not in PROVIDERS:
-            raise InvalidInput("device", self.device, ", ".join(PROVIDERS))
 
 
 def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSession:
@@ -57,7 +49,7 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=PROVIDERS[placement.device], disabled_optimizers=SLOWER_FUSIONS
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise BundleError(path.parent, [f"{path.name}: {error}"]) from error

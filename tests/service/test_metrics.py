@@ -108,4 +108,4 @@ def test_engine_state_is_read_when_scraped(metrics: Metrics) -> None:
     assert value(metrics, "dragoman_kv_cache_tokens", model="loud") == 0
     assert value(metrics, "dragoman_slots_total", model="loud") == 16
     assert value(metrics, "dragoman_engine_healthy", model="loud") == 0
-    assert value(metrics, "dragoman_model_info", model="loud", version="1", precision="fp32") == 1
+    assert value(metrics, "dragoman_model_info", model="loud", version="1", precision="fp32", device="cpu") == 1

@@ -39,33 +39,37 @@ def random_options(rng: random.Random) -> DecodingOptions:
     return DecodingOptions(num_hypotheses=rng.randint(1, 4), sampling=sampling, **common)
 
 
-def random_request(rng: random.Random, request_id: int, now: float) -> Request:
+def random_request(rng: random.Random, request_id: int, now: float, plain_share: float) -> Request:
+    plain = rng.random() < plain_share
     max_length = rng.randint(1, 14)
-    prefix_length = rng.randrange(min(max_length, 4)) if rng.random() < 0.3 else 0
+    prefix_length = rng.randrange(min(max_length, 4)) if not plain and rng.random() < 0.3 else 0
     return Request(
         id=request_id,
         source=(*rng.choices(WORDS, k=rng.randint(1, 6)), END),
         max_length=max_length,
-        options=random_options(rng),
+        options=DecodingOptions() if plain else random_options(rng),
         target_prefix=tuple(rng.choices(WORDS, k=prefix_length)),
         deadline=now + rng.randint(1, 40) if rng.random() < 0.2 else None,
-        stream=rng.random() < 0.5,
+        stream=not plain and rng.random() < 0.5,
     )
 
 
 class Story:
     """A scheduler with its caches, and what the requests that were put in have heard so far."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, max_steps: int) -> None:
         self.rng = random.Random(seed)
-        self.scheduler: Scheduler = make_scheduler(max_rows=MAX_ROWS, max_queue=10, max_encode_tokens=12)
+        self.plain_share = 0.0 if max_steps == 1 else 0.95  # of those that leave it to the runner what is fed next
+        self.scheduler: Scheduler = make_scheduler(
+            max_rows=MAX_ROWS, max_queue=10, max_encode_tokens=12, max_steps=max_steps, look_ahead=max_steps > 1
+        )
         self.runner = FakeRunner(MAX_ROWS)
         self.requests: dict[int, Request] = {}
         self.events: dict[int, list[Event]] = {}
         self.now = 0.0
 
     def add(self) -> None:
-        request = random_request(self.rng, len(self.requests) + 1, self.now)
+        request = random_request(self.rng, len(self.requests) + 1, self.now, self.plain_share)
         full = self.scheduler.num_waiting == self.scheduler.max_queue
         try:
             self.scheduler.add(request, self.now)
@@ -117,9 +121,9 @@ class Story:
         assert invariants.check(self.scheduler.snapshot()) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_every_request_gets_what_it_would_get_alone(seed: int) -> None:
-    story = Story(seed)
+@pytest.mark.parametrize(("seed", "max_steps"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 4), (5, 3)])
+def test_every_request_gets_what_it_would_get_alone(seed: int, max_steps: int) -> None:
+    story = Story(seed, max_steps)
     operations = [story.add] * 3 + [story.step] * 8 + [story.abort, story.expire]
     for _ in range(2000):
         story.rng.choice(operations)()
@@ -143,7 +147,8 @@ def test_every_request_gets_what_it_would_get_alone(seed: int) -> None:
         assert tokens == (last.hypotheses[0].tokens if request.stream else ())
         for hypothesis in last.hypotheses:
             check_promises(request, hypothesis)
-    assert reasons == {Cancelled, DeadlineExceeded, EngineFailure}
+    assert {Cancelled, EngineFailure} <= reasons <= {Cancelled, DeadlineExceeded, EngineFailure}
+    assert {plan.num_steps for plan in story.runner.plans} == {1, max_steps}
 
 
 def check_promises(request: Request, hypothesis: Hypothesis) -> None:

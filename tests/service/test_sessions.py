@@ -5,26 +5,14 @@ import dataclasses
 import pytest
 
 from dragoman_service.bundle import Bundle
-from dragoman_service.config import DEVICES
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import tensor_names
-from dragoman_service.sessions import PROVIDERS, EncoderSession, Graphs, Placement, open_session
+from dragoman_service.sessions import EncoderSession, Graphs, Placement, open_session
 
 
-@pytest.mark.parametrize(
-    ("placement", "message"),
-    [
-        ({"threads": 0}, "threads: got 0; allowed: 1 or more"),
-        ({"threads": 1, "device": "cuda"}, "'cuda'; allowed: cpu"),
-    ],
-)
-def test_placements_that_are_not_there(placement: dict[str, object], message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        Placement(**placement)
-
-
-def test_the_devices_offered_are_those_there_are() -> None:
-    assert tuple(PROVIDERS) == DEVICES
+def test_there_must_be_a_thread() -> None:
+    with pytest.raises(InvalidInput, match="threads: got 0; allowed: 1 or more"):
+        Placement(0)
 
 
 def test_the_encoder_gives_keys_and_values_of_every_decoder_layer(tiny_bundle: Bundle) -> None:

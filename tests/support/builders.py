@@ -32,7 +32,13 @@ def make_request(
 
 
 def make_scheduler(
-    *, max_rows: int = 8, max_queue: int = 64, max_encode_tokens: int = 1024, stream_interval: float = 0.0
+    *,
+    max_rows: int = 8,
+    max_queue: int = 64,
+    max_encode_tokens: int = 1024,
+    stream_interval: float = 0.0,
+    max_steps: int = 1,
+    look_ahead: bool = False,
 ) -> Scheduler:
     """A scheduler for the fake runner's vocabulary."""
     return Scheduler(
@@ -42,6 +48,8 @@ def make_scheduler(
         begin_id=BEGIN,
         max_encode_tokens=max_encode_tokens,
         stream_interval=stream_interval,
+        max_steps=max_steps,
+        look_ahead=look_ahead,
     )
 
 

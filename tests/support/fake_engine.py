@@ -154,6 +154,7 @@ def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedMod
         description="Shouts.",
         language_pairs=(("en", "de"),),
         precision="fp32",
+        device="cpu",
         max_source_tokens=101,
         max_target_tokens=200,
         max_candidates=1000,

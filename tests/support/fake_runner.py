@@ -7,9 +7,11 @@ position and adjustment of every plan was.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 from dragoman_service.plan import Adjustment, StepPlan, StepResult
@@ -66,6 +68,9 @@ class FakeRunner:
         self._decode_seconds = decode_seconds
         self._before_run = before_run
 
+    def prepare(self) -> None:
+        self.prepared_on = threading.get_ident()
+
     def run(self, plan: StepPlan) -> StepResult:
         self.plans.append(plan)
         self._before_run(plan)
@@ -78,13 +83,21 @@ class FakeRunner:
         for join in plan.joins:
             for row in join.rows:
                 self._sources[row] = join.source
-        steps = [self._step(plan, row) for row in range(len(plan.tokens))]
+        first, *later = self._steps(plan)
         return StepResult(
-            token_ids=[token_ids for token_ids, _ in steps],
-            log_probs=[log_probs for _, log_probs in steps],
+            *first,
             encode_seconds=self._encode_seconds if plan.joins else 0.0,
             decode_seconds=self._decode_seconds,
+            later=tuple(later),
         )
+
+    def _steps(self, plan: StepPlan) -> Iterator[tuple[list[list[int]], list[list[float]]]]:
+        """Of a plan with several, each feeds the likeliest candidates of the one before."""
+        for _ in range(plan.num_steps):
+            made = [self._step(plan, row) for row in range(len(plan.tokens))]
+            yield [token_ids for token_ids, _ in made], [log_probs for _, log_probs in made]
+            positions = tuple(position + 1 for position in plan.positions)
+            plan = dataclasses.replace(plan, tokens=tuple(token_ids[0] for token_ids, _ in made), positions=positions)
 
     def _step(self, plan: StepPlan, row: int) -> tuple[list[int], list[float]]:
         fed, position = self._fed[row], plan.positions[row]

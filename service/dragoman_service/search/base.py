@@ -21,7 +21,7 @@ class Search(ABC):
     One call of `advance` is one position. A search sees nothing but its own rows, so it cannot depend on neighbours.
     """
 
-    __slots__ = ("copies", "demanding", "done", "next_tokens", "num_candidates")
+    __slots__ = ("copies", "demanding", "done", "feeds_likeliest", "next_tokens", "num_candidates")
 
     num_candidates: int
     """Candidates wanted per row."""
@@ -31,6 +31,8 @@ class Search(ABC):
     """(source, target) rows whose caches must be copied before the next step. No target is a source."""
     demanding: bool
     """Whether there can ever be copies or adjustments; lets the common case cost nothing."""
+    feeds_likeliest: bool
+    """Whether rows that are not done are always fed their likeliest candidate."""
     done: bool
     """Whether `hypotheses` may be asked."""
 

@@ -56,6 +56,7 @@ class BeamSearch(Search):
         self.next_tokens = [begin_id] * options.beam_size
         self.copies = []
         self.demanding = True
+        self.feeds_likeliest = False
         self.done = False
         self._num_hypotheses = options.num_hypotheses
         self._constraints = Constraints(options, end_id)

@@ -8,7 +8,7 @@ from dragoman_service.plan import Adjustment
 from dragoman_service.request import FinishReason, Hypothesis, Request
 from dragoman_service.search.base import Search, has_candidate, length_penalty
 from dragoman_service.search.constraints import Constraints
-from dragoman_service.search.sampling import Chooser
+from dragoman_service.search.sampling import Chooser, likeliest
 
 
 class _Draft:
@@ -60,6 +60,7 @@ class IndependentSearch(Search):
         self.demanding = self._constraints.active
         self._alpha = request.options.length_penalty
         self._prefix = request.target_prefix
+        self.feeds_likeliest = not (self.demanding or self._prefix) and all(c is likeliest for c in choosers)
         self._max_length = request.max_length
         self._end_id = end_id
 

@@ -1,0 +1,47 @@
+"""Runners for the lanes of a model, on the device that it is to run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dragoman_service.bundle import Bundle
+from dragoman_service.config import ServiceConfig
+from dragoman_service.cuda import Cuda
+from dragoman_service.cuda_runner import CudaRunner
+from dragoman_service.device import cuda_runtime
+from dragoman_service.lanes import Division
+from dragoman_service.plan import Runner
+from dragoman_service.runner import OrtRunner
+
+
+def make_runners(bundle: Bundle, config: ServiceConfig, device: str, division: Division) -> Sequence[Runner]:
+    """A runner for each lane, over the same weights.
+
+    Raises:
+        BundleError: a graph cannot be opened.
+        DeviceError: the GPU has too little memory.
+    """
+    if device == "cuda":
+        preload_cuda()
+        return [CudaRunner(bundle, Cuda(cuda_runtime()), max_rows=division.rows, options=config.gpu)]
+    runners: list[OrtRunner] = []
+    try:
+        for _ in range(division.lanes):
+            graphs = runners[0].graphs if runners else None
+            # The golden sentences prove the graphs, which are the same for all.
+            prove = not runners
+            runners.append(
+                OrtRunner(bundle, max_rows=division.rows, threads=division.threads, graphs=graphs, prove=prove)
+            )
+    except BaseException:
+        for runner in runners:
+            runner.close()
+        raise
+    return runners
+
+
+def preload_cuda() -> None:
+    """Load CUDA's libraries from the packages that the `gpu` extra installs, where ONNX Runtime would not look."""
+    import onnxruntime  # noqa: PLC0415
+
+    onnxruntime.preload_dlls()
