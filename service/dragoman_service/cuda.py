@@ -159,11 +159,10 @@ class Cuda:
         free, total = self._call("cudaMemGetInfo")
         return int(free), int(total)
 
-    def name(self) -> str:
-        """What the GPU is called."""
-        (properties,) = self._call("cudaGetDeviceProperties", 0)
-        name = properties.name
-        return name.decode() if isinstance(name, bytes) else str(name)
+    def bus_id(self) -> str:
+        """Where the GPU is on the PCI bus, which is how the tools of the driver know it."""
+        (text,) = self._call("cudaDeviceGetPCIBusId", 32, 0)
+        return bytes(text).split(b"\0")[0].decode()
 
     def close(self) -> None:
         """Free all memory that was handed out; a second time, nothing happens."""

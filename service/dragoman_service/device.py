@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from typing import Any, Protocol
 
@@ -9,6 +10,8 @@ from dragoman_service.errors import DragomanError
 
 CUDA_PRECISION = "fp16"
 """Of bundles whose graphs run on a GPU from end to end."""
+_LIBRARIES = ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9")
+"""What ONNX Runtime's CUDA provider needs."""
 _GPU_EXTRA = "pip uninstall -y onnxruntime && pip install 'dragoman[gpu]'"
 
 
@@ -62,7 +65,20 @@ def cuda_problem() -> str:
         runtime = cuda_runtime()
     except ImportError as error:
         return f"the CUDA runtime cannot be loaded ({error}); get it: {_GPU_EXTRA}"
+    onnxruntime.preload_dlls()  # those that the `gpu` extra installs, where ONNX Runtime would not look
+    missing = [name for name in _LIBRARIES if not loads(name)]
+    if missing:  # ONNX Runtime would only say that it cannot run on the GPU
+        return f"libraries of CUDA are missing: {', '.join(missing)}; get them: {_GPU_EXTRA}"
     return no_gpu(runtime)
+
+
+def loads(library: str) -> bool:
+    """Whether a shared library can be loaded, or is already."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def no_gpu(runtime: CudaRuntime) -> str:

@@ -80,7 +80,7 @@ def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, cores: int) 
     description = describe(bundle, division, device)
     observer = metrics.observer(description.name)
     with _as_problems_of(bundle):
-        runners = make_runners(bundle, config, device, division)
+        runners = make_runners(bundle, config, device, division, metrics)
         lanes = Lanes([_make_engine(bundle, runner, observer, division, config, device) for runner in runners])
         try:
             lanes.start()

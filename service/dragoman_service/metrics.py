@@ -12,6 +12,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from dragoman_service.gpu_metrics import gpu_collector
 from dragoman_service.models import ModelDescription
 from dragoman_service.observer import EngineObserver, EngineStats
 from dragoman_service.plan import StepPlan, StepResult
@@ -29,6 +30,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._gpu_watched = False
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)  # process_* and python_*
         self.requests = self._counter("requests", "Calls ended, by gRPC status code.", "method", "code")
@@ -92,6 +94,12 @@ class Metrics:
         self.kv_cache_capacity.labels(name).set(model.max_rows * longest)
         self.queue_depth.labels(name).set_function(lambda: stats().waiting)
         self.engine_healthy.labels(name).set_function(lambda: float(healthy()))
+
+    def watch_gpu(self, bus_id: str) -> None:
+        """Report the GPU at a place of the bus; once is enough."""
+        if not self._gpu_watched and (collector := gpu_collector(bus_id)):
+            self.registry.register(collector)
+            self._gpu_watched = True
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"dragoman_{name}", help_text, labels, registry=self.registry)

@@ -10,11 +10,14 @@ from dragoman_service.cuda import Cuda
 from dragoman_service.cuda_runner import CudaRunner
 from dragoman_service.device import cuda_runtime
 from dragoman_service.lanes import Division
+from dragoman_service.metrics import Metrics
 from dragoman_service.plan import Runner
 from dragoman_service.runner import OrtRunner
 
 
-def make_runners(bundle: Bundle, config: ServiceConfig, device: str, division: Division) -> Sequence[Runner]:
+def make_runners(
+    bundle: Bundle, config: ServiceConfig, device: str, division: Division, metrics: Metrics
+) -> Sequence[Runner]:
     """A runner for each lane, over the same weights.
 
     Raises:
@@ -22,8 +25,9 @@ def make_runners(bundle: Bundle, config: ServiceConfig, device: str, division: D
         DeviceError: the GPU has too little memory.
     """
     if device == "cuda":
-        preload_cuda()
-        return [CudaRunner(bundle, Cuda(cuda_runtime()), max_rows=division.rows, options=config.gpu)]
+        cuda = Cuda(cuda_runtime())
+        metrics.watch_gpu(cuda.bus_id())
+        return [CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)]
     runners: list[OrtRunner] = []
     try:
         for _ in range(division.lanes):
@@ -38,10 +42,3 @@ def make_runners(bundle: Bundle, config: ServiceConfig, device: str, division: D
             runner.close()
         raise
     return runners
-
-
-def preload_cuda() -> None:
-    """Load CUDA's libraries from the packages that the `gpu` extra installs, where ONNX Runtime would not look."""
-    import onnxruntime  # noqa: PLC0415
-
-    onnxruntime.preload_dlls()

@@ -13,7 +13,9 @@ def gpu_build(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     """An ONNX Runtime for GPUs, and a GPU."""
     runtime = FakeRuntime()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(device, "cuda_runtime", lambda: runtime)
+    monkeypatch.setattr(device, "loads", lambda library: True)
     return runtime
 
 
@@ -44,6 +46,17 @@ def test_a_binding_that_is_missing_is_named(gpu_build: FakeRuntime, monkeypatch:
     monkeypatch.setattr(device, "cuda_runtime", missing)
     with pytest.raises(DeviceError, match=r"cannot be loaded \(No module named 'cuda'\); get it: pip"):
         choose_device("cuda", "fp16")
+
+
+def test_libraries_that_are_missing_are_named(gpu_build: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "loads", lambda library: "cudnn" not in library)
+    with pytest.raises(DeviceError, match=r"missing: libcudnn\.so\.9; get them: pip"):
+        choose_device("cuda", "fp16")
+
+
+def test_whether_a_library_loads() -> None:
+    assert device.loads("libc.so.6")
+    assert not device.loads("libnowhere.so.1")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -172,8 +172,8 @@ class FakeRuntime:
     def cudaGetDeviceCount(self) -> tuple[int, int]:
         return self._error, self._devices
 
-    def cudaGetDeviceProperties(self, number: int) -> tuple[int, Any]:
-        return 0, SimpleNamespace(name=b"Imaginary 100")
+    def cudaDeviceGetPCIBusId(self, length: int, number: int) -> tuple[int, bytes]:
+        return 0, b"0000:01:00.0".ljust(length, b"\0")
 
     def cudaGetErrorString(self, error: int) -> tuple[int, bytes]:
         return 0, {_OUT_OF_MEMORY: b"out of memory"}.get(error, b"no CUDA-capable device is detected")

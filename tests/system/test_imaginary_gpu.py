@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import functools
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from dragoman_model.systems import LocalSystem
+from dragoman_service import loading, runners
+from dragoman_service.bundle import Bundle
+from dragoman_service.config import ServiceConfig
+from dragoman_service.cuda_runner import CudaRunner
+from dragoman_service.loading import load_models
+from dragoman_service.metrics import Metrics
+from dragoman_service.request import DecodingOptions
+from support.fake_cuda import FakeCuda
+
+
+def test_a_model_on_a_gpu_is_served_like_any_other(tiny_fp16_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda("random")
+    monkeypatch.setattr(loading, "choose_device", lambda wanted, precision: (wanted, ""))
+    monkeypatch.setattr(runners, "cuda_runtime", lambda: None)
+    monkeypatch.setattr(runners, "Cuda", lambda runtime: cuda)
+    monkeypatch.setattr(runners, "CudaRunner", functools.partial(CudaRunner, open_session=cuda.open_session))
+    answers = []
+    for device in ("cpu", "cuda"):
+        config = ServiceConfig(model_paths=(tiny_fp16_bundle.path,), device=device, max_rows=16, threads=1)
+        (model,) = load_models(config, Metrics(CollectorRegistry()))
+        with LocalSystem(model, DecodingOptions(beam_size=2), ("en", "de")) as system:
+            answers.append(system.translate(["abc def", "ghi", "jkl mno pqr"], lambda: None))
+        assert (model.description.device, model.description.lanes) == (device, 1)
+    assert answers[0] == answers[1]
+    assert not cuda.runtime.blocks
