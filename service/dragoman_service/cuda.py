@@ -92,6 +92,7 @@ class Cuda:
         (address,) = self._call("cudaMalloc", nbytes)
         self._device.append(int(address))
         self._call("cudaMemset", int(address), 0, nbytes)
+        self._call("cudaStreamSynchronize", 0)  # no other stream waits for the one that this is on
         return DeviceArray.at(int(address), shape, dtype)
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
