@@ -3,9 +3,10 @@
     python bench/gpu.py --output gpu.md
 
 needs the `gpu`, `train` and `export` extras, installs nothing, and is meant for less than nine minutes of one GPU.
-Tables are printed and written as they come. Parity is first: with wrong translations nothing else is measured. `floor` is the
-time in which the memory of this GPU, at the bandwidth of a copy measured in the same run, could bring the weights of
-the decoder and the cached keys and values once: no step can take less.
+Tables are printed and written as they come. Parity is first: with wrong translations nothing else is measured.
+
+`floor` is the time in which the memory of this GPU, at the bandwidth of a copy measured in the same run, could bring
+the weights of the decoder and the cached keys and values once: no step can take less.
 """
 
 from __future__ import annotations
