@@ -77,8 +77,8 @@ class Cuda:
     def __init__(self, runtime: Any) -> None:
         """`runtime` is `cuda.bindings.runtime`, or something that does the same."""
         self._runtime = runtime
-        self._device: list[int] = []
-        self._host: list[int] = []
+        self._taken: list[tuple[str, Any]] = []
+        """What was handed out: the call that gives it back, and what it takes."""
         self._any_direction = runtime.cudaMemcpyKind.cudaMemcpyDefault  # addresses show on which side they are
         self._call("cudaSetDevice", 0)
 
@@ -90,7 +90,7 @@ class Cuda:
         """
         nbytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         (address,) = self._call("cudaMalloc", nbytes)
-        self._device.append(int(address))
+        self._taken.append(("cudaFree", int(address)))
         self._call("cudaMemset", int(address), 0, nbytes)
         self._call("cudaStreamSynchronize", 0)  # no other stream waits for the one that this is on
         return DeviceArray.at(int(address), shape, dtype)
@@ -99,7 +99,7 @@ class Cuda:
         """Host memory that the GPU can copy from and to by itself."""
         nbytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         (address,) = self._call("cudaMallocHost", nbytes)
-        self._host.append(int(address))
+        self._taken.append(("cudaFreeHost", int(address)))
         raw = (ctypes.c_uint8 * nbytes).from_address(int(address))
         block = np.ctypeslib.as_array(raw)[: int(np.prod(shape)) * np.dtype(dtype).itemsize]
         return block.view(dtype).reshape(shape)
@@ -136,11 +136,13 @@ class Cuda:
     def new_stream(self) -> int:
         """A queue of work; its handle as a number, which is how ONNX Runtime takes it."""
         (stream,) = self._call("cudaStreamCreateWithFlags", 1)  # not held up by the default stream
+        self._taken.append(("cudaStreamDestroy", int(stream)))
         return int(stream)
 
     def new_event(self) -> Any:
         """A mark in a stream."""
         (event,) = self._call("cudaEventCreateWithFlags", 2)  # no times
+        self._taken.append(("cudaEventDestroy", event))
         return event
 
     def mark(self, event: Any, stream: int) -> None:
@@ -166,10 +168,9 @@ class Cuda:
         return bytes(text).split(b"\0")[0].decode()
 
     def close(self) -> None:
-        """Free all memory that was handed out; a second time, nothing happens."""
-        for name, addresses in (("cudaFree", self._device), ("cudaFreeHost", self._host)):
-            while addresses:
-                self._call(name, addresses.pop())
+        """Give back all that was handed out; a second time, nothing happens."""
+        while self._taken:
+            self._call(*self._taken.pop())
 
     def _call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         error, *values = getattr(self._runtime, name)(*arguments)

@@ -27,7 +27,11 @@ def make_runners(
     if device == "cuda":
         cuda = Cuda(cuda_runtime())
         metrics.watch_gpu(cuda.bus_id())
-        return [CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)]
+        try:
+            return [CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)]
+        except BaseException:
+            cuda.close()
+            raise
     runners: list[OrtRunner] = []
     try:
         for _ in range(division.lanes):

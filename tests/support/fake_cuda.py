@@ -103,8 +103,17 @@ class FakeRuntime:
     # Streams.
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:
-        self._streams[len(self._streams) + 1] = deque()
-        return 0, len(self._streams)
+        self._marks += 1
+        self._streams[self._marks] = deque()
+        return 0, self._marks
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        del self._streams[stream]
+        return (0,)
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:
+        self._last_mark.pop(event, None)
+        return (0,)
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[int, int]:
         self._marks += 1

@@ -10,6 +10,7 @@ from dragoman_service import loading, runners
 from dragoman_service.bundle import Bundle
 from dragoman_service.config import ServiceConfig
 from dragoman_service.cuda_runner import CudaRunner
+from dragoman_service.device import DeviceError
 from dragoman_service.loading import load_models
 from dragoman_service.metrics import Metrics
 from dragoman_service.request import DecodingOptions
@@ -30,4 +31,17 @@ def test_a_model_on_a_gpu_is_served_like_any_other(tiny_fp16_bundle: Bundle, mon
             answers.append(system.translate(["abc def", "ghi", "jkl mno pqr"], lambda: None))
         assert (model.description.device, model.description.lanes) == (device, 1)
     assert answers[0] == answers[1]
+    assert not cuda.runtime.blocks
+
+
+def test_a_gpu_with_too_little_memory_is_left_as_it_was(
+    tiny_fp16_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = FakeCuda(memory=1 << 20)
+    monkeypatch.setattr(loading, "choose_device", lambda wanted, precision: (wanted, ""))
+    monkeypatch.setattr(runners, "cuda_runtime", lambda: None)
+    monkeypatch.setattr(runners, "Cuda", lambda runtime: cuda)
+    config = ServiceConfig(model_paths=(tiny_fp16_bundle.path,), device="cuda", max_rows=64)
+    with pytest.raises(DeviceError, match="out of memory"):
+        load_models(config, Metrics(CollectorRegistry()))
     assert not cuda.runtime.blocks
