@@ -89,11 +89,9 @@ def test_a_graph_that_disagrees_leaves_no_bundle(
     assert not (tmp_path / "tiny").exists()
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp64"])
-def test_a_precision_that_is_not_there(tiny_checkpoint: Path, tmp_path: Path, precision: str) -> None:
-    with pytest.raises(InvalidInput, match=f"precision: got '{precision}'; allowed: fp32, int8") as caught:
-        export_checkpoint(tiny_checkpoint, tmp_path / "1", ExportOptions("tiny", "1", precision=precision))
-    assert ("not there yet" in str(caught.value)) == (precision != "fp64")
+def test_a_precision_that_is_not_there(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="precision: got 'fp64'; allowed: fp32, fp16, int8"):
+        export_checkpoint(tiny_checkpoint, tmp_path / "1", ExportOptions("tiny", "1", precision="fp64"))
 
 
 def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
