@@ -17,7 +17,7 @@ from dragoman_service.feeding import Mailbox, Window, finish_all
 from dragoman_service.models import ModelRegistry, Route
 from dragoman_service.prepare import PreparedText, TextResult, assemble, check_options, prepare, requests
 from dragoman_service.request import DecodingOptions, Finished, Progress
-from dragoman_service.segmenter import EncodedPiece, on_one_line
+from dragoman_service.segmenter import EncodedPiece
 
 _INLINE_CHARACTERS = 4_000
 """Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""
@@ -110,7 +110,7 @@ class Frontend:
                             finished.append(event)
                             text = decoder.flush()
                         if text:
-                            yield on_one_line(text)
+                            yield piece.written(text)
         count = call.options.num_hypotheses
         yield await self.compute(
             lambda: assemble(prepared, finished, model.tokenizer, count), translations=len(finished) * count

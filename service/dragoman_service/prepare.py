@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
+from dragoman_service.capitals import in_capitals, in_small_letters
 from dragoman_service.errors import InvalidInput
 from dragoman_service.models import ModelDescription, Route, TextTokenizer
 from dragoman_service.request import DecodingOptions, Finished, FinishReason, Request, Timings
-from dragoman_service.segmenter import EncodedPiece, encode_to_fit, on_one_line, segment
+from dragoman_service.segmenter import EncodedPiece, encode_to_fit, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def prepare(
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
         raise InvalidInput("target_prefix", prefix, allowed)
     pieces = []
-    for piece in _encoded(text, route.source_language, tokenizer, model.max_source_tokens - tokenizer.source_overhead):
+    for piece in _encoded(text, route, keep_capitals=bool(prefix)):
         check(piece)
         pieces.append(piece)
     if prefix_tokens and not any(piece.tokens for piece in pieces):
@@ -144,7 +145,7 @@ def _hypothesis(
     cut = any(hypothesis.finish_reason is FinishReason.LENGTH for hypothesis in chosen)
     return TextHypothesis(
         text="".join(
-            on_one_line(tokenizer.decode(next(translations).tokens)) if piece.tokens else piece.text
+            piece.written(tokenizer.decode(next(translations).tokens)) if piece.tokens else piece.text
             for piece in prepared.pieces
         ),
         score=sum(hypothesis.score for hypothesis in chosen),
@@ -154,9 +155,15 @@ def _hypothesis(
     )
 
 
-def _encoded(text: str, language: str, tokenizer: TextTokenizer, limit: int) -> Iterator[EncodedPiece]:
-    for piece in segment(text, language):
-        if piece.translatable:
+def _encoded(text: str, route: Route, *, keep_capitals: bool) -> Iterator[EncodedPiece]:
+    """`keep_capitals`: what a translation must begin with is not to be changed."""
+    tokenizer = route.model.tokenizer
+    limit = route.model.description.max_source_tokens - tokenizer.source_overhead
+    for piece in segment(text, route.source_language):
+        if not piece.translatable:
+            yield EncodedPiece(piece.text, ())
+        elif keep_capitals or not in_capitals(piece.text, route.source_language, route.target_language):
             yield from encode_to_fit(piece.text, tokenizer.encode, limit)
         else:
-            yield EncodedPiece(piece.text, ())
+            for part in encode_to_fit(piece.text, lambda part: tokenizer.encode(in_small_letters(part)), limit):
+                yield replace(part, capitals=bool(part.tokens))

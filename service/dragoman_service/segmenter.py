@@ -42,6 +42,13 @@ class EncodedPiece:
     text: str
     tokens: tuple[int, ...]
     """Without the end of the sentence; empty for what is copied as it is."""
+    capitals: bool = False
+    """Whether the tokens are of the text in small letters, and the translation is wanted in capitals."""
+
+    def written(self, translation: str) -> str:
+        """A translation of the tokens, or a part of one, as it is to be written."""
+        line = on_one_line(translation)
+        return line.upper() if self.capitals else line
 
 
 def segment(text: str, language: str) -> list[Piece]:

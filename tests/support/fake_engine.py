@@ -58,14 +58,15 @@ class CharacterTokenizer:
 def shout(request: Request) -> list[Event]:
     """Translate into upper case; hypothesis n has n exclamation marks. Cut at `max_length`."""
     source = "".join(chr(token - FIRST) for token in request.source[:-1]).upper()
-    hypotheses = tuple(_hypothesis(request, source + "!" * n, n) for n in range(request.options.num_hypotheses))
+    hypotheses = tuple(hypothesis_of(request, source + "!" * n, n) for n in range(request.options.num_hypotheses))
     events: list[Event] = []
     if request.stream:
         events = [Progress(request.id, (token,)) for token in hypotheses[0].tokens]
     return [*events, Finished(request.id, hypotheses, Timings(queue=0.25, encode=0.5, decode=len(source) / 8))]
 
 
-def _hypothesis(request: Request, text: str, rank: int) -> Hypothesis:
+def hypothesis_of(request: Request, text: str, rank: int) -> Hypothesis:
+    """A hypothesis that says `text`, behind the prefix wanted."""
     tokens = (*request.target_prefix, *(FIRST + ord(character) for character in text))
     cut = len(tokens) > request.max_length
     return Hypothesis(

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from dragoman_service.capitals import in_capitals, in_small_letters
+from dragoman_service.config import RequestLimits
+from dragoman_service.frontend import Call, Frontend
+from dragoman_service.models import ModelRegistry
+from dragoman_service.request import DecodingOptions, Event, Finished, Progress, Request, Timings
+from support.fake_engine import FIRST, FakeEngine, hypothesis_of, served
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("HELLO WORLD", True),
+        ("BITTE 5 TÜREN ÖFFNEN!", True),
+        ("NATO", False),
+        ("STOP!", False),
+        ("I A B", False),
+        ("HELLO world", False),
+        ("MY iPHONE IS NEW", False),
+        ("12345", False),
+        ("你好 世界", False),
+        ("ПРИВЕТ МИР", True),
+    ],
+)
+def test_what_is_in_capitals(sentence: str, expected: bool) -> None:
+    assert in_capitals(sentence, "en", "de") is expected
+
+
+@pytest.mark.parametrize("languages", [("tr", "en"), ("en", "tr"), ("az-Latn", "en")])
+def test_languages_with_another_capital_of_i_are_left_alone(languages: tuple[str, str]) -> None:
+    assert not in_capitals("HELLO WORLD", *languages)
+
+
+def test_small_letters_keep_the_first() -> None:
+    assert in_small_letters("PLEASE WAIT, TOM!") == "Please wait, tom!"
+
+
+def echo(request: Request) -> list[Event]:
+    """Translate into the same."""
+    hypothesis = hypothesis_of(request, "".join(chr(token - FIRST) for token in request.source[:-1]), 0)
+    pieces = [Progress(request.id, (token,)) for token in hypothesis.tokens] if request.stream else []
+    return [*pieces, Finished(request.id, (hypothesis,), Timings())]
+
+
+def answered(text: str, prefix: str = "") -> tuple[list[str], str, str]:
+    """What the engine was asked, the translation, and that of a stream."""
+    engine = FakeEngine(echo)
+    model = served(engine)
+    call = Call(
+        (text,),
+        ModelRegistry([model]).route("", "", ""),
+        DecodingOptions(),
+        target_prefixes=(prefix,) if prefix else (),
+    )
+
+    async def run() -> tuple[str, str]:
+        frontend = Frontend(ModelRegistry([model]), RequestLimits())
+        (result,) = await frontend.translate(call)
+        async with aclosing(frontend.stream(call)) as pieces:
+            parts: list[Any] = [piece async for piece in pieces]
+        frontend.close()
+        return result.hypotheses[0].text, "".join(part for part in parts if isinstance(part, str))
+
+    whole, streamed = asyncio.run(run())
+    engine.close()
+    asked = ["".join(chr(token - FIRST) for token in request.source[:-1]) for request in engine.submitted]
+    return asked[: len(asked) // 2], whole, streamed
+
+
+def test_the_model_reads_small_letters_and_the_caller_gets_capitals() -> None:
+    text = "PLEASE WAIT. Then go in.\nNATO"
+    assert answered(text) == (["Please wait.", "Then go in.", "NATO"], text, text)
+
+
+def test_what_the_translation_must_begin_with_is_not_changed() -> None:
+    asked, whole, _ = answered("PLEASE WAIT", prefix="Bitte ")
+    assert asked == ["PLEASE WAIT"]
+    assert whole == "Bitte PLEASE WAIT"
