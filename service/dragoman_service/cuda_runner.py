@@ -219,7 +219,8 @@ class CudaRunner(Runner):
         encoder = self._encode_ahead
         self._cuda.wait(encoder.stream)  # if nobody ever joined with the last ones, their copies may still be under way
         self._cuda.follow(encoder.stream, self._joined)  # and who joins now still reads what is written over here
-        batches = list(encoder_batches([Join(source, ()) for source in dict.fromkeys(upcoming)], MAX_ENCODE_TOKENS))
+        first = next(parts([Join(source, ()) for source in dict.fromkeys(upcoming)], encoder.tokens))
+        batches = list(encoder_batches(first, MAX_ENCODE_TOKENS))
         encoded = encoder.queue([[join.source for join in batch] for batch in batches])
         self._ahead = dict(zip((join.source for batch in batches for join in batch), encoded, strict=True))
 

@@ -141,6 +141,13 @@ def test_steps_past_the_last_position_harm_nobody(tiny_fp16_bundle: Bundle) -> N
     assert len(result.steps) == 4
 
 
+def test_more_that_is_upcoming_than_there_is_room_for_is_left_for_later(tiny_fp16_bundle: Bundle) -> None:
+    runner = make(tiny_fp16_bundle, FakeCuda())
+    upcoming = tuple((5 + number % 50, 6 + number // 50, 2) for number in range(1000))
+    plan = StepPlan((), (Join((5, 6, 2), (0,)),), (1,), (0,), (3,), 1, upcoming=upcoming)
+    assert len(runner.run(plan).token_ids) == 1
+
+
 def test_it_is_prepared_by_capturing_and_by_the_golden_sentences(tiny_fp16_bundle: Bundle) -> None:
     wrong = dataclasses.replace(tiny_fp16_bundle.golden[0], target_ids=(5, 5, 5))
     make(tiny_fp16_bundle, FakeCuda()).prepare()
