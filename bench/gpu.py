@@ -248,7 +248,9 @@ def main() -> None:
     if problem := cuda_problem():
         raise SystemExit(f"no GPU to measure: {problem}")
     with saved(args.output):
-        bandwidth = copy_bandwidth(open_cuda())
+        cuda = open_cuda()
+        bandwidth = copy_bandwidth(cuda)
+        cuda.close()
         print_header("On a GPU", {"copy bandwidth": f"{bandwidth / 1e9:,.0f} GB/s"})
         if not print_parity(args.cache, max(args.rows)):
             raise SystemExit("the translations are wrong: nothing else is measured")

@@ -62,7 +62,7 @@ def print_parity(cache: Path, rows: int) -> bool:
             ("CPU", OrtRunner(reference, max_rows=32, threads=4), 32),
             ("GPU", make_runner(bundle, rows, GpuOptions()), rows),
             ("GPU, no graphs", make_runner(bundle, rows, GpuOptions(graphs=False)), rows),
-            ("GPU, alone", make_runner(bundle, BEAM, GpuOptions()), BEAM),
+            ("GPU, alone", make_runner(bundle, options.num_rows, GpuOptions()), options.num_rows),
         ):
             results[name] = translate(runner, requests, at_most)
             runner.close()

@@ -17,7 +17,7 @@ from babel.numbers import format_decimal, get_group_symbol
 
 from dragoman_model.corpus import Pair
 
-_BEFORE, _AFTER = r"(?<![\w.,:/+-])(?<!\d\s)", r"(?![\w:/-]|[.,]\d)"
+_BEFORE, _AFTER = r"(?<![\w.,:/+-])(?<!\d\s)", r"(?![\w:/-]|[.,]\d|\s\d{3}(?!\d))"
 """Around a number that is no part of a longer one, nor of a date, a version or a word."""
 _INTEGER = re.compile(_BEFORE + r"\d{1,6}" + _AFTER)
 _TIME = re.compile(_BEFORE + r"(\d{1,2}):([0-5]\d)" + _AFTER)
@@ -43,7 +43,8 @@ class Notation:
             locale = Locale.parse(language, sep="-")
         except (UnknownLocaleError, ValueError):
             return cls(None, re.compile(r"(?!)"))
-        group = re.escape(get_group_symbol(locale))
+        symbol = get_group_symbol(locale)
+        group = r"\s" if symbol.isspace() else re.escape(symbol)  # text has spaces of any width
         return cls(locale, re.compile(rf"{_BEFORE}\d{{1,3}}(?:{group}\d{{3}})+{_AFTER}"))
 
     def write(self, number: Decimal) -> str:
@@ -60,7 +61,7 @@ def other_numbers(pair: Pair, notations: Notations, rng: random.Random) -> Pair:
 
     Args:
         pair: Source and target.
-        notations: Of the languages of both. Unless both are known, numbers get no separators.
+        notations: Of the languages of both. Unless both are known, there are no numbers with separators.
         rng: Draws the new ones.
     """
     source = pair[0]
@@ -102,7 +103,8 @@ def _other_integer(old: str, pair: Pair, notations: Notations, rng: random.Rando
         return (str(rng.randint(3, 31)),) * 2
     if 1000 <= int(old) <= 2100:  # a year, perhaps, which is never grouped
         return (str(rng.randint(1000, 2100)),) * 2
-    kind = rng.random()
+    known = all(notation.locale is not None for notation in notations)
+    kind = rng.random() if known else 1.0
     if kind < _GROUPED_SHARE:
         return _written(Decimal(rng.randint(1000, 10 ** rng.randint(4, 7))), notations)
     if kind < _GROUPED_SHARE + _DECIMAL_SHARE:

@@ -17,8 +17,11 @@ _DOTTED_I = frozenset({"tr", "az"})
 
 def in_capitals(sentence: str, source_language: str, target_language: str) -> bool:
     """Whether all words of a sentence are in capitals, several of them, in languages that know what that is."""
-    languages = {language.split("-")[0] for language in (source_language, target_language)}
-    return sentence.isupper() and len(_WORD.findall(sentence)) >= _LEAST_WORDS and not languages & _DOTTED_I
+    if _DOTTED_I & {language.split("-")[0] for language in (source_language, target_language)}:
+        return False
+    words = _WORD.findall(sentence)
+    # Each on its own: a sentence counts as upper case although most of its words have no case at all.
+    return sentence.isupper() and len(words) >= _LEAST_WORDS and all(map(str.isupper, words))
 
 
 def in_small_letters(sentence: str) -> str:

@@ -6,6 +6,7 @@ Work is queued on streams and done in the order of each. Nothing here waits for 
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from dragoman_service.device import DeviceError
+
+_log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = 2
 
@@ -168,9 +171,15 @@ class Cuda:
         return bytes(text).split(b"\0")[0].decode()
 
     def close(self) -> None:
-        """Give back all that was handed out; a second time, nothing happens."""
+        """Give back all that was handed out; a second time, nothing happens.
+
+        A GPU that has failed takes nothing back: that is logged, and the rest tried.
+        """
         while self._taken:
-            self._call(*self._taken.pop())
+            try:
+                self._call(*self._taken.pop())
+            except DeviceError as error:
+                _log.warning("not given back: %s", error)
 
     def _call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         error, *values = getattr(self._runtime, name)(*arguments)

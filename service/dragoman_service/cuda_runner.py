@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,8 +22,9 @@ from dragoman_service.runner import MAX_ENCODE_TOKENS, encoder_batches
 
 GRAPH_CANDIDATES = (1, 8, 16, 32)
 """Candidates a row for which steps are captured: those of greedy search, and of beams of 4, 8 and 16."""
-CAPTURED_AT_START = 2
-"""So many of them before the first request."""
+_one_at_a_time = threading.Lock()
+"""Held while steps are captured: what another thread does on the GPU meanwhile, if only to take memory, spoils it.
+Models are prepared before any of them has work to do."""
 
 
 class CudaRunner(Runner):
@@ -57,24 +59,32 @@ class CudaRunner(Runner):
         if max_rows < 1:
             raise InvalidInput("max_rows", max_rows, "1 or more")
         options = options or GpuOptions()
-        manifest = bundle.manifest
-        limits, layout = manifest.limits, manifest.cache
         self.bundle, self.max_rows = bundle, max_rows
         self._cuda = cuda
         self._row_buckets = row_buckets(options, max_rows)
+        limits = bundle.manifest.limits
         self._last_position = limits.max_target_tokens - 1
-        self.cache = CudaCache(
-            cuda, layout, max_rows=max_rows, target=limits.max_target_tokens, source=limits.max_source_tokens
-        )
-        stream = cuda.new_stream()
-        session = open_session(bundle.path / DECODER, options, stream, graphs=options.graphs)
-        self._decoder = CudaDecoder(cuda, session, stream, self.cache, graphs=options.graphs)
-        self._captures = options.graphs
-        self._open_encoders(options, open_session)
+        most = limits.max_candidates
+        self._captured = sorted({min(number, most) for number in GRAPH_CANDIDATES}) if options.graphs else []
         self._steps = options.steps
-        self._staged = cuda.pinned((options.steps, 16 * max_rows), np.uint8)
-        self._outputs = cuda.pinned((0,), np.uint8)
-        self._encoded, self._joined = cuda.new_event(), cuda.new_event()
+        try:
+            self._open_decoder(options, open_session)
+            self._open_encoders(options, open_session)
+            self._staged = cuda.pinned((options.steps, 16 * max_rows), np.uint8)
+            self._outputs = cuda.pinned((0,), np.uint8)
+            self._encoded, self._joined = cuda.new_event(), cuda.new_event()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_decoder(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
+        manifest, rows = self.bundle.manifest, self.max_rows
+        limits = manifest.limits
+        target, source = limits.max_target_tokens, limits.max_source_tokens
+        self.cache = CudaCache(self._cuda, manifest.cache, max_rows=rows, target=target, source=source)
+        stream = self._cuda.new_stream()
+        session = open_session(self.bundle.path / DECODER, options, stream, graphs=options.graphs)
+        self._decoder = CudaDecoder(self._cuda, session, stream, self.cache)
 
     def _open_encoders(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
         """Two with the same graph, to fill in turn: what one has made may wait for its rows while the other works."""
@@ -90,19 +100,18 @@ class CudaRunner(Runner):
         """Sources encoded before they joined."""
 
     def prepare(self) -> None:
-        """Capture the steps of the first requests, so that none of them pays for it; translate the golden sentences.
+        """Capture all steps that are captured at all; translate the golden sentences.
 
         Raises:
             BundleError: they come out wrong on this GPU.
         """
         special = self.bundle.manifest.special_ids
-        most = self.bundle.manifest.limits.max_candidates
-        captured = GRAPH_CANDIDATES[:CAPTURED_AT_START] if self._captures else (1,)
-        for candidates in captured:
-            for rows in self._row_buckets:
-                join = Join(source=(special.end,), rows=tuple(range(rows)))
-                steps = (special.begin,) * rows, (0,) * rows, (1,) * rows
-                self.run(StepPlan((), (join,), *steps, num_candidates=min(candidates, most)))
+        with _one_at_a_time:
+            for candidates in self._captured or (1,):
+                for rows in self._row_buckets:
+                    join = Join(source=(special.end,), rows=tuple(range(rows)))
+                    steps = (special.begin,) * rows, (0,) * rows, (1,) * rows
+                    self.run(StepPlan((), (join,), *steps, num_candidates=candidates))
         problems = self.verify_golden()
         if problems:
             raise BundleError(self.bundle.path, problems)
@@ -135,7 +144,7 @@ class CudaRunner(Runner):
             else:
                 self._decoder.feed_back(rows, candidates)
                 self._decoder.upload_positions(split_inputs(self._staged[step], self.max_rows)[1])
-            made = self._decoder.queue(rows, candidates, plan.adjustments)
+            made = self._decoder.queue(rows, candidates, plan.adjustments, captured=candidates in self._captured)
             self._cuda.copy(self._outputs[step * size : (step + 1) * size], made, stream)
         self._look_ahead(plan.upcoming)
         self._cuda.wait(stream)
@@ -221,6 +230,7 @@ class CudaRunner(Runner):
         self._cuda.follow(encoder.stream, self._joined)  # and who joins now still reads what is written over here
         first = next(parts([Join(source, ()) for source in dict.fromkeys(upcoming)], encoder.tokens))
         batches = list(encoder_batches(first, MAX_ENCODE_TOKENS))
+        self._ahead = {}  # their memory is written over from here on, whatever comes of it
         encoded = encoder.queue([[join.source for join in batch] for batch in batches])
         self._ahead = dict(zip((join.source for batch in batches for join in batch), encoded, strict=True))
 

@@ -125,18 +125,8 @@ class _Step:
 class CudaDecoder:
     """One step of all running rows, queued; inputs come from the host or from the step before."""
 
-    def __init__(
-        self,
-        cuda: Cuda,
-        session: onnxruntime.InferenceSession,
-        stream: int,
-        cache: CudaCache,
-        *,
-        graphs: bool,
-    ) -> None:
-        """With `graphs`, steps without adjustments are captured at their first run, on the thread that runs them."""
+    def __init__(self, cuda: Cuda, session: onnxruntime.InferenceSession, stream: int, cache: CudaCache) -> None:
         self._cuda, self._session, self.stream, self._cache = cuda, session, stream, cache
-        self._graphs = graphs
         self._max_rows = cache.self_attention.shape[2]
         # One block, so that one copy brings all inputs: 8 bytes a row for the token, 4 each for position and length.
         self._inputs = cuda.empty((16 * self._max_rows,), np.uint8)
@@ -162,22 +152,28 @@ class CudaDecoder:
         """Queue the copy of the likeliest candidates of the last step to the tokens of the next."""
         self._cuda.copy(self.tokens[:rows], self._steps[rows, candidates].ids[:, 0], self.stream)
 
-    def queue(self, rows: int, candidates: int, adjustments: Sequence[Adjustment] = ()) -> DeviceArray:
-        """Queue a step; returns where its candidates will be, as bytes: see `split_outputs`."""
+    def queue(
+        self, rows: int, candidates: int, adjustments: Sequence[Adjustment] = (), *, captured: bool = False
+    ) -> DeviceArray:
+        """Queue a step; returns where its candidates will be, as bytes: see `split_outputs`.
+
+        One that is to be `captured` is so at its first run, on the thread that runs it, unless it has adjustments.
+        """
         step = self._steps.get((rows, candidates))
         if step is None:
-            self._steps[rows, candidates] = step = self._bind(rows, candidates)
+            self._steps[rows, candidates] = step = self._bind(rows, candidates, captured)
         if adjustments:
             self._run_adjusted(step, rows, candidates, adjustments)
         else:
             self._session.run_with_iobinding(step.binding, step.options)
         return step.outputs
 
-    def _bind(self, rows: int, candidates: int) -> _Step:
+    def _bind(self, rows: int, candidates: int, captured: bool) -> _Step:
         outputs = self._cuda.empty((12 * rows * candidates,), np.uint8)
         ids, log_probs = split_outputs(outputs, rows, candidates)
         binding = self._bound(rows, candidates, ids, log_probs, self._none.columns(0))
-        return _Step(binding, self._options(next(_graph_numbers) if self._graphs else _EAGER), ids, log_probs, outputs)
+        options = self._options(next(_graph_numbers) if captured else _EAGER)
+        return _Step(binding, options, ids, log_probs, outputs)
 
     def _run_adjusted(self, step: _Step, rows: int, candidates: int, adjustments: Sequence[Adjustment]) -> None:
         """Eagerly, as their number is another each time. One such step may be queued, not two."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client import Metric
@@ -27,22 +27,30 @@ class GpuCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment; none if the GPU does not answer."""
-        nvml = self._nvml
-        try:
-            memory = nvml.nvmlDeviceGetMemoryInfo(self._handle)
-            busy = nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu
-        except Exception as error:  # a GPU that is ill must not take the other metrics with it
-            _log.warning("the GPU does not say how it is: %s", error)
-            return
-        used = GaugeMetricFamily("dragoman_gpu_memory_used_bytes", "Memory in use, by all processes.", labels=["gpu"])
-        used.add_metric([self._name], memory.used)
-        total = GaugeMetricFamily("dragoman_gpu_memory_total_bytes", "Memory that there is.", labels=["gpu"])
-        total.add_metric([self._name], memory.total)
-        ratio = GaugeMetricFamily(
-            "dragoman_gpu_utilization_ratio", "Share of the last moments in which a kernel ran.", labels=["gpu"]
+        nvml, handle = self._nvml, self._handle
+        asked: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            (
+                "memory_used_bytes",
+                "Memory in use, by all processes.",
+                lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
+            ),
+            ("memory_total_bytes", "Memory that there is.", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            (
+                "utilization_ratio",
+                "Share of the last moments in which a kernel ran.",
+                lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+            ),
         )
-        ratio.add_metric([self._name], busy / 100)
-        yield from (used, total, ratio)
+        for name, what, ask in asked:
+            family = GaugeMetricFamily(f"dragoman_gpu_{name}", what, labels=["gpu"])
+            try:
+                family.add_metric([self._name], ask())
+            except (
+                Exception
+            ) as error:  # not every GPU says everything, and one that is ill must not take the rest along
+                _log.debug("the GPU does not say its %s: %s", name, error)
+                continue
+            yield family
 
 
 def gpu_collector(bus_id: str) -> GpuCollector | None:

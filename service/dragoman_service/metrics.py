@@ -128,9 +128,11 @@ class _ModelObserver(EngineObserver):
     def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
         if plan.joins:
             self._encode.observe(result.encode_seconds)
-        self._decode.observe(result.decode_seconds / plan.num_steps)
-        self._schedule.observe(max(0.0, seconds - result.encode_seconds - result.decode_seconds))
-        self._rows.observe(len(plan.tokens))
+        others = max(0.0, seconds - result.encode_seconds - result.decode_seconds)
+        for _ in range(plan.num_steps):
+            self._decode.observe(result.decode_seconds / plan.num_steps)
+            self._schedule.observe(others / plan.num_steps)
+            self._rows.observe(len(plan.tokens))
 
     def event(self, request: Request, event: Event) -> None:
         if not isinstance(event, Finished):

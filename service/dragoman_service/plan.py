@@ -65,7 +65,9 @@ class StepResult:
     log_probs: list[list[float]]
     """Natural log-probabilities over the whole vocabulary, after the adjustments."""
     encode_seconds: float = 0.0
+    """On a GPU, to queue it: whatever is queued is waited for once, in `decode_seconds`."""
     decode_seconds: float = 0.0
+    """Of all steps."""
     later: tuple[tuple[list[list[int]], list[list[float]]], ...] = ()
     """Token ids and log-probabilities of the second step and those after it, of a plan with several."""
 

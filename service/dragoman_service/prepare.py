@@ -90,7 +90,7 @@ def prepare(
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
         raise InvalidInput("target_prefix", prefix, allowed)
     pieces = []
-    for piece in _encoded(text, route, keep_capitals=bool(prefix)):
+    for piece in _encoded(text, route, with_prefix=bool(prefix)):
         check(piece)
         pieces.append(piece)
     if prefix_tokens and not any(piece.tokens for piece in pieces):
@@ -155,15 +155,17 @@ def _hypothesis(
     )
 
 
-def _encoded(text: str, route: Route, *, keep_capitals: bool) -> Iterator[EncodedPiece]:
-    """`keep_capitals`: what a translation must begin with is not to be changed."""
+def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedPiece]:
+    """A first sentence whose translation has a prefix stays in capitals: its beginning is not to be changed."""
     tokenizer = route.model.tokenizer
     limit = route.model.description.max_source_tokens - tokenizer.source_overhead
     for piece in segment(text, route.source_language):
         if not piece.translatable:
             yield EncodedPiece(piece.text, ())
-        elif keep_capitals or not in_capitals(piece.text, route.source_language, route.target_language):
+            continue
+        if with_prefix or not in_capitals(piece.text, route.source_language, route.target_language):
             yield from encode_to_fit(piece.text, tokenizer.encode, limit)
         else:
             for part in encode_to_fit(piece.text, lambda part: tokenizer.encode(in_small_letters(part)), limit):
                 yield replace(part, capitals=bool(part.tokens))
+        with_prefix = False

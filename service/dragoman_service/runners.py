@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from dragoman_service.bundle import Bundle
@@ -13,6 +14,8 @@ from dragoman_service.lanes import Division
 from dragoman_service.metrics import Metrics
 from dragoman_service.plan import Runner
 from dragoman_service.runner import OrtRunner
+
+_log = logging.getLogger(__name__)
 
 
 def make_runners(
@@ -27,11 +30,9 @@ def make_runners(
     if device == "cuda":
         cuda = Cuda(cuda_runtime())
         metrics.watch_gpu(cuda.bus_id())
-        try:
-            return [CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)]
-        except BaseException:
-            cuda.close()
-            raise
+        on_gpu = CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)
+        _log.info("%s: keys and values take %.0f MiB of the GPU", bundle.manifest.name, on_gpu.cache.num_bytes / 2**20)
+        return [on_gpu]
     runners: list[OrtRunner] = []
     try:
         for _ in range(division.lanes):

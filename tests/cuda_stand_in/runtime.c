@@ -10,9 +10,11 @@
 
 #undef cudaGetDeviceProperties
 
-static int launches, replays, captures, copies[5], capturing;
+static int launches, empty, replays, captures, copies[5], capturing;
 
 int stand_in_launches(void) { return launches; }
+/* Of those, kernels without a block or a thread, which a GPU refuses. */
+int stand_in_empty(void) { return empty; }
 int stand_in_replays(void) { return replays; }
 int stand_in_captures(void) { return captures; }
 int stand_in_copies(int kind) { return copies[kind]; }
@@ -142,18 +144,23 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s) { replays++; retu
 
 /* Kernels. */
 
-cudaError_t cudaLaunchKernel(const void *f, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t s) {
+static cudaError_t launch(dim3 grid, dim3 block) {
     launches++;
+    empty += !(grid.x && grid.y && grid.z && block.x && block.y && block.z);
     return cudaSuccess;
+}
+
+cudaError_t cudaLaunchKernel(const void *f, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t s) {
+    return launch(grid, block);
 }
 cudaError_t __cudaLaunchKernel(cudaKernel_t f, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t s) {
-    launches++;
-    return cudaSuccess;
+    return launch(grid, block);
 }
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, const void *f, void **args) { launches++; return cudaSuccess; }
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, const void *f, void **args) {
+    return launch(c->gridDim, c->blockDim);
+}
 cudaError_t cudaLaunchCooperativeKernel(const void *f, dim3 g, dim3 b, void **args, size_t shared, cudaStream_t s) {
-    launches++;
-    return cudaSuccess;
+    return launch(g, b);
 }
 cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *f) { *kernel = (cudaKernel_t)f; return cudaSuccess; }
 static struct { dim3 grid, block; size_t shared; void *stream; } call;

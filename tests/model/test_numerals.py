@@ -65,7 +65,17 @@ def test_years_are_not_grouped() -> None:
 def test_a_language_without_known_notation_gets_digits_alone() -> None:
     made = variants("345 words", "345 xoxo", (ENGLISH, UNKNOWN))
     assert all(source.split()[0] == target.split()[0] for source, target in made)
-    assert not any("," in source for source, _ in made)
+    assert all(source.split()[0].isdigit() for source, _ in made)
+
+
+def test_a_number_grouped_with_spaces_is_one_number() -> None:
+    made = variants("It costs 12,500 euros.", "Cela coûte 12 500 euros.", (ENGLISH, FRENCH))
+    assert all(re.fullmatch(r"It costs \d\d,\d{3} euros\.", source) for source, _ in made)
+    assert all(re.fullmatch(r"Cela coûte \d\d\u202f\d{3} euros\.", target) for _, target in made)
+    back = variants("Cela coûte 12 500 euros.", "It costs 12,500 euros.", (FRENCH, ENGLISH))
+    assert len(back) > 100
+    both = variants("exactly 12 500 pieces", "genau 12 500 Stück")
+    assert both == {("exactly 12 500 pieces", "genau 12 500 Stück")}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ from support.fake_engine import FIRST, FakeEngine, hypothesis_of, served
         ("MY iPHONE IS NEW", False),
         ("12345", False),
         ("你好 世界", False),
+        ("나는 NASA 직원이다.", False),
+        ("我在 IBM 工作", False),
+        ("הוא עובד ב-IBM היום", False),
         ("ПРИВЕТ МИР", True),
     ],
 )
@@ -80,6 +83,6 @@ def test_the_model_reads_small_letters_and_the_caller_gets_capitals() -> None:
 
 
 def test_what_the_translation_must_begin_with_is_not_changed() -> None:
-    asked, whole, _ = answered("PLEASE WAIT", prefix="Bitte ")
-    assert asked == ["PLEASE WAIT"]
-    assert whole == "Bitte PLEASE WAIT"
+    asked, whole, _ = answered("PLEASE WAIT. GO ON", prefix="Bitte ")
+    assert asked == ["PLEASE WAIT.", "Go on"]
+    assert whole == "Bitte PLEASE WAIT. GO ON"

@@ -8,6 +8,7 @@ from support.fake_nvml import BUS_ID, FakeNvml
 
 
 def test_memory_and_utilisation_are_those_of_the_moment(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
     nvml, registry = FakeNvml(), CollectorRegistry()
     registry.register(GpuCollector(nvml, BUS_ID))
     gpu = {"gpu": "Imaginary 100"}
@@ -16,6 +17,7 @@ def test_memory_and_utilisation_are_those_of_the_moment(caplog: pytest.LogCaptur
     assert registry.get_sample_value("dragoman_gpu_utilization_ratio", gpu) == 0.75
     nvml.ill = True
     assert registry.get_sample_value("dragoman_gpu_memory_used_bytes", gpu) is None
+    assert registry.get_sample_value("dragoman_gpu_utilization_ratio", gpu) == 0.75
     assert "GPU is lost" in caplog.text
 
 

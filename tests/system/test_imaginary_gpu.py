@@ -37,10 +37,11 @@ def test_a_model_on_a_gpu_is_served_like_any_other(tiny_fp16_bundle: Bundle, mon
 def test_a_gpu_with_too_little_memory_is_left_as_it_was(
     tiny_fp16_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cuda = FakeCuda(memory=1 << 20)
+    cuda = FakeCuda(memory=4 << 20)
     monkeypatch.setattr(loading, "choose_device", lambda wanted, precision: (wanted, ""))
     monkeypatch.setattr(runners, "cuda_runtime", lambda: None)
     monkeypatch.setattr(runners, "Cuda", lambda runtime: cuda)
+    monkeypatch.setattr(runners, "CudaRunner", functools.partial(CudaRunner, open_session=cuda.open_session))
     config = ServiceConfig(model_paths=(tiny_fp16_bundle.path,), device="cuda", max_rows=64)
     with pytest.raises(DeviceError, match="out of memory"):
         load_models(config, Metrics(CollectorRegistry()))
