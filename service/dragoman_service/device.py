@@ -12,7 +12,7 @@ CUDA_PRECISION = "fp16"
 """Of bundles whose graphs run on a GPU from end to end."""
 _LIBRARIES = ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9")
 """What ONNX Runtime's CUDA provider needs."""
-_GPU_EXTRA = "pip uninstall -y onnxruntime && pip install 'dragoman[gpu]'"
+_GPU_EXTRA = "pip uninstall -y onnxruntime && pip install '.[gpu]'"
 
 
 class DeviceError(DragomanError):

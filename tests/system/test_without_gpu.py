@@ -23,7 +23,7 @@ def test_cuda_fails_at_once_and_says_what_is_missing(tiny_fp16_bundle: Bundle) -
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "device: got 'cuda'; the installed ONNX Runtime" in done.stderr
-    assert "pip install 'dragoman[gpu]'" in done.stderr
+    assert "pip install '.[gpu]'" in done.stderr
 
 
 def test_a_bundle_that_is_not_for_gpus_is_told_how_to_become_one(tiny_int8_bundle: Bundle) -> None:
