@@ -30,9 +30,7 @@ def test_the_gpu_is_taken_where_there_is_one(gpu_build: FakeRuntime, wanted: str
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is the other one")
 def test_the_runtime_for_cpus_is_named() -> None:
-    with pytest.raises(
-        DeviceError, match=r"device: got 'cuda'; the installed ONNX Runtime .* pip install '\.\[gpu\]'"
-    ):
+    with pytest.raises(DeviceError, match=r"device: got 'cuda'; the installed ONNX Runtime .* pip install '\.\[gpu\]'"):
         choose_device("cuda", "fp16")
     used, problem = choose_device("auto", "fp16")
     assert used == "cpu"
