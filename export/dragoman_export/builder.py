@@ -25,8 +25,8 @@ IR_VERSION = 10
 class GraphBuilder(ABC):
     """Collects nodes and initializers; every method that adds nodes returns the name of the output.
 
-    Activations have the width D as their last axis. Which axes stand before it is the business of the subclass, but for
-    `rows`, `queries` and `sequences`, which say what they want.
+    Activations are [N, T, D], unless a subclass has them otherwise: then `rows`, `queries` and `sequences` are what it
+    converts with.
     """
 
     cache_type: int = TensorProto.FLOAT
@@ -101,17 +101,17 @@ class GraphBuilder(ABC):
     def logits(self, x: str) -> str:
         """[..., D] -> [N, padded V], through the transposed embedding matrix (section 3.4)."""
 
-    @abstractmethod
     def rows(self, x: str) -> str:
         """Attention's output [N, T, D] -> an activation."""
+        return x
 
-    @abstractmethod
     def queries(self, x: str, width: int) -> str:
         """An activation of rows at one position each -> [R, 1, width], as attention wants it."""
+        return x
 
-    @abstractmethod
     def sequences(self, x: str, ids: str) -> str:
         """An activation of the encoder -> [B, S, width], with B and S those of `ids`."""
+        return x
 
     def cached(self, x: str) -> str:
         """Keys and values of cross-attention [B, S, 2 L D] -> the same in the type of the cache."""

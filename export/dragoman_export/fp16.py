@@ -43,20 +43,11 @@ class Fp16Builder(GraphBuilder):
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
         return self.node("Add", [self.node("Cast", [flat], to=TensorProto.FLOAT), bias])
 
-    def rows(self, x: str) -> str:
-        return x
-
-    def queries(self, x: str, width: int) -> str:
-        return x
-
-    def sequences(self, x: str, ids: str) -> str:
-        return x
-
 
 def rounded_to_half(model: Transformer) -> Transformer:
-    """The same model with every parameter rounded to fp16, but computing in fp32."""
+    """The same model with all that it multiplies with rounded to fp16, but computing in fp32."""
     rounded = copy.deepcopy(model)
     with torch.no_grad():
-        for parameter in rounded.parameters():
-            parameter.copy_(parameter.half().float())
+        for tensor in (*rounded.parameters(), *rounded.buffers()):  # positions may be either
+            tensor.copy_(tensor.half().float())
     return rounded

@@ -49,15 +49,6 @@ class Int8Builder(GraphBuilder):
             "Squeeze", [self.contrib("MatMulIntegerToFloat", inputs), self.constant("one_axis", [1], np.int64)]
         )
 
-    def rows(self, x: str) -> str:
-        return x
-
-    def queries(self, x: str, width: int) -> str:
-        return x
-
-    def sequences(self, x: str, ids: str) -> str:
-        return x
-
     def cached(self, x: str) -> str:
         # The projection has the scales of the cache in it, as QuantizeLinear is many times slower with one a channel.
         inputs = [x, self.constant("cache_unit", 1, np.float32), self.constant("cache_zero", 0, np.int8)]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from dragoman_service.device import DeviceError
+from dragoman_service.device import DeviceError, in_words
 
 _log = logging.getLogger(__name__)
 
@@ -184,10 +184,8 @@ class Cuda:
     def _call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         error, *values = getattr(self._runtime, name)(*arguments)
         if int(error):
-            _, text = self._runtime.cudaGetErrorString(error)
-            reason = text.decode() if isinstance(text, bytes) else str(text)
             hint = ": fewer --max-rows need less memory" if int(error) == _OUT_OF_MEMORY else ""
-            raise DeviceError(f"{name}: {reason} (CUDA error {int(error)}){hint}")
+            raise DeviceError(f"{name}: {in_words(self._runtime, error)}{hint}")
         return tuple(values)
 
 

@@ -18,7 +18,7 @@ from dragoman_service.cuda_sessions import CudaDecoder, CudaEncoder, open_cuda_s
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import DECODER, ENCODER
 from dragoman_service.plan import Join, Runner, StepPlan, StepResult
-from dragoman_service.runner import MAX_ENCODE_TOKENS, encoder_batches
+from dragoman_service.runner import MAX_ENCODE_TOKENS, check_plan, encoder_batches
 
 GRAPH_CANDIDATES = (1, 8, 16, 32)
 """Candidates a row for which steps are captured: those of greedy search, and of beams of 4, 8 and 16."""
@@ -164,18 +164,15 @@ class CudaRunner(Runner):
 
     def _check(self, plan: StepPlan) -> None:
         limits = self.bundle.manifest.limits
-        if not 1 <= plan.num_candidates <= limits.max_candidates:
-            raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {limits.max_candidates}")
-        if len(plan.tokens) > self.max_rows:
-            raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {self.max_rows}")
+        check_plan(plan, self.max_rows, limits.max_candidates)
         if not 1 <= plan.num_steps <= (1 if plan.adjustments else self._steps):
             raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {self._steps}, one with adjustments")
-        for name, values, most in (
-            ("positions", (max(plan.positions) + 1,), limits.max_target_tokens),
-            ("source positions", (max(plan.source_lengths),), limits.max_source_tokens),
+        for name, longest, most in (
+            ("positions", max(plan.positions) + 1, limits.max_target_tokens),
+            ("source positions", max(plan.source_lengths), limits.max_source_tokens),
         ):
-            if values[0] > most:
-                raise ValueError(f"{values[0]} {name}; the model's limit is {most}")
+            if longest > most:
+                raise ValueError(f"{longest} {name}; the model's limit is {most}")
 
     def _candidates(self, wanted: int) -> int:
         """Rounded up, so that there are few numbers of candidates to bind and to capture steps for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from typing import Any, Protocol
+from typing import Any
 
 from dragoman_service.errors import DragomanError
 
@@ -19,18 +19,6 @@ class DeviceError(DragomanError):
     """A device that was asked for cannot be had, or has failed; the message says what is missing and how to get it."""
 
     reason = "device"
-
-
-class CudaRuntime(Protocol):
-    """What is asked here of the CUDA runtime, `cuda.bindings.runtime`: functions return (error, values...)."""
-
-    def cudaGetDeviceCount(self) -> tuple[Any, int]:  # noqa: N802
-        """How many GPUs this process sees."""
-        ...
-
-    def cudaGetErrorString(self, error: Any) -> tuple[Any, bytes]:  # noqa: N802
-        """What an error means."""
-        ...
 
 
 def choose_device(wanted: str, precision: str) -> tuple[str, str]:
@@ -81,14 +69,18 @@ def loads(library: str) -> bool:
     return True
 
 
-def no_gpu(runtime: CudaRuntime) -> str:
+def in_words(runtime: Any, error: Any) -> str:
+    """What the CUDA runtime says of an error of its own."""
+    _, text = runtime.cudaGetErrorString(error)
+    return f"{text.decode() if isinstance(text, bytes) else text} (CUDA error {int(error)})"
+
+
+def no_gpu(runtime: Any) -> str:
     """Why the CUDA runtime finds no GPU; nothing if it does."""
     error, count = runtime.cudaGetDeviceCount()
     if int(error):
-        _, text = runtime.cudaGetErrorString(error)
-        reason = text.decode() if isinstance(text, bytes) else str(text)
         return (
-            f"no NVIDIA GPU can be used: {reason} (CUDA error {int(error)}). Check `nvidia-smi`; in a container, give "
+            f"no NVIDIA GPU can be used: {in_words(runtime, error)}. Check `nvidia-smi`; in a container, give "
             "it the GPU (`docker run --gpus all`); the driver must be for CUDA 13, version 580 or newer"
         )
     if not count:

@@ -62,7 +62,7 @@ class OrtRunner(Runner):
             InvalidInput: more candidates wanted than the model has.
             ValueError: more rows or positions than there can be.
         """
-        self._check(plan)
+        check_plan(plan, self.max_rows, self.bundle.manifest.limits.max_candidates)
         started = time.perf_counter()
         self._make_room(plan)
         for copy in plan.copies:
@@ -102,13 +102,6 @@ class OrtRunner(Runner):
         for name in ("_encoder", "_decoder", "cache", "graphs"):
             self.__dict__.pop(name, None)
 
-    def _check(self, plan: StepPlan) -> None:
-        most = self.bundle.manifest.limits.max_candidates
-        if not 1 <= plan.num_candidates <= most:
-            raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {most}")
-        if len(plan.tokens) > self.max_rows:
-            raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {self.max_rows}")
-
     def _make_room(self, plan: StepPlan) -> None:
         joining = {row for join in plan.joins for row in join.rows}
         rows = len(plan.tokens)
@@ -123,6 +116,14 @@ class OrtRunner(Runner):
         for index, join in enumerate(joins):
             for row in join.rows:
                 self.cache.cross_attention.write_row(row, cross[:, :, index])
+
+
+def check_plan(plan: StepPlan, max_rows: int, max_candidates: int) -> None:
+    """Raise InvalidInput for more candidates than the model has, ValueError for more rows than there are."""
+    if not 1 <= plan.num_candidates <= max_candidates:
+        raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {max_candidates}")
+    if len(plan.tokens) > max_rows:
+        raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {max_rows}")
 
 
 def encoder_batches(joins: Iterable[Join], max_tokens: int) -> Iterator[list[Join]]:

@@ -14,18 +14,11 @@ from dragoman_service.request import DecodingOptions, Failed, Finished, Hypothes
 from dragoman_service.runner import OrtRunner
 from dragoman_service.scheduler import Scheduler
 from support.builders import run_to_end
-from support.parity import encode
+from support.parity import EVERY_KIND, encode
 from support.tiny import sentences
 
 MAX_ROWS = 12
 NUM_REQUESTS = 40
-OPTIONS = (
-    DecodingOptions(),
-    DecodingOptions(min_length=8, no_repeat_ngram_size=2, repetition_penalty=1.3),
-    DecodingOptions(beam_size=3, num_hypotheses=3),
-    DecodingOptions(beam_size=4, length_penalty=1.0),
-    DecodingOptions(sampling=Sampling(seed=7), num_hypotheses=2),
-)
 
 
 class Recorder(Runner):
@@ -56,7 +49,9 @@ def runner(any_tiny_bundle: Bundle) -> Iterator[OrtRunner]:
 def requests(any_tiny_bundle: Bundle) -> list[Request]:
     rng = random.Random(5)
     sources = encode(any_tiny_bundle, sentences(NUM_REQUESTS, seed=5))
-    return [Request(i, tuple(ids), rng.randint(10, 45), OPTIONS[i % len(OPTIONS)]) for i, ids in enumerate(sources)]
+    return [
+        Request(i, tuple(ids), rng.randint(10, 45), EVERY_KIND[i % len(EVERY_KIND)]) for i, ids in enumerate(sources)
+    ]
 
 
 @pytest.fixture(scope="module")

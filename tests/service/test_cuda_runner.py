@@ -17,18 +17,10 @@ from dragoman_service.request import DecodingOptions, Finished, Hypothesis, Requ
 from dragoman_service.runner import OrtRunner
 from dragoman_service.scheduler import Scheduler
 from support.fake_cuda import PACES, FakeCuda
-from support.parity import encode
+from support.parity import EVERY_KIND, encode
 from support.tiny import sentences
 
 MAX_ROWS = 12
-PLAIN = (DecodingOptions(),)
-ALL_KINDS = (
-    DecodingOptions(),
-    DecodingOptions(min_length=8, no_repeat_ngram_size=2, repetition_penalty=1.3),
-    DecodingOptions(beam_size=3, num_hypotheses=3),
-    DecodingOptions(beam_size=4, length_penalty=1.0),
-    DecodingOptions(sampling=Sampling(seed=7), num_hypotheses=2),
-)
 
 
 class Recorder(Runner):
@@ -103,7 +95,7 @@ def with_options(requests: Sequence[Request], options: Sequence[DecodingOptions]
 def test_translations_are_those_of_the_cpu(
     tiny_fp16_bundle: Bundle, reference: OrtRunner, requests: list[Request], pace: str, graphs: bool
 ) -> None:
-    wanted = with_options(requests, ALL_KINDS)
+    wanted = with_options(requests, EVERY_KIND)
     runner = Recorder(make(tiny_fp16_bundle, FakeCuda(pace), graphs=graphs))
     assert decode(runner, wanted, max_steps=1) == decode(reference, wanted, max_steps=1)
     runner.close()
@@ -168,7 +160,7 @@ def test_closing_gives_all_memory_back(tiny_fp16_bundle: Bundle) -> None:
 def test_memory_does_not_grow_with_the_work(tiny_fp16_bundle: Bundle, requests: list[Request]) -> None:
     cuda = FakeCuda()
     runner = make(tiny_fp16_bundle, cuda)
-    wanted = with_options(requests, ALL_KINDS)
+    wanted = with_options(requests, EVERY_KIND)
     blocks = []
     for seed in (1, 2, 3, 1, 2, 3):
         decode(runner, random.Random(seed).sample(wanted, len(wanted)), max_steps=4)

@@ -10,7 +10,7 @@ import pytest
 
 from dragoman_service.bundle import Bundle
 from dragoman_service.golden import translate
-from dragoman_service.request import DecodingOptions, Hypothesis, Request
+from dragoman_service.request import DecodingOptions, Hypothesis, Request, Sampling
 from dragoman_service.runner import OrtRunner
 from dragoman_service.segmenter import segment
 
@@ -20,6 +20,14 @@ NUM_REAL = 500
 MAX_LENGTH = 48
 """Target tokens compared; longer translations are cut alike on every rung."""
 GREEDY = DecodingOptions()
+EVERY_KIND = (
+    DecodingOptions(),
+    DecodingOptions(min_length=8, no_repeat_ngram_size=2, repetition_penalty=1.3),
+    DecodingOptions(beam_size=3, num_hypotheses=3),
+    DecodingOptions(beam_size=4, length_penalty=1.0),
+    DecodingOptions(sampling=Sampling(seed=7), num_hypotheses=2),
+)
+"""Searches that between them use all that a step can be asked for."""
 
 
 def shipped_bundle() -> Path:
