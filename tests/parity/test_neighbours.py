@@ -10,7 +10,7 @@ import pytest
 from dragoman_service.bundle import Bundle
 from dragoman_service.errors import Cancelled
 from dragoman_service.plan import RowCopy, Runner, StepPlan, StepResult
-from dragoman_service.request import DecodingOptions, Failed, Finished, Hypothesis, Request, Sampling
+from dragoman_service.request import Failed, Finished, Hypothesis, Request
 from dragoman_service.runner import OrtRunner
 from dragoman_service.scheduler import Scheduler
 from support.builders import run_to_end

@@ -13,7 +13,7 @@ from dragoman_service.config import GpuOptions
 from dragoman_service.cuda_runner import CudaRunner, parts, row_buckets
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.plan import Join, Runner, StepPlan, StepResult
-from dragoman_service.request import DecodingOptions, Finished, Hypothesis, Request, Sampling
+from dragoman_service.request import DecodingOptions, Finished, Hypothesis, Request
 from dragoman_service.runner import OrtRunner
 from dragoman_service.scheduler import Scheduler
 from support.fake_cuda import PACES, FakeCuda
