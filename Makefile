@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 
 SERVING := .venv/.installed
 DEV := .venv-dev/.installed
-PROTO := protos/dragoman_protos/v1/translation.proto
+PROTOS := protos/dragoman_protos/v1/translation.proto protos/dragoman_protos/admin/v1/admin.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-slow lint type format protos image clean
@@ -47,7 +47,7 @@ format: $(DEV)  ## rewrite the code in the project's style
 
 protos: $(DEV)  ## generate the gRPC code anew
 	.venv-dev/bin/python -m grpc_tools.protoc -I protos \
-		--python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTO)
+		--python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
 
 image:  ## build the Docker image `dragoman`
 	docker build --file deploy/docker/Dockerfile --tag dragoman .

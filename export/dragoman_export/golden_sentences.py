@@ -35,6 +35,9 @@ class JitteredRunner(Runner):
     def prepare(self) -> None:
         """Nothing to do."""
 
+    def probe(self) -> None:
+        """Nothing to do."""
+
     def run(self, plan: StepPlan) -> StepResult:
         """One step; candidates that lie close may change their order, and the last ones make room for the next."""
         wanted = min(plan.num_candidates + 4, self._max_candidates)

@@ -17,12 +17,14 @@ from dragoman_service.client_values import Options
 from dragoman_service.config import RequestLimits, ServiceConfig
 from dragoman_service.engine import Engine
 from dragoman_service.frontend import Call, Frontend
-from dragoman_service.models import ModelDescription, ModelRegistry, ServedModel
+from dragoman_service.models import ModelDescription, ServedModel
 from dragoman_service.permits import Permits
+from dragoman_service.registry import ModelRegistry
 from dragoman_service.request import DecodingOptions
 from dragoman_service.scheduler import Scheduler
 
 MAX_QUEUE = 1024
+MAX_QUEUE_TOKENS = 65_536
 
 
 class System(Protocol):
@@ -154,4 +156,6 @@ def load_checkpoint_system(
         max_rows=max_rows,
         max_candidates=config.model.vocab_size,
     )
-    return LocalSystem(ServedModel(description, tokenizer, engine, Permits(MAX_QUEUE)), options, languages)
+    return LocalSystem(
+        ServedModel(description, tokenizer, engine, Permits(MAX_QUEUE, MAX_QUEUE_TOKENS)), options, languages
+    )

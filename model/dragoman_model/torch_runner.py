@@ -48,6 +48,9 @@ class TorchRunner:
         ids, log_probs = best.indices.tolist(), best.values.tolist()
         return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded)
 
+    def probe(self) -> None:
+        """Nothing to do: this runner is for evaluation, which ends with the first error."""
+
     def close(self) -> None:
         """Free the caches."""
         self._past, self._cross = [], []

@@ -13,6 +13,7 @@ import grpc
 
 from dragoman_service import errors
 from dragoman_service.metrics import Metrics
+from dragoman_service.models import ModelDescription
 from dragoman_service.status import DETAILS_KEY, status_of
 
 REQUEST_ID_KEY = "x-request-id"
@@ -35,11 +36,11 @@ class Answering:
         self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
 
-    def first_chunk(self, model: str) -> None:
+    def first_chunk(self, model: ModelDescription) -> None:
         """Note that a piece of text is about to be sent; only the first is counted."""
         if not self._chunk_sent:
             self._chunk_sent = True
-            self._metrics.first_chunk_seconds.labels(model).observe(time.monotonic() - self._start)
+            self._metrics.first_chunk_seconds.labels(model.name, model.version).observe(time.monotonic() - self._start)
 
     async def __aenter__(self) -> Answering:
         self._running.inc()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.config import RequestLimits
+from dragoman_service.errors import InvalidInput
 from dragoman_service.models import ModelDescription, TextTokenizer
 from dragoman_service.prepare import TextHypothesis, TextResult
-from dragoman_service.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Sampling
+from dragoman_service.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
 
+_PRIORITIES: dict[int, Priority] = {
+    pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
+    pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    pb.PRIORITY_BATCH: Priority.BATCH,
+}
 _FINISH_REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -45,8 +53,17 @@ def text_translation(
     )
 
 
-def model_info(model: ModelDescription, limits: RequestLimits) -> pb.ModelInfo:
-    """Write what there is to know about a model."""
+def priority_of(value: int) -> Priority:
+    """Read a priority. Raises InvalidInput for one that this server does not know."""
+    if value not in _PRIORITIES:
+        raise InvalidInput("priority", value, ", ".join(pb.Priority.keys()))
+    return _PRIORITIES[value]
+
+
+def model_info(
+    model: ModelDescription, limits: RequestLimits, aliases: Sequence[str], *, is_default: bool
+) -> pb.ModelInfo:
+    """Write what there is to know about a version of a model."""
     return pb.ModelInfo(
         name=model.name,
         version=model.version,
@@ -67,6 +84,8 @@ def model_info(model: ModelDescription, limits: RequestLimits) -> pb.ModelInfo:
             pb.Score(test_set=score.test_set, metric=score.metric, value=score.value, signature=score.signature)
             for score in model.scores
         ],
+        aliases=aliases,
+        is_default=is_default,
     )
 
 

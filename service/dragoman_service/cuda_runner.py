@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from dragoman_service import golden
 from dragoman_service.bundle import Bundle
+from dragoman_service.capturing import CaptureLock
 from dragoman_service.config import GpuOptions
 from dragoman_service.cuda import Cuda, DeviceArray
 from dragoman_service.cuda_memory import CudaCache, split_inputs, split_outputs
@@ -18,13 +18,12 @@ from dragoman_service.cuda_sessions import CudaDecoder, CudaEncoder, open_cuda_s
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import DECODER, ENCODER
 from dragoman_service.plan import Join, Runner, StepPlan, StepResult
-from dragoman_service.runner import MAX_ENCODE_TOKENS, check_plan, encoder_batches
+from dragoman_service.runner import MAX_ENCODE_TOKENS, check_plan, empty_step, encoder_batches
 
 GRAPH_CANDIDATES = (1, 8, 16, 32)
 """Candidates a row for which steps are captured: those of greedy search, and of beams of 4, 8 and 16."""
-_one_at_a_time = threading.Lock()
-"""Held while steps are captured: what another thread does on the GPU meanwhile, if only to take memory, spoils it.
-Models are prepared before any of them has work to do."""
+_gpu = CaptureLock()
+"""Of all runners: a model may be taken into service while others work."""
 
 
 class CudaRunner(Runner):
@@ -105,13 +104,10 @@ class CudaRunner(Runner):
         Raises:
             BundleError: they come out wrong on this GPU.
         """
-        special = self.bundle.manifest.special_ids
-        with _one_at_a_time:
-            for candidates in self._captured or (1,):
-                for rows in self._row_buckets:
-                    join = Join(source=(special.end,), rows=tuple(range(rows)))
-                    steps = (special.begin,) * rows, (0,) * rows, (1,) * rows
-                    self.run(StepPlan((), (join,), *steps, num_candidates=candidates))
+        for candidates in self._captured or (1,):
+            for rows in self._row_buckets:
+                with _gpu.alone():
+                    self._run(empty_step(self.bundle, rows, candidates))
         problems = self.verify_golden()
         if problems:
             raise BundleError(self.bundle.path, problems)
@@ -124,6 +120,14 @@ class CudaRunner(Runner):
             ValueError: more rows, positions or steps than there can be.
             DeviceError: the GPU failed.
         """
+        with _gpu.shared():
+            return self._run(plan)
+
+    def probe(self) -> None:
+        """Make a step for nobody; see `plan.Runner`."""
+        self.run(empty_step(self.bundle, 1))
+
+    def _run(self, plan: StepPlan) -> StepResult:
         self._check(plan)
         started = time.perf_counter()
         stream = self._decoder.stream

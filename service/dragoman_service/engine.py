@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,27 +11,19 @@ from dataclasses import dataclass, replace
 
 from dragoman_service.errors import Cancelled, EngineFailure, Overloaded, ShuttingDown
 from dragoman_service.observer import NO_OBSERVER, EngineObserver, EngineStats
+from dragoman_service.pending import OnEvents, Pending, Submission
 from dragoman_service.plan import Runner, StepPlan, StepResult
-from dragoman_service.request import Event, Failed, Progress, Request
+from dragoman_service.request import Event, Failed, Request
 from dragoman_service.scheduler import Scheduler
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""So many failed steps, with no good one in between, and the engine gives up: another try would not help either."""
+"""So many times, with no good step in between, a request failed alone and a probe failed after it, and the engine gives
+up: another try would not help either."""
+
+CLOSE_SECONDS = 10.0
+"""How long `close` waits for the step that runs; a step that hangs cannot be stopped, only left behind."""
 
 _log = logging.getLogger(__name__)
-
-
-OnEvents = Callable[[Sequence[Event]], None]
-"""Takes what a step decided about the requests that it was submitted with."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Submission:
-    """A request that has not had its last event, and who wants to know."""
-
-    request: Request
-    on_events: OnEvents
-    submitted: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +34,10 @@ class _Cancel:
 class Engine:
     """Runs requests through the continuous batch, one step after the other, on a thread of its own.
 
-    Locking: `_condition` guards what several threads touch: `_inbox`, `_pending`, `_load`, `_num_waiting`, `_stats`
-    and the flags. Scheduler and runner belong to the engine thread alone and are used without the lock. Callbacks and
-    observers are called without the lock, so they may call `submit`, `cancel` and `stats` (but not `drain` or `close`,
-    which wait for the very thread that they would be on).
+    Locking: `_condition` guards what several threads touch: `_inbox`, `_pending`, `_num_waiting`, `_stats` and the
+    flags. Scheduler and runner belong to the engine thread alone and are used without the lock. Callbacks and observers
+    are called without the lock, so they may call `submit`, `cancel` and `stats` (but not `drain` or `close`, which wait
+    for the very thread that they would be on).
     """
 
     def __init__(
@@ -54,19 +47,24 @@ class Engine:
         *,
         observer: EngineObserver = NO_OBSERVER,
         clock: Callable[[], float] = time.monotonic,
+        step_timeout: float = math.inf,
     ) -> None:
-        """The engine takes scheduler and runner over; deadlines of requests are times of `clock`, in seconds."""
+        """The engine takes scheduler and runner over; deadlines of requests are times of `clock`, in seconds.
+
+        A step that takes longer than `step_timeout` seconds is taken to hang: until it ends the engine is not healthy.
+        """
         self._scheduler = scheduler
         self._runner = runner
         self._observer = observer
         self._clock = clock
         self._thread = threading.Thread(target=self._run, name="dragoman-engine", daemon=True)
+        self._step_timeout = step_timeout
+        self._step_started = math.inf
         self._prepared = threading.Event()
         self._unprepared: BaseException | None = None
         self._condition = threading.Condition()
-        self._inbox: list[_Submission | _Cancel] = []
-        self._pending: dict[int, _Submission] = {}
-        self._load = 0
+        self._inbox: list[Submission | _Cancel] = []
+        self._pending = Pending(self._condition, observer)
         self._num_waiting = 0
         self._healthy = True
         self._draining = False
@@ -77,13 +75,22 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """False once the engine thread has died; a healthy engine need not be started yet."""
-        return self._healthy
+        """False once the engine thread has died, or while it hangs; a healthy engine need not be started yet."""
+        return self._healthy and self._clock() - self._step_started <= self._step_timeout
 
     @property
     def load(self) -> int:
         """Rows of all requests that have not had their last event; from any thread, without waiting for a lock."""
-        return self._load
+        return self._pending.rows
+
+    @property
+    def backlog_seconds(self) -> float:
+        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
+        return self._scheduler.pace.work_seconds(self._pending.work, self._scheduler.max_rows)
+
+    def check_time(self, work: int, seconds: float) -> None:
+        """Raise DeadlineUnreachable for what cannot be done in so many seconds; see `models.RequestEngine`."""
+        self._scheduler.pace.check_time(work, self._scheduler.max_rows, seconds)
 
     def start(self) -> None:
         """Start the engine thread and wait until its runner is prepared; what was submitted before runs then.
@@ -105,7 +112,7 @@ class Engine:
         `close`, `EngineFailure` after the engine's death, `ValueError` for an id in use.
         """
         self._scheduler.validate(request)
-        submission = _Submission(request, on_events, self._clock())
+        submission = Submission(request, on_events, self._clock())
         with self._condition:
             if not self._healthy:
                 raise EngineFailure("the engine has died")
@@ -115,8 +122,7 @@ class Engine:
                 raise ValueError(f"request id {request.id} is in use")
             if self._num_waiting >= self._scheduler.max_queue:
                 raise Overloaded(f"{self._num_waiting} requests are waiting, which is the most allowed")
-            self._pending[request.id] = submission
-            self._load += request.options.num_rows
+            self._pending.add(submission)
             self._num_waiting += 1
             self._inbox.append(submission)
             self._condition.notify_all()
@@ -149,10 +155,14 @@ class Engine:
                 return
             self._draining = self._closing = True
             self._condition.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
-        else:
+        if self._thread.ident is None:
             self._fail_pending(ShuttingDown("the server stopped before the translation began"))
+        else:
+            self._thread.join(CLOSE_SECONDS)
+            if self._thread.is_alive():
+                _log.error("a step hangs and cannot be stopped: its thread and memory stay until the process ends")
+                self._fail_pending(EngineFailure("a step hangs"))
+                return
         self._runner.close()
 
     def _run(self) -> None:
@@ -205,35 +215,48 @@ class Engine:
             return
         if plan.joins:
             self._publish()  # who has joined has left the queue, which may let others in while the step runs
+        self._step_started = started
         try:
             result = self._runner.run(plan)
         except Exception as error:
             self._step_failed(plan, error)
             return
+        finally:
+            self._step_started = math.inf
         events = self._scheduler.commit(plan, result, self._clock())
         self._failures_in_a_row = 0
         self._steps += plan.num_steps
         self._tokens += len(plan.tokens) * plan.num_steps
         self._source_tokens += sum(len(join.source) for join in plan.joins)
         self._publish()  # before the events, so that whoever has its last event finds its rows free in the counts
-        self._tell(events)
+        self._pending.tell(events)
         self._observe_step(plan, result, self._clock() - started)
 
     def _step_failed(self, plan: StepPlan, error: Exception) -> None:
-        """Fail the running requests and go on with those that wait, unless it has happened too often."""
-        _log.error("a step of %d rows failed", len(plan.tokens), exc_info=error)
-        failure = EngineFailure(f"the engine could not run a step: {error!r}")
-        events = self._scheduler.fail_step(plan, failure)
+        """Have the running requests run again, apart from each other; or fail the one, and see whether it is to blame.
+
+        Raises EngineFailure if it is not, too often.
+        """
+        alone = self._scheduler.num_running <= 1
+        _log.error(
+            "a step of %d rows failed%s", len(plan.tokens), "" if alone else ", is made again in parts", exc_info=error
+        )
         self._failed_steps += 1
-        self._failures_in_a_row += 1
-        self._deliver(events)
-        if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
-            raise EngineFailure(f"{self._failures_in_a_row} steps failed in a row") from error
+        self._observer.step_failed(error)
+        self._deliver(self._scheduler.fail_step(plan, EngineFailure(f"the engine could not run a step: {error!r}")))
+        if not alone:
+            return
+        try:
+            self._runner.probe()
+        except Exception as again:
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
+                raise EngineFailure("no step can be made any more, not even for nobody") from again
 
     def _publish(self) -> None:
         """Make the counts visible to the other threads."""
         with self._condition:
-            queued = sum(isinstance(command, _Submission) for command in self._inbox)
+            queued = sum(isinstance(command, Submission) for command in self._inbox)
             self._num_waiting = self._scheduler.num_waiting + queued
             self._stats = self._count()
 
@@ -255,32 +278,7 @@ class Engine:
         """Publish and tell what happened beside the steps, which most often is nothing."""
         if events:
             self._publish()
-            self._tell(events)
-
-    def _tell(self, events: Sequence[Event]) -> None:
-        """Tell observer and callers; what they raise is theirs and must not hurt the other requests."""
-        by_receiver: dict[OnEvents, list[Event]] = {}
-        ended: list[_Submission] = []
-        for event in events:
-            submission = self._pending[event.request_id]
-            by_receiver.setdefault(submission.on_events, []).append(event)
-            if not isinstance(event, Progress):
-                ended.append(submission)
-            try:
-                self._observer.event(submission.request, event)
-            except Exception:
-                _log.exception("the observer failed on an event of request %d", event.request_id)
-        for on_events, received in by_receiver.items():
-            try:
-                on_events(received)
-            except Exception:
-                _log.exception("a callback failed on events of requests %s", [event.request_id for event in received])
-        if ended:
-            with self._condition:  # only now, so that `drain` returns after the last callback
-                for submission in ended:
-                    del self._pending[submission.request.id]
-                    self._load -= submission.request.options.num_rows
-                self._condition.notify_all()
+            self._pending.tell(events)
 
     def _observe_step(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
         try:
@@ -291,8 +289,8 @@ class Engine:
     def _fail_pending(self, error: Exception) -> None:
         """The end: every request without its last event gets one. The scheduler is not asked: it may be what failed."""
         with self._condition:
-            pending = list(self._pending.values())
+            pending = self._pending.ids()
             self._inbox.clear()
             self._num_waiting = 0
             self._stats = replace(self._stats, running=0, rows_used=0, cached_positions=0)
-        self._tell([Failed(submission.request.id, error) for submission in pending])
+        self._pending.tell([Failed(request_id, error) for request_id in pending])

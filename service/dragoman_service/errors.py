@@ -43,6 +43,12 @@ class DeadlineExceeded(DragomanError):
     reason = "deadline_exceeded"
 
 
+class DeadlineUnreachable(DeadlineExceeded):
+    """The translation could not be done before the caller's deadline, and was not begun."""
+
+    reason = "deadline_unreachable"
+
+
 class Cancelled(DragomanError):
     """The caller gave up."""
 
@@ -53,6 +59,12 @@ class ShuttingDown(DragomanError):
     """The server drains and takes no new work."""
 
     reason = "shutting_down"
+
+
+class Conflict(DragomanError):
+    """What is asked for contradicts what is there; the message says what has to be done first."""
+
+    reason = "conflict"
 
 
 class EngineFailure(DragomanError):
@@ -69,3 +81,9 @@ class BundleError(DragomanError):
     def __init__(self, path: object, problems: list[str]) -> None:
         super().__init__(f"bundle {path}: " + "; ".join(problems))
         self.problems = problems
+
+
+class RepositoryError(DragomanError):
+    """A model repository, or a file of it, cannot be read or written."""
+
+    reason = "repository_error"

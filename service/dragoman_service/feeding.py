@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,43 +13,62 @@ from dragoman_service.permits import Grant
 from dragoman_service.request import Event, Failed, Finished, Progress, Request
 
 
-class Mailbox:
-    """An engine, seen from the event loop.
+class Receivers:
+    """The event loop's end of all engines: who waits for the events of which request.
 
-    All that a step decided comes over from the engine's thread at once: waking the loop costs more than most events.
+    All that a step decided comes over from an engine's thread at once: waking the loop costs more than most events.
     """
 
-    def __init__(self, engine: RequestEngine) -> None:
+    def __init__(self) -> None:
         """To be made on the event loop that it is used on."""
-        self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._receivers: dict[int, tuple[Grant, Callable[[Event], None]]] = {}
+        self._ids = itertools.count()
+        self._waiting: dict[int, tuple[Grant, int, Callable[[Event], None]]] = {}
+        """By request id: the grant, source tokens, and who wants its events."""
 
-    def submit(self, request: Request, grant: Grant, on_event: Callable[[Event], None]) -> None:
-        """Submit a request, which uses one permit until its last event; `on_event` is called on the event loop.
+    def new_id(self) -> int:
+        """An id for a request, unique over all engines."""
+        return next(self._ids)
 
-        Raises as the engine's `submit` does.
-        """
-        self._engine.submit(request, self._receive)
-        grant.enter()
-        self._receivers[request.id] = (grant, on_event)
+    def add(self, request: Request, grant: Grant, on_event: Callable[[Event], None]) -> None:
+        """Wait for the events of a request that an engine has taken."""
+        tokens = len(request.source)
+        grant.enter(tokens)
+        self._waiting[request.id] = (grant, tokens, on_event)
 
-    def cancel(self, request_id: int) -> None:
-        """Give a request up. Its last event comes all the same, as it does if the request has ended already."""
-        self._engine.cancel(request_id)
-
-    def _receive(self, events: Sequence[Event]) -> None:
+    def receive(self, events: Sequence[Event]) -> None:
+        """To be called by engines, on their threads."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
             self._loop.call_soon_threadsafe(self._arrived, events)
 
     def _arrived(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Progress):
-                self._receivers[event.request_id][1](event)
+                self._waiting[event.request_id][2](event)
             else:
-                grant, on_event = self._receivers.pop(event.request_id)
-                grant.leave()
+                grant, tokens, on_event = self._waiting.pop(event.request_id)
+                grant.leave(tokens)
                 on_event(event)
+
+
+class Mailbox:
+    """An engine, seen from the event loop."""
+
+    def __init__(self, engine: RequestEngine, receivers: Receivers) -> None:
+        self._engine = engine
+        self._receivers = receivers
+
+    def submit(self, request: Request, grant: Grant, on_event: Callable[[Event], None]) -> None:
+        """Submit a request, which uses one permit until its last event; `on_event` is called on the event loop.
+
+        Raises as the engine's `submit` does.
+        """
+        self._engine.submit(request, self._receivers.receive)
+        self._receivers.add(request, grant, on_event)
+
+    def cancel(self, request_id: int) -> None:
+        """Give a request up. Its last event comes all the same, as it does if the request has ended already."""
+        self._engine.cancel(request_id)
 
 
 class Ticket:
@@ -77,12 +97,30 @@ class Ticket:
             self._mailbox.cancel(self._id)
 
 
+class _Supply:
+    """The requests of a call, each made when its turn comes: all at once would hold up the event loop."""
+
+    def __init__(self, wanted: Iterator[Request], grant: Grant) -> None:
+        self._wanted = wanted
+        self._grant = grant
+        self._next: Request | None = None
+
+    def take(self) -> Request | None:
+        """The next request, if there is one and there is room for it in the engine."""
+        if self._next is None:
+            self._next = next(self._wanted, None)
+        if self._next is None or not self._grant.fits(len(self._next.source)):
+            return None
+        request, self._next = self._next, None
+        return request
+
+
 class Window:
     """Keeps as many requests in the engine as permits were granted, and hands out their events in order."""
 
     def __init__(self, mailbox: Mailbox, wanted: Iterator[Request], grant: Grant) -> None:
         self._mailbox = mailbox
-        self._wanted = wanted
+        self._supply = _Supply(wanted, grant)
         self._grant = grant
         self._size = grant.count
         self._tickets: deque[Ticket] = deque()
@@ -99,7 +137,7 @@ class Window:
             yield event
 
     def _fill(self) -> None:
-        while len(self._tickets) < self._size and (request := next(self._wanted, None)):
+        while len(self._tickets) < self._size and (request := self._supply.take()):
             self._tickets.append(Ticket(self._mailbox, request, self._grant))
 
     def __enter__(self) -> Window:
@@ -115,16 +153,13 @@ class _Crowd:
 
     def __init__(self, mailbox: Mailbox, wanted: Iterator[Request], grant: Grant) -> None:
         self._mailbox = mailbox
-        self._wanted = wanted
+        self._supply = _Supply(wanted, grant)
         self._grant = grant
         self._answers: dict[int, Finished | None] = {}
         """By request id, in the order of submission; None as long as a request is in the engine."""
         self._running = 0
         self.done: asyncio.Future[list[Finished]] = asyncio.get_running_loop().create_future()
-        for _ in range(grant.count):
-            self._submit_next()
-        if not self._running:
-            self._end()
+        self._go_on()
 
     def cancel(self) -> None:
         """Give up what is in the engine."""
@@ -133,20 +168,18 @@ class _Crowd:
                 if answer is None:
                     self._mailbox.cancel(request_id)
 
-    def _submit_next(self) -> None:
-        """Submit a request, if there is one; what the engine has against it is the failure of all."""
-        if self.done.done():
-            return
+    def _go_on(self) -> None:
+        """Submit what there is room for; what the engine has against one is the failure of all."""
         try:
-            request = next(self._wanted, None)
-            if request is None:
-                return
-            self._mailbox.submit(request, self._grant, self._arrived)
+            while request := self._supply.take():
+                self._mailbox.submit(request, self._grant, self._arrived)
+                self._answers[request.id] = None
+                self._running += 1
         except Exception as error:
             self.done.set_exception(error)
             return
-        self._answers[request.id] = None
-        self._running += 1
+        if not self._running:
+            self.done.set_result([answer for answer in self._answers.values() if answer])
 
     def _arrived(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -158,13 +191,7 @@ class _Crowd:
             self.done.set_exception(event.error)
             return
         self._answers[event.request_id] = event
-        self._submit_next()
-        if not self._running:
-            self._end()
-
-    def _end(self) -> None:
-        if not self.done.done():
-            self.done.set_result([answer for answer in self._answers.values() if answer])
+        self._go_on()
 
 
 async def finish_all(mailbox: Mailbox, wanted: Iterator[Request], grant: Grant) -> list[Finished]:

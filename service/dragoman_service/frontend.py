@@ -7,16 +7,17 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
 from dragoman_service.config import RequestLimits
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
-from dragoman_service.feeding import Mailbox, Window, finish_all
-from dragoman_service.models import ModelRegistry, Route
-from dragoman_service.prepare import PreparedText, TextResult, assemble, check_options, prepare, requests
-from dragoman_service.request import DecodingOptions, Finished, Progress
+from dragoman_service.feeding import Mailbox, Receivers, Window, finish_all
+from dragoman_service.models import Route
+from dragoman_service.prepare import PreparedText, Sender, TextResult, assemble, check_options, prepare, requests
+from dragoman_service.registry import ModelRegistry
+from dragoman_service.request import DecodingOptions, Finished, Progress, Request
 from dragoman_service.segmenter import EncodedPiece
 
 _INLINE_CHARACTERS = 4_000
@@ -37,8 +38,7 @@ class Call:
     options: DecodingOptions
     target_prefixes: tuple[str, ...] = ()
     """Empty, or one for each text."""
-    deadline: float | None = None
-    """When the answer stops being of use, in seconds of the engine's clock."""
+    sender: Sender = field(default_factory=Sender)
 
 
 class Frontend:
@@ -49,7 +49,7 @@ class Frontend:
     ) -> None:
         """To be made on the event loop. `clock` must be that of the engines."""
         self.models = models
-        self._mailboxes = {model.description.name: Mailbox(model.engine) for model in models.models}
+        self._receivers = Receivers()
         self.limits = limits
         self.clock = clock
         self._threads = ThreadPoolExecutor(_TOKENISER_THREADS, thread_name_prefix="tokenise")
@@ -65,16 +65,11 @@ class Frontend:
         """
         self._check(call)
         model = call.route.model
-        with model.permits.take(self.limits.window) as grant:
+        with model.permits.take(self.limits.window, call.sender.client) as grant:
             prepared = await self._prepare(call)
-            # Each is made when its turn comes: all at once would hold up the event loop.
-            wanted = (
-                request
-                for text in prepared
-                for request in requests(text, call.route, call.options, call.deadline, stream=False)
-            )
+            wanted = (request for text in prepared for request in self._requests(text, call, stream=False))
             grant.expect(sum(text.num_sentences for text in prepared))
-            finished = await finish_all(self._mailboxes[model.description.name], wanted, grant)
+            finished = await finish_all(Mailbox(model.engine, self._receivers), wanted, grant)
 
         def put_together() -> list[TextResult]:
             answers = iter(finished)
@@ -92,12 +87,12 @@ class Frontend:
         """
         self._check(call)
         model = call.route.model
-        with model.permits.take(self.limits.window) as grant:
+        with model.permits.take(self.limits.window, call.sender.client) as grant:
             (prepared,) = await self._prepare(call)
-            wanted = requests(prepared, call.route, call.options, call.deadline, stream=True)
+            wanted = self._requests(prepared, call, stream=True)
             grant.expect(prepared.num_sentences)
             finished: list[Finished] = []
-            with Window(self._mailboxes[model.description.name], wanted, grant) as window:
+            with Window(Mailbox(model.engine, self._receivers), wanted, grant) as window:
                 for piece in prepared.pieces:
                     if not piece.tokens:
                         yield piece.text
@@ -150,6 +145,9 @@ class Frontend:
             if self._running == 0:
                 self._idle.set()
 
+    def _requests(self, text: PreparedText, call: Call, *, stream: bool) -> Iterator[Request]:
+        return requests(text, call.route, call.options, call.sender, self._receivers.new_id, stream=stream)
+
     def _check(self, call: Call) -> None:
         limits = self.limits
         if not 1 <= len(call.texts) <= limits.max_texts:
@@ -164,8 +162,17 @@ class Frontend:
         check_options(call.options, call.route.model.description)
 
     async def _prepare(self, call: Call) -> list[PreparedText]:
+        """Split and tokenise; raises DeadlineUnreachable if what comes of it cannot be translated in time."""
+        prepared = await self._tokenise(call)
+        if call.sender.deadline is not None:
+            tokens = sum(len(sentence.tokens) for text in prepared for sentence in text.sentences)
+            left = call.sender.deadline - self.clock()
+            call.route.model.engine.check_time(tokens * call.options.num_rows, left)
+        return prepared
+
+    async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
-        check = _Check(call.deadline, self.clock, self.limits.max_sentences)
+        check = _Check(call.sender.deadline, self.clock, self.limits.max_sentences)
 
         def work() -> list[PreparedText]:
             pairs = zip(call.texts, prefixes, strict=True)

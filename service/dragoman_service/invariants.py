@@ -35,14 +35,14 @@ def _check_queue(snapshot: SchedulerSnapshot) -> list[str]:
     problems = []
     if len(snapshot.waiting) > snapshot.max_queue:
         problems.append(f"{len(snapshot.waiting)} requests wait, over max_queue, which is {snapshot.max_queue}")
-    for request in snapshot.waiting:
+    for request in (*snapshot.waiting, *snapshot.suspects):
         if not 1 <= request.num_rows <= snapshot.max_rows:
             problems.append(f"request {request.request_id} waits for {request.num_rows} of {snapshot.max_rows} rows")
     return problems
 
 
 def _check_requests(snapshot: SchedulerSnapshot) -> list[str]:
-    ids = Counter([request.request_id for request in snapshot.waiting])
+    ids = Counter([request.request_id for request in (*snapshot.waiting, *snapshot.suspects)])
     ids.update(request.request_id for request in snapshot.running)
     problems = [f"request id {request_id} is there {count} times" for request_id, count in ids.items() if count > 1]
     for request in snapshot.running:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 from dragoman_service.config import ServiceConfig
-from dragoman_service.errors import EngineFailure, InvalidInput, Overloaded
+from dragoman_service.errors import DeadlineUnreachable, EngineFailure, InvalidInput, Overloaded
 from dragoman_service.models import RequestEngine
 from dragoman_service.observer import EngineStats
 from dragoman_service.request import MAX_BEAM_SIZE, Event, Request
@@ -88,8 +88,26 @@ class Lanes(RequestEngine):
 
     @property
     def healthy(self) -> bool:
-        """False once any lane has died: the others work on, but only a restart brings it back."""
+        """False once any lane has died: the others work on, but only a restart brings it back. Or while one hangs."""
         return all(lane.healthy for lane in self._lanes)
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Of the lane that will be done first."""
+        return min(lane.backlog_seconds for lane in self._lanes)
+
+    def check_time(self, work: int, seconds: float) -> None:
+        """Raise DeadlineUnreachable if no lane could do its part in time."""
+        refusal: DeadlineUnreachable | None = None
+        for lane in self._lanes:
+            try:
+                lane.check_time(_ceil(work, len(self._lanes)), seconds)
+            except DeadlineUnreachable as error:
+                refusal = error
+            else:
+                return
+        if refusal:
+            raise refusal
 
     def start(self) -> None:
         """Start all lanes; once only."""

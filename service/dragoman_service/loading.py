@@ -15,10 +15,12 @@ from dragoman_service.engine import Engine
 from dragoman_service.errors import BundleError, DragomanError
 from dragoman_service.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.metrics import Metrics
-from dragoman_service.models import ModelDescription, ServedModel, check_names
+from dragoman_service.models import ModelDescription, ServedModel
 from dragoman_service.observer import EngineObserver
 from dragoman_service.permits import Permits
 from dragoman_service.plan import Runner
+from dragoman_service.registry import check_names
+from dragoman_service.repository import Listed, Repository
 from dragoman_service.runners import make_runners
 from dragoman_service.scheduler import Scheduler
 
@@ -58,6 +60,29 @@ def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
     return models
 
 
+def load_version(
+    repository: Repository, name: str, version: str, listed: Listed, config: ServiceConfig, metrics: Metrics
+) -> ServedModel:
+    """Load a version of a model from a repository, and prove it.
+
+    Raises BundleError, RepositoryError, or InvalidInput for settings of the model that are not allowed.
+    """
+    config = config.with_settings(listed.settings)
+    path = repository.fetch(name, version, listed.versions[version])
+    try:
+        bundle = Bundle.load(path)
+        for field, value, wanted in (
+            ("name", bundle.manifest.name, name),
+            ("version", bundle.manifest.version, version),
+        ):
+            if value != wanted:
+                raise BundleError(path, [f"{field}: got {value!r}; allowed: {wanted!r}, as its folder is called"])
+        return _start(bundle, config, metrics, _num_cores())
+    except BundleError:
+        repository.discard(path)
+        raise
+
+
 def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
     bundles: list[Bundle] = []
     errors: list[BundleError] = []
@@ -78,8 +103,8 @@ def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, cores: int) 
         _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
     division = divide(config, cores) if device == "cpu" else one_lane(config)
     description = describe(bundle, division, device)
-    observer = metrics.observer(description.name)
-    with _as_problems_of(bundle):
+    observer = metrics.observer(description)
+    with _as_problems_of(bundle), _forgotten_if_not_started(metrics, description):
         runners = make_runners(bundle, config, device, division, metrics)
         lanes = Lanes([_make_engine(bundle, runner, observer, division, config, device) for runner in runners])
         try:
@@ -87,8 +112,19 @@ def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, cores: int) 
         except BaseException:
             lanes.close()
             raise
-    metrics.watch(description, lanes.stats, lambda: lanes.healthy)
-    return ServedModel(description, bundle.tokenizer, lanes, Permits(config.max_queue))
+    permits = Permits(config.max_queue, config.max_queue_tokens, backlog_seconds=lambda: lanes.backlog_seconds)
+    metrics.watch(description, lanes)
+    return ServedModel(description, bundle.tokenizer, lanes, permits)
+
+
+@contextmanager
+def _forgotten_if_not_started(metrics: Metrics, description: ModelDescription) -> Iterator[None]:
+    """Have no metrics of a version that could not be started, where no other engine serves that version."""
+    try:
+        yield
+    except BaseException:
+        metrics.forget(description, None)
+        raise
 
 
 @contextmanager
@@ -118,7 +154,7 @@ def _make_engine(
         max_steps=config.gpu.steps if on_gpu else 1,
         look_ahead=on_gpu,
     )
-    return Engine(scheduler, runner, observer=observer)
+    return Engine(scheduler, runner, observer=observer, step_timeout=config.step_timeout)
 
 
 def describe(bundle: Bundle, division: Division, device: str) -> ModelDescription:

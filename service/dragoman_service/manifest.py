@@ -27,7 +27,10 @@ FILES = (ENCODER, DECODER, WEIGHTS, TOKENIZER, GOLDEN, MODEL_CARD)
 CACHE_DTYPES = ("float32", "float16", "int8")
 """What keys and values may be kept in."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What models, versions and aliases may be called."""
+"""What models, versions and aliases may be called."""
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -205,7 +208,7 @@ def _dataclass_from_json(wanted: Any, value: Any, where: str, problems: list[str
 def _contradictions(manifest: Manifest) -> Iterable[str]:
     special, limits, cache = manifest.special_ids, manifest.limits, manifest.cache
     for field in ("name", "version"):
-        if not _NAME.fullmatch(getattr(manifest, field)):
+        if not NAME.fullmatch(getattr(manifest, field)):
             yield f"{field}: got {getattr(manifest, field)!r}; allowed: letters, digits, dots, dashes and underscores"
     if dataclasses.astuple(special) != tuple(SPECIAL_IDS.values()):
         yield f"special_ids: got {dataclasses.astuple(special)}; allowed: {tuple(SPECIAL_IDS.values())}"

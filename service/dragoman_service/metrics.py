@@ -5,7 +5,7 @@ The registry is passed in. Labels have small, closed sets of values: never a tex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
@@ -16,6 +16,7 @@ from dragoman_service.gpu_metrics import gpu_collector
 from dragoman_service.models import ModelDescription
 from dragoman_service.observer import EngineObserver, EngineStats
 from dragoman_service.plan import StepPlan, StepResult
+from dragoman_service.registry import ModelEntry
 from dragoman_service.request import Event, Finished, FinishReason, Request
 
 # Steps and tokens of small models take well under a millisecond, whole documents many seconds.
@@ -23,6 +24,22 @@ STEP_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 
 LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 QUEUE_BUCKETS = (0.001, *LATENCY_BUCKETS)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+_VERSION = ("model", "version")
+
+
+class WatchedEngine(Protocol):
+    """What is reported of an engine."""
+
+    @property
+    def healthy(self) -> bool:
+        """See `models.RequestEngine`."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Counts at this moment."""
+        ...
 
 
 class Metrics:
@@ -42,58 +59,109 @@ class Metrics:
             "time_to_first_token_seconds",
             "From the arrival of a streaming call to its first piece of text.",
             LATENCY_BUCKETS,
-            "model",
+            *_VERSION,
         )
         self.rejections = self._counter("rejections", "Calls refused or failed, by reason.", "reason")
         self.cancellations = self._counter(
             "cancellations", "Calls given up: cancelled by the caller, or past their deadline.", "reason"
         )
         self.queue_seconds = self._histogram(
-            "queue_duration_seconds", "Wait of a sentence for a place in the running batch.", QUEUE_BUCKETS, "model"
+            "queue_duration_seconds", "Wait of a sentence for a place in the running batch.", QUEUE_BUCKETS, *_VERSION
         )
         self.token_seconds = self._histogram(
-            "inter_token_latency_seconds", "Mean time between a sentence's tokens.", STEP_BUCKETS, "model"
+            "inter_token_latency_seconds", "Mean time between a sentence's tokens.", STEP_BUCKETS, *_VERSION
         )
         self.step_seconds = self._histogram(
             "step_duration_seconds",
             "Duration of a step by phase: encode, decode, or schedule (all the rest).",
             STEP_BUCKETS,
-            "model",
+            *_VERSION,
             "phase",
         )
-        self.step_rows = self._histogram("step_rows", "Rows of the running batch in a step.", ROW_BUCKETS, "model")
-        self.slots_used = self._gauge("slots_used", "Rows of the running batch that are taken.", "model")
-        self.slots_total = self._gauge("slots_total", "Rows that the running batch can have.", "model")
+        self.step_rows = self._histogram("step_rows", "Rows of the running batch in a step.", ROW_BUCKETS, *_VERSION)
+        self.slots_used = self._gauge("slots_used", "Rows of the running batch that are taken.", *_VERSION)
+        self.slots_total = self._gauge("slots_total", "Rows that the running batch can have.", *_VERSION)
         self.kv_cache_tokens = self._gauge(
-            "kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows.", "model"
+            "kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows.", *_VERSION
         )
         self.kv_cache_capacity = self._gauge(
-            "kv_cache_capacity_tokens", "Positions that these caches can have, all rows at their limits.", "model"
+            "kv_cache_capacity_tokens", "Positions that these caches can have, all rows at their limits.", *_VERSION
         )
-        self.queue_depth = self._gauge("queue_depth", "Sentences waiting for a place in the running batch.", "model")
-        self.engine_healthy = self._gauge("engine_healthy", "1 while the engine works, 0 once it is dead.", "model")
-        self.source_tokens = self._counter("source_tokens", "Tokens of translated sentences.", "model")
-        self.target_tokens = self._counter("target_tokens", "Tokens of translations (best hypothesis).", "model")
-        self.finished = self._counter("finished", "Sentences translated, by how they ended.", "model", "reason")
-        self.model_info = self._gauge(
-            "model_info", "1 for each model in service.", "model", "version", "precision", "device"
+        self.queue_depth = self._gauge("queue_depth", "Sentences waiting for a place in the running batch.", *_VERSION)
+        self.engine_healthy = self._gauge("engine_healthy", "1 while the engine works, 0 once it is dead.", *_VERSION)
+        self.source_tokens = self._counter("source_tokens", "Tokens of translated sentences.", *_VERSION)
+        self.target_tokens = self._counter("target_tokens", "Tokens of translations (best hypothesis).", *_VERSION)
+        self.failed_steps = self._counter(
+            "failed_steps", "Steps that raised; their sentences were run again, or one of them failed.", *_VERSION
         )
+        self.finished = self._counter("finished", "Sentences translated, by how they ended.", *_VERSION, "reason")
+        self._declare_models()
+        self._watched: dict[tuple[str, str], object] = {}
 
-    def observer(self, model: str) -> EngineObserver:
+    def _declare_models(self) -> None:
+        self.model_info = self._gauge(
+            "model_info", "1 for each version of a model in service.", *_VERSION, "precision", "device"
+        )
+        self.model_aliases = self._gauge("model_alias", "1 for each alias of a version in service.", *_VERSION, "alias")
+        self.model_loads = self._counter(
+            "model_loads", "Versions taken from the repository, by result: success or failure.", "model", "result"
+        )
+        self.load_seconds = self._histogram(
+            "model_load_duration_seconds",
+            "Time to load a version and prove it, while the one before it serves.",
+            LATENCY_BUCKETS,
+            "model",
+        )
+        self.repository_errors = self._counter("repository_errors", "Looks at the repository that failed.")
+
+    def observer(self, model: ModelDescription) -> EngineObserver:
         """The observer to give to the engine of a model."""
         return _ModelObserver(self, model)
 
-    def watch(self, model: ModelDescription, stats: Callable[[], EngineStats], healthy: Callable[[], bool]) -> None:
-        """Report a model and its engine; `stats` and `healthy` are asked at every scrape."""
-        name = model.name
-        self.model_info.labels(name, model.version, model.precision, model.device).set(1)
-        self.slots_total.labels(name).set(model.max_rows)
-        self.slots_used.labels(name).set_function(lambda: stats().rows_used)
-        self.kv_cache_tokens.labels(name).set_function(lambda: stats().cached_positions)
+    def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
+        """Report a version of a model, and its engine at every scrape; in place of the engine that it had before."""
+        labels = (model.name, model.version)
+        self._watched[labels] = engine
+        self.model_info.labels(*labels, model.precision, model.device).set(1)
+        self.slots_total.labels(*labels).set(model.max_rows)
+        self.slots_used.labels(*labels).set_function(lambda: engine.stats().rows_used)
+        self.kv_cache_tokens.labels(*labels).set_function(lambda: engine.stats().cached_positions)
         longest = model.max_source_tokens + model.max_target_tokens
-        self.kv_cache_capacity.labels(name).set(model.max_rows * longest)
-        self.queue_depth.labels(name).set_function(lambda: stats().waiting)
-        self.engine_healthy.labels(name).set_function(lambda: float(healthy()))
+        self.kv_cache_capacity.labels(*labels).set(model.max_rows * longest)
+        self.queue_depth.labels(*labels).set_function(lambda: engine.stats().waiting)
+        self.engine_healthy.labels(*labels).set_function(lambda: float(engine.healthy))
+
+    def forget(self, model: ModelDescription, engine: object) -> None:
+        """Report a version no more, unless another engine has taken its place; None: it never had one."""
+        labels = (model.name, model.version)
+        if self._watched.get(labels) is not engine:
+            return
+        self._watched.pop(labels, None)
+        for metric in (
+            self.model_info,
+            self.slots_total,
+            self.slots_used,
+            self.kv_cache_tokens,
+            self.kv_cache_capacity,
+            self.queue_depth,
+            self.engine_healthy,
+            self.first_chunk_seconds,
+            self.queue_seconds,
+            self.token_seconds,
+            self.step_seconds,
+            self.step_rows,
+            self.source_tokens,
+            self.target_tokens,
+            self.finished,
+            self.failed_steps,
+        ):
+            metric.remove_by_labels(dict(zip(_VERSION, labels, strict=True)))
+
+    def show_aliases(self, name: str, entry: ModelEntry | None) -> None:
+        """Report the aliases of a model, and no others."""
+        self.model_aliases.remove_by_labels({"model": name})
+        for alias, value in entry.aliases.items() if entry else ():
+            self.model_aliases.labels(name, value.version, alias).set(1)
 
     def watch_gpu(self, bus_id: str) -> None:
         """Report the GPU at a place of the bus; once is enough."""
@@ -114,16 +182,18 @@ class Metrics:
 class _ModelObserver(EngineObserver):
     """Counts what one engine does. Called on its thread between steps, so the label look-ups are done beforehand."""
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
+    def __init__(self, metrics: Metrics, model: ModelDescription) -> None:
+        labels = (model.name, model.version)
         self._encode, self._decode, self._schedule = (
-            metrics.step_seconds.labels(model, phase) for phase in ("encode", "decode", "schedule")
+            metrics.step_seconds.labels(*labels, phase) for phase in ("encode", "decode", "schedule")
         )
-        self._rows = metrics.step_rows.labels(model)
-        self._queue = metrics.queue_seconds.labels(model)
-        self._token = metrics.token_seconds.labels(model)
-        self._source_tokens = metrics.source_tokens.labels(model)
-        self._target_tokens = metrics.target_tokens.labels(model)
-        self._finished = {reason: metrics.finished.labels(model, reason.value) for reason in FinishReason}
+        self._rows = metrics.step_rows.labels(*labels)
+        self._failed_steps = metrics.failed_steps.labels(*labels)
+        self._queue = metrics.queue_seconds.labels(*labels)
+        self._token = metrics.token_seconds.labels(*labels)
+        self._source_tokens = metrics.source_tokens.labels(*labels)
+        self._target_tokens = metrics.target_tokens.labels(*labels)
+        self._finished = {reason: metrics.finished.labels(*labels, reason.value) for reason in FinishReason}
 
     def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
         if plan.joins:
@@ -133,6 +203,9 @@ class _ModelObserver(EngineObserver):
             self._decode.observe(result.decode_seconds / plan.num_steps)
             self._schedule.observe(others / plan.num_steps)
             self._rows.observe(len(plan.tokens))
+
+    def step_failed(self, error: Exception) -> None:
+        self._failed_steps.inc()
 
     def event(self, request: Request, event: Event) -> None:
         if not isinstance(event, Finished):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from dragoman_service.errors import InvalidInput, NotFound
 from dragoman_service.manifest import Score
 from dragoman_service.permits import Permits
 from dragoman_service.request import Event, Request
@@ -61,7 +59,19 @@ class RequestEngine(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """False once it cannot work any more."""
+        """False once it cannot work any more, or while it hangs."""
+        ...
+
+    @property
+    def backlog_seconds(self) -> float:
+        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
+        ...
+
+    def check_time(self, work: int, seconds: float) -> None:
+        """Raise DeadlineUnreachable for what cannot be done in so many seconds, even with the engine to itself.
+
+        `work` is in source tokens, each times the rows of its request.
+        """
         ...
 
     def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
@@ -119,7 +129,6 @@ class ServedModel:
     engine: RequestEngine
     permits: Permits
     """One for each sentence in the engine."""
-    request_ids: Iterator[int] = field(default_factory=itertools.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,53 +138,3 @@ class Route:
     model: ServedModel
     source_language: str
     target_language: str
-
-
-class ModelRegistry:
-    """The models of a server, the default first."""
-
-    def __init__(self, models: Sequence[ServedModel]) -> None:
-        check_names([model.description.name for model in models])
-        self.models = tuple(models)
-
-    def route(self, name: str, source_language: str, target_language: str) -> Route:
-        """Find what a request means; empty names leave the choice to us, if there is no doubt.
-
-        Raises NotFound, which lists what there is, or InvalidInput if several language pairs fit.
-        """
-        models = self._named(name)
-        wanted = (source_language.lower(), target_language.lower())
-        for model in models:
-            pairs = [pair for pair in model.description.language_pairs if _fits(pair, wanted)]
-            if len(pairs) > 1:
-                field = "target_language" if source_language else "source_language"
-                raise InvalidInput(field, "", f"one of the languages of {_shown(pairs)}")
-            if pairs:
-                return Route(model, *pairs[0])
-        there = "; ".join(f"{m.description.name}: {_shown(m.description.language_pairs)}" for m in models)
-        asked = f"{source_language or 'any'} to {target_language or 'any'}"
-        raise NotFound(f"no language pair {asked}; there are: {there}")
-
-    def _named(self, name: str) -> Sequence[ServedModel]:
-        if not name:
-            return self.models
-        found = [model for model in self.models if model.description.name == name]
-        if not found:
-            there = ", ".join(model.description.name for model in self.models)
-            raise NotFound(f"no model {name[:80]!r}; there are: {there}")
-        return found
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise InvalidInput if two models of a server have one name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidInput("models", twice, "each name once; serve one version of a model at a time")
-
-
-def _fits(pair: tuple[str, str], wanted: tuple[str, str]) -> bool:
-    return all(not want or want == have.lower() for have, want in zip(pair, wanted, strict=True))
-
-
-def _shown(pairs: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{source} to {target}" for source, target in pairs)

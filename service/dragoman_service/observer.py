@@ -43,6 +43,9 @@ class EngineObserver:
     def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
         """A step succeeded; `seconds` are from planning to the delivery of its events, `stats` are those after it."""
 
+    def step_failed(self, error: Exception) -> None:
+        """A step raised, which is logged already."""
+
     def event(self, request: Request, event: Event) -> None:
         """An event is about to be delivered."""
 

@@ -1,31 +1,72 @@
-"""Admission: how many sentences may be in an engine, and each call's share of it."""
+"""Admission: how much work may be in an engine, each client's part of it, and each call's."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 from dragoman_service.errors import Overloaded
+
+SHARE = 4
+"""A client may have this many times as many permits as are left free: alone 4/5 of all, of two each 4/9, and there is
+always something left for who comes next (dynamic thresholds, Choudhury and Hahne, 1998)."""
+_RETRY_SECONDS = (0.1, 30.0)
+_UNKNOWN_BACKLOG = 2.0
 
 
 class Permits:
     """One permit is the right to have one sentence in the engine. Used on the event loop's thread only.
 
-    A call takes permits before its text is looked at, and is refused at once if there is none left. It takes no more
-    than its window, and where fewer are left, it takes those and feeds its sentences more slowly: a big call can
-    neither fill the queue by itself nor be refused because it is big.
+    A call takes permits before its text is looked at, and is refused at once if there is none left for its client. It
+    takes no more than its window, and where fewer are left, it takes those and feeds its sentences more slowly: a big
+    call can neither fill the queue by itself nor be refused because it is big. The source tokens in the engine are
+    bounded too: beyond that, no call begins, and those that run have one sentence at a time there.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(
+        self, capacity: int, max_tokens: int, *, backlog_seconds: Callable[[], float] = lambda: _UNKNOWN_BACKLOG
+    ) -> None:
+        """`backlog_seconds` is how long what is in the engine will take: who is refused is told when to come again."""
         self.capacity = capacity
         self.free = capacity
+        self.max_tokens = max_tokens
+        self.tokens = 0
+        """Source tokens in the engine."""
+        self._backlog_seconds = backlog_seconds
+        self._held: Counter[str] = Counter()
 
-    def take(self, at_most: int) -> Grant:
+    @property
+    def idle(self) -> bool:
+        """Whether no call holds any."""
+        return self.free == self.capacity
+
+    def take(self, at_most: int, client: str = "") -> Grant:
         """Take up to so many permits, at least one. Raises Overloaded if there is none."""
-        if self.free == 0:
-            raise Overloaded(f"the queue is full: {self.capacity} sentences are waiting or running")
-        count = min(at_most, self.free)
+        if not self.free:
+            raise self._overloaded(f"the queue is full: {self.capacity} sentences are waiting or running")
+        if self.tokens >= self.max_tokens:
+            raise self._overloaded(f"the queue is full: {self.tokens} source tokens are waiting or running")
+        held = self._held[client]
+        most = max((SHARE * self.free - held) // (1 + SHARE), 0 if held else 1)
+        if not most:
+            raise self._overloaded(f"{held} sentences of this client are waiting or running; the rest is for others")
+        count = min(at_most, most)
         self.free -= count
-        return Grant(self, count)
+        self._held[client] += count
+        return Grant(self, count, client)
+
+    def give_back(self, count: int, client: str) -> None:
+        """Take back so many permits of a client."""
+        self.free += count
+        self._held[client] -= count
+        if not self._held[client]:
+            del self._held[client]
+
+    def _overloaded(self, message: str) -> Overloaded:
+        """By the time that half of what is there now is done, there will be room."""
+        least, most = _RETRY_SECONDS
+        return Overloaded(message, min(most, max(least, (self._backlog_seconds() or _UNKNOWN_BACKLOG) / 2)))
 
 
 class Grant:
@@ -35,8 +76,9 @@ class Grant:
     the call ends before: until then the engine counts it, and would refuse whoever came in its place.
     """
 
-    def __init__(self, permits: Permits, count: int) -> None:
+    def __init__(self, permits: Permits, count: int, client: str) -> None:
         self._permits = permits
+        self._client = client
         self._wanted = count
         self._in_engine = 0
         self.count = count
@@ -47,20 +89,29 @@ class Grant:
         self._wanted = sentences
         self._give_back_surplus()
 
-    def enter(self) -> None:
-        """A sentence was taken by the engine."""
-        self._in_engine += 1
+    def fits(self, tokens: int) -> bool:
+        """Whether one more sentence, of so many source tokens, may enter the engine now; the only one always may."""
+        if self._in_engine == 0:
+            return True
+        return self._in_engine < self.count and self._permits.tokens + tokens <= self._permits.max_tokens
 
-    def leave(self) -> None:
+    def enter(self, tokens: int) -> None:
+        """A sentence of so many source tokens was taken by the engine."""
+        self._in_engine += 1
+        self._permits.tokens += tokens
+
+    def leave(self, tokens: int) -> None:
         """The engine is done with a sentence."""
         self._in_engine -= 1
+        self._permits.tokens -= tokens
         self._wanted = max(0, self._wanted - 1)
         self._give_back_surplus()
 
     def _give_back_surplus(self) -> None:
         surplus = max(0, self.count - max(self._wanted, self._in_engine))
         self.count -= surplus
-        self._permits.free += surplus
+        if surplus:
+            self._permits.give_back(surplus, self._client)
 
     def __enter__(self) -> Grant:
         return self

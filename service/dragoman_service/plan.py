@@ -91,6 +91,10 @@ class Runner(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Make a step for nobody; raises what is wrong if none can be made. The caches of all rows are lost."""
+        ...
+
     def close(self) -> None:
         """Free the sessions and the caches."""
         ...

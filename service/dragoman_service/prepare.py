@@ -9,8 +9,19 @@ from itertools import chain
 from dragoman_service.capitals import in_capitals, in_small_letters
 from dragoman_service.errors import InvalidInput
 from dragoman_service.models import ModelDescription, Route, TextTokenizer
-from dragoman_service.request import DecodingOptions, Finished, FinishReason, Request, Timings
+from dragoman_service.request import DecodingOptions, Finished, FinishReason, Priority, Request, Timings
 from dragoman_service.segmenter import EncodedPiece, encode_to_fit, segment
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who wants a translation, and how urgently."""
+
+    client: str = ""
+    """A name that the calls of one client share; those who wait share the work."""
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float | None = None
+    """When the answer stops being of use, in seconds of the engine's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +115,26 @@ def max_length(options: DecodingOptions, model: ModelDescription) -> int:
 
 
 def requests(
-    prepared: PreparedText, route: Route, options: DecodingOptions, deadline: float | None, *, stream: bool
+    prepared: PreparedText,
+    route: Route,
+    options: DecodingOptions,
+    sender: Sender,
+    new_id: Callable[[], int],
+    *,
+    stream: bool,
 ) -> Iterator[Request]:
     """The requests of a text's sentences, in order."""
     for index, sentence in enumerate(prepared.sentences):
         yield Request(
-            id=next(route.model.request_ids),
+            id=new_id(),
             source=route.model.tokenizer.source(sentence.tokens, route.target_language),
             max_length=max_length(options, route.model.description),
             options=options,
             target_prefix=prepared.prefix if index == 0 else (),
-            deadline=deadline,
+            deadline=sender.deadline,
             stream=stream,
+            client=sender.client,
+            priority=sender.priority,
         )
 
 

@@ -20,6 +20,15 @@ class FinishReason(enum.Enum):
     """`max_length` was reached first: the translation is incomplete."""
 
 
+class Priority(enum.Enum):
+    """Who waits for a translation."""
+
+    INTERACTIVE = "interactive"
+    """Somebody who looks at a screen."""
+    BATCH = "batch"
+    """Nobody in particular."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Draw each token at random: temperature first, then the `top_k` likeliest, then the nucleus of mass `top_p`."""
@@ -102,6 +111,9 @@ class Request:
     """When the answer stops being of use, in seconds of the engine's clock."""
     stream: bool = False
     """Whether `Progress` events are wanted."""
+    client: str = ""
+    """Who asks: those that wait share the work."""
+    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,18 @@ class Failed:
 
 
 Event = Progress | Finished | Failed
+
+
+def check_request(request: Request, max_rows: int) -> None:
+    """Raise InvalidInput for a request that can never run in a batch of `max_rows`."""
+    if request.options.num_rows > max_rows:
+        field = "beam_size" if request.options.sampling is None else "num_hypotheses"
+        raise InvalidInput(field, request.options.num_rows, f"at most {max_rows}, the rows of this server")
+    _check("source", request.source, bool(request.source), "at least one token")
+    _check("max_length", request.max_length, request.max_length >= 1, "1 or more")
+    if len(request.target_prefix) >= request.max_length:
+        allowed = f"fewer tokens than max_length, which is {request.max_length}"
+        raise InvalidInput("target_prefix", f"{len(request.target_prefix)} tokens", allowed)
 
 
 def _check(name: str, value: object, good: bool, allowed: str) -> None:

@@ -87,11 +87,12 @@ class OrtRunner(Runner):
 
     def warm_up(self) -> None:
         """Run the shapes of the first requests once, so that none of them pays for first-time work."""
-        end = self.bundle.manifest.special_ids.end
-        begin = self.bundle.manifest.special_ids.begin
         for rows in {1, self.max_rows}:
-            join = Join(source=(end,), rows=tuple(range(rows)))
-            self.run(StepPlan((), (join,), (begin,) * rows, (0,) * rows, (1,) * rows, num_candidates=1))
+            self.run(empty_step(self.bundle, rows))
+
+    def probe(self) -> None:
+        """Make a step for nobody; see `plan.Runner`."""
+        self.run(empty_step(self.bundle, 1))
 
     def verify_golden(self) -> list[str]:
         """Translate the bundle's golden sentences on this machine; returns what came out wrong."""
@@ -116,6 +117,13 @@ class OrtRunner(Runner):
         for index, join in enumerate(joins):
             for row in join.rows:
                 self.cache.cross_attention.write_row(row, cross[:, :, index])
+
+
+def empty_step(bundle: Bundle, rows: int, num_candidates: int = 1) -> StepPlan:
+    """The first step of so many rows whose source is nothing but its end."""
+    special = bundle.manifest.special_ids
+    join = Join(source=(special.end,), rows=tuple(range(rows)))
+    return StepPlan((), (join,), (special.begin,) * rows, (0,) * rows, (1,) * rows, num_candidates)
 
 
 def check_plan(plan: StepPlan, max_rows: int, max_candidates: int) -> None:

@@ -18,6 +18,8 @@ class Waiting:
     request: Request
     submitted: float
     """When it was added, in seconds of the engine's clock."""
+    streamed: int = 0
+    """Tokens that were told before, where it has run before."""
 
 
 @dataclass(slots=True)
@@ -29,7 +31,10 @@ class Running:
     search: Search
     rows: list[int]
     """The slot pool's own list: what the pool moves shows here."""
-    _streamed: int = 0
+    streamed: int = 0
+    """Tokens told."""
+    steps: int = 0
+    """Steps made, each a token of every hypothesis."""
     _next_progress: float = -math.inf
     _begun: bool = False
     _queue_seconds: float = 0.0
@@ -64,6 +69,7 @@ class Running:
             token_ids = [candidates[: search.num_candidates] for candidates in token_ids]
             log_probs = [candidates[: search.num_candidates] for candidates in log_probs]
         search.advance(token_ids, log_probs)
+        self.steps += 1
 
     def begin(self, result: StepResult, now: float) -> None:
         """Note the times of the first step; of later ones, nothing."""
@@ -81,16 +87,20 @@ class Running:
         Until then nothing for `interval` seconds after an event: every message takes the processor from translating.
         """
         if self.search.done:
-            tokens = self.search.hypotheses()[0].tokens[self._streamed :]
-        elif now < self._next_progress:
+            tokens = self.search.hypotheses()[0].tokens[self.streamed :]
+        elif now < self._next_progress or self.steps <= self.streamed:  # the latter where it has run before
             return []
         else:
-            tokens = self.search.decided(self._streamed)
+            tokens = self.search.decided(self.streamed)
         if not tokens:
             return []
-        self._streamed += len(tokens)
+        self.streamed += len(tokens)
         self._next_progress = now + interval
         return [Progress(self.request.id, tokens)]
+
+    def again(self) -> Waiting:
+        """The request, to be run from its beginning: it will decide the same, and tell only what it has not told."""
+        return Waiting(self.request, self.submitted, self.streamed)
 
     def finished(self, now: float) -> Finished:
         """The last event, at `now`, of a request whose search is done."""

@@ -7,21 +7,26 @@ No numpy, no runtime, no clock, no threads: times and results are passed in. A s
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
-from dragoman_service.errors import DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
+from dragoman_service.errors import EngineFailure, Overloaded
+from dragoman_service.fair_queue import FairQueue
+from dragoman_service.pace import Pace
 from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
-from dragoman_service.request import Event, Failed, Request
+from dragoman_service.request import Event, Failed, Request, check_request
 from dragoman_service.rows import RowTable
 from dragoman_service.running import Running, Waiting
 from dragoman_service.search.factory import make_search
 from dragoman_service.slots import SlotPool
-from dragoman_service.snapshot import RunningRequest, SchedulerSnapshot, WaitingRequest
+from dragoman_service.snapshot import SchedulerSnapshot, running_request, waiting_request
+from dragoman_service.suspects import Suspects
 
 
 class Scheduler:
-    """Requests wait first come, first served; the head of the queue joins as soon as its rows are free.
+    """Requests wait in a fair queue, whose head joins as soon as its rows are free.
+
+    Those of a step that failed run again, in ever smaller groups, before anybody else joins: they decide the same.
 
     Between `plan` and `commit` rows stay where they are, so `add`, `abort` and `expire` are allowed at any time.
     """
@@ -57,7 +62,10 @@ class Scheduler:
         self._look_ahead = look_ahead
         self._slots = SlotPool(max_rows)
         self._rows = RowTable()
-        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self.pace = Pace()
+        self._waiting = FairQueue()
+        self._suspects = Suspects()
+        self._suspected = False  # whether those that run are a group of suspects
         self._running: dict[int, Running] = {}
         self._demanding: dict[int, Running] = {}  # those that may want copies or adjustments
         self._num_watched = 0  # running requests of which every step is looked at before the next
@@ -69,7 +77,7 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Requests in the queue."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._suspects)
 
     @property
     def num_running(self) -> int:
@@ -79,7 +87,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether anything is waiting or running, which is when `plan` gives a plan."""
-        return bool(self._waiting or self._running)
+        return bool(self._running or self.num_waiting)
 
     @property
     def rows_used(self) -> int:
@@ -93,16 +101,7 @@ class Scheduler:
 
     def validate(self, request: Request) -> None:
         """Raise `InvalidInput` for a request that can never run here. Looks at limits alone: any thread may call it."""
-        if request.options.num_rows > self.max_rows:
-            field = "beam_size" if request.options.sampling is None else "num_hypotheses"
-            raise InvalidInput(field, request.options.num_rows, f"at most {self.max_rows}, the rows of this server")
-        if not request.source:
-            raise InvalidInput("source", request.source, "at least one token")
-        if request.max_length < 1:
-            raise InvalidInput("max_length", request.max_length, "1 or more")
-        if len(request.target_prefix) >= request.max_length:
-            allowed = f"fewer tokens than max_length, which is {request.max_length}"
-            raise InvalidInput("target_prefix", f"{len(request.target_prefix)} tokens", allowed)
+        check_request(request, self.max_rows)
 
     def add(self, request: Request, now: float) -> None:
         """Put a request, submitted at `now`, at the end of the queue.
@@ -110,32 +109,36 @@ class Scheduler:
         Raises `InvalidInput` as `validate` does, `Overloaded` if the queue is full, and `ValueError` for an id in use.
         """
         self.validate(request)
-        if request.id in self._waiting or request.id in self._running:
+        if request.id in self._running or request.id in self._waiting or request.id in self._suspects:
             raise ValueError(f"request id {request.id} is in use")
-        if len(self._waiting) >= self.max_queue:
-            raise Overloaded(f"{len(self._waiting)} requests are waiting, which is the most allowed")
-        self._waiting[request.id] = Waiting(request, now)
+        if self.num_waiting >= self.max_queue:
+            raise Overloaded(f"{self.num_waiting} requests are waiting, which is the most allowed")
+        self._waiting.push(Waiting(request, now))
         if request.deadline is not None:
-            self._next_deadline = min(self._next_deadline, request.deadline)
+            self._next_deadline = min(self._next_deadline, self.pace.latest_start(request))
 
     def abort(self, request_id: int, error: Exception) -> list[Event]:
         """End a request with `error`; its rows are free for the next plan. No events if it is not there (any more)."""
         if request_id in self._running:
             self._leave(request_id)
-        elif self._waiting.pop(request_id, None) is None:
+        elif not (self._waiting.remove(request_id) or self._suspects.remove(request_id)):
             return []
         return [Failed(request_id, error)]
 
     def expire(self, now: float) -> list[Event]:
-        """Fail every request, waiting or running, whose deadline has come."""
+        """Fail every request whose deadline has come, and those that wait and could not be done before it comes."""
         if now < self._next_deadline:
             return []
-        late = [request.id for request in self._requests() if request.deadline is not None and request.deadline <= now]
         events: list[Event] = []
-        for request_id in late:
-            events += self.abort(request_id, DeadlineExceeded("the deadline passed before the translation was done"))
-        deadlines = (request.deadline for request in self._requests() if request.deadline is not None)
-        self._next_deadline = min(deadlines, default=math.inf)
+        for waiting in [*self._suspects, *self._waiting]:
+            if self.pace.latest_start(waiting.request) <= now:
+                events += self.abort(waiting.request.id, self.pace.too_late(waiting.request, now))
+        for running in list(self._running.values()):
+            if (running.request.deadline or math.inf) <= now:
+                events += self.abort(running.request.id, self.pace.too_late(running.request, now))
+        waiting_until = (self.pace.latest_start(waiting.request) for waiting in (*self._suspects, *self._waiting))
+        running_until = (running.request.deadline or math.inf for running in self._running.values())
+        self._next_deadline = min(*waiting_until, *running_until, math.inf, math.inf)
         return events
 
     def plan(self) -> StepPlan | None:
@@ -147,7 +150,9 @@ class Scheduler:
             raise RuntimeError("the last plan was neither committed nor failed")
         if not self.has_work:
             return None
-        joins = self._admit() if self._waiting else []  # before holes are closed: whoever joins fills them at no cost
+        joins = (
+            self._admit() if self.num_waiting else []
+        )  # before holes are closed: whoever joins fills them at no cost
         copies = self._close_holes() if self._slots.holes else []
         adjustments: list[Adjustment] = []
         for running in self._demanding.values():  # after the moves, so that copies speak of the rows as they lie now
@@ -162,33 +167,31 @@ class Scheduler:
             num_candidates=max(self._num_candidates),
             adjustments=tuple(adjustments),
             # While somebody waits, the next step may be theirs to join.
-            num_steps=1 if self._num_watched or self._waiting else self._max_steps,
-            upcoming=self._upcoming() if self._look_ahead and self._waiting else (),
+            num_steps=1 if self._num_watched or self.num_waiting else self._max_steps,
+            upcoming=self._waiting.sources(self._max_encode_tokens) if self._look_ahead else (),
         )
         return self._in_flight
 
-    def _upcoming(self) -> tuple[tuple[int, ...], ...]:
-        """The sources at the head of the queue, within the encoder's budget."""
-        sources: list[tuple[int, ...]] = []
-        budget = self._max_encode_tokens
-        for waiting in self._waiting.values():
-            budget -= len(waiting.request.source)
-            if budget < 0:
-                break
-            sources.append(waiting.request.source)
-        return tuple(sources)
-
     def _admit(self) -> list[Join]:
-        """Let the head of the queue join, and the next one, while rows and encoder budget last."""
+        """Let the head of the queue join, and the next one, while rows and encoder budget last.
+
+        Suspects run with nobody else: a whole group joins once nobody runs, which fits, as it has run before.
+        """
+        if self._suspected or len(self._suspects):
+            if self._running:
+                return []
+            group = self._suspects.pop()
+            self._suspected = bool(group)
+            if group:
+                return [self._join(waiting) for waiting in group]
         joins: list[Join] = []
         budget = self._max_encode_tokens
-        while self._waiting:
-            waiting = next(iter(self._waiting.values()))
+        while (waiting := self._waiting.head()) is not None:
             request = waiting.request
             if request.options.num_rows > self._slots.num_free or (joins and len(request.source) > budget):
                 break
             budget -= len(request.source)
-            del self._waiting[request.id]
+            self._waiting.pop()
             joins.append(self._join(waiting))
         return joins
 
@@ -198,7 +201,7 @@ class Scheduler:
         search = make_search(request, begin_id=self._begin_id, end_id=self._end_id)
         rows = self._slots.acquire(request.id, request.options.num_rows)
         self._rows.assign(rows, search, len(request.source))
-        self._running[request.id] = running = Running(request, waiting.submitted, search, rows)
+        self._running[request.id] = running = Running(request, waiting.submitted, search, rows, waiting.streamed)
         if search.demanding:
             self._demanding[request.id] = running
         self._num_watched += running.watched
@@ -218,6 +221,7 @@ class Scheduler:
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:
         """Take the result of `plan`, which was there at `now`. Requests that ended since the plan are passed over."""
         self._land(plan)
+        self.pace.step(len(plan.tokens), (result.encode_seconds + result.decode_seconds) / plan.num_steps)
         events: list[Event] = []
         for running in self._running.values():
             running.begin(result, now)
@@ -242,13 +246,24 @@ class Scheduler:
                 events += running.progress(now, self._stream_interval)
             if running.search.done:
                 self._leave(running.request.id)
+                self.pace.ended(len(running.request.source), running.steps)
                 events.append(running.finished(now))
         return events
 
     def fail_step(self, plan: StepPlan, error: Exception) -> list[Event]:
-        """The step has not happened: its rows' caches are lost, so every running request fails with `error`."""
+        """The step has not happened, and its rows' caches are lost.
+
+        Who ran alone fails with `error`. Several run again from their beginnings, in two groups that may fail in turn.
+        """
         self._land(plan)
-        return [event for request_id in list(self._running) for event in self.abort(request_id, error)]
+        group = [running.again() for running in self._running.values()]
+        if len(group) == 1:
+            return self.abort(group[0].request.id, error)
+        for waiting in group:
+            self._leave(waiting.request.id)
+        if group:
+            self._suspects.split(group)
+        return []
 
     def snapshot(self) -> SchedulerSnapshot:
         """The state at this moment."""
@@ -258,28 +273,12 @@ class Scheduler:
             extent=self._slots.extent,
             holes=self._slots.holes,
             cached_positions=self._cached_positions,
-            waiting=tuple(
-                WaitingRequest(request_id, waiting.request.options.num_rows, len(waiting.request.source))
-                for request_id, waiting in self._waiting.items()
-            ),
+            waiting=tuple(map(waiting_request, self._waiting)),
+            suspects=tuple(map(waiting_request, self._suspects)),
             running=tuple(
-                RunningRequest(
-                    request_id=request_id,
-                    num_rows=running.request.options.num_rows,
-                    rows=tuple(running.rows),
-                    source_length=len(running.request.source),
-                    position=self._rows.positions[running.rows[0]],
-                    max_length=running.request.max_length,
-                )
-                for request_id, running in self._running.items()
+                running_request(running, self._rows.positions[running.rows[0]]) for running in self._running.values()
             ),
         )
-
-    def _requests(self) -> Iterable[Request]:
-        for waiting in self._waiting.values():
-            yield waiting.request
-        for running in self._running.values():
-            yield running.request
 
     def _leave(self, request_id: int) -> None:
         """The one place where rows are given back."""

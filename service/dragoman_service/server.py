@@ -10,19 +10,26 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from wsgiref.simple_server import WSGIServer
+from functools import partial
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
+from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
 from dragoman_service.config import ServiceConfig
 from dragoman_service.errors import DragomanError
 from dragoman_service.frontend import Frontend
+from dragoman_service.loading import load_version
 from dragoman_service.metrics import Metrics
-from dragoman_service.models import ModelRegistry, ServedModel
+from dragoman_service.models import ServedModel
+from dragoman_service.pages import Condition, PagesServer
+from dragoman_service.registry import ModelRegistry
+from dragoman_service.repository import Repository
+from dragoman_service.rollout import Rollout
 from dragoman_service.servicer import SERVICE_NAME, TranslationServicer
 
 MAX_REQUEST_BYTES = 16 * 2**20
@@ -57,23 +64,29 @@ class Server:
 
     def __init__(self, config: ServiceConfig, models: Sequence[ServedModel], metrics: Metrics) -> None:
         self._config = config
-        self._registry = ModelRegistry(models)
+        self.registry = ModelRegistry(models)
+        """What serves, at this moment."""
         self._metrics = metrics
+        self._rollout = _make_rollout(config, self.registry, metrics) if config.repository else None
         self._health = health.aio.HealthServicer()
-        self._watch: asyncio.Task[None] | None = None
-        self._metrics_server: WSGIServer | None = None
+        self._admin: grpc.aio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pages: PagesServer | None = None
+        self._condition = Condition(not_ready="starting")
         self.port = 0
         """The port of gRPC, once started."""
         self.metrics_port = 0
         """The port of the metrics, once started."""
 
     async def start(self) -> None:
-        """Listen. Raises StartupError if an address cannot be had."""
+        """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
         config = self._config
+        if self._rollout:
+            await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
-        self._frontend = Frontend(self._registry, config.limits)
+        self._frontend = Frontend(self.registry, config.limits)
         self._server = grpc.aio.server(options=_OPTIONS)
-        servicer = TranslationServicer(self._frontend, self._metrics, config.default_beam_size, config.write_timeout)
+        servicer = TranslationServicer(self._frontend, self._metrics, config)
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -83,44 +96,81 @@ class Server:
         except RuntimeError as error:
             raise StartupError(f"port {config.port} on {config.host} cannot be had: {error}") from None
         try:
-            self._metrics_server, _ = start_http_server(
-                config.metrics_port, config.host, registry=self._metrics.registry
-            )
+            self._pages = PagesServer(config.host, config.metrics_port, self._metrics.registry, lambda: self._condition)
         except OSError as error:
             raise StartupError(f"metrics port {config.metrics_port} on {config.host}: {error.strerror}") from None
-        self.metrics_port = self._metrics_server.server_port
+        self.metrics_port = self._pages.port
+        if config.admin:
+            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        self._watch = asyncio.create_task(self._watch_engines())
+        await self._look()
+        self._tasks.append(asyncio.create_task(self._watch_engines()))
+        if self._rollout and config.watch:
+            self._tasks.append(asyncio.create_task(self._rollout.watch(config.watch)))
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, give those that run `grace` seconds, then end everything."""
-        started = time.monotonic()
-        if self._watch is not None:
-            self._watch.cancel()
+        """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
+        that run `grace` seconds, and end everything.
+        """
+        for task in self._tasks:
+            task.cancel()
+        self._condition = Condition(not_ready="shutting down", not_alive=self._condition.not_alive)
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._config.lame_duck)
+        started = time.monotonic()
         # Health and refusals must still be answered while calls run: gRPC itself stops last.
         self._frontend.stop_accepting()
         if not await self._frontend.wait_idle(grace):
             _log.warning("calls were still running after %.1f s and are given up", grace)
         left = max(0.0, grace - (time.monotonic() - started))
         await self._server.stop(min(_REPLY_SECONDS, left))
-        for model in self._registry.models:
+        if self._admin is not None:
+            await self._admin.stop(0)
+        if self._rollout:
+            await self._rollout.close()
+        for model in self.registry.models:
             await asyncio.to_thread(model.engine.close)
         self._frontend.close()
-        if self._metrics_server is not None:
-            await asyncio.to_thread(self._metrics_server.shutdown)
-            self._metrics_server.server_close()
+        if self._pages is not None:
+            await asyncio.to_thread(self._pages.close)
 
     async def _watch_engines(self) -> None:
-        while all(model.engine.healthy for model in self._registry.models):
+        while True:
             await asyncio.sleep(_HEALTH_PERIOD)
-        _log.error("an engine is dead: the server reports NOT_SERVING")
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._look()
 
-    async def _set_health(self, status: int) -> None:
+    async def _look(self) -> None:
+        """Say how the engines are, if it has changed."""
+        sick = [model.description.name for model in self.registry.models if not model.engine.healthy]
+        broken = f"an engine is dead or hangs: {', '.join(sick)}" if sick else ""
+        problem = broken or ("" if self.registry.entries else "no model is in service")
+        condition = Condition(not_ready=problem, not_alive=broken)
+        if condition == self._condition:
+            return
+        self._condition = condition
+        if problem:
+            _log.error("%s: the server reports NOT_SERVING", problem)
+        status = health_pb2.HealthCheckResponse
         for name in _HEALTH_NAMES:
-            await self._health.set(name, status)
+            await self._health.set(name, status.NOT_SERVING if problem else status.SERVING)
+
+
+def _make_rollout(config: ServiceConfig, registry: ModelRegistry, metrics: Metrics) -> Rollout:
+    cache = config.cache if config.cache != Path() else Path.home() / ".cache" / "dragoman"
+    load = partial(load_version, config=config, metrics=metrics)
+    return Rollout(Repository(config.repository, cache), registry, load, metrics)
+
+
+async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:
+    server = grpc.aio.server(options=_OPTIONS)
+    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        server.add_insecure_port(where)
+    except RuntimeError as error:
+        raise StartupError(f"--admin: {where} cannot be had: {error}") from None
+    await server.start()
+    return server
 
 
 async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[], None]) -> None:

@@ -11,13 +11,16 @@ from typing import TypeAlias
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.answering import Answering, Context
-from dragoman_service.convert import decoding_options, model_info, text_translation
+from dragoman_service.config import ServiceConfig
+from dragoman_service.convert import decoding_options, model_info, priority_of, text_translation
 from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.frontend import Call, Frontend
 from dragoman_service.metrics import Metrics
-from dragoman_service.prepare import TextResult
+from dragoman_service.prepare import Sender, TextResult
 
 SERVICE_NAME = "dragoman.v1.Translation"
+
+_LONGEST_CLIENT = 200
 
 Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 
@@ -25,11 +28,10 @@ Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     """Answers calls; every way for a call to end is counted."""
 
-    def __init__(self, frontend: Frontend, metrics: Metrics, default_beam_size: int, write_timeout: float) -> None:
+    def __init__(self, frontend: Frontend, metrics: Metrics, config: ServiceConfig) -> None:
         self._frontend = frontend
         self._metrics = metrics
-        self._default_beam_size = default_beam_size
-        self._write_timeout = write_timeout
+        self._config = config
 
     async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
         async with Answering(self._metrics, "Translate", context):
@@ -66,7 +68,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         async with aclosing(self._frontend.stream(call)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
-                    answering.first_chunk(model.name)
+                    answering.first_chunk(model)
                     await self._write(context, pb.TranslateStreamResponse(chunk=piece))
                     continue
                 result = await self._frontend.compute(
@@ -78,10 +80,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     async def _write(self, context: Context, message: pb.TranslateStreamResponse) -> None:
         """Send a message. A reader who takes nothing for too long has left, as far as those who wait are concerned."""
         try:
-            async with asyncio.timeout(self._write_timeout):
+            async with asyncio.timeout(self._config.write_timeout):
                 await context.write(message)
         except TimeoutError:
-            raise Cancelled(f"the stream was not read for {self._write_timeout:g} s") from None
+            raise Cancelled(f"the stream was not read for {self._config.write_timeout:g} s") from None
 
     @staticmethod
     def _stream_result(request: pb.TranslateStreamRequest, result: TextResult, call: Call) -> pb.TranslateStreamResult:
@@ -92,8 +94,19 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         async with Answering(self._metrics, "ListModels", context):
-            models = self._frontend.models.models
-            return pb.ListModelsResponse(models=[model_info(m.description, self._frontend.limits) for m in models])
+            return pb.ListModelsResponse(models=self._models())
+
+    def _models(self) -> list[pb.ModelInfo]:
+        entries = self._frontend.models.entries
+        return [
+            model_info(
+                model.description,
+                self._frontend.limits,
+                entries[model.description.name].aliases_of(model.description.version),
+                is_default=model is entries[model.description.name].default,
+            )
+            for model in self._frontend.models.models
+        ]
 
     def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], context: Context) -> Call:
         remaining = context.time_remaining()
@@ -102,10 +115,23 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         return Call(
             texts=tuple(texts),
             route=self._frontend.models.route(request.model, request.source_language, request.target_language),
-            options=decoding_options(request.options, self._default_beam_size),
+            options=decoding_options(request.options, self._config.default_beam_size),
             target_prefixes=tuple(prefixes),
-            deadline=None if remaining is None else self._frontend.clock() + remaining,
+            sender=Sender(
+                client=client_of(context, self._config.client_header),
+                priority=priority_of(request.priority),
+                deadline=None if remaining is None else self._frontend.clock() + remaining,
+            ),
         )
+
+
+def client_of(context: Context, header: str) -> str:
+    """Whose call it is: what the metadata says, if the operator trusts it; else the address, without the port."""
+    if header:
+        for key, value in context.invocation_metadata() or ():
+            if key == header:
+                return str(value)[:_LONGEST_CLIENT]
+    return str(context.peer()).rpartition(":")[0]
 
 
 def _message(request: Request, result: TextResult, call: Call) -> pb.TextTranslation:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dragoman_service.running import Running, Waiting
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingRequest:
@@ -49,8 +51,29 @@ class SchedulerSnapshot:
     """In the order in which they will join."""
     running: tuple[RunningRequest, ...]
     """In the order in which they joined."""
+    suspects: tuple[WaitingRequest, ...] = ()
+    """Those of a step that failed, in the order in which they will run again, before anybody else joins."""
 
     @property
     def rows_used(self) -> int:
         """Rows owned by running requests."""
         return sum(len(request.rows) for request in self.running)
+
+
+def waiting_request(waiting: Waiting) -> WaitingRequest:
+    """What is seen of a request in the queue."""
+    request = waiting.request
+    return WaitingRequest(request.id, request.options.num_rows, len(request.source))
+
+
+def running_request(running: Running, position: int) -> RunningRequest:
+    """What is seen of a request that owns rows, which are at `position`."""
+    request = running.request
+    return RunningRequest(
+        request_id=request.id,
+        num_rows=request.options.num_rows,
+        rows=tuple(running.rows),
+        source_length=len(request.source),
+        position=position,
+        max_length=request.max_length,
+    )

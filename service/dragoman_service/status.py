@@ -23,6 +23,9 @@ _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled, grpc.StatusCode.CANCELLED),
     (errors.ShuttingDown, grpc.StatusCode.UNAVAILABLE),
+    (errors.Conflict, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.BundleError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.RepositoryError, grpc.StatusCode.UNAVAILABLE),
     (errors.EngineFailure, grpc.StatusCode.INTERNAL),
 )
 _LONGEST_MESSAGE = 2_000

@@ -34,6 +34,9 @@ class Recorder(Runner):
         self.late_joins += len(plan.joins) if max(plan.positions) > 0 else 0
         return self.runner.run(plan)
 
+    def probe(self) -> None:
+        pass
+
     def close(self) -> None:
         self.runner.close()
 

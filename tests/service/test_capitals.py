@@ -9,7 +9,7 @@ import pytest
 from dragoman_service.capitals import in_capitals, in_small_letters
 from dragoman_service.config import RequestLimits
 from dragoman_service.frontend import Call, Frontend
-from dragoman_service.models import ModelRegistry
+from dragoman_service.registry import ModelRegistry
 from dragoman_service.request import DecodingOptions, Event, Finished, Progress, Request, Timings
 from support.fake_engine import FIRST, FakeEngine, hypothesis_of, served
 

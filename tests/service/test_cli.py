@@ -197,7 +197,7 @@ def test_help_of_commands(capsys: Capture, command: str) -> None:
     assert f"usage: dragoman {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("translate", "--no-such-option"), ("serve",)])
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("translate", "--no-such-option")])
 def test_misuse_is_status_2(capsys: Capture, arguments: tuple[str, ...]) -> None:
     assert run(*arguments) == 2
     assert_one_message(capsys, "usage: dragoman")

@@ -37,6 +37,9 @@ class Recorder(Runner):
         self.plans.append(plan)
         return self.runner.run(plan)
 
+    def probe(self) -> None:
+        pass
+
     def close(self) -> None:
         self.runner.close()
 

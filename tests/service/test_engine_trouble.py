@@ -56,7 +56,9 @@ def test_failures_with_a_good_step_in_between_are_survived(make_engine: MakeEngi
 
 
 def test_too_many_failures_in_a_row_are_the_end(make_engine: MakeEngine) -> None:
-    engine = make_engine(before_run=Trouble(*range(1, 100)), start=False, max_rows=1)
+    runner = FakeRunner(1, before_run=Trouble(*range(1, 100)))
+    runner.broken = True
+    engine = make_engine(runner=runner, start=False, max_rows=1)
     listeners = [submit(engine, make_request(request_id)) for request_id in range(MAX_CONSECUTIVE_FAILURES + 3)]
     engine.start()
     assert {type(listener.error()) for listener in listeners} == {EngineFailure}

@@ -20,8 +20,9 @@ from dragoman_service.errors import (
     ShuttingDown,
 )
 from dragoman_service.frontend import Call, Frontend
-from dragoman_service.models import ModelRegistry, ServedModel
-from dragoman_service.prepare import TextResult
+from dragoman_service.models import ServedModel
+from dragoman_service.prepare import Sender, TextResult
+from dragoman_service.registry import ModelRegistry
 from dragoman_service.request import DecodingOptions, Event, Failed, FinishReason, Request, Sampling
 from support.fake_engine import FIRST, CharacterTokenizer, FakeEngine, served, shout
 
@@ -157,13 +158,16 @@ def test_full_queue_refuses_at_once_and_few_permits_only_slow_down() -> None:
     async def work(frontend: Frontend) -> None:
         big = asyncio.create_task(frontend.translate(call(model, *"abcdef")))
         await until(lambda: engine.running == 4)  # its window
-        rest = asyncio.create_task(frontend.translate(call(model, *"uvwxyz")))
-        await until(lambda: engine.running == 6)  # what was left
+        rest = asyncio.create_task(frontend.translate(call(model, *"uvwxyz", sender=Sender("another"))))
+        await until(lambda: engine.running == 5)  # what there was for it
+        third = asyncio.create_task(frontend.translate(call(model, "q", sender=Sender("third"))))
+        await until(lambda: engine.running == 6)
         with pytest.raises(Overloaded):
-            await frontend.translate(call(model, "q"))
+            await frontend.translate(call(model, "q", sender=Sender("fourth")))
         engine.release()
         assert [result.hypotheses[0].text for result in await big] == list("ABCDEF")
         assert [result.hypotheses[0].text for result in await rest] == list("UVWXYZ")
+        await third
 
     on_frontend(model, work)
     assert model.permits.free == 6
@@ -368,7 +372,7 @@ def test_requests_are_made_as_their_turn_comes() -> None:
     async def work(frontend: Frontend) -> None:
         task = asyncio.create_task(frontend.translate(call(model, "a\n" * 500)))
         await until(lambda: engine.running == LIMITS.window)
-        assert next(model.request_ids) <= LIMITS.window + 1
+        assert frontend._receivers.new_id() <= LIMITS.window + 1
         task.cancel()
 
     on_frontend(model, work)
@@ -449,7 +453,7 @@ def test_preparing_ends_with_the_deadline() -> None:
     async def work() -> None:
         frontend = Frontend(ModelRegistry([model]), RequestLimits(), clock=lambda: tokenizer.encoded)
         with pytest.raises(DeadlineExceeded):
-            await frontend.translate(call(model, "a\n" * 5_000, deadline=10))
+            await frontend.translate(call(model, "a\n" * 5_000, sender=Sender(deadline=10)))
         frontend.close()
 
     asyncio.run(work())
@@ -458,7 +462,7 @@ def test_preparing_ends_with_the_deadline() -> None:
 
 def test_deadline_and_stream_flag_reach_the_engine() -> None:
     engine = FakeEngine()
-    translate(served(engine), "a", deadline=1e12)
+    translate(served(engine), "a", sender=Sender(deadline=1e12))
     assert [(request.deadline, request.stream) for request in engine.submitted] == [(1e12, False)]
 
 

@@ -119,7 +119,7 @@ def test_stream(stub: Stub, server: ServerThread) -> None:
     result = messages[-1].result
     assert "".join(message.chunk for message in messages[:-1]) == "XAB\nCD" == result.translation.hypotheses[0].text
     assert (result.model, result.version) == ("loud", "1")
-    assert server.metric("dragoman_time_to_first_token_seconds_count", model="loud") == 1
+    assert server.metric("dragoman_time_to_first_token_seconds_count", model="loud", version="1") == 1
 
 
 def test_list_models(stub: Stub) -> None:

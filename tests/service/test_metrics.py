@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -7,10 +9,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from dragoman_service.metrics import Metrics
 from dragoman_service.observer import EngineStats
 from dragoman_service.plan import Join, StepPlan, StepResult
+from dragoman_service.registry import Alias, ModelEntry
 from dragoman_service.request import Failed, Finished, FinishReason, Hypothesis, Progress, Request, Timings
 from support.fake_engine import FakeEngine, served
 
+MODEL = served(FakeEngine()).description
+LABELS = {"model": "loud", "version": "1"}
 NAMES = {
+    "dragoman_failed_steps",
+    "dragoman_model_alias",
+    "dragoman_model_load_duration_seconds",
+    "dragoman_model_loads",
+    "dragoman_repository_errors",
     "dragoman_requests",
     "dragoman_requests_running",
     "dragoman_request_duration_seconds",
@@ -34,6 +44,17 @@ NAMES = {
 }
 
 
+class Watched:
+    """An engine, as far as metrics ask."""
+
+    def __init__(self, counts: EngineStats) -> None:
+        self.counts = counts
+        self.healthy = True
+
+    def stats(self) -> EngineStats:
+        return self.counts
+
+
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics(CollectorRegistry())
@@ -47,7 +68,8 @@ def test_the_names_are_what_dashboards_rely_on(metrics: Metrics) -> None:
     families = {
         family.name: family for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
     }
-    assert {name for name in families if name.startswith("dragoman_")} == NAMES
+    ours = {name for name in families if name.startswith("dragoman_") and not name.endswith("_created")}
+    assert ours == NAMES
     assert "process_resident_memory_bytes" in families
     assert "python_info" in families
     assert not any(family.type == "summary" for name, family in families.items() if name.startswith("dragoman_"))
@@ -58,7 +80,7 @@ def test_nothing_goes_to_the_global_registry(metrics: Metrics) -> None:
 
 
 def test_steps(metrics: Metrics) -> None:
-    observer = metrics.observer("m")
+    observer = metrics.observer(MODEL)
     plan = StepPlan(
         copies=(),
         joins=(Join((5, 2), (0, 1)),),
@@ -70,42 +92,62 @@ def test_steps(metrics: Metrics) -> None:
     result = StepResult([[1]] * 3, [[0.0]] * 3, encode_seconds=0.25, decode_seconds=0.5)
     observer.step(plan, result, 1.0, EngineStats(rows_used=3))
     for phase, seconds in (("encode", 0.25), ("decode", 0.5), ("schedule", 0.25)):
-        assert value(metrics, "dragoman_step_duration_seconds_sum", model="m", phase=phase) == seconds
-    assert value(metrics, "dragoman_step_rows_sum", model="m") == 3
+        assert value(metrics, "dragoman_step_duration_seconds_sum", **LABELS, phase=phase) == seconds
+    assert value(metrics, "dragoman_step_rows_sum", **LABELS) == 3
     without_join = StepPlan((), (), (1,), (0,), (1,), 1)
     observer.step(without_join, result, 1.0, EngineStats(rows_used=0))
-    assert value(metrics, "dragoman_step_duration_seconds_count", model="m", phase="encode") == 1
+    assert value(metrics, "dragoman_step_duration_seconds_count", **LABELS, phase="encode") == 1
 
 
 def test_sentences(metrics: Metrics) -> None:
-    observer = metrics.observer("m")
+    observer = metrics.observer(MODEL)
     request = Request(id=1, source=(5, 6, 2), max_length=9)
     best = Hypothesis((7, 8), (0.0, 0.0), -1.0, FinishReason.LENGTH)
     other = Hypothesis((7, 8, 9), (0.0, 0.0, 0.0), -2.0, FinishReason.STOP)
     observer.event(request, Progress(1, (7,)))
     observer.event(request, Failed(1, RuntimeError()))
-    assert value(metrics, "dragoman_queue_duration_seconds_count", model="m") == 0
+    assert value(metrics, "dragoman_queue_duration_seconds_count", **LABELS) == 0
     observer.event(request, Finished(1, (best, other), Timings(queue=0.5, encode=0.1, decode=3.0)))
-    assert value(metrics, "dragoman_queue_duration_seconds_sum", model="m") == 0.5
-    assert value(metrics, "dragoman_inter_token_latency_seconds_sum", model="m") == 1.5
-    assert value(metrics, "dragoman_source_tokens_total", model="m") == 3
-    assert value(metrics, "dragoman_target_tokens_total", model="m") == 2
-    assert value(metrics, "dragoman_finished_total", model="m", reason="length") == 1
-    assert value(metrics, "dragoman_finished_total", model="m", reason="stop") == 0
+    assert value(metrics, "dragoman_queue_duration_seconds_sum", **LABELS) == 0.5
+    assert value(metrics, "dragoman_inter_token_latency_seconds_sum", **LABELS) == 1.5
+    assert value(metrics, "dragoman_source_tokens_total", **LABELS) == 3
+    assert value(metrics, "dragoman_target_tokens_total", **LABELS) == 2
+    assert value(metrics, "dragoman_finished_total", **LABELS, reason="length") == 1
+    assert value(metrics, "dragoman_finished_total", **LABELS, reason="stop") == 0
 
 
 def test_engine_state_is_read_when_scraped(metrics: Metrics) -> None:
-    stats = EngineStats(waiting=2, rows_used=3, cached_positions=20)
-    healthy = True
-    description = served(FakeEngine()).description
-    metrics.watch(description, lambda: stats, lambda: healthy)
-    assert value(metrics, "dragoman_queue_depth", model="loud") == 2
-    assert value(metrics, "dragoman_kv_cache_tokens", model="loud") == 20
-    assert value(metrics, "dragoman_kv_cache_capacity_tokens", model="loud") == 16 * (101 + 200)
-    stats, healthy = EngineStats(waiting=5, rows_used=1), False
-    assert value(metrics, "dragoman_queue_depth", model="loud") == 5
-    assert value(metrics, "dragoman_slots_used", model="loud") == 1
-    assert value(metrics, "dragoman_kv_cache_tokens", model="loud") == 0
-    assert value(metrics, "dragoman_slots_total", model="loud") == 16
-    assert value(metrics, "dragoman_engine_healthy", model="loud") == 0
-    assert value(metrics, "dragoman_model_info", model="loud", version="1", precision="fp32", device="cpu") == 1
+    engine = Watched(EngineStats(waiting=2, rows_used=3, cached_positions=20))
+    metrics.watch(MODEL, engine)
+    assert value(metrics, "dragoman_queue_depth", **LABELS) == 2
+    assert value(metrics, "dragoman_kv_cache_tokens", **LABELS) == 20
+    assert value(metrics, "dragoman_kv_cache_capacity_tokens", **LABELS) == 16 * (101 + 200)
+    engine.counts, engine.healthy = EngineStats(waiting=5, rows_used=1), False
+    assert value(metrics, "dragoman_queue_depth", **LABELS) == 5
+    assert value(metrics, "dragoman_slots_used", **LABELS) == 1
+    assert value(metrics, "dragoman_kv_cache_tokens", **LABELS) == 0
+    assert value(metrics, "dragoman_slots_total", **LABELS) == 16
+    assert value(metrics, "dragoman_engine_healthy", **LABELS) == 0
+    assert value(metrics, "dragoman_model_info", **LABELS, precision="fp32", device="cpu") == 1
+
+
+def test_a_version_that_is_gone_leaves_no_series(metrics: Metrics) -> None:
+    old, new = Watched(EngineStats()), Watched(EngineStats())
+    other = dataclasses.replace(MODEL, version="2")
+    for model, engine in ((MODEL, old), (other, old), (MODEL, new)):
+        metrics.observer(model)
+        metrics.watch(model, engine)
+    metrics.forget(MODEL, old)  # its place was taken by another engine of the same version
+    assert value(metrics, "dragoman_slots_total", **LABELS) == 16
+    metrics.forget(MODEL, new)
+    text = generate_latest(metrics.registry).decode()
+    assert 'version="1"' not in text
+    assert 'version="2"' in text
+
+
+def test_aliases_are_shown_as_they_are(metrics: Metrics) -> None:
+    model = served(FakeEngine())
+    for aliases in ({"stable": Alias("1")}, {"canary": Alias("1", 0.5)}, {}):
+        metrics.show_aliases("loud", ModelEntry({"1": model}, "1", aliases))
+        shown = [s.labels["alias"] for f in metrics.model_aliases.collect() for s in f.samples]
+        assert shown == list(aliases)

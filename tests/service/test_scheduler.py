@@ -238,16 +238,15 @@ def test_deadlines_end_waiting_and_running_requests() -> None:
     assert scheduler.num_waiting == 1
 
 
-def test_a_failed_step_fails_who_runs_and_spares_who_waits() -> None:
-    scheduler = make_scheduler(max_rows=2)
-    for request_id in range(3):
+def test_who_ran_alone_fails_with_the_step_and_who_waits_is_spared() -> None:
+    scheduler = make_scheduler(max_rows=1)
+    for request_id in range(2):
         scheduler.add(make_request(request_id), 0.0)
-    plan = plan_of(scheduler)
     error = EngineFailure("out of memory")
-    assert scheduler.fail_step(plan, error) == [Failed(0, error), Failed(1, error)]
+    assert scheduler.fail_step(plan_of(scheduler), error) == [Failed(0, error)]
     assert (scheduler.num_running, scheduler.rows_used, scheduler.num_waiting) == (0, 0, 1)
-    (finished,) = run_to_end(scheduler, FakeRunner(2))
-    assert finished == run_alone(make_request(2))
+    (finished,) = run_to_end(scheduler, FakeRunner(1))
+    assert finished == run_alone(make_request(1))
 
 
 def test_a_row_of_nan_fails_its_own_request_alone() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dragoman_service.errors import Cancelled, Overloaded
+from dragoman_service.errors import Cancelled, DeadlineUnreachable, Overloaded
 from dragoman_service.models import ModelDescription, ServedModel
 from dragoman_service.permits import Permits
 from dragoman_service.request import (
@@ -82,6 +82,8 @@ class FakeEngine:
 
     def __init__(self, script: Callable[[Request], list[Event]] = shout, *, held: bool = False) -> None:
         self.healthy = True
+        self.backlog_seconds = 0.0
+        self.seconds_per_token = 0.0
         self.submitted: list[Request] = []
         self.cancelled: list[int] = []
         self.most_running = 0
@@ -101,6 +103,10 @@ class FakeEngine:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    def check_time(self, work: int, seconds: float) -> None:
+        if work * self.seconds_per_token > seconds:
+            raise DeadlineUnreachable(f"{seconds} s are left for {work} tokens")
 
     def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
         if self.refuse_after is not None and len(self.submitted) >= self.refuse_after:
@@ -161,4 +167,4 @@ def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedMod
         max_candidates=1000,
         max_rows=16,
     )
-    return ServedModel(replace(description, **changes), CharacterTokenizer(), engine, Permits(permits))
+    return ServedModel(replace(description, **changes), CharacterTokenizer(), engine, Permits(permits, 10**9))

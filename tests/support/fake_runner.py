@@ -62,6 +62,8 @@ class FakeRunner:
         """`before_run` is called with every plan: to record it, to wait, or to raise instead of the step."""
         self.plans: list[StepPlan] = []
         self.closed = False
+        self.probes = 0
+        self.broken = False
         self._sources: list[tuple[int, ...]] = [()] * max_rows
         self._fed: list[list[int]] = [[] for _ in range(max_rows)]
         self._encode_seconds = encode_seconds
@@ -106,6 +108,11 @@ class FakeRunner:
         adjustments = [adjustment for adjustment in plan.adjustments if adjustment.row == row]
         source = self._sources[row][: plan.source_lengths[row]]
         return candidates(source, tuple(fed[: position + 1]), adjustments, plan.num_candidates)
+
+    def probe(self) -> None:
+        self.probes += 1
+        if self.broken:
+            raise MemoryError("not even for nobody")
 
     def close(self) -> None:
         self.closed = True

@@ -24,47 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$dragoman_protos/v1/translation.proto\x12\x0b\x64ragoman.v1\"\xde\x01\n\x10TranslateRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0fsource_language\x18\x03 \x01(\t\x12\x17\n\x0ftarget_language\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.dragoman.v1.DecodingOptions\x12\x17\n\x0ftarget_prefixes\x18\x06 \x03(\t\x12\x15\n\rreturn_tokens\x18\x07 \x01(\x08\x12\x1b\n\x13return_token_scores\x18\x08 \x01(\x08\"g\n\x11TranslateResponse\x12\x32\n\x0ctranslations\x18\x01 \x03(\x0b\x32\x1c.dragoman.v1.TextTranslation\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\xe1\x01\n\x16TranslateStreamRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0fsource_language\x18\x03 \x01(\t\x12\x17\n\x0ftarget_language\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.dragoman.v1.DecodingOptions\x12\x15\n\rtarget_prefix\x18\x06 \x01(\t\x12\x15\n\rreturn_tokens\x18\x07 \x01(\x08\x12\x1b\n\x13return_token_scores\x18\x08 \x01(\x08\"k\n\x17TranslateStreamResponse\x12\x0f\n\x05\x63hunk\x18\x01 \x01(\tH\x00\x12\x34\n\x06result\x18\x02 \x01(\x0b\x32\".dragoman.v1.TranslateStreamResultH\x00\x42\t\n\x07\x63ontent\"j\n\x15TranslateStreamResult\x12\x31\n\x0btranslation\x18\x01 \x01(\x0b\x32\x1c.dragoman.v1.TextTranslation\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x84\x03\n\x0f\x44\x65\x63odingOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0enum_hypotheses\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nmin_length\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x17\n\nmax_length\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x07 \x01(\x05H\x06\x88\x01\x01\x12\'\n\x08sampling\x18\x08 \x01(\x0b\x32\x15.dragoman.v1.SamplingB\x0c\n\n_beam_sizeB\x11\n\x0f_num_hypothesesB\x11\n\x0f_length_penaltyB\r\n\x0b_min_lengthB\r\n\x0b_max_lengthB\x15\n\x13_repetition_penaltyB\x17\n\x15_no_repeat_ngram_size\"\x8c\x01\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x03\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x07\n\x05_seed\"\xd8\x01\n\x0fTextTranslation\x12+\n\nhypotheses\x18\x01 \x03(\x0b\x32\x17.dragoman.v1.Hypothesis\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.dragoman.v1.FinishReason\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.dragoman.v1.Timings\x12\x15\n\rsource_tokens\x18\x04 \x01(\x05\x12\x15\n\rtarget_tokens\x18\x05 \x01(\x05\x12\x11\n\tsentences\x18\x06 \x01(\x05\"\x81\x01\n\nHypothesis\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x14\n\x0ctoken_scores\x18\x04 \x03(\x02\x12\x30\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.dragoman.v1.FinishReason\"P\n\x07Timings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x16\n\x0e\x65ncode_seconds\x18\x02 \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x03 \x01(\x01\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.dragoman.v1.ModelInfo\"\xd3\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x31\n\x0elanguage_pairs\x18\x04 \x03(\x0b\x32\x19.dragoman.v1.LanguagePair\x12\x11\n\tprecision\x18\x05 \x01(\t\x12(\n\x06limits\x18\x06 \x01(\x0b\x32\x18.dragoman.v1.ModelLimits\x12\"\n\x06scores\x18\x07 \x03(\x0b\x32\x12.dragoman.v1.Score\"@\n\x0cLanguagePair\x12\x17\n\x0fsource_language\x18\x01 \x01(\t\x12\x17\n\x0ftarget_language\x18\x02 \x01(\t\"\x9c\x01\n\x0bModelLimits\x12\x19\n\x11max_source_tokens\x18\x01 \x01(\x05\x12\x19\n\x11max_target_tokens\x18\x02 \x01(\x05\x12\x11\n\tmax_texts\x18\x03 \x01(\x05\x12\x16\n\x0emax_characters\x18\x04 \x01(\x05\x12\x15\n\rmax_beam_size\x18\x05 \x01(\x05\x12\x15\n\rmax_sentences\x18\x06 \x01(\x05\"K\n\x05Score\x12\x10\n\x08test_set\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x11\n\tsignature\x18\x04 \x01(\t*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x88\x02\n\x0bTranslation\x12J\n\tTranslate\x12\x1d.dragoman.v1.TranslateRequest\x1a\x1e.dragoman.v1.TranslateResponse\x12^\n\x0fTranslateStream\x12#.dragoman.v1.TranslateStreamRequest\x1a$.dragoman.v1.TranslateStreamResponse0\x01\x12M\n\nListModels\x12\x1e.dragoman.v1.ListModelsRequest\x1a\x1f.dragoman.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$dragoman_protos/v1/translation.proto\x12\x0b\x64ragoman.v1\"\x87\x02\n\x10TranslateRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0fsource_language\x18\x03 \x01(\t\x12\x17\n\x0ftarget_language\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.dragoman.v1.DecodingOptions\x12\x17\n\x0ftarget_prefixes\x18\x06 \x03(\t\x12\x15\n\rreturn_tokens\x18\x07 \x01(\x08\x12\x1b\n\x13return_token_scores\x18\x08 \x01(\x08\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.dragoman.v1.Priority\"g\n\x11TranslateResponse\x12\x32\n\x0ctranslations\x18\x01 \x03(\x0b\x32\x1c.dragoman.v1.TextTranslation\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x8a\x02\n\x16TranslateStreamRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x17\n\x0fsource_language\x18\x03 \x01(\t\x12\x17\n\x0ftarget_language\x18\x04 \x01(\t\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.dragoman.v1.DecodingOptions\x12\x15\n\rtarget_prefix\x18\x06 \x01(\t\x12\x15\n\rreturn_tokens\x18\x07 \x01(\x08\x12\x1b\n\x13return_token_scores\x18\x08 \x01(\x08\x12\'\n\x08priority\x18\t \x01(\x0e\x32\x15.dragoman.v1.Priority\"k\n\x17TranslateStreamResponse\x12\x0f\n\x05\x63hunk\x18\x01 \x01(\tH\x00\x12\x34\n\x06result\x18\x02 \x01(\x0b\x32\".dragoman.v1.TranslateStreamResultH\x00\x42\t\n\x07\x63ontent\"j\n\x15TranslateStreamResult\x12\x31\n\x0btranslation\x18\x01 \x01(\x0b\x32\x1c.dragoman.v1.TextTranslation\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x84\x03\n\x0f\x44\x65\x63odingOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0enum_hypotheses\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nmin_length\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x17\n\nmax_length\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x07 \x01(\x05H\x06\x88\x01\x01\x12\'\n\x08sampling\x18\x08 \x01(\x0b\x32\x15.dragoman.v1.SamplingB\x0c\n\n_beam_sizeB\x11\n\x0f_num_hypothesesB\x11\n\x0f_length_penaltyB\r\n\x0b_min_lengthB\r\n\x0b_max_lengthB\x15\n\x13_repetition_penaltyB\x17\n\x15_no_repeat_ngram_size\"\x8c\x01\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x03\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x07\n\x05_seed\"\xd8\x01\n\x0fTextTranslation\x12+\n\nhypotheses\x18\x01 \x03(\x0b\x32\x17.dragoman.v1.Hypothesis\x12\x30\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x19.dragoman.v1.FinishReason\x12%\n\x07timings\x18\x03 \x01(\x0b\x32\x14.dragoman.v1.Timings\x12\x15\n\rsource_tokens\x18\x04 \x01(\x05\x12\x15\n\rtarget_tokens\x18\x05 \x01(\x05\x12\x11\n\tsentences\x18\x06 \x01(\x05\"\x81\x01\n\nHypothesis\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x14\n\x0ctoken_scores\x18\x04 \x03(\x02\x12\x30\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x19.dragoman.v1.FinishReason\"P\n\x07Timings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x16\n\x0e\x65ncode_seconds\x18\x02 \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x03 \x01(\x01\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.dragoman.v1.ModelInfo\"\xf8\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x31\n\x0elanguage_pairs\x18\x04 \x03(\x0b\x32\x19.dragoman.v1.LanguagePair\x12\x11\n\tprecision\x18\x05 \x01(\t\x12(\n\x06limits\x18\x06 \x01(\x0b\x32\x18.dragoman.v1.ModelLimits\x12\"\n\x06scores\x18\x07 \x03(\x0b\x32\x12.dragoman.v1.Score\x12\x0f\n\x07\x61liases\x18\x08 \x03(\t\x12\x12\n\nis_default\x18\t \x01(\x08\"@\n\x0cLanguagePair\x12\x17\n\x0fsource_language\x18\x01 \x01(\t\x12\x17\n\x0ftarget_language\x18\x02 \x01(\t\"\x9c\x01\n\x0bModelLimits\x12\x19\n\x11max_source_tokens\x18\x01 \x01(\x05\x12\x19\n\x11max_target_tokens\x18\x02 \x01(\x05\x12\x11\n\tmax_texts\x18\x03 \x01(\x05\x12\x16\n\x0emax_characters\x18\x04 \x01(\x05\x12\x15\n\rmax_beam_size\x18\x05 \x01(\x05\x12\x15\n\rmax_sentences\x18\x06 \x01(\x05\"K\n\x05Score\x12\x10\n\x08test_set\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x11\n\tsignature\x18\x04 \x01(\t*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x88\x02\n\x0bTranslation\x12J\n\tTranslate\x12\x1d.dragoman.v1.TranslateRequest\x1a\x1e.dragoman.v1.TranslateResponse\x12^\n\x0fTranslateStream\x12#.dragoman.v1.TranslateStreamRequest\x1a$.dragoman.v1.TranslateStreamResponse0\x01\x12M\n\nListModels\x12\x1e.dragoman.v1.ListModelsRequest\x1a\x1f.dragoman.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dragoman_protos.v1.translation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=2394
-  _globals['_FINISHREASON']._serialized_end=2489
+  _globals['_PRIORITY']._serialized_start=2513
+  _globals['_PRIORITY']._serialized_end=2595
+  _globals['_FINISHREASON']._serialized_start=2597
+  _globals['_FINISHREASON']._serialized_end=2692
   _globals['_TRANSLATEREQUEST']._serialized_start=54
-  _globals['_TRANSLATEREQUEST']._serialized_end=276
-  _globals['_TRANSLATERESPONSE']._serialized_start=278
-  _globals['_TRANSLATERESPONSE']._serialized_end=381
-  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=384
-  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=609
-  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=611
-  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=718
-  _globals['_TRANSLATESTREAMRESULT']._serialized_start=720
-  _globals['_TRANSLATESTREAMRESULT']._serialized_end=826
-  _globals['_DECODINGOPTIONS']._serialized_start=829
-  _globals['_DECODINGOPTIONS']._serialized_end=1217
-  _globals['_SAMPLING']._serialized_start=1220
-  _globals['_SAMPLING']._serialized_end=1360
-  _globals['_TEXTTRANSLATION']._serialized_start=1363
-  _globals['_TEXTTRANSLATION']._serialized_end=1579
-  _globals['_HYPOTHESIS']._serialized_start=1582
-  _globals['_HYPOTHESIS']._serialized_end=1711
-  _globals['_TIMINGS']._serialized_start=1713
-  _globals['_TIMINGS']._serialized_end=1793
-  _globals['_LISTMODELSREQUEST']._serialized_start=1795
-  _globals['_LISTMODELSREQUEST']._serialized_end=1814
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1816
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1876
-  _globals['_MODELINFO']._serialized_start=1879
-  _globals['_MODELINFO']._serialized_end=2090
-  _globals['_LANGUAGEPAIR']._serialized_start=2092
-  _globals['_LANGUAGEPAIR']._serialized_end=2156
-  _globals['_MODELLIMITS']._serialized_start=2159
-  _globals['_MODELLIMITS']._serialized_end=2315
-  _globals['_SCORE']._serialized_start=2317
-  _globals['_SCORE']._serialized_end=2392
-  _globals['_TRANSLATION']._serialized_start=2492
-  _globals['_TRANSLATION']._serialized_end=2756
+  _globals['_TRANSLATEREQUEST']._serialized_end=317
+  _globals['_TRANSLATERESPONSE']._serialized_start=319
+  _globals['_TRANSLATERESPONSE']._serialized_end=422
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=425
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=691
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=693
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=800
+  _globals['_TRANSLATESTREAMRESULT']._serialized_start=802
+  _globals['_TRANSLATESTREAMRESULT']._serialized_end=908
+  _globals['_DECODINGOPTIONS']._serialized_start=911
+  _globals['_DECODINGOPTIONS']._serialized_end=1299
+  _globals['_SAMPLING']._serialized_start=1302
+  _globals['_SAMPLING']._serialized_end=1442
+  _globals['_TEXTTRANSLATION']._serialized_start=1445
+  _globals['_TEXTTRANSLATION']._serialized_end=1661
+  _globals['_HYPOTHESIS']._serialized_start=1664
+  _globals['_HYPOTHESIS']._serialized_end=1793
+  _globals['_TIMINGS']._serialized_start=1795
+  _globals['_TIMINGS']._serialized_end=1875
+  _globals['_LISTMODELSREQUEST']._serialized_start=1877
+  _globals['_LISTMODELSREQUEST']._serialized_end=1896
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1898
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1958
+  _globals['_MODELINFO']._serialized_start=1961
+  _globals['_MODELINFO']._serialized_end=2209
+  _globals['_LANGUAGEPAIR']._serialized_start=2211
+  _globals['_LANGUAGEPAIR']._serialized_end=2275
+  _globals['_MODELLIMITS']._serialized_start=2278
+  _globals['_MODELLIMITS']._serialized_end=2434
+  _globals['_SCORE']._serialized_start=2436
+  _globals['_SCORE']._serialized_end=2511
+  _globals['_TRANSLATION']._serialized_start=2695
+  _globals['_TRANSLATION']._serialized_end=2959
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,83 @@
+"""The pages on the metrics port: the metrics for Prometheus, and `/ready` and `/live` for whoever checks over HTTP."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a server is, for load balancers and supervisors."""
+
+    not_ready: str = ""
+    """Why it should be sent no new calls; empty if it should."""
+    not_alive: str = ""
+    """Why only a restart helps; empty if none is needed."""
+
+
+class PagesServer:
+    """Serves the pages on threads of its own, so that they answer whatever the event loop does."""
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, condition: Callable[[], Condition]) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        self._server = make_server(host, port, _pages(registry, condition), _server_class(host), _SilentHandler)
+        threading.Thread(target=self._server.serve_forever, name="dragoman-pages", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.server_port
+
+    def close(self) -> None:
+        """Stop listening; waits for a moment."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _pages(registry: CollectorRegistry, condition: Callable[[], Condition]) -> WSGIApplication:
+    metrics = make_wsgi_app(registry)
+
+    def page(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/ready":
+            return _verdict(condition().not_ready, "ready", start_response)
+        if environ["PATH_INFO"] == "/live":
+            return _verdict(condition().not_alive, "alive", start_response)
+        answer: Iterable[bytes] = metrics(environ, start_response)
+        return answer
+
+    return page
+
+
+def _verdict(problem: str, good: str, start_response: StartResponse) -> list[bytes]:
+    status = "503 Service Unavailable" if problem else "200 OK"
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{problem or good}\n".encode()]
+
+
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+def _server_class(host: str) -> type[WSGIServer]:
+    """`http.server` has to be told of IPv6."""
+    family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+    return type("_PagesServer", (_ThreadingServer,), {"address_family": family})
+
+
+class _SilentHandler(WSGIRequestHandler):
+    timeout = 10.0
+    """Seconds: a caller who says nothing keeps no thread for ever."""
+
+    def log_message(self, *_: object) -> None:
+        pass

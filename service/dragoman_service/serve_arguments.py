@@ -1,0 +1,240 @@
+"""The arguments of `dragoman serve`, and the ServiceConfig that they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dragoman_service.config import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions, RequestLimits, ServiceConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments; the defaults are those of ServiceConfig."""
+    fallback = ServiceConfig(model_paths=(Path(),))
+    parser.formatter_class = _HelpFormatter
+    parser.add_argument(
+        "models",
+        nargs="*",
+        type=Path,
+        metavar="MODEL",
+        help="folder of a model bundle; where a request names no model, the first that fits is used",
+    )
+    _add_repository_arguments(parser.add_argument_group("model repository"), fallback)
+    net = parser.add_argument_group("network")
+    net.add_argument("--host", default=fallback.host, help="address to listen on; 0.0.0.0 is every address")
+    net.add_argument("--port", type=int, default=fallback.port, help="port for gRPC; 0 takes a free one")
+    net.add_argument(
+        "--admin",
+        default=fallback.admin,
+        metavar="ADDRESS",
+        help="address of the interface for operators, HOST:PORT or unix:PATH; without it there is none",
+    )
+    net.add_argument(
+        "--client-header",
+        default=fallback.client_header,
+        metavar="KEY",
+        help="metadata in which calls say whose they are, if whoever sets it can be trusted; else it is their address",
+    )
+    net.add_argument(
+        "--metrics-port",
+        type=int,
+        default=fallback.metrics_port,
+        help="port for Prometheus metrics; 0 takes a free one",
+    )
+    _add_computing_arguments(parser.add_argument_group("computing"), fallback)
+    _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.gpu)
+    _add_call_arguments(parser.add_argument_group("calls"), fallback)
+    _add_stop_arguments(parser.add_argument_group("stopping"), fallback)
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="what is logged"
+    )
+
+
+def config_of(args: argparse.Namespace) -> ServiceConfig:
+    """What the arguments say. Raises InvalidInput."""
+    return ServiceConfig(
+        model_paths=tuple(args.models),
+        repository=args.repository,
+        watch=args.watch,
+        cache=args.cache,
+        admin=args.admin,
+        client_header=args.client_header,
+        host=args.host,
+        port=args.port,
+        metrics_port=args.metrics_port,
+        device=args.device,
+        gpu=GpuOptions(
+            memory_limit=args.gpu_memory,
+            arena=args.gpu_arena,
+            attention=args.gpu_attention,
+            graph_rows=args.gpu_graph_rows,
+            graphs=args.gpu_graphs,
+            steps=args.gpu_steps,
+        ),
+        threads=args.threads,
+        lanes=args.lanes,
+        max_rows=args.max_rows,
+        max_queue=args.max_queue,
+        max_queue_tokens=args.max_queue_tokens,
+        default_beam_size=args.default_beam_size,
+        grace=args.grace,
+        lame_duck=args.lame_duck,
+        step_timeout=args.step_timeout,
+        write_timeout=args.write_timeout,
+        stream_interval=args.stream_interval,
+        limits=RequestLimits(
+            max_texts=args.max_texts,
+            max_characters=args.max_characters,
+            max_sentences=args.max_sentences,
+            window=args.window,
+        ),
+    )
+
+
+def _add_repository_arguments(repository: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    repository.add_argument(
+        "--repository",
+        default=fallback.repository,
+        metavar="PATH|URL",
+        help="folder of NAME/VERSION bundles, here or wherever fsspec reads (s3://bucket/models needs s3fs)",
+    )
+    repository.add_argument(
+        "--watch",
+        type=float,
+        default=fallback.watch,
+        help="seconds between looks at it; 0: only at the start, and on request",
+    )
+    repository.add_argument(
+        "--cache", type=Path, default=fallback.cache, help="where bundles from afar are kept; . is ~/.cache/dragoman"
+    )
+
+
+def _add_computing_arguments(work: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    work.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=fallback.device,
+        help="where the models run; auto is the GPU for fp16 bundles, where there is one",
+    )
+    work.add_argument(
+        "--threads", type=int, default=fallback.threads, help="threads for each model; 0 is one for each core"
+    )
+    work.add_argument(
+        "--lanes",
+        type=int,
+        default=fallback.lanes,
+        help="batches of each model that run side by side; 0 is one for each thread, up to 4",
+    )
+    work.add_argument(
+        "--max-rows",
+        type=int,
+        default=fallback.max_rows,
+        help="rows decoded side by side, in all lanes; a sentence takes as many as its beam size",
+    )
+
+
+def _add_gpu_arguments(gpu: argparse._ArgumentGroup, fallback: GpuOptions) -> None:
+    gpu.add_argument(
+        "--gpu-memory",
+        type=int,
+        default=fallback.memory_limit,
+        metavar="MIB",
+        help="memory that ONNX Runtime may take for each graph of a model; 0 is all there is",
+    )
+    gpu.add_argument("--gpu-arena", choices=ARENAS, default=fallback.arena, help="by how much that memory grows")
+    gpu.add_argument(
+        "--gpu-attention", choices=ATTENTION_KERNELS, default=fallback.attention, help="kernels of attention"
+    )
+    gpu.add_argument(
+        "--gpu-graphs",
+        action=argparse.BooleanOptionalAction,
+        default=fallback.graphs,
+        help="capture decoder steps as CUDA graphs",
+    )
+    gpu.add_argument(
+        "--gpu-graph-rows",
+        type=_numbers,
+        default=fallback.graph_rows,
+        metavar="N,N,...",
+        help="numbers of rows to capture steps for; empty is 1, 2, 4, 8 and so on",
+    )
+    gpu.add_argument(
+        "--gpu-steps",
+        type=int,
+        default=fallback.steps,
+        help="steps between two looks at the results, where all is greedy and nobody streams",
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Of a list with commas. Raises ValueError, of which argparse makes a message."""
+    return tuple(int(number) for number in text.split(",") if number.strip())
+
+
+_numbers.__name__ = "list of numbers"  # what argparse calls it
+
+
+def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    calls.add_argument(
+        "--default-beam-size",
+        type=int,
+        default=fallback.default_beam_size,
+        help="beam size of requests that do not choose one; 1 is the fastest",
+    )
+    calls.add_argument(
+        "--max-queue",
+        type=int,
+        default=fallback.max_queue,
+        help="sentences waiting or running for each model; more are refused",
+    )
+    calls.add_argument(
+        "--max-queue-tokens",
+        type=int,
+        default=fallback.max_queue_tokens,
+        help="source tokens waiting or running for each model; beyond them no call begins",
+    )
+    calls.add_argument("--max-texts", type=int, default=fallback.limits.max_texts, help="texts in one call")
+    calls.add_argument(
+        "--max-characters", type=int, default=fallback.limits.max_characters, help="characters in one text"
+    )
+    calls.add_argument("--max-sentences", type=int, default=fallback.limits.max_sentences, help="sentences in one call")
+    calls.add_argument(
+        "--window",
+        type=int,
+        default=fallback.limits.window,
+        help="sentences of one call that are worked on at once",
+    )
+    calls.add_argument(
+        "--write-timeout",
+        type=float,
+        default=fallback.write_timeout,
+        help="seconds that a stream waits for its reader before it is given up",
+    )
+    calls.add_argument(
+        "--stream-interval",
+        type=float,
+        default=fallback.stream_interval,
+        help="seconds between two pieces of a stream, at least",
+    )
+
+
+def _add_stop_arguments(stop: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    stop.add_argument(
+        "--grace", type=float, default=fallback.grace, help="seconds that running calls are given to end at a stop"
+    )
+    stop.add_argument(
+        "--lame-duck",
+        type=float,
+        default=fallback.lame_duck,
+        help="seconds at a stop in which the server says that it goes, and still takes calls; the grace begins then",
+    )
+    stop.add_argument(
+        "--step-timeout",
+        type=float,
+        default=fallback.step_timeout,
+        help="seconds of one step after which an engine is taken to hang",
+    )
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the paragraphs of the description, and adds the defaults to the help of each option."""
