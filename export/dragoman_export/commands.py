@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 
@@ -19,11 +20,21 @@ class Export:
         """Declare the arguments."""
         add = parser.add_argument
         add("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a checkpoint, as `dragoman train` writes it")
-        add(
-            "--output", type=Path, required=True, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, to be made"
+        where = parser.add_mutually_exclusive_group(required=True)
+        where.add_argument(
+            "--output", type=Path, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, to be made"
+        )
+        where.add_argument(
+            "--publish",
+            metavar="PATH|URL",
+            help="repository that it is to be added to as a whole; a server that watches it takes it into service",
         )
         add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
-        add("--version", dest="model_version", help="version of the model (default: the last folder of --output)")
+        add(
+            "--version",
+            dest="model_version",
+            help="version of the model (default: the last folder of --output, or one more than the repository has)",
+        )
         add("--description", default="", help="one line for people")
         add(
             "--precision",
@@ -49,11 +60,35 @@ class Export:
 
     def run(self, args: argparse.Namespace) -> int:
         """Export; returns the exit status."""
+        if args.output:
+            output: Path = args.output.resolve()
+            return self._export(
+                args, args.output, args.model_name or output.parent.name, args.model_version or output.name
+            )
+        return self._publish(args)
+
+    def _publish(self, args: argparse.Namespace) -> int:
+        """Export to a folder that nobody watches, and copy the bundle from there once it is proved."""
+        from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+        from dragoman_service.repository import Repository  # noqa: PLC0415
+
+        if not args.model_name:
+            raise InvalidInput("--name", "", "the name of a model, with --publish")
+        repository = Repository(args.publish, Path())
+        version = args.model_version or repository.next_version(args.model_name)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = Path(folder, args.model_name, version)
+            status = self._export(args, bundle, args.model_name, version)
+            print(f"published: {repository.publish(bundle, args.model_name, version)}")
+        return status
+
+    @staticmethod
+    def _export(args: argparse.Namespace, output: Path, name: str, version: str) -> int:
         from dragoman_export.exporter import ExportOptions, export_checkpoint  # noqa: PLC0415
 
         options = ExportOptions(
-            name=args.model_name or args.output.resolve().parent.name,
-            version=args.model_version or args.output.resolve().name,
+            name=name,
+            version=version,
             description=args.description,
             precision=args.precision,
             sentences=args.sentences,
@@ -62,7 +97,7 @@ class Export:
             notes=args.notes,
             force=args.force,
         )
-        bundle, report = export_checkpoint(args.checkpoint, args.output, options)
+        bundle, report = export_checkpoint(args.checkpoint, output, options)
         print(f"{bundle.path}: {bundle.manifest.name} version {bundle.manifest.version}, {bundle.manifest.precision}")
         print(
             f"{report.sentences} sentences translated as PyTorch does ({len(report.ties)} ties); "

@@ -90,7 +90,7 @@ def _system(args: argparse.Namespace) -> System:
     languages = (args.source_language, args.target_language)
     if args.server:
         source, target = languages
-        options = Options(model=args.model, source_language=source, target_language=target, **search)
+        options = Options(model=args.model, source_language=source, target_language=target, priority="batch", **search)
         return systems.ServerSystem(args.server, options)
     if args.bundle:
         threads = args.threads or 0

@@ -112,6 +112,7 @@ class DistillCommand(_SyntheticCommand):
         from dragoman_service.client_values import Options  # noqa: PLC0415 - imports protobuf
 
         return Options(
+            priority="batch",
             model=args.model,
             source_language=args.source,
             target_language=args.target,
@@ -152,6 +153,7 @@ class BackTranslateCommand(_SyntheticCommand):
         if args.top_k is not None and not args.sample:
             raise InvalidInput("--top-k", args.top_k, "none without --sample")
         return Options(
+            priority="batch",
             model=args.model,
             source_language=args.source,
             target_language=args.target,

@@ -52,6 +52,10 @@ class ServerUnavailable(TranslationError):
     """Nobody listens there, the server is shutting down, or the connection broke."""
 
 
+class NotPossibleNow(TranslationError):
+    """What is asked for contradicts what is there; the message says what has to be done first."""
+
+
 class ServerFailure(TranslationError):
     """The server's fault."""
 
@@ -63,6 +67,7 @@ _KINDS: dict[grpc.StatusCode, type[TranslationError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
     grpc.StatusCode.CANCELLED: CallCancelled,
     grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
+    grpc.StatusCode.FAILED_PRECONDITION: NotPossibleNow,
 }
 
 

@@ -36,6 +36,8 @@ class Options:
     sampling: Sampling | None = None
     return_tokens: bool = False
     return_token_scores: bool = False
+    priority: str = ""
+    """interactive, which is the default, or batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,10 @@ class Model:
     max_characters: int
     max_beam_size: int
     scores: tuple[Score, ...]
+    aliases: tuple[str, ...] = ()
+    """Other names for this version: NAME@ALIAS."""
+    is_default: bool = True
+    """Whether the name alone means this version."""
 
 
 def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
@@ -118,6 +124,7 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         target_prefixes=prefixes,
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
+        priority=_priority(options.priority),
     )
 
 
@@ -132,6 +139,7 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         target_prefix=prefix,
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
+        priority=_priority(options.priority),
     )
 
 
@@ -162,6 +170,13 @@ def _decoding(options: Options) -> pb.DecodingOptions:
         drawn = {f.name: value for f in fields(sampling) if (value := getattr(sampling, f.name)) is not None}
         message.sampling.CopyFrom(pb.Sampling(**drawn))  # even if nothing is given, it asks for sampling
     return message
+
+
+def _priority(name: str) -> pb.Priority:
+    priorities = {"": pb.PRIORITY_UNSPECIFIED, "interactive": pb.PRIORITY_INTERACTIVE, "batch": pb.PRIORITY_BATCH}
+    if name not in priorities:
+        raise ValueError(f"priority: got {name!r}; allowed: interactive, batch")
+    return priorities[name]
 
 
 def _translation(message: pb.TextTranslation, model: str, version: str) -> Translation:
@@ -208,4 +223,6 @@ def _model(info: pb.ModelInfo) -> Model:
             Score(test_set=score.test_set, metric=score.metric, value=score.value, signature=score.signature)
             for score in info.scores
         ),
+        aliases=tuple(info.aliases),
+        is_default=info.is_default,
     )

@@ -36,15 +36,17 @@ def server_address(value: str) -> str:
 
 
 @contextmanager
-def errors_reported(server: str) -> Iterator[None]:
-    """Turn a failed call into one message on standard error and exit status 1."""
+def errors_reported(
+    server: str, start: str = "dragoman serve MODEL, or name another with --server HOST:PORT"
+) -> Iterator[None]:
+    """Turn a failed call into one message on standard error and exit status 1; `start` is what makes a server."""
     from dragoman_service.client_errors import ServerUnavailable, TranslationError  # noqa: PLC0415 - imports gRPC
 
     try:
         yield
     except ServerUnavailable as error:
         print(f"dragoman: no server at {server} ({error})", file=sys.stderr)
-        print("Start one with: dragoman serve MODEL, or name another with --server HOST:PORT", file=sys.stderr)
+        print(f"Start one with: {start}", file=sys.stderr)
         raise CommandFailed(1) from None
     except TranslationError as error:
         print(f"dragoman: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.ShuttingDown, grpc.StatusCode.UNAVAILABLE),
     (errors.Conflict, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.BundleError, grpc.StatusCode.FAILED_PRECONDITION),
-    (errors.RepositoryError, grpc.StatusCode.UNAVAILABLE),
+    (errors.RepositoryError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.EngineFailure, grpc.StatusCode.INTERNAL),
 )
 _LONGEST_MESSAGE = 2_000

@@ -41,6 +41,11 @@ class TranslateCommand:
         parser.add_argument("--from", dest="source", default="", metavar="LANGUAGE", help="source language, such as en")
         parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="target language, such as de")
         parser.add_argument("--stream", action="store_true", help="print each text piece by piece while it is made")
+        parser.add_argument(
+            "--priority",
+            choices=("interactive", "batch"),
+            help="who goes first where there is too much to do (default: batch for files and pipes)",
+        )
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up after so long, for all texts")
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, help="hypotheses kept alive; 1 is the fastest (default: 4)")
@@ -124,6 +129,7 @@ def _options(args: argparse.Namespace) -> Options:
         repetition_penalty=args.repetition_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         sampling=None if sampling == Sampling() else sampling,
+        priority=args.priority or ("interactive" if args.texts or sys.stdin.isatty() else "batch"),
     )
 
 
