@@ -6,8 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from typing import ParamSpec, TypeVar
 
+from dragoman_service import memory
 from dragoman_service.errors import Conflict, DragomanError, InvalidInput, NotFound, RepositoryError
 from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
@@ -19,6 +23,9 @@ _IDLE_PERIOD = 0.05
 """Seconds between looks at whether calls still use a version that was replaced."""
 
 _log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Load = Callable[[Repository, str, str, Listed], ServedModel]
 """Takes a version of a model from the repository, and proves it; blocks. Raises DragomanError."""
@@ -42,6 +49,8 @@ class Rollout:
         self._models: dict[str, ModelVersions] = {}
         self._lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        # Of its own, and one: the C library keeps memory for each thread, and a bundle is read into it.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dragoman-rollout")
         self._problems: dict[str, str] = {}
 
     async def refresh(self) -> None:
@@ -135,9 +144,10 @@ class Rollout:
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _scan(self) -> None:
-        found = await asyncio.to_thread(self._repository.scan)
+        found = await self._on_thread(self._repository.scan)
         for name in found.keys() & self._fixed:
             self._complain(name, f"{name} of the repository is not served: the command line gave a bundle of that name")
         for name in {*found, *self._models} - self._fixed:
@@ -169,7 +179,7 @@ class Rollout:
             for alias in aliases.values():
                 if error := trial.failure(alias.version):
                     raise error
-            await asyncio.to_thread(self._repository.write_aliases, model.name, aliases)
+            await self._on_thread(self._repository.write_aliases, model.name, aliases)
         except DragomanError:
             model.failed = trial.failed
             self._let_go(trial)
@@ -182,7 +192,7 @@ class Rollout:
             version, mark = missing
             started = time.monotonic()
             try:
-                served = await asyncio.to_thread(self._load, self._repository, model.name, version, model.listed)
+                served = await self._on_thread(self._load, self._repository, model.name, version, model.listed)
             except DragomanError as error:
                 _log.error("%s version %s is not taken into service: %s", model.name, version, error)
                 model.failed[version] = (mark, error)
@@ -220,8 +230,12 @@ class Rollout:
             while not served.permits.idle:
                 await asyncio.sleep(_IDLE_PERIOD)
         finally:
-            await asyncio.to_thread(served.engine.close)
+            await self._on_thread(served.engine.close)
             self._metrics.forget(served.description, served.engine)
+            await self._on_thread(memory.release)
+
+    async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     def _complain(self, about: str, problem: str) -> None:
         """Log a problem once, not at every look."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,16 @@ class ServerProcess:
             for sample in family.samples:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
         return sums
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page on the metrics port."""
+        try:
+            with urllib.request.urlopen(
+                self.metrics_url.removesuffix("/metrics") + path, timeout=START_SECONDS
+            ) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def wait_for_metrics(self, condition: Callable[[dict[str, float]], bool], seconds: float = 60) -> dict[str, float]:
         """Poll the metrics until they are as wanted."""
