@@ -31,6 +31,15 @@ def run_dragoman(*arguments: str | Path, text: str | None = None) -> subprocess.
     )
 
 
+def page(url: str) -> tuple[int, str]:
+    """Status and text of a page."""
+    try:
+        with urllib.request.urlopen(url, timeout=START_SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
 @dataclass
 class ServerProcess:
     """A running server."""
@@ -61,13 +70,7 @@ class ServerProcess:
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and text of a page on the metrics port."""
-        try:
-            with urllib.request.urlopen(
-                self.metrics_url.removesuffix("/metrics") + path, timeout=START_SECONDS
-            ) as page:
-                return page.status, page.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+        return page(self.metrics_url.removesuffix("/metrics") + path)
 
     def wait_for_metrics(self, condition: Callable[[dict[str, float]], bool], seconds: float = 60) -> dict[str, float]:
         """Poll the metrics until they are as wanted."""

@@ -16,6 +16,7 @@ from dragoman_service.config import ServiceConfig
 from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
 from dragoman_service.server import Server
+from support.server_process import page
 
 PATIENCE = 60.0
 """Seconds after which a test gives up; only a broken server comes near."""
@@ -36,6 +37,10 @@ class ServerThread:
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, 0 if it never moved."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page on the metrics port."""
+        return page(f"http://127.0.0.1:{self.server.metrics_port}{path}")
 
     def stop(self, grace: float) -> None:
         """Stop as on SIGTERM."""
