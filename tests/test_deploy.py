@@ -130,11 +130,16 @@ def test_kubernetes_agrees_with_the_server() -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": arguments.port, "metrics": arguments.metrics_port}
     assert arguments.host == "0.0.0.0", "the probes come from outside of the container"
-    probes = [container[f"{kind}Probe"]["grpc"]["port"] for kind in ("startup", "readiness", "liveness")]
-    assert probes == [arguments.port] * 3
+    probes = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
+    assert {kind: probe["path"] for kind, probe in probes.items()} == {
+        "startup": "/live",
+        "readiness": "/ready",
+        "liveness": "/live",
+    }
+    assert {probe["port"] for probe in probes.values()} == {"metrics"}
     assert arguments.threads == int(container["resources"]["limits"]["cpu"])
-    sleep = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert pod["terminationGracePeriodSeconds"] > sleep + arguments.grace
+    assert arguments.lame_duck > 2 * container["readinessProbe"]["periodSeconds"]
+    assert pod["terminationGracePeriodSeconds"] > arguments.lame_duck + arguments.grace
 
 
 def test_kustomization_names_every_file() -> None:
