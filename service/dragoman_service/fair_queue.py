@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from dragoman_service.request import Priority, Request
 from dragoman_service.running import Waiting
@@ -11,7 +11,8 @@ from dragoman_service.running import Waiting
 WEIGHTS = {Priority.INTERACTIVE: 16.0, Priority.BATCH: 1.0}
 """Shares of the work while there is more of it than rows: a batch request never waits for ever, and never long."""
 
-_KEPT_FLOWS = 64
+_SLACK = 64
+"""Entries that may lie about for nobody who waits."""
 
 
 class FairQueue:
@@ -58,7 +59,7 @@ class FairQueue:
     def push(self, waiting: Waiting) -> None:
         """Add a request, whose id must not be in use."""
         request = waiting.request
-        flow = (request.client, request.priority)
+        flow = _flow_of(request)
         start = max(self._now, self._ends.get(flow, 0.0))
         self._ends[flow] = start + work_of(request) / WEIGHTS[request.priority]
         self._waiting[request.id] = waiting
@@ -78,23 +79,37 @@ class FairQueue:
         """Take the head out, because it is served."""
         self._now, _, request_id = heappop(self._order)
         del self._waiting[request_id]
-        self._forget_ended_flows()
+        self._tidy()
 
     def remove(self, request_id: int) -> bool:
         """Take a request out that is not going to be served; whether it was there."""
         found = self._waiting.pop(request_id, None) is not None
-        self._forget_ended_flows()
+        self._tidy()
         return found
 
-    def _forget_ended_flows(self) -> None:
+    def _tidy(self) -> None:
+        """Keep no more than a few entries for each request that waits.
+
+        A flow that ended may have ended ahead of the others: what it had too much is forgiven, for a stream of ever new
+        clients would else never let go of any.
+        """
+        most = _SLACK + 2 * len(self._waiting)
         if not self._waiting:
             self._order.clear()
             self._ends.clear()
             self._now = 0.0
-        elif len(self._ends) > _KEPT_FLOWS + 2 * len(self._waiting):
-            self._ends = {flow: end for flow, end in self._ends.items() if end > self._now}
+        if len(self._ends) > most:
+            flows = {_flow_of(waiting.request) for waiting in self._waiting.values()}
+            self._ends = {flow: end for flow, end in self._ends.items() if flow in flows}
+        if len(self._order) > most:
+            self._order = [entry for entry in self._order if entry[2] in self._waiting]
+            heapify(self._order)
 
 
 def work_of(request: Request) -> int:
     """What a request costs, near enough to compare: source tokens times rows."""
     return len(request.source) * request.options.num_rows
+
+
+def _flow_of(request: Request) -> tuple[str, Priority]:
+    return request.client, request.priority

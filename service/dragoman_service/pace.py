@@ -30,7 +30,8 @@ class Pace:
     def step(self, rows: int, seconds: float) -> None:
         """A step of so many rows has taken so long."""
         size = rows.bit_length()
-        self._seconds[size] = _average(self._seconds.get(size), seconds)
+        # Replaced, not changed: other threads look at it.
+        self._seconds = {**self._seconds, size: _average(self._seconds.get(size), seconds)}
 
     def ended(self, source_tokens: int, steps: int) -> None:
         """A sentence of so many source tokens was done after so many steps."""
@@ -79,8 +80,9 @@ class Pace:
         """Of the number of rows seen that is nearest from below: fewer rows than these are no slower."""
         if self._ended < _ENOUGH:
             return 0.0
-        smaller = [size for size in self._seconds if size <= rows.bit_length()]
-        return self._seconds[max(smaller) if smaller else min(self._seconds)]
+        known = self._seconds
+        smaller = [size for size in known if size <= rows.bit_length()]
+        return known[max(smaller) if smaller else min(known)]
 
 
 def _average(known: float | None, new: float) -> float:

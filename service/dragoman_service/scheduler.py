@@ -253,11 +253,11 @@ class Scheduler:
     def fail_step(self, plan: StepPlan, error: Exception) -> list[Event]:
         """The step has not happened, and its rows' caches are lost.
 
-        Who ran alone fails with `error`. Several run again from their beginnings, in two groups that may fail in turn.
+        Who ran alone fails with `error`. Others run again from their beginnings, in two groups that may fail in turn.
         """
         self._land(plan)
         group = [running.again() for running in self._running.values()]
-        if len(group) == 1:
+        if len(group) == 1 and group[0].request.options.num_rows == len(plan.tokens):
             return self.abort(group[0].request.id, error)
         for waiting in group:
             self._leave(waiting.request.id)

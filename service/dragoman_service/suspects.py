@@ -30,7 +30,7 @@ class Suspects:
             yield from group
 
     def split(self, group: Sequence[Waiting]) -> None:
-        """Take a group, at least two, whose step has failed."""
+        """Take a group whose step has failed; of one, if others of it were given up while the step ran."""
         half = len(group) // 2
         self._groups += [list(group[half:]), list(group[:half])]
 
