@@ -120,7 +120,7 @@ class Lanes(RequestEngine):
         Request ids must be unique over all lanes, which is not checked. Raises `Overloaded` only if no living lane has
         room in its queue, and `EngineFailure` only if none lives.
         """
-        refusal: Exception = EngineFailure("all lanes have died")
+        refusal: Exception = EngineFailure("all lanes have died or hang")
         for lane in sorted(self._lanes, key=lambda lane: lane.load):
             if not lane.healthy:
                 continue

@@ -1,4 +1,4 @@
-"""How long decoding has taken so far, to tell what cannot be done in time. Pure: durations are passed in."""
+"""How long decoding has taken so far, to tell what cannot be done in time. Durations are passed in."""
 
 from __future__ import annotations
 
