@@ -157,7 +157,7 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
         value = json.loads((path / GOLDEN).read_text(encoding="utf-8"))
     except OSError:
         return ()  # a missing file has been reported
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problems.append(f"{GOLDEN}: not JSON ({error})")
         return ()
     found: list[str] = []

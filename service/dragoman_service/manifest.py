@@ -146,7 +146,7 @@ def read_manifest(text: str) -> tuple[Manifest | None, list[str]]:
     """Parse and check; returns the manifest, or None and every problem found."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for ten thousand brackets
         return None, [f"manifest.json: not JSON ({error})"]
     if not isinstance(value, dict):
         return None, [f"manifest.json: got {_shown(value)}; allowed: an object"]

@@ -155,7 +155,7 @@ class Repository:
         try:
             settings = tomllib.loads((settings_text or b"").decode())
             aliases = read_aliases(self._read(f"{folder}/{ALIASES}"))
-        except (ValueError, InvalidInput) as error:
+        except (ValueError, RecursionError, InvalidInput) as error:
             return Listed(versions, problem=f"{name}: {SETTINGS} or {ALIASES} cannot be read: {error}")
         return Listed(versions, aliases, settings)
 

@@ -1,0 +1,75 @@
+"""Coverage-guided fuzzing of what reads the bytes of strangers, for as long as you like.
+
+    pip install atheris
+    python tests/faults/fuzz.py request -max_total_time=60
+
+What may come is a value or an InvalidInput; anything else is a finding, and its input is written to a file. The further
+arguments are libFuzzer's: folders of inputs to begin with among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import atheris
+
+with atheris.instrument_imports(include=["dragoman_service"]):
+    from google.protobuf.message import DecodeError
+
+    from dragoman_protos.v1 import translation_pb2 as pb
+    from dragoman_service.convert import decoding_options, priority_of
+    from dragoman_service.errors import InvalidInput
+    from dragoman_service.manifest import read_manifest
+    from dragoman_service.repository import read_aliases
+    from dragoman_service.segmenter import segment
+
+
+def fuzz_request(data: bytes) -> None:
+    """The options of a request, from any message that protobuf understands."""
+    with suppress(DecodeError, InvalidInput):
+        request = pb.TranslateRequest.FromString(data)
+        priority_of(request.priority)
+        options = decoding_options(request.options, 4)
+        assert 1 <= options.num_rows <= 16
+
+
+def fuzz_text(data: bytes) -> None:
+    """Nothing of a text is lost by splitting it."""
+    text = data.decode("utf-8", "ignore")
+    assert "".join(piece.text for piece in segment(text, "en")) == text
+
+
+def fuzz_manifest(data: bytes) -> None:
+    """A manifest is read, or has problems."""
+    manifest, problems = read_manifest(data.decode("utf-8", "ignore"))
+    assert (manifest is None) == bool(problems)
+
+
+def fuzz_aliases(data: bytes) -> None:
+    """Aliases are read, or named as what is wrong."""
+    with suppress(InvalidInput, ValueError):
+        read_aliases(data)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "request": fuzz_request,
+    "text": fuzz_text,
+    "manifest": fuzz_manifest,
+    "aliases": fuzz_aliases,
+}
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=TARGETS, help="what to fuzz")
+    args, rest = parser.parse_known_args()
+    atheris.Setup([sys.argv[0], *rest], TARGETS[args.target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
