@@ -54,9 +54,12 @@ class Answering:
             error = self._why_cancelled()
             self._end(status_of(error, self._request_id).code, error)
             return  # the call is over, and the cancellation goes on its way
-        if not isinstance(error, Exception):
+        if error is None:
             self._end(grpc.StatusCode.OK, None)
             return
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            return
+        # Whatever else it is, a panic in Rust code for one, the caller must not be left waiting.
         status = status_of(error, self._request_id)
         self._end(status.code, error)
         metadata = ((DETAILS_KEY, status.details), (REQUEST_ID_KEY, self._request_id))
@@ -74,7 +77,7 @@ class Answering:
             return errors.DeadlineExceeded("the deadline passed")
         return errors.Cancelled("the caller gave up")
 
-    def _end(self, code: grpc.StatusCode, error: Exception | None) -> None:
+    def _end(self, code: grpc.StatusCode, error: BaseException | None) -> None:
         self._running.dec()
         self._metrics.requests.labels(self._method, code.name).inc()
         self._metrics.request_seconds.labels(self._method).observe(time.monotonic() - self._start)

@@ -180,6 +180,7 @@ class Engine:
         try:
             while self._take_commands():
                 self._step()
+                self._step_started = math.inf
             self._fail_pending(ShuttingDown("the server stopped before the translation was done"))
         except BaseException as error:
             _log.critical("the engine has died", exc_info=True)
@@ -221,8 +222,6 @@ class Engine:
         except Exception as error:
             self._step_failed(plan, error)
             return
-        finally:
-            self._step_started = math.inf
         events = self._scheduler.commit(plan, result, self._clock())
         self._failures_in_a_row = 0
         self._steps += plan.num_steps
@@ -252,6 +251,8 @@ class Engine:
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 raise EngineFailure("no step can be made any more, not even for nobody") from again
+        else:
+            self._failures_in_a_row = 0
 
     def _publish(self) -> None:
         """Make the counts visible to the other threads."""

@@ -88,8 +88,11 @@ class Repository:
             for file in _files_of(manifest):
                 (partial / file).parent.mkdir(parents=True, exist_ok=True)
                 self._files.get_file(f"{source}/{file}", str(partial / file))
-            with suppress(FileExistsError):  # by another server that shares the cache
+            try:
                 os.rename(partial, place)
+            except OSError:
+                if not place.is_dir():  # else another server that shares the cache was there first
+                    raise
         except Exception as error:
             raise RepositoryError(f"{self.url}/{name}/{version} cannot be fetched: {_said(error)}") from error
         finally:
@@ -130,7 +133,8 @@ class Repository:
                 if self._is_local:
                     os.rename(partial, place)
             except BaseException:
-                self._files.rm(partial, recursive=True)
+                with suppress(Exception):  # there may be nothing yet; what went wrong is what matters
+                    self._files.rm(partial, recursive=True)
                 raise
         except DragomanError:
             raise
@@ -152,18 +156,20 @@ class Repository:
             if self._files.exists(manifest):
                 mark = f"{self._files.ukey(manifest)} {settings_text!r}"
                 versions[version] = hashlib.sha256(mark.encode()).hexdigest()[:12]
+        reading = SETTINGS
         try:
             settings = tomllib.loads((settings_text or b"").decode())
+            reading = ALIASES
             aliases = read_aliases(self._read(f"{folder}/{ALIASES}"))
         except (ValueError, RecursionError, InvalidInput) as error:
-            return Listed(versions, problem=f"{name}: {SETTINGS} or {ALIASES} cannot be read: {error}")
+            return Listed(versions, problem=f"{name}/{reading} cannot be read: {error}")
         return Listed(versions, aliases, settings)
 
     def _folders(self, path: str) -> list[str]:
         return [
             str(entry["name"]).rstrip("/").rpartition("/")[2]
             for entry in self._files.ls(path, detail=True)
-            if entry["type"] == "directory" or entry.get("islink")
+            if entry["type"] == "directory" or (entry.get("islink") and self._files.isdir(entry["name"]))
         ]
 
     def _read(self, path: str) -> bytes | None:

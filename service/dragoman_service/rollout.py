@@ -49,6 +49,7 @@ class Rollout:
         self._models: dict[str, ModelVersions] = {}
         self._lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._closing = False
         # Of its own, and one: the C library keeps memory for each thread, and a bundle is read into it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dragoman-rollout")
         self._problems: dict[str, str] = {}
@@ -123,7 +124,7 @@ class Rollout:
             _must_be_listed(version, model)
             if alias in model.listed.versions:
                 raise InvalidInput("alias", alias, f"what is no version of {name}")
-            await self._change_aliases(model, {**model.listed.aliases, alias: Alias(version, share)})
+            await self._change_aliases(model, {**model.listed.aliases, alias: Alias(version, share)}, version)
 
     async def delete_alias(self, name: str, alias: str) -> None:
         """Forget an alias, in the repository too."""
@@ -141,8 +142,8 @@ class Rollout:
 
     async def close(self) -> None:
         """End what is retiring, with its calls; what is in the registry is its owner's to close."""
-        for task in self._retiring:
-            task.cancel()
+        # No task is cancelled: one that has not begun, or waits for the thread, would close nothing.
+        self._closing = True
         await asyncio.gather(*self._retiring, return_exceptions=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -161,24 +162,23 @@ class Rollout:
         await self._scan()
         model = self._models.get(name)
         if model is None or not model.listed.versions:
-            there = ", ".join(sorted(self._models)) or "none"
+            there = ", ".join(sorted(it.name for it in self._models.values() if it.listed.versions)) or "none"
             raise NotFound(f"no model {name[:80]!r} in the repository; there are: {there}")
         if model.listed.problem:
             raise Conflict(model.listed.problem)
         return model
 
-    async def _change_aliases(self, model: ModelVersions, aliases: Mapping[str, Alias]) -> None:
+    async def _change_aliases(self, model: ModelVersions, aliases: Mapping[str, Alias], version: str = "") -> None:
+        """Have a model have these aliases; `version` is to be loaded for it, what is wrong with others is no matter."""
         check_aliases(aliases)
         trial = model.copy()
         trial.listed = replace(model.listed, aliases=aliases)
-        for version in {alias.version for alias in aliases.values()}:
-            trial.held.discard(version)
-            trial.failed.pop(version, None)
+        trial.held.discard(version)
+        trial.failed.pop(version, None)
         await self._bring(trial)
         try:
-            for alias in aliases.values():
-                if error := trial.failure(alias.version):
-                    raise error
+            if error := trial.failure(version):
+                raise error
             await self._on_thread(self._repository.write_aliases, model.name, aliases)
         except DragomanError:
             model.failed = trial.failed
@@ -226,13 +226,11 @@ class Rollout:
 
     async def _end(self, served: ServedModel) -> None:
         """Close what no new call can find, once none uses it."""
-        try:
-            while not served.permits.idle:
-                await asyncio.sleep(_IDLE_PERIOD)
-        finally:
-            await self._on_thread(served.engine.close)
-            self._metrics.forget(served.description, served.engine)
-            await self._on_thread(memory.release)
+        while not (served.permits.idle or self._closing):
+            await asyncio.sleep(_IDLE_PERIOD)
+        await self._on_thread(served.engine.close)
+        self._metrics.forget(served.description, served.engine)
+        await self._on_thread(memory.release)
 
     async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))

@@ -21,6 +21,7 @@ _CONTROLS = re.compile(f"([{_CONTROL}]+)")
 _CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
 _CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』،؛]")
 _SPACE = re.compile(r"\s+")
+_SPACE_CHARACTER = re.compile(r"\s")
 _ZERO_WIDTH_JOINER = "\u200d"
 _LONGEST_CLUSTER = 32
 """Characters that a reader may see as one. What is joined for longer is no writing, and is cut anywhere."""
@@ -62,9 +63,29 @@ def segment(text: str, language: str) -> list[Piece]:
         if index % 2:
             pieces.append(Piece(part, translatable=False))
             continue
-        for sentence in sentencex.segment(language, part):
+        for sentence in _sentences(part, language):
             pieces.extend(_trimmed(sentence))
     return pieces
+
+
+def _sentences(text: str, language: str) -> Iterator[str]:
+    """Split a text without control characters; as one sentence if sentencex cannot.
+
+    It takes every white space for one byte and panics where one is more (1.0.32), so it is shown others, one for one.
+    """
+    shown = _SPACE_CHARACTER.sub(" ", text)
+    try:
+        lengths = [len(sentence) for sentence in sentencex.segment(language, shown)]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception and cannot be imported
+            raise
+        lengths = []
+    if sum(lengths) != len(text):
+        lengths = [len(text)]
+    begin = 0
+    for length in lengths:
+        yield text[begin : begin + length]
+        begin += length
 
 
 def on_one_line(text: str) -> str:

@@ -24,6 +24,7 @@ from dragoman_service.config import ServiceConfig
 from dragoman_service.errors import DragomanError
 from dragoman_service.frontend import Frontend
 from dragoman_service.loading import load_version
+from dragoman_service.malformed import MalformedRequests
 from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
 from dragoman_service.pages import Condition, PagesServer
@@ -85,7 +86,7 @@ class Server:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
         self._frontend = Frontend(self.registry, config.limits)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[MalformedRequests(self._metrics)])
         servicer = TranslationServicer(self._frontend, self._metrics, config)
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

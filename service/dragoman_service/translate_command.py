@@ -129,7 +129,7 @@ def _options(args: argparse.Namespace) -> Options:
         repetition_penalty=args.repetition_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         sampling=None if sampling == Sampling() else sampling,
-        priority=args.priority or ("interactive" if args.texts or sys.stdin.isatty() else "batch"),
+        priority=args.priority or ("batch" if args.input or not (args.texts or sys.stdin.isatty()) else "interactive"),
     )
 
 

@@ -37,3 +37,34 @@ def test_an_error_of_a_call_that_is_over_ends_quietly_and_is_counted() -> None:
     ended = {"method": "Translate", "code": "DEADLINE_EXCEEDED"}
     assert registry.get_sample_value("dragoman_requests_total", ended) == 1
     assert registry.get_sample_value("dragoman_requests_running", {"method": "Translate"}) == 0
+
+
+class Panic(BaseException):
+    """As Rust code raises it through Python: not an Exception."""
+
+
+class Aborted(Exception):
+    """What ends a handler whose call was given a status."""
+
+
+class OpenContext(EndedContext):
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    async def abort(self, code: Any, *rest: Any) -> None:
+        self.codes.append(code.name)
+        raise Aborted
+
+
+def test_a_panic_does_not_leave_the_caller_waiting_and_is_not_counted_as_an_answer() -> None:
+    registry = CollectorRegistry()
+    context: Any = OpenContext()
+
+    async def answer() -> None:
+        async with Answering(Metrics(registry), "Translate", context):
+            raise Panic
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(answer())
+    assert context.codes == ["INTERNAL"]
+    assert registry.get_sample_value("dragoman_requests_total", {"method": "Translate", "code": "INTERNAL"}) == 1

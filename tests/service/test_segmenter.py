@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dragoman_service import segmenter
 from dragoman_service.errors import InvalidInput
 from dragoman_service.segmenter import encode_to_fit, segment
 
@@ -51,6 +52,26 @@ def test_sentences_and_spacing_of_a_paragraph() -> None:
         ("Done?", True),
         (" ", False),
     ]
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\u3000", "\u202f"])
+@pytest.mark.parametrize("language", ["en", "fr", "xx"])
+def test_spaces_of_several_bytes_are_spaces(space: str, language: str) -> None:
+    text = f"A{space}. B{space}! Ça va{space}? Oui."
+    pieces = segment(text, language)
+    assert "".join(piece.text for piece in pieces) == text
+    assert len([piece for piece in pieces if piece.translatable]) >= 2
+
+
+def test_what_cannot_be_split_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def panic(language: str, text: str) -> list[str]:
+        raise PanicException
+
+    monkeypatch.setattr(segmenter.sentencex, "segment", panic)
+    assert [piece.text for piece in segment("One. Two.", "en")] == ["One. Two."]
 
 
 def test_abbreviations_follow_the_language() -> None:

@@ -215,7 +215,7 @@ class Soak:
         for _ in range(100):
             metrics = await asyncio.to_thread(read_metrics, self._metrics_url)
             self.report.slots_used = metrics["dragoman_slots_used"] + metrics["dragoman_queue_depth"]
-            self.report.calls_running = metrics["dragoman_requests_running"] - 0
+            self.report.calls_running = metrics["dragoman_requests_running"]
             if self.report.slots_used == self.report.calls_running == 0:
                 return
             await asyncio.sleep(0.1)
