@@ -95,6 +95,11 @@ class Answering:
 def _request_id(context: Any) -> str:
     """The caller's id for the call, if it is a sensible one; else a new one."""
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and str(value).isprintable():
+        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and _is_plain(str(value)):
             return str(value)
     return uuid.uuid4().hex
+
+
+def _is_plain(value: str) -> bool:
+    """Whether metadata can carry it back: gRPC fails a call whose trailing metadata are anything else."""
+    return value.isascii() and value.isprintable()

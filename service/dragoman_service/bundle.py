@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import FORMAT_VERSION, GOLDEN, TOKENIZER, Manifest, from_json, read_manifest
+from dragoman_service.request import MAX_BEAM_SIZE
 from dragoman_service.tokenizer import Tokenizer
 
 __all__ = ["FORMAT_VERSION", "Bundle", "GoldenSentence", "Manifest", "write_bundle"]
@@ -56,6 +58,8 @@ class Bundle:
         Raises:
             BundleError: with every problem found.
         """
+        if problem := _not_a_file(path / MANIFEST):
+            raise BundleError(path, [f"{MANIFEST}: {problem}"])
         try:
             text = (path / MANIFEST).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -64,6 +68,8 @@ class Bundle:
         if manifest is None:
             raise BundleError(path, problems)
         problems = [problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest)]
+        if any(_not_a_file(path / name) for name in (TOKENIZER, GOLDEN)):  # which are reported: to open a pipe may hang
+            raise BundleError(path, problems)
         tokenizer = _load_tokenizer(path, manifest, problems)
         golden = _load_golden(path, manifest, problems)
         if problems or tokenizer is None:
@@ -125,6 +131,8 @@ def _replace(partial: Path, path: Path) -> None:
 
 def _check_file(root: Path, name: str, digest: str) -> list[str]:
     path = root / name
+    if problem := _not_a_file(path):
+        return [f"{name}: {problem}"]
     if not path.resolve().is_relative_to(root.resolve()):
         return [f"{name}: is a link out of the bundle"]
     try:
@@ -140,7 +148,7 @@ def _load_tokenizer(path: Path, manifest: Manifest, problems: list[str]) -> Toke
         tokenizer = Tokenizer(path / TOKENIZER)
     except OSError:
         return None  # a missing file has been reported
-    except InvalidInput as error:
+    except (InvalidInput, ValueError) as error:
         problems.append(f"{TOKENIZER}: {error}")
         return None
     if tokenizer.vocab_size != manifest.vocab_size:
@@ -165,6 +173,9 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
     golden: tuple[GoldenSentence, ...] = from_json(tuple[GoldenSentence, ...], sentences, "sentences", found)
     if not found and not golden:
         found.append("sentences: got none; allowed: one or more")
+    for index, sentence in enumerate(golden if not found else ()):
+        if not 1 <= sentence.beam_size <= MAX_BEAM_SIZE:
+            found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_BEAM_SIZE}")
     if not found:
         ids = {i for sentence in golden for i in (*sentence.source_ids, *sentence.target_ids)}
         found += [
@@ -172,6 +183,15 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
         ]
     problems += [f"{GOLDEN}: {problem}" for problem in found]
     return golden if not found else ()
+
+
+def _not_a_file(path: Path) -> str:
+    """What is wrong with a path where a file should be; empty if one is there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return _reason(error)
+    return "" if stat.S_ISREG(mode) else "is no file"
 
 
 def _reason(error: Exception) -> str:

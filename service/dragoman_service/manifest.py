@@ -32,6 +32,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What models, versions and aliases may be called."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_MOST = 2**31 - 1
+"""Of any number: what messages to clients can tell."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -169,10 +171,12 @@ def from_json(wanted: Any, value: Any, where: str, problems: list[str]) -> Any:
         return _tuple_from_json(typing.get_args(wanted), value, where, problems)
     if origin is dict:
         return _dict_from_json(typing.get_args(wanted)[1], value, where, problems)
-    if wanted is float and type(value) is int:
+    if wanted is float and type(value) is int and abs(value) < 2**63:
         return float(value)
     if wanted is not Any and type(value) is not wanted:  # not isinstance: True is no number
         problems.append(f"{where}: got {_shown(value)}; allowed: {wanted.__name__}")
+    elif isinstance(value, str) and not _is_text(value):
+        problems.append(f"{where}: got {_shown(value)}; allowed: text without lone surrogates")
     return value
 
 
@@ -218,15 +222,17 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     if cache.dtype not in CACHE_DTYPES:
         yield f"cache.dtype: got {cache.dtype!r}; allowed: {', '.join(CACHE_DTYPES)}"
     for field, number in {"vocab_size": manifest.vocab_size, **numbers}.items():
-        if number < 1:
-            yield f"{field}: got {number}; allowed: 1 or more"
+        if not 1 <= number <= _MOST:
+            yield f"{field}: got {_shown(number)}; allowed: 1 to {_MOST}"
     if limits.max_candidates > manifest.vocab_size:
         yield f"limits.max_candidates: got {limits.max_candidates}; allowed: up to vocab_size, {manifest.vocab_size}"
     if manifest.precision not in PRECISIONS:
         yield f"precision: got {manifest.precision!r}; allowed: {', '.join(PRECISIONS)}"
     yield from _language_problems(manifest.language_pairs)
     yield from _architecture_problems(manifest)
-    if cache.decoder_layers >= 1 and manifest.tensors != tensor_names(cache.decoder_layers):
+    # Compared by number first: names for as many layers as somebody makes up would fill the memory.
+    few = 1 <= cache.decoder_layers <= len(manifest.tensors.decoder_outputs)
+    if not few or manifest.tensors != tensor_names(cache.decoder_layers):
         yield f"tensors: not those of format version {FORMAT_VERSION} with {cache.decoder_layers} decoder layers"
     yield from _file_problems(manifest.files)
 
@@ -265,12 +271,30 @@ def _file_problems(files: dict[str, str]) -> Iterable[str]:
     yield from (f"files: {name} missing" for name in FILES if name not in files)
     for name, digest in files.items():
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or str(path) != name or name in ("", "."):
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or "\\" in name
+            or str(path) != name
+            or name in ("", ".")
+            or not name.isprintable()
+        ):
             yield f"files: got {name!r}; allowed: relative paths inside the bundle"
         if not _SHA256.fullmatch(digest):
             yield f"files.{name}: got {digest!r}; allowed: a SHA-256 of 64 lower-case hexadecimal digits"
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of too many digits
+        return "something too long to be shown"
     return text if len(text) <= 60 else text[:57] + "..."

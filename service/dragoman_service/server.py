@@ -86,16 +86,7 @@ class Server:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
         self._frontend = Frontend(self.registry, config.limits)
-        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[MalformedRequests(self._metrics)])
-        servicer = TranslationServicer(self._frontend, self._metrics, config)
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        try:
-            self.port = self._server.add_insecure_port(address(config.host, config.port))
-        except RuntimeError as error:
-            raise StartupError(f"port {config.port} on {config.host} cannot be had: {error}") from None
+        self._listen(config.port)
         try:
             self._pages = PagesServer(config.host, config.metrics_port, self._metrics.registry, lambda: self._condition)
         except OSError as error:
@@ -108,6 +99,32 @@ class Server:
         self._tasks.append(asyncio.create_task(self._watch_engines()))
         if self._rollout and config.watch:
             self._tasks.append(asyncio.create_task(self._rollout.watch(config.watch)))
+
+    def _listen(self, port: int) -> None:
+        """Make the gRPC server, and take its port. Raises StartupError."""
+        config = self._config
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[MalformedRequests(self._metrics)])
+        servicer = TranslationServicer(self._frontend, self._metrics, config)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(address(config.host, port))
+        except RuntimeError as error:
+            raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
+
+    async def _listen_again_if_closed(self) -> None:
+        """A call whose path is no UTF-8 ends gRPC's server from within (grpcio 1.85.3): see that somebody listens."""
+        try:
+            _, writer = await asyncio.open_connection(self._config.host, self.port)
+            writer.close()
+        except ConnectionRefusedError:
+            _log.error("the gRPC server has ended by itself; another takes its place")
+            self._listen(self.port)
+            await self._server.start()
+        except OSError:  # there may be no descriptors left, for one
+            return
 
     async def stop(self, grace: float) -> None:
         """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
@@ -138,7 +155,11 @@ class Server:
     async def _watch_engines(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_PERIOD)
-            await self._look()
+            try:
+                await self._listen_again_if_closed()
+                await self._look()
+            except Exception:
+                _log.exception("looking after the server failed")
 
     async def _look(self) -> None:
         """Say how the engines are, if it has changed."""
