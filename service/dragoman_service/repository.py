@@ -144,8 +144,16 @@ class Repository:
 
     def next_version(self, name: str) -> str:
         """One more than the highest whole number that is a version; 1 if there is none. Raises RepositoryError."""
-        listed = self.scan().get(name, Listed())
-        return str(1 + max((int(version) for version in listed.versions if version.isdecimal()), default=0))
+        try:
+            self._files.invalidate_cache()
+            versions = self._folders(f"{self._root}/{name}")
+        except FileNotFoundError as error:  # the first of its name; in an object store, of all
+            if self._is_local and not self._files.isdir(self._root):
+                raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
+            versions = []
+        except Exception as error:
+            raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
+        return str(1 + max((int(version) for version in versions if version.isdecimal()), default=0))
 
     def _listed(self, name: str) -> Listed:
         folder = f"{self._root}/{name}"

@@ -100,7 +100,10 @@ class OrtRunner(Runner):
         trial = OrtRunner(self.bundle, max_rows=1, threads=1, graphs=self.graphs, prove=False)
         join = Join(source=(special.end,) * limits.max_source_tokens, rows=(0,))
         last = limits.max_target_tokens - 1
-        trial.run(StepPlan((), (join,), (special.begin,), (last,), (limits.max_source_tokens,), num_candidates=1))
+        try:
+            trial.run(StepPlan((), (join,), (special.begin,), (last,), (limits.max_source_tokens,), num_candidates=1))
+        finally:
+            trial.close()
 
     def probe(self) -> None:
         """Make a step for nobody; see `plan.Runner`."""

@@ -136,7 +136,7 @@ def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_to("vocab_size", value="8000"), "vocab_size: got '8000'; allowed: int"),
         (set_to("vocab_size", value=True), "vocab_size: got True; allowed: int"),
         (set_to("vocab_size", value=7000), "the manifest says 7000"),
-        (set_to("limits", "max_target_tokens", value=0), "limits.max_target_tokens: got 0; allowed: 1 or more"),
+        (set_to("limits", "max_target_tokens", value=0), "limits.max_target_tokens: got 0; allowed: 1 to 2147483647"),
         (set_to("limits", "max_candidates", value=10**6), "limits.max_candidates"),
         (set_to("limits", value=[]), "limits: got []; allowed: an object"),
         (set_to("special_ids", "end", value=3), "special_ids: got (0, 1, 3, 3)"),

@@ -180,7 +180,7 @@ def test_no_server_there(capsys: Capture, command: tuple[str, ...]) -> None:
 
 def test_models(server: str, capsys: Capture) -> None:
     assert run("models", "--server", server) == 0
-    assert "loud 1 (en to de, fp32)\n  Shouts.\n" in capsys.readouterr().out
+    assert "loud 1 (en to de, fp32; default)\n  Shouts.\n" in capsys.readouterr().out
 
 
 def test_help_names_every_command(capsys: Capture) -> None:

@@ -14,6 +14,7 @@ from dragoman_service.request import Event, Request
 from support.builders import make_request, run_alone
 from support.engines import PATIENCE, Listener, MakeEngine, engine_maker, submit
 from support.fake_runner import FakeRunner
+from support.poisoned import PoisonedRunner, request_of
 
 
 @pytest.fixture
@@ -66,6 +67,71 @@ def test_too_many_failures_in_a_row_are_the_end(make_engine: MakeEngine) -> None
     assert not engine.healthy
     assert engine.stats().failed_steps == MAX_CONSECUTIVE_FAILURES
     assert (engine.stats().waiting, engine.stats().rows_used) == (0, 0)
+
+
+def test_the_neighbours_of_who_makes_steps_fail_get_what_they_get_alone(make_engine: MakeEngine) -> None:
+    requests = [request_of(n, stream=True) for n in range(6)]
+    runner = PoisonedRunner(6, [requests[4]], position=2)
+    engine = make_engine(runner=runner, start=False, max_rows=6)
+    listeners = [submit(engine, request) for request in requests]
+    engine.start()
+    assert isinstance(listeners.pop(4).error(), EngineFailure)
+    del requests[4]
+    for request, listener in zip(requests, listeners, strict=True):
+        assert listener.hypotheses() == run_alone(request).hypotheses
+    assert engine.drain(PATIENCE)
+    assert (runner.failed, runner.probes) == (4, 1)  # of all, of 3, of 2, and alone: only then is the engine in doubt
+    assert engine.healthy
+    stats = engine.stats()
+    assert (stats.waiting, stats.running, stats.rows_used, stats.failed_steps) == (0, 0, 0, 4)
+
+
+def test_after_a_lone_failure_the_engine_is_probed(make_engine: MakeEngine) -> None:
+    runner = FakeRunner(1, before_run=Trouble(1))
+    engine = make_engine(runner=runner, max_rows=1)
+    submit(engine, make_request(1)).error()
+    submit(engine, make_request(2)).hypotheses()
+    assert engine.drain(PATIENCE)
+    assert runner.probes == 1
+
+
+def test_one_poisonous_request_again_and_again_does_not_kill_the_engine(make_engine: MakeEngine) -> None:
+    poison = request_of(1)
+    runner = PoisonedRunner(8, [poison])
+    engine = make_engine(runner=runner)
+    for _ in range(10):
+        assert isinstance(submit(engine, poison).error(), EngineFailure)
+    assert submit(engine, request_of(2)).hypotheses() == run_alone(request_of(2)).hypotheses
+    assert engine.healthy
+    assert runner.probes == 10
+
+
+def test_a_good_step_between_failing_probes_is_a_new_beginning(make_engine: MakeEngine) -> None:
+    poison, good = request_of(1), request_of(2)
+    runner = PoisonedRunner(8, [poison])
+    runner.broken = True
+    engine = make_engine(runner=runner)
+    for _ in range(3):
+        for _ in range(MAX_CONSECUTIVE_FAILURES - 1):
+            submit(engine, poison).error()
+        submit(engine, good).hypotheses()
+    assert engine.healthy
+
+
+class Fickle(PoisonedRunner):
+    """Every third probe is good."""
+
+    def probe(self) -> None:
+        self.broken = self.probes % 3 != 2
+        super().probe()
+
+
+def test_a_good_probe_between_failing_ones_is_a_new_beginning_too(make_engine: MakeEngine) -> None:
+    engine = make_engine(runner=Fickle(8, [request_of(1)]))
+    for _ in range(4 * MAX_CONSECUTIVE_FAILURES):
+        submit(engine, request_of(1)).error()
+    submit(engine, request_of(2)).hypotheses()
+    assert engine.healthy
 
 
 class Babbler(FakeRunner):

@@ -31,7 +31,7 @@ def changed(bundle: Bundle, path: Path, **fields: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("cache", [{"num_heads": 2000}, {"head_dim": 10**15}, {"num_heads": 10**7, "head_dim": 10**4}])
+@pytest.mark.parametrize("cache", [{"num_heads": 2000}, {"head_dim": 10**9}, {"num_heads": 10**7, "head_dim": 10**4}])
 def test_a_cache_that_is_not_the_models_is_a_problem_of_the_bundle(
     tiny_bundle: Bundle, tmp_path: Path, cache: dict[str, int]
 ) -> None:
@@ -86,8 +86,8 @@ def test_lanes_share_one_set_of_weights_and_are_closed_together(
     monkeypatch.setattr(OrtRunner, "__init__", noted)
     config = ServiceConfig(model_paths=(tiny_bundle.path,), threads=3, lanes=3, max_rows=13)
     (model,) = load_models(config, Metrics(CollectorRegistry()))
-    assert len({id(runner.graphs) for runner in made}) == 1
-    assert [runner.max_rows for runner in made] == [5, 5, 5]
+    assert len({id(runner.graphs) for runner in made[:3]}) == 1
+    assert [runner.max_rows for runner in made] == [5, 5, 5, 1], "the last one tries the limits"
     assert (model.description.max_rows, model.description.max_request_rows) == (15, 5)
     assert model.permits.capacity == config.max_queue
     model.engine.close()

@@ -9,7 +9,8 @@ import pytest
 
 from dragoman_service import invariants
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, Overloaded
-from dragoman_service.request import DecodingOptions, Event, Failed, Finished, Hypothesis, Request, Sampling
+from dragoman_service.plan import StepPlan
+from dragoman_service.request import DecodingOptions, Event, Failed, Finished, Hypothesis, Priority, Request, Sampling
 from dragoman_service.scheduler import Scheduler
 from support.builders import make_scheduler, run_alone, streamed
 from support.fake_runner import END, WORDS, FakeRunner
@@ -51,6 +52,8 @@ def random_request(rng: random.Random, request_id: int, now: float, plain_share:
         target_prefix=tuple(rng.choices(WORDS, k=prefix_length)),
         deadline=now + rng.randint(1, 40) if rng.random() < 0.2 else None,
         stream=not plain and rng.random() < 0.5,
+        client=rng.choice("abc"),
+        priority=rng.choice(list(Priority)),
     )
 
 
@@ -64,6 +67,11 @@ class Story:
             max_rows=MAX_ROWS, max_queue=10, max_encode_tokens=12, max_steps=max_steps, look_ahead=max_steps > 1
         )
         self.runner = FakeRunner(MAX_ROWS)
+        self.plans: list[StepPlan] = []
+        self.culprits: dict[int, int] = {}
+        """Request id -> the position from which on it makes every step fail that it is in."""
+        self.struck: set[int] = set()
+        """Those that ran alone when a step failed by chance."""
         self.requests: dict[int, Request] = {}
         self.events: dict[int, list[Event]] = {}
         self.now = 0.0
@@ -79,6 +87,8 @@ class Story:
             assert not full
             self.requests[request.id] = request
             self.events[request.id] = []
+            if self.rng.random() < 0.03:
+                self.culprits[request.id] = self.rng.randrange(4)
 
     def abort(self) -> None:
         if self.requests:
@@ -99,14 +109,32 @@ class Story:
             return
         self.check()
         assert invariants.check_plan(plan, self.scheduler.snapshot()) == []
-        result = self.runner.run(plan)
+        self.plans.append(plan)
+        running = {it.request_id: it.position for it in self.scheduler.snapshot().running}
+        by_chance = self.rng.random() < 0.005
+        failed = by_chance or any(
+            running[it] + plan.num_steps > self.culprits[it] for it in running & self.culprits.keys()
+        )
+        result = None if failed else self.runner.run(plan)
         while self.rng.random() < 0.1:  # somebody comes or goes while the step runs
             self.rng.choice([self.add, self.abort, self.expire])()
-        if self.rng.random() < 0.005:
-            self.hear(self.scheduler.fail_step(plan, EngineFailure("a cosmic ray")))
-            assert self.scheduler.num_running == 0
+        if result is None:
+            self.fail(plan, list(running), by_chance=by_chance)
         else:
             self.hear(self.scheduler.commit(plan, result, self.now))
+
+    def fail(self, plan: StepPlan, running: list[int], *, by_chance: bool) -> None:
+        """Whoever ran alone is the only one who may hear of it; what the caches held is lost."""
+        left = [it for it in running if not self.ended(it)]
+        events = self.scheduler.fail_step(plan, EngineFailure("a cosmic ray"))
+        assert [event.request_id for event in events] == (left if len(running) == 1 else [])
+        if by_chance and len(running) == 1:
+            self.struck.update(left)
+        self.hear(events)
+        suspects = {it.request_id for it in self.scheduler.snapshot().suspects}
+        assert suspects.issuperset(left if len(running) > 1 else [])
+        assert self.scheduler.num_running == 0
+        self.runner = FakeRunner(MAX_ROWS)
 
     def hear(self, events: list[Event]) -> None:
         for event in events:
@@ -140,7 +168,10 @@ def test_every_request_gets_what_it_would_get_alone(seed: int, max_steps: int) -
             reasons.add(type(last.error))
             if isinstance(last.error, DeadlineExceeded):
                 assert request.deadline is not None
+            if isinstance(last.error, EngineFailure):
+                assert request_id in story.culprits.keys() | story.struck
             continue
+        assert len(last.hypotheses[0].tokens) <= story.culprits.get(request_id, 100)
         alone = run_alone(dataclasses.replace(request, deadline=None))
         assert last.hypotheses == alone.hypotheses
         tokens = streamed(story.events[request_id], request_id)
@@ -148,7 +179,7 @@ def test_every_request_gets_what_it_would_get_alone(seed: int, max_steps: int) -
         for hypothesis in last.hypotheses:
             check_promises(request, hypothesis)
     assert {Cancelled, EngineFailure} <= reasons <= {Cancelled, DeadlineExceeded, EngineFailure}
-    assert {plan.num_steps for plan in story.runner.plans} == {1, max_steps}
+    assert {plan.num_steps for plan in story.plans} == {1, max_steps}
 
 
 def check_promises(request: Request, hypothesis: Hypothesis) -> None:

@@ -1,0 +1,76 @@
+"""Settings of one model, which its repository has beside its bundles; other settings are tried in test_cli."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman_service.config import MODEL_SETTINGS, ServiceConfig
+from dragoman_service.errors import InvalidInput
+
+CONFIG = ServiceConfig(repository="models", threads=2, max_rows=32, default_beam_size=2)
+
+
+def test_a_server_needs_a_bundle_or_a_repository() -> None:
+    assert ServiceConfig(repository="s3://bucket/models").model_paths == ()
+    assert ServiceConfig(model_paths=(Path("m/1"),)).repository == ""
+    with pytest.raises(InvalidInput, match="allowed: a folder of a model bundle, or a repository"):
+        ServiceConfig()
+
+
+def test_a_model_has_settings_of_its_own_and_the_rest_from_the_server() -> None:
+    own = CONFIG.with_settings({"max_rows": 8, "lanes": 2, "threads": 4, "max_queue": 5, "max_queue_tokens": 700})
+    assert (own.max_rows, own.lanes, own.threads, own.max_queue, own.max_queue_tokens) == (8, 2, 4, 5, 700)
+    assert (own.repository, own.default_beam_size) == ("models", 2)
+    assert CONFIG.max_rows == 32
+
+
+def test_no_settings_change_nothing() -> None:
+    assert CONFIG.with_settings({}) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_row": 8}, "max_row: got 8; allowed: one of threads, lanes, max_rows, max_queue, max_queue_tokens"),
+        ({"port": 8}, "port: got 8; allowed: one of threads"),
+        ({"model": {"max_rows": 8}}, "model: got"),
+        ({"max_rows": "8"}, "max_rows: got '8'; allowed: a whole number"),
+        ({"max_rows": 8.0}, "max_rows: got 8.0; allowed: a whole number"),
+        ({"max_rows": True}, "max_rows: got True; allowed: a whole number"),
+        ({"max_rows": 0}, "max_rows: got 0; allowed: 1 or more"),
+        ({"max_rows": 1}, "default_beam_size: got 2"),
+        ({"lanes": 33}, "lanes: got 33; allowed: 0 to 32"),
+        ({"max_queue": 0}, "max_queue: got 0"),
+        ({"max_queue_tokens": 0}, "max_queue_tokens: got 0"),
+        ({"threads": -1}, "threads: got -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        CONFIG.with_settings(settings)
+
+
+def test_every_setting_of_a_model_is_one_of_the_servers() -> None:
+    for name in MODEL_SETTINGS:
+        assert isinstance(getattr(CONFIG, name), int)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("watch", -1.0),
+        ("watch", float("nan")),
+        ("lame_duck", -0.1),
+        ("lame_duck", 3601.0),
+        ("step_timeout", 0.0),
+        ("step_timeout", float("inf")),
+        ("max_queue_tokens", 0),
+    ],
+)
+def test_values_out_of_range_are_named(field: str, value: float) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ServiceConfig(repository="models", **{field: value})  # type: ignore[arg-type]
+    assert caught.value.field == field

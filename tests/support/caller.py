@@ -1,0 +1,60 @@
+"""A client in a process of its own, which can be stopped or cut off: it says `connected`, and stays so.
+
+    python tests/support/caller.py ADDRESS idle
+    python tests/support/caller.py ADDRESS stream
+
+`idle` has made a call and makes no other; `stream` is in the middle of a long translation.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.client_values import Options, stream_request
+
+LONG_TEXT = " ".join(f"The cat number {number} reads a book." for number in range(2500))
+SLOW = Options(beam_size=1, min_length=60, max_length=60)
+"""For the long text: megabytes of messages, whatever the model thinks of it."""
+SMALL_WINDOW = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+"""HTTP/2 takes a kibibyte of what is not read, and no more for a fast line: whoever writes has to wait soon."""
+
+
+@contextmanager
+def caller(address: str, what: str) -> Iterator[subprocess.Popen[str]]:
+    """The process, connected."""
+    command = [sys.executable, __file__, address, what]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "connected\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def main() -> None:
+    """Run from the command line."""
+    address, what = sys.argv[1:]
+    with grpc.insecure_channel(address, SMALL_WINDOW) as channel:
+        stub = translation_pb2_grpc.TranslationStub(channel)
+        stub.ListModels(pb.ListModelsRequest())
+        stream = stub.TranslateStream(stream_request(LONG_TEXT, "", SLOW)) if what == "stream" else None
+        if stream is not None:
+            next(stream)
+        print("connected", flush=True)
+        while True:
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Places for model repositories, on a disk and elsewhere, and bundles that are whole but hold no model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from dragoman_service.manifest import FILES, FORMAT_VERSION, CacheLayout, Limits, Manifest, SpecialIds, tensor_names
+
+MANIFEST = Manifest(
+    format_version=FORMAT_VERSION,
+    name="m",
+    version="1",
+    description="",
+    architecture={},
+    special_ids=SpecialIds(0, 1, 2, 3),
+    vocab_size=100,
+    limits=Limits(max_source_tokens=64, max_target_tokens=64, max_candidates=90),
+    language_pairs=(("en", "de"),),
+    precision="fp32",
+    cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16, dtype="float32"),
+    tensors=tensor_names(2),
+    files={},
+    training={},
+    scores=(),
+    created="2026-01-01T00:00:00Z",
+    producer="dragoman 0",
+)
+
+
+def bundle_files(version: str = "1", *more: str) -> dict[str, bytes]:
+    """A bundle's files by name, the manifest among them; `more` are files beside those that every bundle has."""
+    contents = {name: f"{name} of {version}".encode() for name in (*FILES, *more)}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    manifest = dataclasses.replace(MANIFEST, version=version, files=digests)
+    return {**contents, "manifest.json": manifest.to_json().encode()}
+
+
+def write_bundle_files(folder: Path, version: str = "1", *more: str) -> Path:
+    """Write such a bundle to a folder of this machine."""
+    for name, data in bundle_files(version, *more).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+class Store:
+    """A repository's place."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.files, self.root = fsspec.core.url_to_fs(url)
+        self.files.makedirs(self.root, exist_ok=True)
+
+    def write(self, path: str, data: bytes | str = b"") -> None:
+        """Write a file, and the folders above it."""
+        target = f"{self.root}/{path}"
+        self.files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self.files.pipe_file(target, data if isinstance(data, bytes) else data.encode())
+
+    def read(self, path: str) -> bytes:
+        """What is in a file."""
+        return bytes(self.files.cat_file(f"{self.root}/{path}"))
+
+    def add(self, name: str, version: str, *more: str) -> None:
+        """Put a bundle there, the manifest last."""
+        for file, data in bundle_files(version, *more).items():
+            self.write(f"{name}/{version}/{file}", data)
+
+    def add_manifest(self, name: str, *versions: str, text: str = "{}") -> None:
+        """Put manifests there, which is all that is looked for."""
+        for version in versions:
+            self.write(f"{name}/{version}/manifest.json", text)
+
+    def aliases(self, name: str, **aliases: Any) -> None:
+        """Write a model's aliases, each a version or a pair of version and share."""
+        pairs = {alias: it if isinstance(it, tuple) else (it, 0.0) for alias, it in aliases.items()}
+        value = {alias: {"version": version, "share": share} for alias, (version, share) in pairs.items()}
+        self.write(f"{name}/aliases.json", json.dumps(value))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder with all that is in it."""
+        self.files.rm(f"{self.root}/{path}", recursive=True)
+
+    def names(self) -> set[str]:
+        """All files, by path."""
+        return {str(path).removeprefix(f"{self.root}/") for path in self.files.find(self.root)}
+
+
+def empty_memory() -> None:
+    """Forget all that is at memory://, which else lasts as long as the process."""
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def files_under(folder: Path) -> set[str]:
+    """All files in a folder of this machine, by path."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, note: Callable[..., object]) -> None:
+    """Have a method tell of its calls first, and raise what that raises."""
+    original = getattr(kind, method)
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        note(*arguments)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(kind, method, call)
+
+
+def failing_at(count: int, error: BaseException) -> Callable[..., None]:
+    """Raises in the call of that number."""
+    calls: list[object] = []
+
+    def note(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == count:
+            raise error
+
+    return note
