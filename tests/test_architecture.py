@@ -153,7 +153,11 @@ def test_the_wheel_is_the_tree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("document", "programs"),
-    [("README.md", {"make", "dragoman", "python"}), ("recipes/README.md", {"dragoman", "python"})],
+    [
+        ("README.md", {"make", "dragoman", "python"}),
+        ("recipes/README.md", {"dragoman", "python"}),
+        ("docs/operations.md", {"dragoman", "python"}),
+    ],
 )
 def test_readme_commands_exist(document: str, programs: set[str]) -> None:
     """Every `dragoman ...` and `python SCRIPT ...` is understood as it stands; every `make ...` has its target."""

@@ -23,6 +23,7 @@ from dragoman_service.metrics import Metrics
 from dragoman_service.request import FinishReason
 from support.fake_engine import FakeEngine, served
 from support.fake_nvml import BUS_ID, FakeNvml
+from support.proxy import HAPROXY
 from support.server_thread import serving
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -185,5 +186,14 @@ def test_health_check_of_the_image() -> None:
 def test_prometheus_accepts(arguments: list[str]) -> None:
     done = subprocess.run(
         ["promtool", *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy (Debian package haproxy) is not installed")
+def test_haproxy_accepts() -> None:
+    assert HAPROXY is not None
+    done = subprocess.run(
+        [HAPROXY, "-c", "-f", str(DEPLOY / "haproxy/haproxy.cfg")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
@@ -16,6 +17,8 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication
 
+
+_NO_DESCRIPTORS_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +74,14 @@ def _verdict(problem: str, good: str, start_response: StartResponse) -> list[byt
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. Where there are no descriptors left it stays where it is: not to ask again at once."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_NO_DESCRIPTORS_SECONDS)
+            raise
 
     def handle_error(self, request: object, client_address: object) -> None:
         _log.debug("a connection to the pages from %s failed", client_address, exc_info=True)

@@ -41,6 +41,7 @@ _OPTIONS = (
     # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Callers may ping as often, without being taken for abusive.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
