@@ -72,6 +72,6 @@ class Fleet:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for _, stack in self._running.values():
-            stack.close()
+    def __exit__(self, *exception: object) -> None:
+        for _, running in self._running.values():
+            running.close()
