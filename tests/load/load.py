@@ -15,19 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.load import SETTLED_BYTES, LoadReport, run_load
+from support.load import SENTENCES, SETTLED_BYTES, LoadReport, run_load
 from support.server_process import server_process
-
-SENTENCES = (
-    "Good morning.",
-    "How are you?",
-    "The cat is sleeping on the table. It does not want to be disturbed.",
-    "I would like to buy a ticket to Berlin, please.",
-    "A man in a red shirt is reading a book by the river, while his dog is running over the green hills behind him.",
-    "What time is it?\nIt is half past nine.",
-    "Where is the nearest station? I have been looking for it all day long, but nobody could tell me where it is.",
-    "😀 Ünïcödé — 日本語, and a very-long-word: " + "x" * 200,
-)
 
 
 def load(model: Path, clients: int, seconds: float, *server_options: str) -> LoadReport:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dragoman_service.admin_client import AdminClient
 from dragoman_service.client import TranslationClient
-from load.load import SENTENCES
+from support.load import SENTENCES
 from support.repositories import add_version
 from support.server_process import ServerProcess, server_process
 from support.soak import OPTIONS, Soak, SoakReport

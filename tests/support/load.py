@@ -16,6 +16,17 @@ from dragoman_service.client import AsyncTranslationClient
 from dragoman_service.client_errors import DeadlinePassed, ServerOverloaded, TranslationError
 from dragoman_service.client_values import Options, Sampling
 
+SENTENCES = (
+    "Good morning.",
+    "How are you?",
+    "The cat is sleeping on the table. It does not want to be disturbed.",
+    "I would like to buy a ticket to Berlin, please.",
+    "A man in a red shirt is reading a book by the river, while his dog is running over the green hills behind him.",
+    "What time is it?\nIt is half past nine.",
+    "Where is the nearest station? I have been looking for it all day long, but nobody could tell me where it is.",
+    "😀 Ünïcödé — 日本語, and a very-long-word: " + "x" * 200,
+)
+"""What is asked for."""
 ANSWER_SECONDS = 120
 """A call without an answer for so long hangs."""
 MAX_LENGTH = 40
