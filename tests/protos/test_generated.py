@@ -9,16 +9,17 @@ import pytest
 from dragoman_protos.v1 import translation_pb2 as pb
 
 PROTOS = Path(__file__).parents[2] / "protos"
-NAME = "dragoman_protos/v1/translation"
+NAMES = ["dragoman_protos/v1/translation", "dragoman_protos/admin/v1/admin"]
 
 
-def test_committed_code_is_what_the_proto_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_code_is_what_the_proto_gives(tmp_path: Path, name: str) -> None:
     pytest.importorskip("grpc_tools")
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *outputs, f"{NAME}.proto"]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *outputs, f"{name}.proto"]
     subprocess.run(command, check=True)
     for suffix in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py"):
-        assert (tmp_path / f"{NAME}{suffix}").read_text() == (PROTOS / f"{NAME}{suffix}").read_text()
+        assert (tmp_path / f"{name}{suffix}").read_text() == (PROTOS / f"{name}{suffix}").read_text()
 
 
 def test_zero_is_seen() -> None:
