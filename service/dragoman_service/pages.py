@@ -74,6 +74,7 @@ def _verdict(problem: str, good: str, start_response: StartResponse) -> list[byt
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection. Where there are no descriptors left it stays where it is: not to ask again at once."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from dragoman_service import memory
-from dragoman_service.errors import Conflict, DragomanError, InvalidInput, NotFound, RepositoryError
+from dragoman_service.errors import Conflict, DragomanError, EngineFailure, InvalidInput, NotFound, RepositoryError
 from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
 from dragoman_service.registry import Alias, ModelEntry, ModelRegistry
@@ -193,9 +193,15 @@ class Rollout:
             started = time.monotonic()
             try:
                 served = await self._on_thread(self._load, self._repository, model.name, version, model.listed)
-            except DragomanError as error:
-                _log.error("%s version %s is not taken into service: %s", model.name, version, error)
-                model.failed[version] = (mark, error)
+            except Exception as error:  # whatever a bundle brings about, the others must be brought all the same
+                known = isinstance(error, DragomanError)
+                _log.error(
+                    "%s version %s is not taken into service: %s", model.name, version, error, exc_info=not known
+                )
+                model.failed[version] = (
+                    mark,
+                    error if isinstance(error, DragomanError) else EngineFailure(repr(error)),
+                )
                 result = "failure"
             else:
                 model.loaded[version] = (mark, served)

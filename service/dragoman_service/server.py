@@ -116,7 +116,7 @@ class Server:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
 
     async def _listen_again_if_closed(self) -> None:
-        """A call whose path is no UTF-8 ends gRPC's server from within (grpcio 1.85.3): see that somebody listens."""
+        """See that somebody listens: in grpcio 1.84 and 1.85 a call whose path is no UTF-8 ends a server."""
         try:
             _, writer = await asyncio.open_connection(self._config.host, self.port)
             writer.close()

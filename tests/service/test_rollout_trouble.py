@@ -105,7 +105,7 @@ def test_a_name_given_on_the_command_line_is_left_alone(tmp_path: Path, caplog: 
     stage.play(act)
 
 
-def test_watching_goes_on_after_what_nobody_expected(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_nobody_expected_of_one_bundle_keeps_no_other_out(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     surprises = [RuntimeError("surprise")]
 
     def surprise() -> None:
@@ -114,6 +114,28 @@ def test_watching_goes_on_after_what_nobody_expected(stage: Stage, caplog: pytes
 
     async def act(rollout: Rollout) -> None:
         stage.while_loading = surprise
+        stage.store.add_manifest("m", "1")
+        stage.store.add_manifest("other", "1")
+        await rollout.refresh()
+        assert (stage.serving(), stage.serving("other")) in (([], ["1"]), (["1"], []))
+        assert "RuntimeError('surprise')" in [it.reason for it in rollout.status()]
+        assert "Traceback" in caplog.text
+
+    stage.play(act)
+
+
+def test_watching_goes_on_after_a_look_that_failed_as_nobody_expected(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, surprises = Rollout._scan, [RuntimeError("surprise")]
+
+    async def surprise(rollout: Rollout) -> None:
+        if surprises:
+            raise surprises.pop()
+        await scan(rollout)
+
+    async def act(rollout: Rollout) -> None:
+        monkeypatch.setattr(Rollout, "_scan", surprise)
         watching = asyncio.create_task(rollout.watch(0.001))
         stage.store.add_manifest("m", "1")
         await until(lambda: stage.serving() == ["1"])

@@ -5,7 +5,7 @@ import warnings
 
 from dragoman_protos.v1 import translation_pb2 as dragoman__protos_dot_v1_dot_translation__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
