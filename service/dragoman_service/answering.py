@@ -19,6 +19,12 @@ from dragoman_service.status import DETAILS_KEY, status_of
 REQUEST_ID_KEY = "x-request-id"
 _LONGEST_REQUEST_ID = 64
 
+# A caller's deadline passes there a little before it does here.
+_ROUNDED = 0.01
+"""By how much gRPC's core rounds a timeout up, at most, to send it in three digits."""
+_LATENCY = 0.02
+"""Between the caller and us, in seconds: the call arrives, and with it our deadline, later than it was made."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _log = logging.getLogger(__name__)
@@ -33,6 +39,8 @@ class Answering:
         self._context = context
         self._request_id = _request_id(context)
         self._start = time.monotonic()
+        # Asked for once, because gRPC goes by the clock on the wall, which may be set while the call runs.
+        self._allowed = context.time_remaining()
         self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
 
@@ -71,9 +79,9 @@ class Answering:
             raise asyncio.CancelledError from gone
 
     def _why_cancelled(self) -> errors.DragomanError:
-        """gRPC cancels the handler alike when the caller goes away and when the deadline passes."""
-        remaining = self._context.time_remaining()
-        if remaining is not None and remaining <= 0:
+        """gRPC cancels the handler alike when the caller goes away and when the deadline passes, here or there."""
+        elapsed = time.monotonic() - self._start
+        if self._allowed is not None and elapsed >= self._allowed * (1 - _ROUNDED) - _LATENCY:
             return errors.DeadlineExceeded("the deadline passed")
         return errors.Cancelled("the caller gave up")
 

@@ -14,6 +14,12 @@ from dragoman_service.metrics import Metrics
 class EndedContext:
     """A call that gRPC has ended: its status can no longer be sent."""
 
+    def __init__(self, timeout: float | None = None) -> None:
+        self.timeout = timeout
+
+    def time_remaining(self) -> float | None:
+        return self.timeout
+
     def invocation_metadata(self) -> None:
         return None
 
@@ -39,6 +45,24 @@ def test_an_error_of_a_call_that_is_over_ends_quietly_and_is_counted() -> None:
     assert registry.get_sample_value("dragoman_requests_running", {"method": "Translate"}) == 0
 
 
+@pytest.mark.parametrize(
+    ("timeout", "reason"),
+    [(None, "cancelled"), (60, "cancelled"), (0.01, "deadline_exceeded"), (0, "deadline_exceeded")],
+)
+def test_a_call_that_was_cancelled_at_its_deadline_was_not_given_up_before(timeout: float | None, reason: str) -> None:
+    registry = CollectorRegistry()
+
+    async def answer() -> None:
+        context: Any = EndedContext(timeout)
+        async with Answering(Metrics(registry), "Translate", context):
+            context.timeout = 0  # the clock on the wall is set
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(answer())
+    assert registry.get_sample_value("dragoman_cancellations_total", {"reason": reason}) == 1
+
+
 class Panic(BaseException):
     """As Rust code raises it through Python: not an Exception."""
 
@@ -49,6 +73,7 @@ class Aborted(Exception):
 
 class OpenContext(EndedContext):
     def __init__(self) -> None:
+        super().__init__()
         self.codes: list[str] = []
 
     async def abort(self, code: Any, *rest: Any) -> None:
