@@ -76,6 +76,7 @@ class Export:
             raise InvalidInput("--name", "", "the name of a model, with --publish")
         repository = Repository(args.publish, Path())
         version = args.model_version or repository.next_version(args.model_name)
+        repository.check_new(args.model_name, version)  # before minutes are spent on the export
         with tempfile.TemporaryDirectory() as folder:
             bundle = Path(folder, args.model_name, version)
             status = self._export(args, bundle, args.model_name, version)

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from dragoman_service.errors import Cancelled, EngineFailure, Overloaded, ShuttingDown
@@ -67,8 +68,7 @@ class Engine:
         self._pending = Pending(self._condition, observer)
         self._num_waiting = 0
         self._healthy = True
-        self._draining = False
-        self._closing = False
+        self._draining = self._closing = False
         self._failures_in_a_row = 0
         self._steps = self._failed_steps = self._tokens = self._source_tokens = 0
         self._stats = self._count()
@@ -157,16 +157,19 @@ class Engine:
             self._condition.notify_all()
         if self._thread.ident is None:
             self._fail_pending(ShuttingDown("the server stopped before the translation began"))
+            self._runner.close()
         else:
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
-                _log.error("a step hangs and cannot be stopped: its thread and memory stay until the process ends")
+                _log.error("a step hangs and cannot be stopped: its thread and memory stay until it ends")
                 self._fail_pending(EngineFailure("a step hangs"))
-                return
-        self._runner.close()
 
     def _run(self) -> None:
-        """The engine thread."""
+        """The engine thread. It frees the runner too: nobody may be waiting any more for a step that hung."""
+        with closing(self._runner):
+            self._work()
+
+    def _work(self) -> None:
         try:
             self._runner.prepare()
         except BaseException as error:

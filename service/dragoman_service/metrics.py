@@ -5,6 +5,7 @@ The registry is passed in. Labels have small, closed sets of values: never a tex
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -96,7 +97,9 @@ class Metrics:
         )
         self.finished = self._counter("finished", "Sentences translated, by how they ended.", *_VERSION, "reason")
         self._declare_models()
-        self._watched: dict[tuple[str, str], object] = {}
+        self._watched: dict[tuple[str, str], list[tuple[ModelDescription, WatchedEngine]]] = {}
+        """By model and version: what serves it, or is about to, in the order in which they came."""
+        self._lock = threading.Lock()
 
     def _declare_models(self) -> None:
         self.model_info = self._gauge(
@@ -120,8 +123,13 @@ class Metrics:
 
     def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
         """Report a version of a model, and its engine at every scrape; in place of the engine that it had before."""
+        with self._lock:
+            self._watched.setdefault((model.name, model.version), []).append((model, engine))
+            self._report(model, engine)
+
+    def _report(self, model: ModelDescription, engine: WatchedEngine) -> None:
         labels = (model.name, model.version)
-        self._watched[labels] = engine
+        self.model_info.remove_by_labels(dict(zip(_VERSION, labels, strict=True)))
         self.model_info.labels(*labels, model.precision, model.device).set(1)
         self.slots_total.labels(*labels).set(model.max_rows)
         self.slots_used.labels(*labels).set_function(lambda: engine.stats().rows_used)
@@ -132,11 +140,20 @@ class Metrics:
         self.engine_healthy.labels(*labels).set_function(lambda: float(engine.healthy))
 
     def forget(self, model: ModelDescription, engine: object) -> None:
-        """Report a version no more, unless another engine has taken its place; None: it never had one."""
+        """Report an engine no more: its version is then that of the one that came before or after, if there is one.
+
+        None is the engine of a version that could not be started.
+        """
         labels = (model.name, model.version)
-        if self._watched.get(labels) is not engine:
-            return
-        self._watched.pop(labels, None)
+        with self._lock:
+            left = [watched for watched in self._watched.pop(labels, []) if watched[1] is not engine]
+            if left:
+                self._watched[labels] = left
+                self._report(*left[-1])
+            else:
+                self._remove(labels)
+
+    def _remove(self, labels: tuple[str, str]) -> None:
         for metric in (
             self.model_info,
             self.slots_total,

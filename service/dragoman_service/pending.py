@@ -56,11 +56,16 @@ class Pending:
         self.work += work_of(submission.request)
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Tell observer and callers, without the lock; what they raise is theirs and must not hurt the others."""
+        """Tell observer and callers, without the lock; what they raise is theirs and must not hurt the others.
+
+        Of requests that are not pending nobody wants to know: a step that hung may end after they were given up.
+        """
         by_receiver: dict[OnEvents, list[Event]] = {}
         ended: list[Submission] = []
         for event in events:
-            submission = self._submissions[event.request_id]
+            submission = self._submissions.get(event.request_id)
+            if submission is None:
+                continue
             by_receiver.setdefault(submission.on_events, []).append(event)
             if not isinstance(event, Progress):
                 ended.append(submission)
@@ -80,6 +85,7 @@ class Pending:
                 self._condition.notify_all()
 
     def _remove(self, submission: Submission) -> None:
-        del self._submissions[submission.request.id]
+        if self._submissions.pop(submission.request.id, None) is None:
+            return
         self.rows -= submission.request.options.num_rows
         self.work -= work_of(submission.request)

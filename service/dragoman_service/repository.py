@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import tomllib
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from dragoman_service.bundle import MANIFEST
-from dragoman_service.errors import DragomanError, InvalidInput, RepositoryError
+from dragoman_service.errors import InvalidInput, RepositoryError
 from dragoman_service.manifest import NAME, from_json, read_manifest
 from dragoman_service.registry import Alias, version_order
 
@@ -117,14 +118,11 @@ class Repository:
 
         Raises InvalidInput if there is one already, RepositoryError if it cannot be written; then nothing is left.
         """
+        self.check_new(name, version)
         place = f"{self._root}/{name}/{version}"
         try:
-            if self._files.exists(place):
-                raise InvalidInput(
-                    "version", version, f"one that {self.url}/{name} does not have: bundles never change"
-                )
             self._files.makedirs(f"{self._root}/{name}", exist_ok=True)
-            partial = f"{self._root}/{name}/.{version}.partial" if self._is_local else place
+            partial = f"{self._root}/{name}/.{version}.{uuid.uuid4().hex}" if self._is_local else place
             try:
                 for file in [*_files_of((bundle / MANIFEST).read_bytes()), MANIFEST]:
                     target = f"{partial}/{file}"
@@ -136,11 +134,22 @@ class Repository:
                 with suppress(Exception):  # there may be nothing yet; what went wrong is what matters
                     self._files.rm(partial, recursive=True)
                 raise
-        except DragomanError:
-            raise
         except Exception as error:
             raise RepositoryError(f"{self.url}/{name}/{version} cannot be written: {_said(error)}") from error
         return place
+
+    def check_new(self, name: str, version: str) -> None:
+        """Raise InvalidInput if there is such a bundle already, RepositoryError if nobody can tell."""
+        for what, value in (("name", name), ("version", version)):
+            if not NAME.fullmatch(value):
+                raise InvalidInput(what, value, "letters, digits, dots, dashes and underscores")
+        try:
+            self._files.invalidate_cache()
+            there = self._files.exists(f"{self._root}/{name}/{version}")
+        except Exception as error:
+            raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
+        if there:
+            raise InvalidInput("version", version, f"one that {self.url}/{name} does not have: bundles never change")
 
     def next_version(self, name: str) -> str:
         """One more than the highest whole number that is a version; 1 if there is none. Raises RepositoryError."""

@@ -114,3 +114,10 @@ def test_to_close_a_hung_engine_fails_what_is_pending_and_returns(
     assert "a step hangs" in caplog.text
     assert engine.drain(0)
     assert engine.load == 0
+    # The step ends after all: nobody is there any more to hear of it, and it is no trouble.
+    caplog.clear()
+    gate.let_all_through()
+    engine._thread.join(PATIENCE)
+    assert engine._runner.closed  # type: ignore[attr-defined]
+    assert not caplog.records
+    assert all(listener.is_done() for listener in listeners)

@@ -139,6 +139,15 @@ def test_a_version_that_is_gone_leaves_no_series(metrics: Metrics) -> None:
         metrics.watch(model, engine)
     metrics.forget(MODEL, old)  # its place was taken by another engine of the same version
     assert value(metrics, "dragoman_slots_total", **LABELS) == 16
+    rejected = Watched(EngineStats(waiting=7))
+    metrics.watch(dataclasses.replace(MODEL, precision="int8"), rejected)
+    assert value(metrics, "dragoman_queue_depth", **LABELS) == 7
+    metrics.forget(MODEL, rejected)  # it was loaded, but never served: the one that does is there again
+    assert value(metrics, "dragoman_queue_depth", **LABELS) == 0
+    assert value(metrics, "dragoman_model_info", **LABELS, precision="fp32", device="cpu") == 1
+    assert value(metrics, "dragoman_model_info", **LABELS, precision="int8", device="cpu") is None
+    metrics.forget(MODEL, None)  # nor does one that could not be started
+    assert value(metrics, "dragoman_queue_depth", **LABELS) == 0
     metrics.forget(MODEL, new)
     text = generate_latest(metrics.registry).decode()
     assert 'version="1"' not in text

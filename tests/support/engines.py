@@ -39,6 +39,10 @@ class Listener:
             events.append(self._events.get(timeout=PATIENCE))
         return events
 
+    def is_done(self) -> bool:
+        """Whether there was nothing after what has been taken so far."""
+        return self._events.empty()
+
     def error(self) -> Exception:
         last = self.until_last()[-1]
         assert isinstance(last, Failed)
