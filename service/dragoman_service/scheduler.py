@@ -150,9 +150,8 @@ class Scheduler:
             raise RuntimeError("the last plan was neither committed nor failed")
         if not self.has_work:
             return None
-        joins = (
-            self._admit() if self.num_waiting else []
-        )  # before holes are closed: whoever joins fills them at no cost
+        # Before holes are closed: whoever joins fills them at no cost.
+        joins = self._admit() if self.num_waiting else []
         copies = self._close_holes() if self._slots.holes else []
         adjustments: list[Adjustment] = []
         for running in self._demanding.values():  # after the moves, so that copies speak of the rows as they lie now

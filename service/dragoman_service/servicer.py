@@ -84,9 +84,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 await context.write(message)
         except TimeoutError:
             raise Cancelled(f"the stream was not read for {self._config.write_timeout:g} s") from None
-        except (
-            Exception
-        ) as gone:  # the call has ended while the message waited for its reader: as if we had heard of it
+        except Exception as gone:
+            # The call has ended while the message waited for its reader: as if we had heard of it.
             raise asyncio.CancelledError from gone
 
     @staticmethod
