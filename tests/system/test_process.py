@@ -223,7 +223,7 @@ def test_signal_finishes_what_runs_and_ends_with_status_0(bundle: Path, number: 
         with grpc.insecure_channel(server.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=START_SECONDS).status)
-        with pytest.raises(ServerUnavailable):
+        with pytest.raises(ServerUnavailable) as refused:
             client.translate(["a"])
         *rest, result = stream
         assert isinstance(result, Translation)
@@ -231,6 +231,8 @@ def test_signal_finishes_what_runs_and_ends_with_status_0(bundle: Path, number: 
         assert result.sentences == len(LINES)
         assert server.process.wait(START_SECONDS) == 0
         assert server.errors == []
+        told = f"a new call is refused ({refused.value.code.name}), {result.sentences} sentences that ran are delivered"
+        print(f"after {signal.Signals(number).name}: {told}, status {server.process.returncode}")
 
 
 def wait_for_not_serving(check: Callable[[], int]) -> None:
