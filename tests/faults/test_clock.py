@@ -25,7 +25,8 @@ from dragoman_service.client_errors import InvalidRequest
 from dragoman_service.client_values import Options, stream_request, translate_request
 from support.caller import LONG_TEXT, SLOW, SMALL_WINDOW
 from support.server_process import START_SECONDS, ServerProcess, server_process
-from support.traffic import ALONE, OPTIONS, traffic, translations, wait_until
+from support.traffic import ALONE, OPTIONS, traffic, translations
+from support.waiting import wait_until
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="libfaketime (Debian package faketime) is not installed")

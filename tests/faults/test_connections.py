@@ -24,7 +24,8 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.client_values import stream_request
 from support.caller import LONG_TEXT, SLOW, SMALL_WINDOW, caller
 from support.server_process import START_SECONDS, ServerProcess, server_process
-from support.traffic import ALONE, Traffic, traffic, translations, wait_until
+from support.traffic import ALONE, Traffic, traffic, translations
+from support.waiting import wait_until
 
 SILENT = 400
 CALLS = 20

@@ -25,7 +25,7 @@ from dragoman_service.plan import StepPlan, StepResult
 from dragoman_service.runner import OrtRunner
 from support.server_thread import PATIENCE, ServerThread, serving
 from support.tiny import sentences
-from support.traffic import wait_until
+from support.waiting import wait_until
 
 POISON = "poison"
 BEYOND = 10**6

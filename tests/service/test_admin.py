@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from dragoman_service.server import StartupError
 from support.fake_engine import FakeEngine, served
 from support.operated import Operated, operated
 from support.server_thread import serving
+from support.waiting import wait_until
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; only a broken server comes near."""
@@ -55,13 +55,6 @@ def states(versions: list[Version]) -> str:
         names = ",".join(f"{alias}={share:g}" if share else alias for alias, share in it.aliases)
         shown.append(f"{it.version}:{it.state}{'*' if it.is_default else ''}{f'({names})' if names else ''}")
     return " ".join(shown)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 def served_by(server: Operated, model: str = "") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from itertools import islice
@@ -27,6 +26,7 @@ from dragoman_service.errors import EngineFailure
 from dragoman_service.request import Failed, FinishReason
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, serving
+from support.waiting import wait_until
 
 TEXTS = [f"text {number}" for number in range(50)]
 UPPER = [text.upper() for text in TEXTS]
@@ -47,13 +47,6 @@ def server(engine: FakeEngine) -> Iterator[ServerThread]:
 def client(server: ServerThread) -> Iterator[TranslationClient]:
     with TranslationClient(server.address, texts_per_call=7, concurrency=3) as client:
         yield client
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 def test_result_has_everything(client: TranslationClient) -> None:

@@ -23,6 +23,7 @@ from dragoman_service.server import _OPTIONS, StartupError
 from dragoman_service.status import DETAILS_KEY, status_of
 from support.fake_engine import FIRST, FakeEngine, served, shout
 from support.server_thread import ServerThread, serving
+from support.waiting import wait_until
 
 SERVICE = "dragoman.v1.Translation"
 Stub = translation_pb2_grpc.TranslationStub
@@ -68,13 +69,6 @@ def details(error: grpc.RpcError) -> dict[str, object]:
         for kind in kinds
         if detail.Is(kind.DESCRIPTOR)
     }
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 def test_translate(stub: Stub) -> None:

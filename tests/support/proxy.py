@@ -14,7 +14,7 @@ from pathlib import Path
 
 from support.fleet import Backend
 from support.ports import free_ports, wait_until_listening
-from support.traffic import wait_until
+from support.waiting import wait_until
 
 HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")

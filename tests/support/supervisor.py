@@ -19,7 +19,7 @@ from pathlib import Path
 from support.fleet import Backend
 from support.ports import free_ports
 from support.server_process import START_SECONDS, dragoman
-from support.traffic import wait_until
+from support.waiting import wait_until
 
 SUPERVISORD = shutil.which(
     "supervisord", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.client import TranslationClient
 from dragoman_service.client_values import Options, stream_request, translate_request
 from support.tiny import sentences
+from support.waiting import wait_until
 
 OPTIONS = Options(max_length=30)
 """Of all calls: a model of random weights would go on to its limit."""
@@ -54,14 +54,6 @@ class Traffic:
     def __str__(self) -> str:
         failed = {code.name: count for code, count in self.failed.items()}
         return f"{dict(self.answered)} answered, {failed} failed; {self.problems[:5]}"
-
-
-def wait_until(condition: Callable[[], bool], state: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Poll until something holds; `state` is for the message if it never does."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, state()
-        time.sleep(0.02)
 
 
 def translations(address: str, count: int = 40) -> dict[str, str]:

@@ -8,8 +8,7 @@ import shutil
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from dragoman_service.client_errors import (
 from dragoman_service.client_values import Options, Sampling, Translation
 from dragoman_service.request import FinishReason
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
+from support.waiting import wait_until
 
 PARAGRAPHS = "  The cat sees a dog.  It runs.\n\n\tA house by the river!\r\nIs the book green? \n"
 LINES = [f"The cat number {number} reads a book." for number in range(1, 33)]
@@ -220,9 +220,7 @@ def test_signal_finishes_what_runs_and_ends_with_status_0(bundle: Path, number: 
         stream = client.translate_stream("\n".join(LINES), SLOW, deadline=START_SECONDS)
         chunks = [next(stream)]
         server.process.send_signal(number)
-        with grpc.insecure_channel(server.address) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=START_SECONDS).status)
+        wait_until_not_serving(server)
         with pytest.raises(ServerUnavailable) as refused:
             client.translate(["a"])
         *rest, result = stream
@@ -235,11 +233,11 @@ def test_signal_finishes_what_runs_and_ends_with_status_0(bundle: Path, number: 
         print(f"after {signal.Signals(number).name}: {told}, status {server.process.returncode}")
 
 
-def wait_for_not_serving(check: Callable[[], int]) -> None:
-    limit = time.monotonic() + START_SECONDS
-    while check() != health_pb2.HealthCheckResponse.NOT_SERVING:
-        assert time.monotonic() < limit
-        time.sleep(0.02)
+def wait_until_not_serving(server: ServerProcess) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        request, not_serving = health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse.NOT_SERVING
+        wait_until(lambda: check(request, timeout=START_SECONDS).status == not_serving)
 
 
 def test_grace_is_bounded(bundle: Path) -> None:
@@ -258,9 +256,7 @@ def test_second_signal_ends_at_once(bundle: Path) -> None:
         reader = threading.Thread(target=lambda: list(interrupted(stream)))
         reader.start()
         server.process.terminate()
-        with grpc.insecure_channel(server.address) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            wait_for_not_serving(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=START_SECONDS).status)
+        wait_until_not_serving(server)
         server.process.terminate()
         assert server.process.wait(START_SECONDS) == 128 + signal.SIGTERM
         reader.join(START_SECONDS)

@@ -19,7 +19,8 @@ from dragoman_service.client_errors import InvalidRequest, ModelNotFound, NotPos
 from dragoman_service.client_values import Options, Translation
 from support.repositories import add_version, rewrite_manifest, spoil_golden
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
-from support.traffic import OPTIONS, traffic, translations, wait_until
+from support.traffic import OPTIONS, traffic, translations
+from support.waiting import wait_until
 
 RELOADS = 100
 SETTLED_BYTES = 24 * 2**20
