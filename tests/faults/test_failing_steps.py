@@ -23,9 +23,9 @@ from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
 from dragoman_service.plan import StepPlan, StepResult
 from dragoman_service.runner import OrtRunner
-from support.server_thread import PATIENCE, ServerThread, serving
+from support.server_thread import ServerThread, serving
 from support.tiny import sentences
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 POISON = "poison"
 BEYOND = 10**6

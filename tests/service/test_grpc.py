@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service import convert, errors, servicer
+from dragoman_service import errors
 from dragoman_service.config import RequestLimits
 from dragoman_service.request import Event, Failed, Progress, Request
-from dragoman_service.server import _OPTIONS, StartupError
 from dragoman_service.status import DETAILS_KEY, status_of
 from support.fake_engine import FIRST, FakeEngine, served, shout
-from support.server_thread import ServerThread, serving
+from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until
 
 SERVICE = "dragoman.v1.Translation"
@@ -49,12 +43,6 @@ def channel(server: ServerThread) -> Iterator[grpc.Channel]:
 @pytest.fixture
 def stub(channel: grpc.Channel) -> Stub:
     return Stub(channel)
-
-
-def refusal(act: Callable[[], object]) -> grpc.RpcError:
-    with pytest.raises(grpc.RpcError) as caught:
-        act()
-    return caught.value
 
 
 def details(error: grpc.RpcError) -> dict[str, object]:
@@ -262,13 +250,6 @@ def test_stream_that_nobody_reads_is_given_up() -> None:
         assert "not read for 0.5 s" in error.details()
 
 
-def test_connections_are_pinged() -> None:
-    options = dict(_OPTIONS)
-    assert 0 < options["grpc.keepalive_time_ms"] <= 60_000
-    assert 0 < options["grpc.keepalive_timeout_ms"] <= 20_000
-    assert options["grpc.http2.max_pings_without_data"] == 0
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_our_fault_is_internal_without_details_but_with_the_request_id(
     stream: bool, caplog: pytest.LogCaptureFixture
@@ -321,90 +302,6 @@ def test_every_error_of_a_call_has_its_line_in_the_table() -> None:
             error = kind.__new__(kind)
             error.args, error.__dict__ = ("x",), {"field": "f", "retry_after": 1.0}
             assert status_of(error, "id").code is not grpc.StatusCode.INTERNAL
-
-
-def test_health(channel: grpc.Channel, engine: FakeEngine) -> None:
-    health = health_pb2_grpc.HealthStub(channel)
-    for name in ("", SERVICE):
-        answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=30)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    assert refusal(lambda: health.Check(health_pb2.HealthCheckRequest(service="x"))).code() is grpc.StatusCode.NOT_FOUND
-    engine.healthy = False
-    not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=30).status == not_serving)
-
-
-def test_reflection_lists_and_describes_the_service(channel: grpc.Channel) -> None:
-    database = ProtoReflectionDescriptorDatabase(channel)
-    assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
-    assert database.FindFileContainingSymbol(SERVICE).package == "dragoman.v1"
-
-
-def test_two_servers_cannot_share_a_port(server: ServerThread) -> None:
-    with (
-        pytest.raises(StartupError, match=str(server.server.port)),
-        serving([served(FakeEngine())], port=server.server.port),
-    ):
-        pass
-    port = server.server.metrics_port
-    with pytest.raises(StartupError, match="metrics port"), serving([served(FakeEngine())], metrics_port=port):
-        pass
-
-
-def test_drain_finishes_what_runs_and_refuses_the_rest() -> None:
-    engine = FakeEngine(held=True)
-    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
-        stub, health = Stub(channel), health_pb2_grpc.HealthStub(channel)
-        running = stub.Translate.future(pb.TranslateRequest(texts=["a"]))
-        wait_until(lambda: engine.running == 1)
-        stopping = threading.Thread(target=server.stop, args=(30,))
-        stopping.start()
-        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-        wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=30).status == not_serving)
-        error = refusal(lambda: stub.Translate(pb.TranslateRequest(texts=["b"])))
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert not running.done()
-        engine.release()
-        assert running.result(60).translations[0].hypotheses[0].text == "A"
-        stopping.join(60)
-        assert not stopping.is_alive()
-
-
-def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*arguments: Any, **options: Any) -> pb.TextTranslation:
-        time.sleep(1.0)
-        return convert.text_translation(*arguments, **options)
-
-    monkeypatch.setattr(servicer, "text_translation", slow)
-    monkeypatch.setattr("dragoman_service.server._REPLY_SECONDS", 0.5)
-    engine = FakeEngine(held=True)
-    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
-        running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a\n" * 40]))
-        wait_until(lambda: engine.running > 0)
-        stopping = threading.Thread(target=server.stop, args=(30,))
-        stopping.start()
-        engine.release()
-        assert running.result(60).translations[0].sentences == 40
-        stopping.join(60)
-        assert not stopping.is_alive()
-
-
-def test_drain_gives_up_what_does_not_end() -> None:
-    engine = FakeEngine(held=True)
-    with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
-        running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a"]))
-        wait_until(lambda: engine.running == 1)
-        server.stop(0.05)
-        assert running.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
-
-
-def test_metrics_page(stub: Stub, server: ServerThread) -> None:
-    stub.Translate(pb.TranslateRequest(texts=["a"]))
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.server.metrics_port}/metrics", timeout=30) as page:
-        text = page.read().decode()
-    assert 'dragoman_requests_total{code="OK",method="Translate"} 1.0' in text
-    assert "process_resident_memory_bytes" in text
-    assert "python_info" in text
 
 
 def test_many_calls_at_once(stub: Stub, engine: FakeEngine) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dragoman_service.errors import InvalidInput, NotFound
+from dragoman_service.errors import DragomanError, InvalidInput, NotFound
 from dragoman_service.models import ServedModel
 from dragoman_service.registry import Alias, ModelEntry, ModelRegistry, check_names, version_order
 from support.fake_engine import FakeEngine, served
@@ -152,6 +152,42 @@ def test_a_pair_left_open_must_leave_no_doubt(source: str, target: str, field: s
         models.route("m", source, target)
     assert caught.value.field == field
     assert "en to de, en to fr" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "expected"),
+    [
+        ("", "", "", ("two", "en", "de")),
+        ("", "EN", "", ("two", "en", "de")),
+        ("", "", "fr", ("three", "en", "fr")),
+        ("three", "fr", "", ("three", "fr", "en")),
+        ("", "fr", "en", ("three", "fr", "en")),
+    ],
+)
+def test_route_finds_what_is_meant(name: str, source: str, target: str, expected: tuple[str, str, str]) -> None:
+    route = two_models().route(name, source, target)
+    assert (route.model.description.name, route.source_language, route.target_language) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "error", "message"),
+    [
+        ("four", "", "", NotFound, "two, three"),
+        ("", "en", "xx", NotFound, "two: en to de; three: en to fr, fr to en"),
+        ("two", "en", "fr", NotFound, "two: en to de"),
+        ("three", "", "", InvalidInput, "en to fr, fr to en"),
+    ],
+)
+def test_route_says_what_there_is(
+    name: str, source: str, target: str, error: type[DragomanError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        two_models().route(name, source, target)
+
+
+def two_models() -> ModelRegistry:
+    three = served(ENGINE, name="three", language_pairs=(("en", "fr"), ("fr", "en")))
+    return ModelRegistry([served(ENGINE, name="two"), three])
 
 
 # --- what serves

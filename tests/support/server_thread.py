@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
 from prometheus_client import CollectorRegistry
 
 from dragoman_service.config import ServiceConfig
@@ -17,9 +19,7 @@ from dragoman_service.metrics import Metrics
 from dragoman_service.models import ServedModel
 from dragoman_service.server import Server
 from support.server_process import page
-
-PATIENCE = 60.0
-"""Seconds after which a test gives up; only a broken server comes near."""
+from support.waiting import PATIENCE
 
 
 @dataclass
@@ -65,3 +65,10 @@ def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThre
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE)
         loop.close()
+
+
+def refusal(act: Callable[[], object]) -> grpc.RpcError:
+    """How a call ended that must not succeed."""
+    with pytest.raises(grpc.RpcError) as caught:
+        act()
+    return caught.value

@@ -1,0 +1,132 @@
+"""Preparing and putting together what is big, off the event loop, for as long as the call lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from dragoman_service.config import RequestLimits
+from dragoman_service.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+)
+from dragoman_service.frontend import Frontend
+from dragoman_service.prepare import Sender
+from dragoman_service.registry import ModelRegistry
+from support.fake_engine import CharacterTokenizer, FakeEngine, served
+from support.frontends import LIMITS, call, collect, on_frontend, until
+
+
+def test_big_input_is_prepared_off_the_loop() -> None:
+    model = served(FakeEngine())
+    limits = RequestLimits(max_characters=100_000)
+    text = "x" * 100_000
+
+    async def work(frontend: Frontend) -> tuple[str, int]:
+        task = asyncio.create_task(frontend.translate(call(model, text)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        (result,) = await task
+        return result.hypotheses[0].text, result.sentences
+
+    assert on_frontend(model, work, limits) == (text.upper(), 1024)
+
+
+def test_requests_are_made_as_their_turn_comes() -> None:
+    engine = FakeEngine(held=True)
+    model = served(engine)
+
+    async def work(frontend: Frontend) -> None:
+        task = asyncio.create_task(frontend.translate(call(model, "a\n" * 500)))
+        await until(lambda: engine.running == LIMITS.window)
+        assert frontend._receivers.new_id() <= LIMITS.window + 1
+        task.cancel()
+
+    on_frontend(model, work)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_big_answers_are_put_together_off_the_loop(stream: bool) -> None:
+    model = served(FakeEngine())
+    decoding: set[str] = set()
+
+    class Tokenizer(CharacterTokenizer):
+        def decode(self, ids: Sequence[int]) -> str:
+            decoding.add(threading.current_thread().name.split("_")[0])
+            return super().decode(ids)
+
+        def stream_decoder(self) -> CharacterTokenizer:
+            return CharacterTokenizer()
+
+    model = replace(model, tokenizer=Tokenizer())
+    wanted = call(model, "a\n" * 400)
+    if stream:
+        *_, result = on_frontend(model, lambda frontend: collect(frontend.stream(wanted)))
+    else:
+        (result,) = on_frontend(model, lambda frontend: frontend.translate(wanted))
+    assert result.hypotheses[0].text == "A\n" * 400
+    assert decoding == {"tokenise"}
+
+
+@pytest.mark.parametrize("texts", [("a\nb\nc", "d", "e"), ("abcdefghij" * 30, "b")])
+def test_too_many_sentences_are_refused(texts: tuple[str, ...]) -> None:
+    engine = FakeEngine()
+    model = served(engine, max_source_tokens=101)
+    limits = RequestLimits(max_sentences=4)
+    with pytest.raises(InvalidInput, match="texts: got 'more than 4 sentences'; allowed: at most 4"):
+        on_frontend(model, lambda frontend: frontend.translate(call(model, *texts)), limits)
+    assert engine.submitted == []
+    allowed = served(FakeEngine())
+    results = on_frontend(allowed, lambda frontend: frontend.translate(call(allowed, "a\nb\n***", "c", "d")), limits)
+    assert [result.sentences for result in results] == [2, 1, 1]
+
+
+class SlowTokenizer(CharacterTokenizer):
+    """Waits in `encode` until it is let on, and counts."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+        self.go_on = threading.Event()
+
+    def encode(self, text: str) -> list[int]:
+        self.encoded += 1
+        assert self.go_on.wait(30)
+        return super().encode(text)
+
+
+def test_preparing_ends_with_the_call() -> None:
+    tokenizer = SlowTokenizer()
+    model = replace(served(FakeEngine()), tokenizer=tokenizer)
+
+    async def work(frontend: Frontend) -> None:
+        task = asyncio.create_task(frontend.translate(call(model, "a\n" * 5_000)))
+        await until(lambda: tokenizer.encoded == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        tokenizer.go_on.set()
+        await frontend.compute(lambda: None, translations=1_000)
+        await frontend.compute(lambda: None, translations=1_000)
+
+    on_frontend(model, work, RequestLimits())
+    assert tokenizer.encoded < 100
+
+
+def test_preparing_ends_with_the_deadline() -> None:
+    tokenizer = SlowTokenizer()
+    tokenizer.go_on.set()
+    model = replace(served(FakeEngine()), tokenizer=tokenizer)
+
+    async def work() -> None:
+        frontend = Frontend(ModelRegistry([model]), RequestLimits(), clock=lambda: tokenizer.encoded)
+        with pytest.raises(DeadlineExceeded):
+            await frontend.translate(call(model, "a\n" * 5_000, sender=Sender(deadline=10)))
+        frontend.close()
+
+    asyncio.run(work())
+    assert tokenizer.encoded == 10
