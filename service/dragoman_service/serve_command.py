@@ -9,6 +9,8 @@ import os
 from dragoman_service.config import ServiceConfig
 from dragoman_service.serve_arguments import add_arguments, config_of
 
+GRPC_LOGGER = "grpc._cython.cygrpc"
+
 
 class ServeCommand:
     """Serve translation models over gRPC until SIGTERM or Ctrl-C.
@@ -32,9 +34,17 @@ class ServeCommand:
         """Serve."""
         config = config_of(args)
         logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger(GRPC_LOGGER).addFilter(_is_news)
         # gRPC's core writes its own account of a busy port to stderr; ours says it in words.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         return _serve(config)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """gRPC calls it an error, with a traceback, if a caller leaves in the very moment in which a call's end is sent."""
+    kind = record.exc_info[0] if record.exc_info else None
+    caller_left = kind is not None and kind.__name__ == "ExecuteBatchError"
+    return not caller_left or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 def _serve(config: ServiceConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import urllib.request
@@ -10,12 +11,15 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service import convert, servicer
+from dragoman_service import convert, serve_command, servicer
+from dragoman_service.cli import main
+from dragoman_service.serve_command import GRPC_LOGGER
 from dragoman_service.server import _OPTIONS, StartupError
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, refusal, serving
@@ -131,3 +135,21 @@ def test_metrics_page(channel: grpc.Channel, server: ServerThread) -> None:
     assert 'dragoman_requests_total{code="OK",method="Translate"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert "python_info" in text
+
+
+def test_a_caller_who_leaves_while_the_end_is_sent_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger(GRPC_LOGGER)
+    monkeypatch.setattr(serve_command, "_serve", lambda config: 0)
+    monkeypatch.setattr(logging, "basicConfig", lambda **options: None)
+    monkeypatch.setattr(logger, "filters", [])
+    assert main(["serve", "unused"]) == 0
+    # As gRPC logs it; to meet the moment takes tens of thousands of calls.
+    logger.error("", exc_info=cygrpc.ExecuteBatchError("execute_batch", ()))
+    assert caplog.messages == []
+    logger.error("another", exc_info=cygrpc.UsageError())
+    logger.error("bare")
+    caplog.set_level(logging.DEBUG, GRPC_LOGGER)
+    logger.error("asked for", exc_info=cygrpc.ExecuteBatchError("execute_batch", ()))
+    assert caplog.messages == ["another", "bare", "asked for"]
