@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,27 @@ def read_parts(recipe: Recipe, folder: Path) -> Iterator[Part]:
 def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
     """Pairs and the names of their corpora, each as often as its weight says, in random order."""
     rng = random.Random(seed)
-    drawn = []
-    for number, part in enumerate(parts):
-        for index in range(len(part.pairs)):
-            drawn += [(number, index)] * int(part.weight + rng.random())  # a fraction is the chance of once more
+    drawn = [(part, pair) for part in parts for pair in _weighted(part.pairs, part.weight, rng)]
     rng.shuffle(drawn)
-    for number, index in drawn:
-        yield parts[number].pairs[index], parts[number].report.corpus
+    for part, pair in drawn:
+        yield pair, part.report.corpus
+
+
+def natural_texts(parts: Iterable[Part], seed: int) -> list[str]:
+    """Both sides of the pairs as they were found, each as often as its weight says: what a vocabulary is learned from.
+
+    Augmentation is left out: capitals and made-up names would take subwords from the words that people use.
+    """
+    rng = random.Random(seed)
+    found = ((part.pairs[: len(part.pairs) - part.num_added], part.weight) for part in parts)
+    return [text for pairs, weight in found for pair in _weighted(pairs, weight, rng) for text in pair]
+
+
+def _weighted(pairs: Iterable[Pair], weight: float, rng: random.Random) -> Iterator[Pair]:
+    """Each pair as often as `weight` says; its fraction is the probability of once more."""
+    for pair in pairs:
+        for _ in range(int(weight + rng.random())):
+            yield pair
 
 
 COLUMNS = (

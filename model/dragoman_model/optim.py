@@ -11,8 +11,13 @@ from dragoman_model.transformer import Transformer
 
 
 def learning_rate(step: int, d_model: int, training: Training) -> float:
-    """Equation 3: linear warm-up, then the inverse square root of the step, from 1 on; at the end, the cooldown."""
-    rate: float = d_model**-0.5 * min(step**-0.5, step * training.warmup_steps**-1.5)
+    """The rate of an update, from 1 on.
+
+    `inverse_sqrt` is equation 3: linear warm-up, then the inverse square root of the step. `constant` stays where the
+    same warm-up ends. Both end with the cooldown.
+    """
+    decayed = min(step, training.warmup_steps) if training.schedule == "constant" else step
+    rate: float = d_model**-0.5 * min(decayed**-0.5, step * training.warmup_steps**-1.5)
     left = training.max_steps - step + 1
     cooldown = min(1.0, left / training.cooldown_steps) if training.cooldown_steps else 1.0
     return training.learning_rate_scale * rate * cooldown

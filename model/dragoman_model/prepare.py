@@ -12,7 +12,7 @@ import numpy as np
 
 from dragoman_model.batches import TokenizedCorpus
 from dragoman_model.corpus import Pair, read_pairs
-from dragoman_model.mixture import read_parts
+from dragoman_model.mixture import natural_texts, read_parts
 from dragoman_model.provenance import provenance
 from dragoman_model.recipe import Corpus, Recipe
 from dragoman_model.vocab import train_tokenizer
@@ -71,8 +71,7 @@ def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = N
         parts.append(part)
     pairs = [pair for part in parts for pair in part.pairs]
     if tokenizer_model is None:
-        texts = [text for pair in pairs for text in pair]
-        tokenizer_model = train_tokenizer(texts, recipe.tokenizer, seed, data.target_tags)
+        tokenizer_model = train_tokenizer(natural_texts(parts, seed), recipe.tokenizer, seed, data.target_tags)
     tokenizer = Tokenizer(tokenizer_model)
     missing = [language for language in data.target_tags if language not in tokenizer.target_tags]
     if missing:

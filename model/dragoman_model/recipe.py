@@ -29,7 +29,7 @@ class Corpus:
     where_column: int | None = None
     """TSV column that tells which lines to take; None takes all."""
     where: str = ""
-    """The value that `where_column` must have."""
+    """The value that `where_column` must have. A recipe may list several, which become a corpus each."""
     weight: float = 1.0
     """How often each pair is seen in an epoch; 0.5 draws another half of the corpus every time."""
     limit: int | None = None
@@ -181,11 +181,14 @@ class Training:
     """Updates, unless early stopping comes first."""
     warmup_steps: int = 4000
     """Updates over which the learning rate rises linearly."""
+    schedule: Literal["inverse_sqrt", "constant"] = "inverse_sqrt"
+    """Of the learning rate behind the warm-up: the paper's, or constant until the cooldown."""
     cooldown_steps: int = 0
     """Updates before `max_steps` over which the learning rate falls linearly to nothing (Hägele et al. 2024): worth a
     lot where the run is short. 0, as in the paper, is off."""
     learning_rate_scale: float = 1.0
-    """Factor on the paper's schedule, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)."""
+    """Factor on the paper's rate, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5), whose peak is
+    (d_model * warmup_steps)**-0.5."""
     label_smoothing: float = 0.1
     """Probability mass spread over the vocabulary."""
     clip_norm: float = 1.0
@@ -255,11 +258,38 @@ def parse_recipe(settings: dict[str, Any]) -> Recipe:
         raise InvalidInput("recipe", ", ".join(sorted(unknown)), "the tables model, tokenizer, data, training")
     tokenizer = build(TokenizerConfig, settings.get("tokenizer", {}), "tokenizer")
     training = build(Training, settings.get("training", {}), "training")
-    data = build(Data, settings.get("data", {}), "data")
+    data = build(Data, _with_parts(settings.get("data", {})), "data")
     model = _model(settings.get("model", {}), tokenizer)
     allowed = f"at most model.max_positions, {model.max_positions}"
     check("data.max_tokens", data.max_tokens, data.max_tokens <= model.max_positions, allowed)
     return Recipe(model, tokenizer, data, training)
+
+
+def _with_parts(settings: Any) -> Any:
+    """The table `data` with a corpus for each part that `where` lists.
+
+    Each item of the list is a name, or a table of `name` and fields of the corpus that it has of its own.
+    """
+    if not isinstance(settings, dict) or not isinstance(settings.get("train"), list):
+        return settings
+    expanded: list[Any] = []
+    for index, corpus in enumerate(settings["train"]):
+        if not isinstance(corpus, dict) or not isinstance(corpus.get("where"), list):
+            expanded.append(corpus)
+            continue
+        where = f"data.train[{index}].where"
+        parts = [part if isinstance(part, dict) else {"name": part} for part in corpus["where"]]
+        names = [part.get("name") for part in parts]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise InvalidInput(where, corpus["where"], "names, or tables such as { name = 'tatoeba', weight = 2 }")
+        if len(set(names)) < len(names):
+            raise InvalidInput(where, corpus["where"], "each name once")
+        for part in parts:
+            own = {name: value for name, value in part.items() if name != "name"}
+            if unknown := set(own) - {"weight", "limit"}:
+                raise InvalidInput(f"{where}.{min(unknown)}", own[min(unknown)], "the fields name, weight, limit")
+            expanded.append({**corpus, **own, "where": part["name"]})
+    return {**settings, "train": expanded}
 
 
 def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:

@@ -39,6 +39,7 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int, ta
             model_type=config.algorithm,
             character_coverage=config.character_coverage,
             byte_fallback=True,
+            split_digits=True,  # a number is copied digit by digit instead of guessed at as a word
             control_symbols=[target_tag(language) for language in target_tags],
             pad_id=0,
             bos_id=1,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dragoman_model.corpus import read_pairs
-from dragoman_model.mixture import one_epoch, read_parts, table
+from dragoman_model.mixture import natural_texts, one_epoch, read_parts, table
 from dragoman_model.recipe import Corpus
 from dragoman_service.cli import main
 from support.tiny_model import make_recipe
@@ -65,6 +65,15 @@ def test_an_epoch_has_each_pair_as_often_as_its_weight_says(folder: Path) -> Non
     assert len(counts) == 10
     assert 70 < sum(corpus == "b.tsv" for _, corpus in drawn) < 130
     assert drawn == list(one_epoch(parts, seed=1)) != list(one_epoch(parts, seed=2))
+
+
+def test_a_vocabulary_is_learned_from_weighted_text_as_it_was_found(folder: Path) -> None:
+    parts = list(read_parts(recipe(augmentation={"upper": 1.0, "lower": 1.0}), folder))
+    counts = Counter(natural_texts(parts, seed=1))
+    assert counts["Sentence 3"] == counts["Satz 3"] == 2
+    assert not {"SENTENCE 3", "sentence 3", "WORD 3"} & set(counts)
+    assert 70 < sum(text.startswith("Wort") for text in counts) < 130
+    assert set(counts[text] for text in counts if text.startswith("Wort")) == {1}
 
 
 def test_the_table_has_the_share_of_each_corpus(folder: Path) -> None:

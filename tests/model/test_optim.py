@@ -26,6 +26,15 @@ def test_cooldown_ends_the_schedule_at_almost_nothing() -> None:
     assert shares[-1] == pytest.approx(0.001)
 
 
+def test_a_constant_rate_stays_where_the_warm_up_ends_until_the_cooldown() -> None:
+    training = Training(schedule="constant", warmup_steps=100, max_steps=1000, cooldown_steps=400)
+    rates = [learning_rate(step, 256, training) for step in range(1, 1001)]
+    assert rates[:100] == [learning_rate(step, 256, Training(warmup_steps=100)) for step in range(1, 101)]
+    assert set(rates[99:601]) == {max(rates)}
+    assert rates[800] == pytest.approx(max(rates) / 2)
+    assert rates[-1] == pytest.approx(max(rates) / 400)
+
+
 def test_optimizer_is_the_papers_adam() -> None:
     (group,) = make_optimizer(make_model()).param_groups
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-9, 0)

@@ -145,3 +145,31 @@ def write_recipe(folder: Path) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def test_one_corpus_may_name_many_parts_of_a_file() -> None:
+    parts = ["tldr", {"name": "tatoeba", "weight": 2}, {"name": "ms-docs", "limit": 9}]
+    corpus = {"path": "all.tsv", "where_column": 2, "where": parts, "weight": 0.5}
+    train = make_recipe(data={"train": [corpus, {"path": "more.tsv"}]}).data.train
+    assert [(part.path, part.where, part.weight, part.limit) for part in train] == [
+        ("all.tsv", "tldr", 0.5, None),
+        ("all.tsv", "tatoeba", 2.0, None),
+        ("all.tsv", "ms-docs", 0.5, 9),
+        ("more.tsv", "", 1.0, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ([], r"data.train\[0\].where: "),
+        ([3], r"data.train\[0\].where: .*names, or tables"),
+        ([{"weight": 2}], r"data.train\[0\].where: .*names, or tables"),
+        (["a", "a"], r"data.train\[0\].where: .*each name once"),
+        ([{"name": "a", "path": "b"}], r"data.train\[0\].where.path: .*name, weight, limit"),
+        ([{"name": "a", "weight": 0}], "corpus.weight"),
+    ],
+)
+def test_a_list_of_parts_is_checked(where: object, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        make_recipe(data={"train": [{"path": "all.tsv", "where_column": 2, "where": where}]})

@@ -44,3 +44,9 @@ def test_tags_are_special_pieces_that_no_text_has() -> None:
     assert list(tokenizer.target_tags) == ["de", "en"]
     assert tokenizer.vocab_size == CONFIG.vocab_size
     assert not set(tokenizer.encode("<2de>")) & set(tokenizer.target_tags.values())
+
+
+def test_numbers_are_spelt_digit_by_digit() -> None:
+    texts = [f"{text} 1984 1984 1984" for text in TEXTS]
+    tokenizer = Tokenizer(train_tokenizer(texts, CONFIG, seed=1))
+    assert [piece.strip("▁") for piece in tokenizer.pieces(tokenizer.encode("1984"))][-4:] == ["1", "9", "8", "4"]
