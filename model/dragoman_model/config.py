@@ -9,6 +9,9 @@ from typing import Any, Literal
 from dragoman_model.settings import build, check
 from dragoman_service.errors import InvalidInput
 
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
+"""The fields of `ModelConfig` that matter while training only."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -27,7 +30,11 @@ class ModelConfig:
     decoder_layers: int = 6
     """Depth of the decoder; each layer costs time at every token produced."""
     dropout: float = 0.1
-    """On embeddings, attention weights, feed-forward activations and before every residual addition."""
+    """On embeddings, and on the output of each sub-layer before its residual addition (section 5.4)."""
+    attention_dropout: float = 0.0
+    """On attention weights, behind the softmax."""
+    activation_dropout: float = 0.0
+    """On the inner activations of the feed-forward networks, behind the ReLU."""
     norm: Literal["post", "pre"] = "post"
     """Layer norm after the residual addition, as in the paper, or before each sub-layer (Xiong et al. 2020)."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
@@ -41,7 +48,8 @@ class ModelConfig:
             check(f"model.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
         unit = 8 * self.num_heads
         check("model.d_model", self.d_model, self.d_model % unit == 0, f"a multiple of 8 * num_heads = {unit}")
-        check("model.dropout", self.dropout, 0 <= self.dropout < 1, "0 up to, not including, 1")
+        for name in DROPOUTS:
+            check(f"model.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "0 up to, not including, 1")
         check("model.norm", self.norm, self.norm in ("post", "pre"), "'post' or 'pre'")
         positions = ("sinusoidal", "learned")
         check("model.positions", self.positions, self.positions in positions, "'sinusoidal' or 'learned'")

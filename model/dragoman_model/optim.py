@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 
 import torch
 
@@ -30,9 +31,12 @@ def matmul_precision(training: Training, device: torch.device) -> contextlib.Abs
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes bf16 itself; elsewhere it is emulated, and slow."""
+    """Whether the processor or GPU has bf16 instructions: AVX512_BF16, AMX, Arm's, CUDA's. Emulated bf16 is slow."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN calls bf16 supported wherever AVX512 is; without these instructions it is emulated.
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

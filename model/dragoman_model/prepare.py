@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,12 @@ class PreparedData:
     """Per corpus: name, weight, pairs kept, pairs dropped by reason, pairs added by augmentation."""
     provenance: dict[str, Any]
     """Of code, libraries, machine and text; see `provenance`."""
+
+    @property
+    def validation_fingerprint(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of the validation text: scores compare only where it is the same."""
+        texts = [[measured.name, measured.pairs] for measured in self.validation]
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = None) -> PreparedData:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dragoman_model.config import ModelConfig
-from dragoman_model.settings import build, check
+from dragoman_model.parts import with_parts
+from dragoman_model.settings import build, check, without_absent
 from dragoman_service.errors import InvalidInput
 
 
@@ -229,6 +230,15 @@ class Recipe:
         """As nested JSON-ready values, to be kept with the run."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> Recipe:
+        """Read back what `to_json` gave, also that of an older version: fields that it lacks have their defaults.
+
+        Raises:
+            InvalidInput: a field that there is not, or a value that is not allowed.
+        """
+        return build(cls, without_absent(settings), "recipe")
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
@@ -258,38 +268,11 @@ def parse_recipe(settings: dict[str, Any]) -> Recipe:
         raise InvalidInput("recipe", ", ".join(sorted(unknown)), "the tables model, tokenizer, data, training")
     tokenizer = build(TokenizerConfig, settings.get("tokenizer", {}), "tokenizer")
     training = build(Training, settings.get("training", {}), "training")
-    data = build(Data, _with_parts(settings.get("data", {})), "data")
+    data = build(Data, with_parts(settings.get("data", {})), "data")
     model = _model(settings.get("model", {}), tokenizer)
     allowed = f"at most model.max_positions, {model.max_positions}"
     check("data.max_tokens", data.max_tokens, data.max_tokens <= model.max_positions, allowed)
     return Recipe(model, tokenizer, data, training)
-
-
-def _with_parts(settings: Any) -> Any:
-    """The table `data` with a corpus for each part that `where` lists.
-
-    Each item of the list is a name, or a table of `name` and fields of the corpus that it has of its own.
-    """
-    if not isinstance(settings, dict) or not isinstance(settings.get("train"), list):
-        return settings
-    expanded: list[Any] = []
-    for index, corpus in enumerate(settings["train"]):
-        if not isinstance(corpus, dict) or not isinstance(corpus.get("where"), list):
-            expanded.append(corpus)
-            continue
-        where = f"data.train[{index}].where"
-        parts = [part if isinstance(part, dict) else {"name": part} for part in corpus["where"]]
-        names = [part.get("name") for part in parts]
-        if not names or not all(isinstance(name, str) for name in names):
-            raise InvalidInput(where, corpus["where"], "names, or tables such as { name = 'tatoeba', weight = 2 }")
-        if len(set(names)) < len(names):
-            raise InvalidInput(where, corpus["where"], "each name once")
-        for part in parts:
-            own = {name: value for name, value in part.items() if name != "name"}
-            if unknown := set(own) - {"weight", "limit"}:
-                raise InvalidInput(f"{where}.{min(unknown)}", own[min(unknown)], "the fields name, weight, limit")
-            expanded.append({**corpus, **own, "where": part["name"]})
-    return {**settings, "train": expanded}
 
 
 def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:

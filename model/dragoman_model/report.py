@@ -6,11 +6,15 @@ import sys
 from collections.abc import Mapping
 from types import TracebackType
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dragoman_model.optim import computes_bf16
+from dragoman_model.recipe import Recipe
 from dragoman_model.run_folder import RunFolder
 from dragoman_model.training_state import Progress
+from dragoman_model.transformer import Transformer
 
 _EVERY = 20
 """Updates between figures on the progress bar."""
@@ -31,15 +35,17 @@ class Report:
         """Another update is done; `loss` is in nats a token."""
         self._bar.update()
         if progress.step % _EVERY == 0:
-            rate = progress.tokens / progress.seconds
-            self._bar.set_postfix_str(f"loss {loss:.3f}, {rate:,.0f} tokens/s", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.3f}, {_rate(progress):,.0f} tokens/s", refresh=False)
 
     def measured(self, scores: Mapping[str, float], learning_rate: float, progress: Progress) -> None:
         """`scores` are those of `validation.measure`."""
         train_loss = progress.unreported_loss / max(1, progress.unreported_tokens)
-        reported = {"train_loss": train_loss, "learning_rate": learning_rate, **scores}
+        norm = progress.unreported_norm / max(1, progress.unreported_updates)
+        reported = {"train_loss": train_loss, "gradient_norm": norm, "learning_rate": learning_rate, **scores}
+        reported["tokens_per_second"] = round(_rate(progress), 1)
         counts = {"step": progress.step, "epoch": progress.epoch, "tokens": progress.tokens}
-        self._folder.append_metrics({**counts, "seconds": round(progress.seconds), **reported})
+        seconds = round(progress.seconds)
+        self._folder.append_metrics({**counts, "seconds": seconds, "validation": progress.validation, **reported})
         for name, value in reported.items():
             self._writer.add_scalar(name, value, progress.step)
         tqdm.write(
@@ -55,3 +61,21 @@ class Report:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.close()
         self._writer.close()
+
+
+def _rate(progress: Progress) -> float:
+    """Target tokens a second of the updates since the last measurement."""
+    return progress.unreported_tokens / max(progress.unreported_seconds, 1e-9)
+
+
+def description(model: Transformer, recipe: Recipe, device: torch.device, processes: int, step: int) -> str:
+    """What is about to be trained, in one line."""
+    config, training = recipe.model, recipe.training
+    bf16 = computes_bf16(device) if training.precision == "auto" else training.precision == "bf16"
+    return (
+        f"model: {sum(p.numel() for p in model.parameters()):,} parameters ({config.encoder_layers}+"
+        f"{config.decoder_layers} layers, d_model {config.d_model}, {config.vocab_size:,} subwords); "
+        f"device: {device}; processes: {processes}, of {torch.get_num_threads()} CPU threads; "
+        f"precision: {'bf16' if bf16 else 'fp32'}; "
+        f"from step {step:,} to at most {training.max_steps:,}"
+    )

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dragoman_model.checkpoint import CheckpointConfig, average_parameters, save_checkpoint
+from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
+from dragoman_model.course import Settings, course
 from dragoman_model.curves import draw_curves
 from dragoman_model.recipe import Recipe
 from dragoman_service.errors import InvalidInput
@@ -31,11 +32,32 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def create(self, provenance: Mapping[str, Any]) -> None:
-        """Make the folder, and note in it the recipe, and what the run, begun or resumed, is made of."""
+        """Make the folder, and note in it the recipe of the beginning, and what each start of the run is made of."""
         self.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._recipe.to_json(), indent=2, ensure_ascii=False) + "\n"
-        (self.path / RECIPE).write_text(text, encoding="utf-8")
+        recipe = self.path / RECIPE
+        if not recipe.exists():
+            text = json.dumps(self._recipe.to_json(), indent=2, ensure_ascii=False) + "\n"
+            recipe.write_text(text, encoding="utf-8")
         _append(self.path / PROVENANCE, provenance)
+
+    def course(self) -> Settings | None:
+        """What has decided the course of the run so far, changes at a start included; None if it is not known.
+
+        Raises:
+            InvalidInput: the notes of the run cannot be read.
+        """
+        try:
+            recipe = json.loads((self.path / RECIPE).read_text(encoding="utf-8"))
+            lines = (self.path / PROVENANCE).read_text(encoding="utf-8").splitlines()
+            starts = [json.loads(line) for line in lines]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InvalidInput("--resume", str(self.path), f"the folder of a run, whole ({error})") from error
+        settings = course(Recipe.from_json(recipe), starts[0].get("data", {}) if starts else {})
+        for start in starts:
+            settings |= {field: after for field, (_, after) in start.get("changes", {}).items()}
+        return settings
 
     def newest_checkpoint(self) -> Path:
         """The one to resume from.
@@ -56,24 +78,34 @@ class RunFolder:
         tokenizer_model: bytes,
         training_state: tuple[dict[str, Tensor], dict[str, Any]],
     ) -> None:
-        """Write the checkpoint of a step; only then remove what it makes superfluous."""
+        """Write the checkpoint of a step; only then remove what it makes superfluous.
+
+        What stays: the newest, those around the best one so far, and the last measured ones, which may come to stand
+        around a better one.
+        """
         folder = self.path / "checkpoints" / f"step-{step:08d}"
         save_checkpoint(folder, parameters, config, tokenizer_model, training_state)
-        to_average = self._to_average()
+        best_step = int(training_state[1]["progress"]["best_step"])
+        last = self._measured()[-self._recipe.training.average_checkpoints :]
+        kept = {*last, *self._around(best_step)}
         for old in self._checkpoints()[:-1]:
-            if old in to_average:
+            if old in kept:
                 (old / "training.safetensors").unlink(missing_ok=True)
             else:
                 shutil.rmtree(old)
 
-    def finish(self, config: CheckpointConfig, tokenizer_model: bytes) -> Path:
-        """Average the last checkpoints, and draw the curves; returns the averaged checkpoint."""
+    def to_average(self, best_step: int) -> list[Path]:
+        """The measured checkpoints around the best one, which is among them; the newest if none was measured."""
+        return self._around(best_step) or self._checkpoints()[-1:]
+
+    def finish(self, parameters: dict[str, Tensor], config: CheckpointConfig, tokenizer_model: bytes) -> Path:
+        """Write the result of the run, and draw the curves; returns the checkpoint."""
         averaged = self.path / "averaged"
-        save_checkpoint(averaged, average_parameters(self._to_average()), config, tokenizer_model)
+        save_checkpoint(averaged, parameters, config, tokenizer_model)
         draw_curves(self._metrics, self.path / "curves.png")
         return averaged
 
-    def append_metrics(self, line: Mapping[str, float]) -> None:
+    def append_metrics(self, line: Mapping[str, float | str]) -> None:
         """Note the measurements of a step."""
         _append(self._metrics, line)
 
@@ -87,17 +119,29 @@ class RunFolder:
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*"))
 
-    def _to_average(self) -> list[Path]:
-        """The last checkpoints, but not those of an interruption: the average must not depend on when that came."""
-        training = self._recipe.training
-        folders = self._checkpoints()
-        steps = [int(folder.name.removeprefix("step-")) for folder in folders]
-        planned = [
-            folder
-            for folder, step in zip(folders, steps, strict=True)
-            if step % training.validate_every == 0 or step == training.max_steps
-        ]
-        return planned[-training.average_checkpoints :] or folders[-1:]
+    def _around(self, best_step: int) -> list[Path]:
+        """The measured checkpoints nearest to the best one, the later of two as near; the last before any is best."""
+        measured, count = self._measured(), self._recipe.training.average_checkpoints
+        if not best_step:
+            return measured[-count:]
+        return sorted(sorted(measured, key=lambda path: (abs(step_of(path) - best_step), -step_of(path)))[:count])
+
+    def _measured(self) -> list[Path]:
+        """Checkpoints but those of an interruption: the average must not depend on when that came."""
+        steps = {int(line["step"]) for line in read_metrics(self._metrics)}
+        return [folder for folder in self._checkpoints() if step_of(folder) in steps]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The update after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The measurements of a run; none if there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:

@@ -12,7 +12,10 @@ from dragoman_model.markdown import markdown_table
 from dragoman_model.run_folder import METRICS, PROVENANCE, RECIPE
 from dragoman_service.errors import InvalidInput
 
-COLUMNS = ("run", "model", "words", "lr", "dropout", "steps", "M tokens", "hours", "loss", "BLEU", "at", "code")
+COLUMNS = (
+    "run", "model", "words", "lr", "dropout", "steps", "M tokens", "hours", "loss", "BLEU", "at", "planned", "code",
+)  # fmt: skip
+"""`at` is the update of the best BLEU, `planned` the number of updates of the whole run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,12 @@ class Run:
         return [self.name, *map(str, settings), *self._progress(), self._code()]
 
     def _progress(self) -> list[str]:
+        planned = f"{self.recipe['training']['max_steps']:,}"
         if not self.metrics:
-            return ["0", "0", "0", "-", "-", "-"]
-        last, best = self.metrics[-1], max(self.metrics, key=lambda line: float(line["bleu"]))
+            return ["0", "0", "0", "-", "-", "-", planned]
+        last = self.metrics[-1]
+        comparable = [line for line in self.metrics if line.get("validation") == last.get("validation")]
+        best = max(comparable, key=lambda line: float(line["bleu"]))
         return [
             f"{last['step']:,}",
             f"{last['tokens'] / 1e6:.1f}",
@@ -44,6 +50,7 @@ class Run:
             f"{last['validation_loss']:.3f}",
             f"{best['bleu']:.2f}",
             f"{best['step']:,}",
+            planned,
         ]
 
     def _code(self) -> str:

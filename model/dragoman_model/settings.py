@@ -42,6 +42,15 @@ def check(where: str, value: object, good: bool, allowed: str) -> None:
         raise InvalidInput(where, value, allowed)
 
 
+def without_absent(value: Any) -> Any:
+    """Settings without None and empty lists, which JSON can say and a TOML table leaves out."""
+    if isinstance(value, dict):
+        return {name: without_absent(inner) for name, inner in value.items() if inner is not None and inner != []}
+    if isinstance(value, list):
+        return [without_absent(inner) for inner in value]
+    return value
+
+
 def _convert(wanted: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(wanted):
         return build(typing.cast("type[Any]", wanted), value, where)

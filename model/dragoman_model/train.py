@@ -10,17 +10,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dragoman_model.batches import plan_epoch
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_training_state
+from dragoman_model.config import DROPOUTS
+from dragoman_model.course import changes, course, shown
 from dragoman_model.loss import loss_sum
-from dragoman_model.optim import computes_bf16, learning_rate, make_optimizer, matmul_precision
+from dragoman_model.optim import learning_rate, make_optimizer, matmul_precision
 from dragoman_model.prepare import PreparedData
 from dragoman_model.recipe import Recipe
-from dragoman_model.report import Report
+from dragoman_model.report import Report, description
+from dragoman_model.result import choose_result
 from dragoman_model.run_folder import RunFolder
 from dragoman_model.training_state import Progress, restore, state_tensors
 from dragoman_model.transformer import Transformer
@@ -61,6 +66,9 @@ class Trainer:
         self.model = Transformer(recipe.model).to(device)
         self.optimizer = make_optimizer(self.model)
         self._stop_requested = self._stop_agreed = False
+        self._course = course(recipe, data.provenance["data"])
+        self._changes: dict[str, tuple[Any, Any]] = {}
+        self._validation = data.validation_fingerprint
         self._draw_alone()
 
     def start_from(self, checkpoint: Checkpoint) -> None:
@@ -69,7 +77,8 @@ class Trainer:
         Raises:
             InvalidInput: it has another shape or vocabulary than the recipe asks for.
         """
-        found = dataclasses.replace(checkpoint.config.model, dropout=self.recipe.model.dropout)
+        wanted_dropouts = {name: getattr(self.recipe.model, name) for name in DROPOUTS}
+        found = dataclasses.replace(checkpoint.config.model, **wanted_dropouts)
         if found != self.recipe.model:
             wanted, got = self.recipe.model.to_json(), found.to_json()
             fields = [name for name in wanted if wanted[name] != got[name]]
@@ -80,11 +89,14 @@ class Trainer:
             raise InvalidInput("--init", "a checkpoint with another vocabulary", "one with the vocabulary of this run")
         self.model.load_state_dict(checkpoint.model.state_dict())
 
-    def resume(self) -> None:
+    def resume(self, allow_changes: bool = False) -> None:
         """Go back to the newest checkpoint of the folder.
 
+        Args:
+            allow_changes: Go on although settings or text that decide what is learned are not those of the run.
+
         Raises:
-            InvalidInput: there is none, or it belongs to another model or vocabulary.
+            InvalidInput: there is none; it belongs to another model or vocabulary; or there are such changes.
         """
         checkpoint = self.folder.newest_checkpoint()
         parameters, tensors, state = load_training_state(checkpoint)
@@ -97,6 +109,7 @@ class Trainer:
         except (RuntimeError, KeyError, TypeError) as error:
             allowed = f"a checkpoint of this recipe's model ({error})"
             raise InvalidInput("--resume", str(checkpoint), allowed) from error
+        self._compare(allow_changes)
         self._draw_alone()
         if self.workers.is_first:
             self.folder.drop_metrics_after(self.progress.step)
@@ -117,11 +130,12 @@ class Trainer:
             if not self.workers.is_first:
                 self._loop(None)
                 return None
-            self.folder.create(self.data.provenance | {"device": str(self.device), "processes": self.workers.count})
-            log.info("%s", self._description())
+            started = {"device": str(self.device), "processes": self.workers.count, "step": self.progress.step}
+            self.folder.create(self.data.provenance | started | {"changes": self._changes})
+            log.info("%s", description(self.model, self.recipe, self.device, self.workers.count, self.progress.step))
             with Report(self.folder, self.recipe.training.max_steps, self.progress.step) as report:
                 self._loop(report)
-            return self.folder.finish(self._config(), self.data.tokenizer_model)
+            return self._finish()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -131,7 +145,10 @@ class Trainer:
         started = time.monotonic() - progress.seconds
         batches = self._batches()
         while progress.step < training.max_steps and not self._out_of_patience():
+            began = time.monotonic()
             loss, tokens = self._update([next(batches) for _ in range(training.accumulate)])
+            progress.unreported_seconds += time.monotonic() - began
+            progress.unreported_updates += 1
             progress.unreported_loss += loss
             progress.unreported_tokens += tokens
             progress.seconds = time.monotonic() - started
@@ -149,23 +166,26 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _update(self, batches: list[np.ndarray]) -> tuple[float, int]:
-        """One update from the gradients of several batches; returns the summed loss and the number of target tokens."""
+        """One update from the gradients of several batches.
+
+        Returns:
+            The loss without label smoothing, summed over the target tokens, and their number.
+        """
         training, progress, workers = self.recipe.training, self.progress, self.workers
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(int(self.data.train.lengths[indices, 1].sum()) for indices in batches)
-        losses = torch.zeros((), device=self.device)
+        losses, unsmoothed = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for indices in batches[workers.rank :: workers.count]:
             batch = self.data.train.batch(indices)
             with matmul_precision(training, self.device):
-                loss = loss_sum(
-                    self.model, batch.source.to(self.device), batch.target.to(self.device), training.label_smoothing
-                )
+                source, target = batch.source.to(self.device), batch.target.to(self.device)
+                loss = loss_sum(self.model, source, target, training.label_smoothing, unsmoothed)
             (loss / tokens).backward()  # type: ignore[no-untyped-call]
             losses += loss.detach()
         stop = torch.tensor(float(self._stop_requested), device=self.device)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        workers.add_up([losses, stop, *gradients])
+        workers.add_up([losses, unsmoothed, stop, *gradients])
         total, self._stop_agreed = float(losses), bool(stop)
         # Without clipping the bound is infinite: the norm is computed all the same.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
@@ -173,14 +193,15 @@ class Trainer:
             raise TrainingDiverged(
                 f"the loss is {total}, the norm of the gradient {float(norm)} at step {progress.step + 1}; resume from "
                 "the last checkpoint with a lower training.learning_rate_scale, longer training.warmup_steps, or "
-                "training.precision=fp32"
+                "training.precision=fp32 (--resume --allow-changes)"
             )
         progress.step += 1
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, self.recipe.model.d_model, training)
         self.optimizer.step()
         progress.tokens += tokens
-        return total, tokens
+        progress.unreported_norm += float(norm)
+        return float(unsmoothed), tokens
 
     def _batches(self) -> Iterator[np.ndarray]:
         """Batches from where the run stands, for ever, as indices of pairs."""
@@ -202,12 +223,16 @@ class Trainer:
         progress = self.progress
         if report:
             scores = measure(self.model, self.data, self.recipe.training, self.device)
-            if scores["bleu"] > progress.best_bleu:
-                progress.best_bleu, progress.best_step = scores["bleu"], progress.step
+            self._begin_measuring_on(self._validation)
+            found = scores["bleu"], -scores["validation_loss"]
+            if found > (progress.best_bleu, -progress.best_loss):
+                progress.best_bleu, progress.best_loss = scores["bleu"], scores["validation_loss"]
+                progress.best_step = progress.step
             report.measured(scores, self.optimizer.param_groups[0]["lr"], progress)
         progress.best_bleu, best_step = self.workers.follow_first([progress.best_bleu, progress.best_step], self.device)
         progress.best_step = int(best_step)
         progress.unreported_loss, progress.unreported_tokens = 0.0, 0
+        progress.unreported_seconds, progress.unreported_norm, progress.unreported_updates = 0.0, 0.0, 0
 
     def _check_agreement(self) -> None:
         """All processes must have prepared the same."""
@@ -229,6 +254,32 @@ class Trainer:
         waited = (progress.step - progress.best_step) // training.validate_every
         return training.patience > 0 and progress.best_step > 0 and waited >= training.patience
 
+    def _compare(self, allow_changes: bool) -> None:
+        """Compare recipe and text with those of the run that is resumed."""
+        self._changes = changes(self.folder.course(), self._course, allow_changes)
+        if self._changes and self.workers.is_first:
+            log.warning("changed at step %s: %s", f"{self.progress.step:,}", shown(self._changes))
+        self._begin_measuring_on(self._validation)
+
+    def _begin_measuring_on(self, validation: str) -> None:
+        """The best measurement is one of these validation sets: on others it is sought anew."""
+        progress = self.progress
+        if progress.validation and progress.validation != validation:
+            log.info("other validation sets than before: the best measurement is sought anew")
+            progress.best_bleu, progress.best_loss, progress.best_step = -1.0, 0.0, 0
+        progress.validation = validation
+
+    def _finish(self) -> Path:
+        def bleu_of(parameters: dict[str, Tensor]) -> float:
+            self.model.load_state_dict(parameters)
+            return measure(self.model, self.data, self.recipe.training, self.device)["bleu"]
+
+        chosen = choose_result(self.folder.to_average(self.progress.best_step), self.progress, bleu_of)
+        log.info("result: %s", chosen.why)
+        config = self._config()
+        config.training["averaged_steps"] = chosen.steps
+        return self.folder.finish(chosen.parameters, config, self.data.tokenizer_model)
+
     def _save(self) -> None:
         state = {"tokenizer": self.data.tokenizer.fingerprint, "progress": dataclasses.asdict(self.progress)}
         self.folder.save(
@@ -245,18 +296,6 @@ class Trainer:
         summary = {name: getattr(self.progress, name) for name in names}
         summary |= {"data": self.data.summary, "recipe": self.recipe.to_json()}
         return CheckpointConfig(self.recipe.model, data.language_pairs, data.max_tokens, data.max_tokens, summary)
-
-    def _description(self) -> str:
-        """What is about to be trained, in one line."""
-        model, training = self.recipe.model, self.recipe.training
-        bf16 = computes_bf16(self.device) if training.precision == "auto" else training.precision == "bf16"
-        return (
-            f"model: {sum(p.numel() for p in self.model.parameters()):,} parameters ({model.encoder_layers}+"
-            f"{model.decoder_layers} layers, d_model {model.d_model}, {model.vocab_size:,} subwords); "
-            f"device: {self.device}; processes: {self.workers.count}, of {torch.get_num_threads()} CPU threads; "
-            f"precision: {'bf16' if bf16 else 'fp32'}; "
-            f"from step {self.progress.step:,} to at most {training.max_steps:,}"
-        )
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop_requested = True

@@ -42,6 +42,10 @@ class TrainCommand:
         )  # fmt: skip
         parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
         parser.add_argument(
+            "--allow-changes", action="store_true",
+            help="with --resume: go on although recipe or text are not those of the run; the run notes the differences",
+        )  # fmt: skip
+        parser.add_argument(
             "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", dest="overrides",
             help="change one setting of the recipe, such as training.max_steps=1000; may be given several times",
         )  # fmt: skip
@@ -52,6 +56,7 @@ class TrainCommand:
         """Train; returns the exit status."""
         from dragoman_model.checkpoint import load_checkpoint  # noqa: PLC0415 - imports PyTorch
         from dragoman_model.device import choose_device  # noqa: PLC0415
+        from dragoman_model.memory import keep_freed_memory  # noqa: PLC0415
         from dragoman_model.prepare import prepare  # noqa: PLC0415
         from dragoman_model.recipe import load_recipe  # noqa: PLC0415
         from dragoman_model.train import Trainer  # noqa: PLC0415
@@ -60,7 +65,10 @@ class TrainCommand:
 
         if args.init and args.resume:
             raise InvalidInput("--init", str(args.init), "none with --resume, which goes on with what the run has")
+        if args.allow_changes and not args.resume:
+            raise InvalidInput("--allow-changes", "no --resume", "--allow-changes together with --resume")
         recipe = load_recipe(args.recipe, args.overrides)
+        keep_freed_memory()
         workers, device = join_workers(choose_device(args.device, args.threads))
         level = logging.INFO if workers.is_first else logging.WARNING
         logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -73,7 +81,7 @@ class TrainCommand:
         trainer = Trainer(recipe, data, args.output, device, workers)
         try:
             if args.resume:
-                trainer.resume()
+                trainer.resume(args.allow_changes)
             elif learned:
                 trainer.start_from(learned)
             if workers.is_first and not args.resume:

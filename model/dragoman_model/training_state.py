@@ -22,12 +22,23 @@ class Progress:
     """Target tokens learned from, padding not counted."""
     seconds: float = 0.0
     """Wall-clock time spent, validation included."""
+    validation: str = ""
+    """The fingerprint of the validation sets that `best_bleu` was measured on."""
     best_bleu: float = -1.0
+    best_loss: float = 0.0
+    """Validation loss of the same measurement; it decides between equal BLEU."""
     best_step: int = 0
+    """The step of the best measurement; 0 before the first."""
     unreported_loss: float = 0.0
-    """Training loss in nats, summed over the target tokens since the last measurement."""
+    """Training loss in nats without label smoothing, summed over the target tokens since the last measurement."""
     unreported_tokens: int = 0
     """The number of these tokens."""
+    unreported_seconds: float = 0.0
+    """Wall-clock time of the updates since the last measurement."""
+    unreported_norm: float = 0.0
+    """Norms of the gradient before clipping, summed over the updates since the last measurement."""
+    unreported_updates: int = 0
+    """The number of these updates."""
 
 
 def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ Tensor letters: B batch, S source length, T target length, D `d_model`, H heads,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -29,7 +30,9 @@ class Ragged(NamedTuple):
     past_mask: Tensor
 
 
-def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Section 3.2.1, equation 1.
 
     Args:
@@ -37,6 +40,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
         key: [B, H, S, K].
         value: [B, H, S, K].
         mask: Boolean, broadcastable to [B, H, T, S]; True where attending is allowed.
+        dropout: Applied to the weights, [B, H, T, S].
 
     Returns:
         [B, H, T, K].
@@ -44,7 +48,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1) @ value
+    weights = scores.softmax(dim=-1)
+    return (dropout(weights) if dropout else weights) @ value
 
 
 class MultiHeadAttention(nn.Module):
@@ -57,6 +62,7 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(config.d_model, config.d_model)
         self.value = nn.Linear(config.d_model, config.d_model)
         self.output = nn.Linear(config.d_model, config.d_model)
+        self.dropout = Dropout(config.attention_dropout)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, H, T, K]."""
@@ -68,7 +74,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, key_value: KeyValue, mask: Tensor | None) -> Tensor:
         """Attend from `x` [B, T, D] to `key_value`; returns [B, T, D]."""
-        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask)
+        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, self.dropout)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
         return output
 
@@ -80,10 +86,11 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(config.d_model, config.d_ff)
         self.outer = nn.Linear(config.d_ff, config.d_model)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        output: Tensor = self.outer(functional.relu(self.inner(x)))
+        output: Tensor = self.outer(self.dropout(functional.relu(self.inner(x))))
         return output
 
 

@@ -92,3 +92,11 @@ def test_only_a_few_rows_of_logits_exist_together(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(loss, "_losses", noting)
     loss_sum(make_model(), SOURCE, TARGET, 0.1).backward()  # type: ignore[no-untyped-call]
     assert shapes == [(2, 40), (2, 40), (1, 40)]  # five tokens that are no padding
+
+
+def test_the_loss_without_smoothing_comes_along() -> None:
+    model, unsmoothed = make_model(), torch.zeros(())
+    smoothed = loss_sum(model, SOURCE, TARGET, 0.1, unsmoothed)
+    torch.testing.assert_close(unsmoothed, loss_sum(model, SOURCE, TARGET, 0.0).detach())
+    assert not torch.allclose(unsmoothed, smoothed)
+    assert not unsmoothed.requires_grad

@@ -46,3 +46,17 @@ def test_precision_decides_the_type_of_matrix_products() -> None:
         assert (x @ x).dtype is torch.bfloat16
     with matmul_precision(Training(precision="fp32"), torch.device("cpu")):
         assert (x @ x).dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("avx512_bf16", "amx", "expected"), [(False, False, False), (True, False, True), (False, True, True)]
+)
+def test_auto_takes_bf16_only_where_the_processor_has_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, avx512_bf16: bool, amx: bool, expected: bool
+) -> None:
+    """oneDNN calls bf16 supported with AVX512 alone, where it emulates it."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    with matmul_precision(Training(precision="auto"), torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is (torch.bfloat16 if expected else torch.float32)

@@ -49,9 +49,11 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """All but the times."""
+    """All but times and rates."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "tokens_per_second")} for line in lines
+    ]
 
 
 def interrupt_after(trainer: Trainer, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +257,142 @@ def test_a_vocabulary_without_the_tags_that_are_needed_is_refused(corpus: Path, 
     both = make_recipe(data={"train": [{"path": "train.tsv"}, {"path": "train.tsv", **back}]})
     with pytest.raises(InvalidInput, match="tags for"):
         prepare(both, corpus, data.tokenizer_model)
+
+
+def test_the_best_checkpoint_outlives_early_stopping(
+    tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bleu = iter([1.0, 9.0, *[0.1] * 40])
+    monkeypatch.setattr(train_module, "measure", lambda *_: {"validation_loss": 1.0, "bleu": next(bleu)})
+    recipe = make_recipe(training={"validate_every": 1, "patience": 10, "average_checkpoints": 3, "max_steps": 50})
+    with caplog.at_level("INFO"):
+        trainer = run(recipe, data, tmp_path)
+    assert (trainer.progress.step, trainer.progress.best_step) == (12, 2)
+    assert set(checkpoints(tmp_path)) == {f"step-{step:08d}" for step in (1, 2, 3, 10, 11, 12)}
+    best, result = (load_checkpoint(tmp_path / name) for name in ("checkpoints/step-00000002", "averaged"))
+    assert_equal(result.model.state_dict(), best.model.state_dict())
+    assert result.config.training["averaged_steps"] == [2]
+    assert "result: the checkpoint of step 2 (the best; its average with its neighbours has BLEU 0.10" in caplog.text
+
+
+def test_the_result_is_the_average_around_the_best_checkpoint_if_that_is_better(
+    tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bleu = iter([1.0, 2.0, 9.0, 2.0, 1.0, 1.0, 9.5])
+    monkeypatch.setattr(train_module, "measure", lambda *_: {"validation_loss": 1.0, "bleu": next(bleu)})
+    recipe = make_recipe(training={"validate_every": 1, "average_checkpoints": 3, "max_steps": 6})
+    with caplog.at_level("INFO"):
+        run(recipe, data, tmp_path)
+    around = [load_checkpoint(tmp_path / f"checkpoints/step-0000000{step}") for step in (2, 3, 4)]
+    result = load_checkpoint(tmp_path / "averaged")
+    for name, tensor in result.model.state_dict().items():
+        mean = sum(checkpoint.model.state_dict()[name] for checkpoint in around) / 3
+        torch.testing.assert_close(tensor, mean)
+    assert result.config.training["averaged_steps"] == [2, 3, 4]
+    assert "result: the average of the checkpoints of steps 2, 3, 4 (which has BLEU 9.50" in caplog.text
+
+
+def test_of_equal_bleu_the_lower_loss_is_better(
+    tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = iter([5.0, 3.0, 4.0, 3.0, 3.0])
+    monkeypatch.setattr(train_module, "measure", lambda *_: {"validation_loss": next(loss), "bleu": 0.0})
+    assert run(make_recipe(training={"validate_every": 3}), data, tmp_path).progress.best_step == 6
+
+
+@pytest.mark.parametrize(
+    ("tables", "named"),
+    [
+        ({"training": {"batch_tokens": 60}}, "training.batch_tokens: 120 -> 60"),
+        ({"training": {"seed": 7}}, "training.seed: 1 -> 7"),
+        ({"training": {"label_smoothing": 0.0}}, "training.label_smoothing: 0.1 -> 0.0"),
+        ({"training": {"learning_rate_scale": 0.5}}, "training.learning_rate_scale: 1.0 -> 0.5"),
+        ({"model": {"dropout": 0.3}}, "model.dropout: 0.1 -> 0.3"),
+        ({"data": {"max_tokens": 50}}, "data.max_tokens: 60 -> 50"),
+        ({"data": {"train": [{"path": "train.tsv", "weight": 2.0}]}}, r"data.train\[0\].weight: 1.0 -> 2.0"),
+    ],
+)
+def test_a_resume_with_another_course_is_refused_unless_allowed_and_then_noted(
+    tmp_path: Path, data: PreparedData, corpus: Path, tables: dict[str, Any], named: str
+) -> None:
+    run(make_recipe(training={"max_steps": 2}), data, tmp_path)
+    beginning = (tmp_path / "recipe.json").read_bytes()
+    changed = make_recipe(**{**tables, "training": {"max_steps": 4, **tables.get("training", {})}})
+    other = prepare(changed, corpus, data.tokenizer_model)
+    with pytest.raises(InvalidInput, match=rf"--resume: .*--allow-changes to go on .*: {named}$"):
+        run(changed, other, tmp_path, resume=True)
+    trainer = Trainer(changed, other, tmp_path, CPU)
+    trainer.resume(allow_changes=True)
+    trainer.run()
+    assert trainer.progress.step == 4
+    assert (tmp_path / "recipe.json").read_bytes() == beginning
+    notes = [json.loads(line) for line in (tmp_path / "provenance.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [note["step"] for note in notes] == [0, 2]
+    assert notes[0]["changes"] == {}
+    noted = {f"{field}: {old} -> {new}" for field, (old, new) in notes[1]["changes"].items()}
+    assert noted == {named.replace("\\", ""), "training.max_steps: 2 -> 4"}
+    run(changed, other, tmp_path, resume=True)  # allowed once, it is the course of the run
+    with pytest.raises(InvalidInput, match="--allow-changes"):
+        run(make_recipe(), data, tmp_path, resume=True)
+
+
+def test_a_resume_with_other_text_is_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    data = prepare(make_recipe(), tmp_path)
+    run(make_recipe(training={"max_steps": 1}), data, tmp_path / "run")
+    with (tmp_path / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write("the old cat sees\tsees cat old the\n")
+    changed = prepare(make_recipe(), tmp_path, data.tokenizer_model)
+    with pytest.raises(InvalidInput, match=r"--resume: .*: contents of train\.tsv: "):
+        run(make_recipe(), changed, tmp_path / "run", resume=True)
+
+
+def test_the_length_of_a_run_may_change(tmp_path: Path, data: PreparedData) -> None:
+    run(make_recipe(training={"max_steps": 2}), data, tmp_path)
+    longer = make_recipe(training={"max_steps": 3, "patience": 4, "validate_every": 1, "average_checkpoints": 1})
+    assert run(longer, data, tmp_path, resume=True).progress.step == 3
+
+
+def test_a_run_of_an_older_version_is_resumed(tmp_path: Path, data: PreparedData) -> None:
+    """Its recipe lacks the fields that came later."""
+    run(make_recipe(training={"max_steps": 1}), data, tmp_path)
+    recipe = json.loads((tmp_path / "recipe.json").read_text(encoding="utf-8"))
+    del recipe["model"]["attention_dropout"], recipe["training"]["schedule"]
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    state = tmp_path / "checkpoints/step-00000001/training.json"
+    old = json.loads(state.read_text(encoding="utf-8"))
+    for name in ("validation", "best_loss", "unreported_norm", "unreported_updates", "unreported_seconds"):
+        del old["progress"][name]
+    state.write_text(json.dumps(old), encoding="utf-8")
+    assert run(make_recipe(training={"max_steps": 2}), data, tmp_path, resume=True).progress.step == 2
+
+
+def test_the_best_is_sought_anew_on_other_validation_sets(
+    tmp_path: Path, corpus: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bleu = iter([50.0, 50.0, 50.0, 8.0, 9.0, 9.0])
+    monkeypatch.setattr(train_module, "measure", lambda *_: {"validation_loss": 1.0, "bleu": next(bleu)})
+    run(make_recipe(training={"max_steps": 2, "validate_every": 1}), data, tmp_path)
+    fewer = make_recipe(data={"validation_limit": 3}, training={"max_steps": 4, "validate_every": 1})
+    other = prepare(fewer, corpus, data.tokenizer_model)
+    trainer = run(fewer, other, tmp_path, resume=True)
+    assert (trainer.progress.best_step, trainer.progress.best_bleu) == (4, 9.0)
+    sets = [line["validation"] for line in metrics(tmp_path)]
+    assert sets[0] == sets[1] != sets[2] == sets[3]
+
+
+def test_measurements_tell_loss_norm_rate_and_speed(tmp_path: Path, data: PreparedData) -> None:
+    """The training loss is that of validation: of the same text and parameters, without dropout, it is the same."""
+    recipe = make_recipe(model={"dropout": 0.0}, training={"max_steps": 1, "validate_every": 1})
+    trainer = Trainer(recipe, data, tmp_path, CPU)
+    indices = next(trainer._batches())
+    batch = data.train.batch(indices)
+    with torch.no_grad():
+        plain = train_module.loss_sum(trainer.model, batch.source, batch.target, 0.0) / batch.num_tokens
+    trainer.progress.batch = 0
+    trainer.run()
+    (line,) = (json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    assert line["train_loss"] == pytest.approx(float(plain), rel=1e-4)
+    assert line["gradient_norm"] > 0
+    assert line["tokens_per_second"] > 0
+    assert line["learning_rate"] > 0

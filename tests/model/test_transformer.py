@@ -180,3 +180,13 @@ def copy_attention(oracle: nn.MultiheadAttention, ours: MultiHeadAttention) -> N
 def copy_feed_forward(oracle: Any, ours: EncoderLayer | DecoderLayer) -> None:
     oracle.linear1.load_state_dict(ours.feed_forward.inner.state_dict())
     oracle.linear2.load_state_dict(ours.feed_forward.outer.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["attention_dropout", "activation_dropout"])
+def test_dropout_inside_of_sublayers_is_off_by_default_and_acts_in_training_alone(kind: str) -> None:
+    source, target = torch.tensor([[5, 9, 2]]), torch.tensor([[1, 20, 21]])
+    model = make_model(**{kind: 0.5})
+    expected = make_model()(source, target)
+    torch.testing.assert_close(model(source, target), expected)
+    assert not torch.allclose(model.train()(source, target), expected)
+    torch.testing.assert_close(make_model().train()(source, target), expected)
