@@ -73,7 +73,7 @@ def test_a_vocabulary_is_learned_from_weighted_text_as_it_was_found(folder: Path
     assert counts["Sentence 3"] == counts["Satz 3"] == 2
     assert not {"SENTENCE 3", "sentence 3", "WORD 3"} & set(counts)
     assert 70 < sum(text.startswith("Wort") for text in counts) < 130
-    assert set(counts[text] for text in counts if text.startswith("Wort")) == {1}
+    assert {counts[text] for text in counts if text.startswith("Wort")} == {1}
 
 
 def test_the_table_has_the_share_of_each_corpus(folder: Path) -> None:
