@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -33,8 +34,42 @@ class Batch:
         return int((self.target[:, 1:] != PAD_ID).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """Ids of pairs in flat arrays: a list of lists would take ten times the memory."""
+
+    kept: np.ndarray
+    """[pairs] the indices of those that are here, among those that were given."""
+    source_ids: np.ndarray
+    source_lengths: np.ndarray
+    target_ids: np.ndarray
+    target_lengths: np.ndarray
+    """With the begin token, which is read, and the end, which is predicted."""
+
+
+def tokenize(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int, target_languages: Sequence[str]
+) -> Tokenized:
+    """The ids of pairs; those of more than `max_tokens` on either side, with tag and end, are left out.
+
+    `target_languages` has that of each pair.
+    """
+    sources: list[Sequence[int]] = []
+    targets: list[Sequence[int]] = []
+    kept: list[int] = []
+    encoded = tokenizer.encode_batch([text for pair in pairs for text in pair])
+    for index, language in enumerate(target_languages):
+        source_ids, target_ids = encoded[2 * index], encoded[2 * index + 1]
+        longest = max(len(source_ids) + tokenizer.source_overhead, len(target_ids) + 1)
+        if source_ids and target_ids and longest <= max_tokens:
+            sources.append(tokenizer.source(source_ids, language))
+            targets.append([tokenizer.begin_id, *target_ids, tokenizer.end_id])
+            kept.append(index)
+    return Tokenized(np.array(kept, dtype=np.int64), *_flatten(sources), *_flatten(targets))
+
+
 class TokenizedCorpus:
-    """The token ids of many pairs, in flat arrays, since a list of lists would take ten times the memory."""
+    """The token ids of many pairs, in flat arrays, which may be files that are mapped into memory."""
 
     def __init__(
         self, pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int, target_languages: Iterable[str]
@@ -43,21 +78,40 @@ class TokenizedCorpus:
 
         `target_languages` has that of each pair. `kept` has the indices of the pairs that are there.
         """
-        sources: list[Sequence[int]] = []
-        targets: list[Sequence[int]] = []
-        kept: list[int] = []
-        for index, ((source, target), language) in enumerate(zip(pairs, target_languages, strict=True)):
-            source_ids, target_ids = tokenizer.encode(source), tokenizer.encode(target)
-            longest = max(len(source_ids) + tokenizer.source_overhead, len(target_ids) + 1)
-            if source_ids and target_ids and longest <= max_tokens:
-                sources.append(tokenizer.source(source_ids, language))
-                targets.append([tokenizer.begin_id, *target_ids, tokenizer.end_id])
-                kept.append(index)
-        self.kept = np.array(kept, dtype=np.int64)
-        self._source_ids, self._source_starts = _flatten(sources)
-        self._target_ids, self._target_starts = _flatten(targets)
-        self.lengths = np.stack((np.diff(self._source_starts), np.diff(self._target_starts) - 1), axis=1)
+        languages = list(target_languages)
+        if len(languages) != len(pairs):
+            raise ValueError(f"{len(languages)} languages of {len(pairs)} pairs")
+        made = tokenize(pairs, tokenizer, max_tokens, languages)
+        self.kept = made.kept
+        self._set(made.source_ids, _starts(made.source_lengths), made.target_ids, _starts(made.target_lengths))
+
+    @classmethod
+    def from_arrays(
+        cls, source_ids: np.ndarray, source_starts: np.ndarray, target_ids: np.ndarray, target_starts: np.ndarray
+    ) -> TokenizedCorpus:
+        """Of ids one behind the other and where each pair's begin, with the end of the last.
+
+        Raises:
+            ValueError: the arrays do not belong together.
+        """
+        for ids, starts in ((source_ids, source_starts), (target_ids, target_starts)):
+            if len(starts) != len(source_starts) or starts[0] != 0 or starts[-1] != len(ids):
+                raise ValueError("its arrays do not belong together")
+        corpus = cls.__new__(cls)
+        corpus.kept = np.arange(len(source_starts) - 1)
+        corpus._set(source_ids, source_starts, target_ids, target_starts)
+        return corpus
+
+    def _set(
+        self, source_ids: np.ndarray, source_starts: np.ndarray, target_ids: np.ndarray, target_starts: np.ndarray
+    ) -> None:
+        self._source_ids, self._source_starts = source_ids, source_starts
+        self._target_ids, self._target_starts = target_ids, target_starts
+        self.lengths = np.empty((len(source_starts) - 1, 2), dtype=np.int32)
         """[pairs, 2]: source tokens and target tokens to predict."""
+        self.lengths[:, 0] = np.diff(source_starts)
+        self.lengths[:, 1] = np.diff(target_starts)
+        self.lengths[:, 1] -= 1
 
     def __len__(self) -> int:
         return len(self._source_starts) - 1
@@ -105,9 +159,12 @@ def _cut(indices: np.ndarray, longest: np.ndarray, batch_tokens: int) -> Iterato
 
 
 def _flatten(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    starts = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=starts[1:])
-    return np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(starts[-1])), starts
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum())), lengths
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
 
 
 def _pad(rows: Sequence[np.ndarray]) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dragoman_model.augment import augment
-from dragoman_model.corpus import CleaningReport, Pair, clean_pairs, held_out_texts, reasons
+from dragoman_model.corpus import CleaningReport, Pair, PairList, PairStore, clean_together, held_out_texts, reasons
 from dragoman_model.markdown import markdown_table
-from dragoman_model.recipe import Recipe
+from dragoman_model.recipe import Corpus, Recipe
 from dragoman_service.errors import InvalidInput
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Part:
     """Of source and target."""
     weight: float
     """How often each pair is seen in an epoch."""
-    pairs: list[Pair]
+    pairs: PairStore
     """Those kept, and behind them those that augmentation made."""
     num_added: int
     """The latter."""
@@ -41,25 +43,39 @@ class Part:
         return {"corpus": self.report.corpus, "languages": languages, "weight": self.weight, **counts}
 
 
-def read_parts(recipe: Recipe, folder: Path) -> Iterator[Part]:
-    """Clean the corpora of a recipe, one after the other, and add to each.
+def read_parts(recipe: Recipe, folder: Path, new_store: Callable[[], PairStore] = PairList) -> Iterator[Part]:
+    """Clean the corpora of a recipe and add to each; a file that several of them name is read once.
 
     Args:
         recipe: Names them.
         folder: What their paths are relative to.
+        new_store: Makes what keeps the pairs of one corpus. If that is not memory, memory holds the pairs of one corpus
+            at a time where the recipe has augmentation, which needs them side by side, and none where it has none.
 
     Raises:
         InvalidInput: a corpus cannot be read, or nothing is left of it.
     """
     data, seed = recipe.data, recipe.training.seed
     held_out = held_out_texts(data, folder)
-    for corpus in data.train:
-        languages = data.languages(corpus)
-        kept, report = clean_pairs(corpus, folder, data.cleaning, languages, seed, held_out)
-        if not kept:
+    cleaned: dict[int, tuple[PairStore, CleaningReport]] = {}
+    for index, corpus in enumerate(data.train):
+        if index not in cleaned:
+            of_file = [i for i, other in enumerate(data.train) if _files(other) == _files(corpus)]
+            stores = [(data.train[i], data.languages(data.train[i]), new_store()) for i in of_file]
+            reports = clean_together(stores, folder, data.cleaning, seed, held_out)
+            for i, (_, _, store), report in zip(of_file, stores, reports, strict=True):
+                cleaned[i] = store, report
+        kept, report = cleaned.pop(index)
+        if not len(kept):
             raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
-        added = augment(kept, languages, data.augmentation, seed)
-        yield Part(report, languages, corpus.weight, kept + added, len(added))
+        languages = data.languages(corpus)
+        added = augment(list(kept), languages, data.augmentation, seed) if data.augmentation.adds_anything else []
+        kept.extend(added)
+        yield Part(report, languages, corpus.weight, kept, len(added))
+
+
+def _files(corpus: Corpus) -> tuple[str, str | None]:
+    return corpus.path, corpus.target_path
 
 
 def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
@@ -71,21 +87,36 @@ def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
         yield pair, part.report.corpus
 
 
-def natural_texts(parts: Iterable[Part], seed: int) -> list[str]:
+def natural_texts(parts: Sequence[Part], seed: int, limit: int | None = None) -> list[str]:
     """Both sides of the pairs as they were found, each as often as its weight says: what a vocabulary is learned from.
 
-    Augmentation is left out: capitals and made-up names would take subwords from the words that people use.
+    Augmentation is left out: capitals and made-up names would take subwords from the words that people use. Of more
+    than `limit` texts, so many are drawn; no others are held in memory.
     """
-    rng = random.Random(seed)
-    found = ((part.pairs[: len(part.pairs) - part.num_added], part.weight) for part in parts)
-    return [text for pairs, weight in found for pair in _weighted(pairs, weight, rng) for text in pair]
+
+    def drawn() -> Iterator[tuple[Part, int]]:
+        rng = random.Random(seed)
+        for part in parts:
+            for index in _weighted(range(len(part.pairs) - part.num_added), part.weight, rng):
+                yield part, index
+
+    count = 2 * sum(1 for _ in drawn())
+    if limit is None or count <= limit:
+        return [text for part, index in drawn() for text in part.pairs[index]]
+    place = {chosen: place for place, chosen in enumerate(random.Random(seed).sample(range(count), limit))}
+    texts = [""] * limit
+    for number, (part, index) in enumerate(drawn()):
+        for side in (0, 1):
+            if (at := place.get(2 * number + side)) is not None:
+                texts[at] = part.pairs[index][side]
+    return texts
 
 
-def _weighted(pairs: Iterable[Pair], weight: float, rng: random.Random) -> Iterator[Pair]:
-    """Each pair as often as `weight` says; its fraction is the probability of once more."""
-    for pair in pairs:
+def _weighted(values: Iterable[T], weight: float, rng: random.Random) -> Iterator[T]:
+    """Each as often as `weight` says; its fraction is the probability of once more."""
+    for value in values:
         for _ in range(int(weight + rng.random())):
-            yield pair
+            yield value
 
 
 COLUMNS = (

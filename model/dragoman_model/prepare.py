@@ -6,22 +6,31 @@ import hashlib
 import itertools
 import json
 import logging
+import tempfile
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sentencepiece
 
-from dragoman_model.batches import TokenizedCorpus
+from dragoman_model.batches import TokenizedCorpus, tokenize
 from dragoman_model.corpus import Pair, read_pairs
 from dragoman_model.mixture import natural_texts, read_parts
-from dragoman_model.provenance import provenance
-from dragoman_model.recipe import Corpus, Recipe
+from dragoman_model.pair_store import StoredPairs
+from dragoman_model.provenance import fingerprint, provenance
+from dragoman_model.recipe import Corpus, Data, Recipe
+from dragoman_model.token_cache import Entry, EntryWriter, TokenCache, key_of, settings_of
 from dragoman_model.vocab import train_tokenizer
 from dragoman_service.errors import InvalidInput
 from dragoman_service.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+
+_CHUNK = 50_000
+"""Pairs that are tokenised together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,39 +70,122 @@ class PreparedData:
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
-def prepare(recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = None) -> PreparedData:
-    """Read, clean and tokenise the text of a recipe, and log what was dropped and why.
+def prepare(
+    recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = None, cache: Path | None = None
+) -> PreparedData:
+    """Read, clean and tokenise the text of a recipe, and log what was dropped and why; or take it from the cache.
+
+    The token ids are files that are mapped into memory, so text may be larger than memory. Memory holds a few numbers
+    a pair (its lengths, its weight, a hash to find duplicates), the sentences that the vocabulary is learned from, and
+    with augmentation, which needs them side by side, the pairs of one corpus at a time.
 
     Args:
         recipe: Names the corpora.
         data_folder: What their paths are relative to.
         tokenizer_model: Use this tokenizer; None trains one on the cleaned text.
+        cache: Folder of what is kept from one start to the next; None keeps nothing, and takes room for temporary files
+            while this process lives.
 
     Raises:
-        InvalidInput: a corpus cannot be read, or nothing is left of it.
+        InvalidInput: a corpus cannot be read or changes meanwhile, nothing is left of it, or the cache has no room.
     """
+    if cache is None:
+        with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
+            return prepare(recipe, data_folder, tokenizer_model, Path(folder))
+    made_of = provenance(recipe.data, data_folder)
+    entry = _train_text(recipe, data_folder, tokenizer_model, TokenCache(cache), made_of)
+    tokenizer, data = Tokenizer(entry.tokenizer_model), recipe.data
+    _check_tags(data, tokenizer)
+    too_long = entry.details["too_long"]
+    log.info("%s pairs; %s were longer than %s subwords", f"{len(entry.train):,}", f"{too_long:,}", data.max_tokens)
+    validation = tuple(_validation_set(corpus, recipe, data_folder, tokenizer) for corpus in data.validation)
+    if not len(entry.train) or not all(len(measured.tokenized) for measured in validation):
+        raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
+    return PreparedData(
+        tokenizer, entry.tokenizer_model, entry.train, entry.weights, validation, entry.details["summary"], made_of
+    )
+
+
+def _train_text(
+    recipe: Recipe, folder: Path, tokenizer_model: bytes | None, cache: TokenCache, made_of: dict[str, Any]
+) -> Entry:
+    """From the cache if it is there."""
+
+    def key(tokenizer: Any) -> str:
+        """What decides the ids: libraries, files, what the recipe says of text, and the vocabulary."""
+        files = {path: made_of["data"][path] for path in sorted(made_of["data"])}
+        libraries = [sentencepiece.__version__, unicodedata.unidata_version]
+        return key_of(libraries, files, settings_of(recipe.data), recipe.training.seed, tokenizer)
+
+    def key_with(model: bytes) -> str:
+        return key([hashlib.sha256(model).hexdigest()])
+
+    def find() -> Entry | None:
+        found = cache.alias(wanted) if tokenizer_model is None else wanted
+        return cache.open(found) if found else None
+
+    wanted = key(settings_of(recipe.tokenizer)) if tokenizer_model is None else key_with(tokenizer_model)
+    if entry := find():
+        log.info("the text is tokenised already, in %s", cache.folder)
+        return entry
+    with cache.writing(wanted) as partial:
+        if entry := find():  # another process was faster
+            return entry
+        model = _write_entry(recipe, folder, tokenizer_model, partial, key_with)
+        _check_unchanged(recipe.data, folder, made_of)
+        made = key_with(model)
+        cache.publish(partial, made)
+        if tokenizer_model is None:
+            cache.set_alias(wanted, made)
+        entry = cache.open(made)
+    if entry is None:
+        raise InvalidInput("--cache", str(cache.folder), "a folder that nobody removes files from meanwhile")
+    return entry
+
+
+def _write_entry(
+    recipe: Recipe, folder: Path, model: bytes | None, partial: Path, key_with: Callable[[bytes], str]
+) -> bytes:
+    """Make the files of an entry; returns the vocabulary."""
     data, seed = recipe.data, recipe.training.seed
+    numbers = itertools.count()
     parts = []
-    for part in read_parts(recipe, data_folder):
+    for part in read_parts(recipe, folder, lambda: StoredPairs(partial / f"pairs-{next(numbers)}")):
         log.info("%s", part.report)
         parts.append(part)
-    pairs = [pair for part in parts for pair in part.pairs]
-    if tokenizer_model is None:
-        tokenizer_model = train_tokenizer(natural_texts(parts, seed), recipe.tokenizer, seed, data.target_tags)
-    tokenizer = Tokenizer(tokenizer_model)
+    if model is None:
+        texts = natural_texts(parts, seed, recipe.tokenizer.sample_sentences)
+        model = train_tokenizer(texts, recipe.tokenizer, seed, data.target_tags)
+    tokenizer = Tokenizer(model)
+    _check_tags(data, tokenizer)
+    writer, count = EntryWriter(partial, tokenizer.vocab_size), 0
+    try:
+        for part in parts:
+            pairs = iter(part.pairs)
+            while chunk := list(itertools.islice(pairs, _CHUNK)):
+                languages = [part.languages[1]] * len(chunk)
+                writer.add(tokenize(chunk, tokenizer, data.max_tokens, languages), part.weight)
+                count += len(chunk)
+        details = {"summary": [part.summary() for part in parts], "too_long": count - writer.pairs}
+        writer.finish(key_with(model), model, details)
+    finally:
+        writer.abandon()
+    for part in parts:
+        if isinstance(part.pairs, StoredPairs):
+            part.pairs.remove()
+    return model
+
+
+def _check_tags(data: Data, tokenizer: Tokenizer) -> None:
     missing = [language for language in data.target_tags if language not in tokenizer.target_tags]
     if missing:
         raise InvalidInput("data.train", ", ".join(missing), "target languages that the given vocabulary has tags for")
-    targets = (part.languages[1] for part in parts for _ in part.pairs)
-    train = TokenizedCorpus(pairs, tokenizer, data.max_tokens, targets)
-    weights = np.repeat([part.weight for part in parts], [len(part.pairs) for part in parts])[train.kept]
-    too_long = len(pairs) - len(train)
-    log.info("%s pairs; %s were longer than %s subwords", f"{len(train):,}", f"{too_long:,}", data.max_tokens)
-    validation = tuple(_validation_set(corpus, recipe, data_folder, tokenizer) for corpus in data.validation)
-    if not len(train) or not all(len(measured.tokenized) for measured in validation):
-        raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
-    summary, made_of = [part.summary() for part in parts], provenance(data, data_folder)
-    return PreparedData(tokenizer, tokenizer_model, train, weights, validation, summary, made_of)
+
+
+def _check_unchanged(data: Data, folder: Path, made_of: dict[str, Any]) -> None:
+    for path, before in made_of["data"].items():
+        if fingerprint(folder / path) != before:
+            raise InvalidInput("corpus", path, "a file that does not change while it is read")
 
 
 def _validation_set(corpus: Corpus, recipe: Recipe, folder: Path, tokenizer: Tokenizer) -> ValidationSet:

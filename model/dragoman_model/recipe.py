@@ -101,6 +101,11 @@ class Augmentation:
             check(f"data.augmentation.{name}", share, 0 <= share <= 1, "0 to 1")
         check("data.augmentation.numbers", self.numbers, 0 <= self.numbers <= 20, "0 to 20")
 
+    @property
+    def adds_anything(self) -> bool:
+        """Whether any of it is on."""
+        return any(dataclasses.astuple(self))
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizerConfig:

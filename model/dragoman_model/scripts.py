@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
+
+_ASCII_NOT_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def _languages(codes: str, *scripts: str) -> dict[str, tuple[str, ...]]:
@@ -59,10 +63,14 @@ def script_share(text: str, language: str) -> float:
             `SCRIPTS` nothing is known, hence nothing is wrong: the share is 1.
     """
     scripts = SCRIPTS.get(language.partition("-")[0].lower())
-    letters = [character for character in text if character.isalpha()]
-    if scripts is None or not letters:
+    if scripts is None:
         return 1.0
-    return sum(_script(letter) in scripts for letter in letters) / len(letters)
+    num_ascii = len(text.encode("ascii", "ignore").translate(None, _ASCII_NOT_LETTERS))
+    others = [] if text.isascii() else [character for character in _NOT_ASCII.findall(text) if character.isalpha()]
+    if not num_ascii and not others:
+        return 1.0
+    num_own = num_ascii * ("LATIN" in scripts) + sum(_script(letter) in scripts for letter in others)
+    return num_own / (num_ascii + len(others))
 
 
 @lru_cache(maxsize=65536)

@@ -37,6 +37,11 @@ class TrainCommand:
             "--data", type=Path, metavar="FOLDER", help="what the recipe's paths are relative to (default: its folder)"
         )
         parser.add_argument(
+            "--cache", type=Path, metavar="FOLDER",
+            help="keep tokenised text here, so that the next start takes seconds (default: $DRAGOMAN_CACHE, or "
+            "dragoman/text in $XDG_CACHE_HOME or ~/.cache)",
+        )  # fmt: skip
+        parser.add_argument(
             "--init", type=Path, metavar="CHECKPOINT",
             help="begin with the parameters and the vocabulary of this model, to adapt it to the text of the recipe",
         )  # fmt: skip
@@ -59,6 +64,7 @@ class TrainCommand:
         from dragoman_model.memory import keep_freed_memory  # noqa: PLC0415
         from dragoman_model.prepare import prepare  # noqa: PLC0415
         from dragoman_model.recipe import load_recipe  # noqa: PLC0415
+        from dragoman_model.token_cache import default_folder  # noqa: PLC0415
         from dragoman_model.train import Trainer  # noqa: PLC0415
         from dragoman_model.workers import join_workers, leave_workers  # noqa: PLC0415
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
@@ -77,7 +83,7 @@ class TrainCommand:
             _check_output(args.output, saved, args.resume)
         learned = load_checkpoint(args.init) if args.init else None
         vocabulary = learned.tokenizer_model if learned else saved.read_bytes() if args.resume else None
-        data = prepare(recipe, args.data or args.recipe.parent, vocabulary)
+        data = prepare(recipe, args.data or args.recipe.parent, vocabulary, args.cache or default_folder())
         trainer = Trainer(recipe, data, args.output, device, workers)
         try:
             if args.resume:

@@ -69,11 +69,19 @@ class Tokenizer:
         Raises:
             InvalidInput: the text holds a lone surrogate, which is no character.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput("text", text, "Unicode text without lone surrogates") from error
+        _check_text(text)
         ids: list[int] = self._processor.encode(text)
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores.
+
+        Raises:
+            InvalidInput: a text holds a lone surrogate, which is no character.
+        """
+        for text in texts:
+            _check_text(text)
+        ids: list[list[int]] = self._processor.encode(list(texts))
         return ids
 
     def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
@@ -154,6 +162,13 @@ class Tokenizer:
         for i in ids:
             if not 0 <= i < self.vocab_size:
                 raise InvalidInput("token id", i, f"0 to {self.vocab_size - 1}")
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("text", text, "Unicode text without lone surrogates") from error
 
 
 class StreamDecoder:
