@@ -13,7 +13,7 @@ from dragoman_export.equalise import equalised
 from dragoman_export.fp16 import Fp16Builder, rounded_to_half
 from dragoman_export.fp32 import Fp32Builder
 from dragoman_export.int8 import Int8Builder
-from dragoman_export.quantise import quantised_model, quantised_weights
+from dragoman_export.quantise import Rounding, quantised_model, quantised_weights
 from dragoman_export.weights import Weights, collect_weights
 from dragoman_model.transformer import Transformer
 from dragoman_service.errors import InvalidInput
@@ -32,6 +32,10 @@ class Prepared:
     """The same numbers in PyTorch: what the graphs must agree with."""
     builder: type[GraphBuilder]
     """What writes the graphs."""
+    unrounded: Transformer
+    """What `reference` rounds the parameters of."""
+    rounding: Rounding
+    """How activations are rounded."""
 
 
 def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]], max_length: int) -> Prepared:
@@ -44,11 +48,13 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
         max_length: Target tokens at most in doing so.
     """
     if precision == "fp32":
-        return Prepared(precision, collect_weights(model), model, Fp32Builder)
+        return Prepared(precision, collect_weights(model), model, Fp32Builder, model, Rounding())
     if precision == "fp16":
-        return Prepared(precision, collect_weights(model, torch.float16), rounded_to_half(model), Fp16Builder)
+        weights, reference = collect_weights(model, torch.float16), rounded_to_half(model)
+        return Prepared(precision, weights, reference, Fp16Builder, model, Rounding())
     balanced, ranges = equalised(model, calibrate(model, sources, max_length))
-    return Prepared(precision, quantised_weights(balanced, ranges), quantised_model(balanced, ranges), Int8Builder)
+    weights, reference = quantised_weights(balanced, ranges), quantised_model(balanced, ranges)
+    return Prepared(precision, weights, reference, Int8Builder, balanced, Rounding.of(ranges))
 
 
 def check_precision(precision: str) -> None:
