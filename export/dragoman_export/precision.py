@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -57,12 +58,22 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
     return Prepared(precision, weights, reference, Int8Builder, balanced, Rounding.of(ranges))
 
 
-def check_precision(precision: str) -> None:
+def check_precision(precision: str, calibration: Path | None, command: str) -> None:
     """Refuse what cannot be exported.
+
+    Args:
+        precision: Asked for.
+        calibration: The file of sentences that int8 learns its scales from.
+        command: What to type for int8, with a place for that file.
 
     Raises:
         InvalidInput: names what can.
     """
-    if precision in PRECISIONS:
-        return
-    raise InvalidInput("precision", precision, ", ".join(PRECISIONS))
+    if precision not in PRECISIONS:
+        raise InvalidInput("precision", precision, ", ".join(PRECISIONS))
+    if precision == "int8" and calibration is None:
+        allowed = (
+            "for int8, a file of a few hundred source sentences of all kinds that the model will be given, one a line: "
+            f"{command}"
+        )
+        raise InvalidInput("calibration", calibration, allowed)
