@@ -37,6 +37,10 @@ class Prepared:
     """What `reference` rounds the parameters of."""
     rounding: Rounding
     """How activations are rounded."""
+    calibration: tuple[Sequence[int], ...] = ()
+    """What the scales of `rounding` were measured on: token ids of sentences."""
+    max_length: int = 0
+    """Target tokens at most in doing so."""
 
 
 def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]], max_length: int) -> Prepared:
@@ -55,7 +59,8 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
         return Prepared(precision, weights, reference, Fp16Builder, model, Rounding())
     balanced, ranges = equalised(model, calibrate(model, sources, max_length))
     weights, reference = quantised_weights(balanced, ranges), quantised_model(balanced, ranges)
-    return Prepared(precision, weights, reference, Int8Builder, balanced, Rounding.of(ranges))
+    rounding = Rounding.of(ranges)
+    return Prepared(precision, weights, reference, Int8Builder, balanced, rounding, tuple(sources), max_length)
 
 
 def check_precision(precision: str, calibration: Path | None, command: str) -> None:

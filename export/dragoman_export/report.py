@@ -32,9 +32,9 @@ class Bounds:
 BOUNDS = {
     "fp32": Bounds(log_prob_error=1e-3, divergence=1e-6, worst=1e-5, tie_margin=1e-3, part=1e-4),
     "fp16": Bounds(log_prob_error=0.1, divergence=1e-4, worst=1e-3, tie_margin=0.05, part=2e-3),
-    "int8": Bounds(log_prob_error=1.0, divergence=1e-3, worst=2e-2, tie_margin=0.3, part=1e-4),
+    "int8": Bounds(log_prob_error=1.0, divergence=1e-3, worst=0.1, tie_margin=0.3, part=1e-4),
 }
-MAX_DIVERGENCE_FROM_MODEL = 0.05
+MAX_DIVERGENCE_FROM_MODEL = 0.02
 """Of a precision from the model itself, in nats: more, and it is no longer the model that was trained."""
 MAX_EQUALISATION_ERROR = 1e-3
 """Log-probability that bringing channels to a like size, before they are rounded, may change."""

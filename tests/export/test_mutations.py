@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dragoman_export.parts import deviations
 from dragoman_export.precision import Prepared, prepare
 from dragoman_export.read_back import read_model
 from dragoman_export.report import BOUNDS, VerificationError
-from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
+from dragoman_model.transformer import Transformer
 from dragoman_service.bundle import Bundle
 from support import mutations
 from support.parity import shipped_bundle
@@ -27,53 +27,56 @@ MUTATIONS = {"encoder": mutations.ENCODER, "decoder": mutations.DECODER}
 
 @dataclass(frozen=True)
 class Exported:
-    """Graphs of a model of random weights, in a folder."""
+    """Graphs of a model, in a folder."""
 
     folder: Path
     prepared: Prepared
+    longest: tuple[int, int]
 
     def problems(self) -> list[str]:
         """Parts that are out of bounds, or what ONNX Runtime has against the graphs."""
         bounds = BOUNDS[self.prepared.precision]
         try:
-            found = deviations(self.folder, self.prepared, longest=LONGEST)
+            found = deviations(self.folder, self.prepared, longest=self.longest)
         except Exception as error:
             return [str(error)]
         return [it.part for it in found if not it.error <= (bounds.step if it.in_steps else bounds.part)]
 
+    def problems_with(self, graph: str, name: str) -> list[str]:
+        """Of the same graphs with a mistake."""
+        path = self.folder / f"{graph}.onnx"
+        written = path.read_bytes()
+        try:
+            model = onnx.load(path, load_external_data=False)
+            MUTATIONS[graph][name][1](model.graph)
+            assert model.SerializeToString() != written
+            onnx.save(model, path)
+            return self.problems()
+        finally:
+            path.write_bytes(written)
+
+
+def exported(
+    model: Transformer, precision: str, sources: Sequence[Sequence[int]], folder: Path, longest: tuple[int, int]
+) -> Exported:
+    prepared = prepare(model, precision, sources, 40)
+    write_graphs(model.config, prepared, folder)
+    return Exported(folder, prepared, longest)
+
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """By precision."""
+def of_precision(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """A model of random weights in every precision."""
     model = random_model()
-    made: dict[str, Exported] = {}
-
-    def export(precision: str) -> Exported:
-        if precision not in made:
-            folder = tmp_path_factory.mktemp(precision)
-            prepared = prepare(model, precision, random_sources(model, 20), 40)
-            write_graphs(model.config, prepared, folder)
-            made[precision] = Exported(folder, prepared)
-        return made[precision]
-
-    return export
+    sources = random_sources(model, 20)
+    return {it: exported(model, it, sources, tmp_path_factory.mktemp(it), LONGEST) for it in mutations.ALL}
 
 
 @pytest.mark.parametrize(("graph", "name", "precision"), list(mutations.names()))
 def test_a_mistake_in_a_graph_is_found(
-    exported: Callable[[str], Exported], graph: str, name: str, precision: str
+    of_precision: dict[str, Exported], graph: str, name: str, precision: str
 ) -> None:
-    it = exported(precision)
-    path = it.folder / f"{graph}.onnx"
-    written = path.read_bytes()
-    try:
-        model = onnx.load(path, load_external_data=False)
-        MUTATIONS[graph][name][1](model.graph)
-        assert model.SerializeToString() != written
-        onnx.save(model, path)
-        assert it.problems() != []
-    finally:
-        path.write_bytes(written)
+    assert of_precision[precision].problems_with(graph, name) != []
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -155,42 +158,16 @@ def test_a_graph_that_cannot_be_opened_is_refused_likewise(
         export_checkpoint(tiny_checkpoint, tmp_path / "m" / "1", ExportOptions("m", "1", sentences=calibration))
 
 
-@pytest.fixture(scope="module")
-def shipped_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The bundled model as a checkpoint."""
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", mutations.ALL)
+def test_the_bundled_model_passes_and_with_a_mistake_does_not(tmp_path: Path, precision: str) -> None:
     bundle = Bundle.load(shipped_bundle())
     manifest = bundle.manifest
     model = read_model(bundle.path, manifest.architecture)
-    limits = manifest.limits
-    config = CheckpointConfig(
-        model.config, manifest.language_pairs, limits.max_source_tokens, limits.max_target_tokens + 1, {}
-    )
-    folder = tmp_path_factory.mktemp("shipped") / "checkpoint"
-    save_checkpoint(folder, model.state_dict(), config, (bundle.path / "tokenizer.model").read_bytes())
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("precision", mutations.ALL)
-def test_the_bundled_model_passes_and_with_a_mistake_does_not(
-    shipped_checkpoint: Path, tmp_path: Path, precision: str
-) -> None:
-    calibration = tmp_path / "calibration.txt"
-    calibration.write_text("\n".join(sentence.source for sentence in Bundle.load(shipped_bundle()).golden))
-    options = ExportOptions("shipped", "1", precision=precision, calibration=calibration)
-    _, report = export_checkpoint(shipped_checkpoint, tmp_path / "shipped" / "1", options)
-    part, step = report.largest(in_steps=False), report.largest(in_steps=True)
-    print(precision, part, step, report.distance, report.busy, report.from_model, report.equalisation_error, sep="\n")
-    assert report.from_model.agreement > 0.9
-    passed = []
-    for graph, name, of in mutations.names():
-        if of == precision and name != "positions moved":  # by the width of a small model
-            with pytest.MonkeyPatch.context() as monkeypatch:
-                mutated(monkeypatch, graph, name)
-                try:
-                    export_checkpoint(shipped_checkpoint, tmp_path / "wrong" / "1", options)
-                except VerificationError:
-                    continue
-                passed.append(f"{graph}: {name}")
-    assert passed == []
+    sources = [sentence.source_ids for sentence in bundle.golden]
+    longest = (manifest.limits.max_source_tokens, manifest.limits.max_target_tokens)
+    it = exported(model, precision, sources, tmp_path, longest)
+    assert it.problems() == []
+    of_small_models = "positions moved"  # by as many numbers as those are wide
+    tried = [(graph, name) for graph, name, of in mutations.names() if of == precision and name != of_small_models]
+    assert [(graph, name) for graph, name in tried if it.problems_with(graph, name) == []] == []
