@@ -25,9 +25,9 @@ models, on the built-in sentences, the largest values were
     fp16  7.6e-3 of 0.1        5.2e-7 of 1e-4       5.3e-6 of 1e-3
     int8  0.40 of 1            3.5e-4 of 1e-3       6.5e-3 of 0.1
 
-**Quality**. What the graphs give on real sentences is compared with the trained checkpoint itself, in fp32, whatever the
-precision: `Report.from_model`. For int8, calibrated on the built-in sentences, the divergence was 1.2e-3 (en-de) and
-4.7e-4 nats (de-en) of 0.02 allowed.
+**Quality**. What the graphs give on real sentences is compared with the trained checkpoint itself, in fp32, whatever
+the precision: `Report.from_model`. For int8, calibrated on the built-in sentences, the divergence was 1.2e-3 (en-de)
+and 4.7e-4 nats (de-en) of 0.02 allowed.
 """
 
 from __future__ import annotations
