@@ -27,7 +27,7 @@ def compare(
     models: Sequence[str], precisions: Sequence[str], sentences: Path | None, limit: int, cache: Path
 ) -> tuple[list[str], list[list[object]]]:
     """Greedy translations against those of the bundled model in PyTorch: columns and rows of a table."""
-    texts = BUILT_IN if sentences is None else sentences.read_text(encoding="utf-8").splitlines()
+    texts = BUILT_IN["en"] if sentences is None else sentences.read_text(encoding="utf-8").splitlines()
     reference = load_model("bundled", cache)
     longest = reference.config.max_source_tokens - 1
     sources = encode(reference.tokenizer, texts, longest)[:limit]

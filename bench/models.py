@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from bench.common import DEFAULT_CACHE, ROOT, name_list, print_header, print_tab
 from bench.grow import grow, grow_tokenizer, without_end
 from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.read_back import read_model
+from dragoman_export.sentences import BUILT_IN
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle import Bundle
@@ -51,7 +53,11 @@ def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, force
     checkpoint = checkpoint_path(name, cache, forced=forced)
     with _making(cache, f"bundles-{_code_digest()}/{name}{'-forced' * forced}-{precision}/1") as (output, there):
         if not there:
-            export_checkpoint(checkpoint, output, ExportOptions(f"{name}-{precision}", "1", precision=precision))
+            with tempfile.TemporaryDirectory() as folder:
+                calibration = Path(folder, "calibration.txt")
+                calibration.write_text("\n".join(BUILT_IN["en"]), encoding="utf-8")
+                options = ExportOptions(f"{name}-{precision}", "1", precision=precision, calibration=calibration)
+                export_checkpoint(checkpoint, output, options)
     return output
 
 

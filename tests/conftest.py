@@ -52,7 +52,10 @@ def any_tiny_bundle(request: pytest.FixtureRequest) -> Bundle:
 
 def _exported(checkpoint: Path, folder: Path, precision: str) -> Bundle:
     from dragoman_export.exporter import ExportOptions, export_checkpoint  # noqa: PLC0415
+    from dragoman_export.sentences import BUILT_IN  # noqa: PLC0415
 
-    options = ExportOptions(name="tiny", version="1", precision=precision)
+    calibration = folder / "calibration.txt"
+    calibration.write_text("\n".join(BUILT_IN["en"]), encoding="utf-8")
+    options = ExportOptions(name="tiny", version="1", precision=precision, calibration=calibration)
     bundle, _ = export_checkpoint(checkpoint, folder / "tiny" / "1", options)
     return bundle

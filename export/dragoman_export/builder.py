@@ -34,6 +34,8 @@ class GraphBuilder(ABC):
     causal: int = 0
     """Of the decoder's attention. At one query a row it changes no result, but chooses the kernel: with 0, CPUs run all
     rows in one parallel loop rather than one after the other."""
+    flat: bool = False
+    """Whether activations are matrices [N, D]; what comes out of an attention never is."""
     in_blocks: bool = True
     """Whether candidates are looked for in two stages, which pays on CPUs."""
 
@@ -49,6 +51,17 @@ class GraphBuilder(ABC):
         outputs = [outputs or name] if isinstance(outputs, str) else list(outputs)
         self._nodes.append(helper.make_node(op, list(inputs), outputs, name=name, **attributes))
         return outputs[0]
+
+    def named(self, x: str, name: str) -> str:
+        """Call the output of the last node, `x`, otherwise: a joint, where `joints` can take the graph apart.
+
+        Raises:
+            ValueError: `x` is not what the last node gives.
+        """
+        if list(self._nodes[-1].output) != [x]:
+            raise ValueError(f"{name}: {x} is not the output of the last node")
+        self._nodes[-1].output[0] = name
+        return name
 
     def contrib(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str] = "", **attributes: Any) -> str:
         """Add a node of ONNX Runtime's own operators."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 class Export:
@@ -45,14 +50,22 @@ class Export:
             "--sentences",
             type=Path,
             metavar="FILE",
-            help="source sentences to verify with, one a line",
+            help="source sentences to verify with, one a line (default: those of --golden)",
+        )
+        add(
+            "--golden",
+            action="append",
+            metavar="[LANGUAGE=]FILE",
+            help="source sentences, one a line, from which those are chosen that a server translates before it takes "
+            "the bundle into service; with LANGUAGE= for a model of several source languages, once for each (default: "
+            "--sentences if there is one source language, else built-in ones for de, en, fr and ko)",
         )
         add(
             "--calibration",
             type=Path,
             metavar="FILE",
-            help="for int8: source sentences such as the model will be given, one a line, a few hundred of all kinds; "
-            "its scales are measured on them (default: --sentences)",
+            help="for int8, which must have it: source sentences such as the model will be given, one a line, a few "
+            "hundred of all kinds; its scales are measured on them",
         )
         add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
         add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
@@ -60,6 +73,9 @@ class Export:
 
     def run(self, args: argparse.Namespace) -> int:
         """Export; returns the exit status."""
+        from dragoman_export.precision import check_precision  # noqa: PLC0415
+
+        check_precision(args.precision, args.calibration, _command(args))
         if args.output:
             output: Path = args.output.resolve()
             return self._export(
@@ -93,6 +109,7 @@ class Export:
             description=args.description,
             precision=args.precision,
             sentences=args.sentences,
+            golden=_golden(args.golden or ()),
             calibration=args.calibration,
             scores=args.scores,
             notes=args.notes,
@@ -104,12 +121,66 @@ class Export:
             f"{report.sentences} sentences translated as PyTorch does ({len(report.ties)} ties); "
             f"log-probabilities within {report.distance.log_prob_error:.1e}"
         )
+        part, step = report.largest(in_steps=False), report.largest(in_steps=True)
+        print(
+            f"{len(report.parts)} parts of the graphs within {part.error:.1e} of what they should give"
+            + (f", integers within {max(0.0, step.error):.1e} of a step" if step.part else "")
+        )
         if args.precision != "fp32":
+            lost = report.from_model
             print(
-                f"{args.precision} against fp32: divergence {report.from_model.divergence:.1e} nats, "
-                f"the same likeliest token at {report.from_model.agreement:.1%} of the positions"
+                f"{args.precision} against the trained checkpoint: divergence {lost.divergence:.1e} nats, at worst "
+                f"{lost.worst:.1e}; log-probabilities within {lost.log_prob_error:.2f}; the same likeliest token at "
+                f"{lost.agreement:.1%} of the positions; {report.same_translations:.1%} of the translations the same"
             )
         return 0
+
+
+def _golden(given: Sequence[str]) -> Path | dict[str, Path] | None:
+    """What --golden says, given once or several times.
+
+    Raises:
+        InvalidInput: a file without a language beside others, or a language twice.
+    """
+    from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+
+    named = [(language, file) if mark else ("", language) for language, mark, file in map(_split, given)]
+    if len(named) == 1 and not named[0][0]:
+        return Path(named[0][1])
+    files: dict[str, Path] = {}
+    for language, file in named:
+        if not language or language in files:
+            raise InvalidInput(
+                "golden", f"{language}={file}" if language else file, "LANGUAGE=FILE, each language once"
+            )
+        files[language] = Path(file)
+    return files or None
+
+
+def _split(option: str) -> tuple[str, str, str]:
+    """LANGUAGE=FILE; what stands before the mark of a path is no language."""
+    language, mark, file = option.partition("=")
+    return (language, mark, file) if mark and _LANGUAGE.fullmatch(language) else (option, "", "")
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What was typed, with int8's file of sentences."""
+    options = {
+        "--output": args.output,
+        "--publish": args.publish,
+        "--name": args.model_name,
+        "--version": args.model_version,
+        "--description": args.description,
+        "--precision": args.precision,
+        "--sentences": args.sentences,
+        "--scores": args.scores,
+        "--notes": args.notes,
+    }
+    words = [str(word) for option, value in options.items() if value for word in (option, value)]
+    words += [word for golden in args.golden or () for word in ("--golden", golden)]
+    return shlex.join(
+        ["dragoman", "export", str(args.checkpoint), *words, *["--force"] * args.force, "--calibration"]
+    ) + (" FILE")
 
 
 export = Export()

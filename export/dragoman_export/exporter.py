@@ -6,22 +6,24 @@ import datetime
 import importlib.metadata
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from dragoman_export.golden_sentences import blank_sentences, make_golden
+from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
 from dragoman_export.precision import Prepared, check_precision, prepare
-from dragoman_export.sentences import BUILT_IN
-from dragoman_export.verify import Report, verify_graphs
+from dragoman_export.report import Report, VerificationError
+from dragoman_export.sources import Sources, read_text
+from dragoman_export.verify import verify_graphs
 from dragoman_model.checkpoint import Checkpoint, load_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.reference_decode import NEVER_PRODUCED
 from dragoman_service.bundle import Bundle, golden_to_json, write_bundle
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.manifest import (
     DECODER,
     ENCODER,
@@ -44,8 +46,6 @@ CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 """Of keys and values, for each precision."""
 VERIFY_ROWS = 32
 """Rows of the crowded batch in which sentences are translated for comparison."""
-VERIFY_MAX_LENGTH = 64
-"""Target tokens compared at most; a model of random weights would go on to its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,12 @@ class ExportOptions:
     description: str = ""
     precision: str = "fp32"
     sentences: Path | None = None
-    """Source sentences to verify with, one a line; None for the built-in ones."""
+    """Source sentences to verify with, one a line; None for those of `golden`."""
+    golden: Path | Mapping[str, Path] | None = None
+    """Source sentences to choose golden ones from, one a line, or source language -> such a file: see
+    `sources.Sources.golden`."""
     calibration: Path | None = None
-    """Source sentences, one a line, from which int8 finds its scales; None for those to verify with."""
+    """Source sentences, one a line, from which int8 finds its scales: it must have them."""
     scores: Path | None = None
     """JSON list of the fields of `manifest.Score`."""
     notes: Path | None = None
@@ -81,27 +84,27 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
         VerificationError: the graphs disagree with the model.
         BundleError: the bundle would not be valid.
     """
-    check_precision(options.precision)
+    command = f"dragoman export {folder} --output {output} --precision {options.precision} --calibration FILE"
+    check_precision(options.precision, options.calibration, command)
     if output.exists() and not options.force:
         raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
     checkpoint = load_checkpoint(folder)
     manifest = _manifest(checkpoint, options)
-    card = write_model_card(manifest, _read(options.notes, "notes") if options.notes else "")
-    limit = manifest.limits.max_source_tokens
-    texts, sources = _sentences(options.sentences, "sentences", checkpoint, limit)
-    calibration = sources
-    if options.calibration:
-        _, calibration = _sentences(options.calibration, "calibration", checkpoint, limit)
-    length = min(VERIFY_MAX_LENGTH, manifest.limits.max_target_tokens)
+    card = write_model_card(manifest, read_text(options.notes, "notes") if options.notes else "")
+    sources = Sources.of(checkpoint, manifest.limits.max_source_tokens)
+    candidates = sources.golden(options.golden, options.sentences)
+    verified = sources.read(options.sentences, "sentences") if options.sentences else candidates
+    calibration = sources.read(options.calibration, "calibration") if options.calibration else verified
+    length = golden_length(manifest)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
-        prepared = prepare(checkpoint.model, options.precision, calibration, length)
+        prepared = prepare(checkpoint.model, options.precision, [it.ids for it in calibration], length)
         write_graphs(checkpoint.config.model, prepared, staging)
-        runner = OrtRunner(Bundle(staging, manifest, checkpoint.tokenizer, ()), max_rows=VERIFY_ROWS, threads=1)
-        report = verify_graphs(prepared, checkpoint.model, runner, sources, max_rows=VERIFY_ROWS, max_length=length)
+        runner = _open(Bundle(staging, manifest, checkpoint.tokenizer, ()))
+        ids = [it.ids for it in verified]
+        report = verify_graphs(prepared, checkpoint.model, runner, ids, max_rows=VERIFY_ROWS, max_length=length)
         report.check()
-        blanks = blank_sentences(texts, sources, length)
-        golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, manifest=manifest)
+        golden = make_golden(runner, blank_sentences(candidates, length), max_rows=VERIFY_ROWS, manifest=manifest)
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
             TOKENIZER: checkpoint.tokenizer_model,
@@ -112,12 +115,26 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
 
 
 def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
-    """Write the weights and both graphs, and have ONNX's own checker look at them."""
+    """Write the weights and both graphs, and have ONNX's own checker look at them.
+
+    Raises:
+        VerificationError: it finds something.
+    """
     (folder / WEIGHTS).write_bytes(prepared.weights.to_bytes())
     for name, build in ((ENCODER, build_encoder), (DECODER, build_decoder)):
         graph = build(prepared.builder(config, prepared.weights))
         onnx.save(graph, folder / name)
-        onnx.checker.check_model(str(folder / name))
+        try:
+            onnx.checker.check_model(str(folder / name))
+        except onnx.checker.ValidationError as error:
+            raise VerificationError(f"{name} is no valid ONNX graph: {error}") from error
+
+
+def _open(bundle: Bundle) -> OrtRunner:
+    try:
+        return OrtRunner(bundle, max_rows=VERIFY_ROWS, threads=1)
+    except BundleError as error:
+        raise VerificationError(f"the exported graphs cannot be opened: {'; '.join(error.problems)}") from error
 
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
@@ -152,37 +169,16 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
     )
 
 
-def _sentences(
-    path: Path | None, field: str, checkpoint: Checkpoint, limit: int
-) -> tuple[list[str], list[tuple[int, ...]]]:
-    """The sentences that the model can take, for each of its target languages, and what it reads of them."""
-    texts = BUILT_IN if path is None else _read(path, field).splitlines()
-    tokenizer = checkpoint.tokenizer
-    targets = dict.fromkeys(target for _, target in checkpoint.config.language_pairs)
-    room = limit - tokenizer.source_overhead
-    fitting = {text: ids for text in texts if 0 < len(ids := tokenizer.encode(text)) <= room}
-    if not fitting:
-        shown = "the built-in ones" if path is None else str(path)
-        raise InvalidInput(field, shown, f"at least one sentence of at most {room} subwords")
-    pairs = [(text, tokenizer.source(ids, target)) for text, ids in fitting.items() for target in targets]
-    return [text for text, _ in pairs], [ids for _, ids in pairs]
-
-
 def _scores(path: Path | None) -> tuple[Score, ...]:
     if path is None:
         return ()
     problems: list[str] = []
     try:
-        scores: tuple[Score, ...] = from_json(tuple[Score, ...], json.loads(_read(path, "scores")), "scores", problems)
+        scores: tuple[Score, ...] = from_json(
+            tuple[Score, ...], json.loads(read_text(path, "scores")), "scores", problems
+        )
     except ValueError as error:
         problems = [str(error)]
     if problems:
         raise InvalidInput("scores", str(path), "a JSON list of scores (" + "; ".join(problems) + ")")
     return scores
-
-
-def _read(path: Path, field: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidInput(field, str(path), f"a readable UTF-8 file ({error})") from error

@@ -35,7 +35,8 @@ class Fp16Builder(GraphBuilder):
         return self.node("Add", [self.contrib("FusedMatMul", [x, weight], transB=1), bias])
 
     def feed_forward(self, x: str, module: str) -> str:
-        return self.linear(self.node("Relu", [self.linear(x, f"{module}.inner")]), f"{module}.outer")
+        hidden = self.named(self.linear(x, f"{module}.inner"), f"{module}.hidden")
+        return self.linear(self.node("Relu", [hidden]), f"{module}.outer")
 
     def logits(self, x: str) -> str:
         product = self.contrib("FusedMatMul", [x, self.parameter("embedding.weight")], transB=1)  # [R, 1, padded V]

@@ -15,6 +15,8 @@ class Fp32Builder(GraphBuilder):
     Weights keep PyTorch's layout, [out, in]; ONNX Runtime packs them once, when the session starts.
     """
 
+    flat = True
+
     def embed(self, ids: str, positions: str) -> str:
         scale = self.constant("embedding_scale", math.sqrt(self.config.d_model), np.float32)
         x = self.node("Gather", [self.parameter("embedding.weight"), ids])  # [N, T, D]
@@ -26,7 +28,8 @@ class Fp32Builder(GraphBuilder):
         return self.node("Gemm", [x, weight, bias], transB=1)
 
     def feed_forward(self, x: str, module: str) -> str:
-        return self.linear(self.node("Relu", [self.linear(x, f"{module}.inner")]), f"{module}.outer")
+        hidden = self.named(self.linear(x, f"{module}.inner"), f"{module}.hidden")
+        return self.linear(self.node("Relu", [hidden]), f"{module}.outer")
 
     def logits(self, x: str) -> str:
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)

@@ -6,7 +6,9 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
+from dragoman_export.sources import Source
 from dragoman_service.bundle import GoldenSentence
+from dragoman_service.errors import InvalidInput
 from dragoman_service.golden import request_for, translate
 from dragoman_service.manifest import Manifest
 from dragoman_service.plan import Runner, StepPlan, StepResult
@@ -14,7 +16,10 @@ from dragoman_service.plan import Runner, StepPlan, StepResult
 BEAM_SIZES = (1, 4)
 LENGTH_PENALTY = 0.6
 MAX_GOLDEN = 8
-"""Sentences for each beam size: enough to find a wrong kernel, few enough to check at every start."""
+"""Sentences for each beam size, or as many as there are language pairs: enough to find a wrong kernel, few enough to
+check at every start."""
+MAX_LENGTH = 64
+"""Target tokens at most; a model of random weights would go on to its limit."""
 MAX_TRIED = 64
 """Sentences to choose from."""
 JITTER = {"fp32": 2e-4, "fp16": 1e-2, "int8": 2e-2}
@@ -59,13 +64,16 @@ class JitteredRunner(Runner):
 def make_golden(
     runner: Runner, blanks: Sequence[GoldenSentence], *, max_rows: int, manifest: Manifest
 ) -> tuple[GoldenSentence, ...]:
-    """Translate; keep the first `MAX_GOLDEN` of each beam size that come out the same under jitter.
+    """Translate; keep the first of each beam size, up to `MAX_GOLDEN`, that come out the same under jitter.
 
     Args:
         runner: Of graphs that have been verified.
         blanks: Sentences and options, with nothing filled in yet: see `blank_sentences`.
         max_rows: Rows of the batch.
         manifest: Of the bundle in the making.
+
+    Raises:
+        InvalidInput: none of them does.
     """
     jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
     requests = [request_for(blank, i) for i, blank in enumerate(blanks)]
@@ -78,17 +86,26 @@ def make_golden(
         for blank, best, *others in zip(blanks, found, *trials, strict=True)
         if all(other.tokens == best.tokens for other in others)
     ]
+    if not golden:
+        allowed = "at least one whose translation hangs on no rounding: give more of them, by --golden"
+        raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
+    kept = max(MAX_GOLDEN, len(manifest.language_pairs))
     return tuple(
         sentence
         for beam_size in BEAM_SIZES
-        for sentence in [sentence for sentence in golden if sentence.beam_size == beam_size][:MAX_GOLDEN]
+        for sentence in [sentence for sentence in golden if sentence.beam_size == beam_size][:kept]
     )
 
 
-def blank_sentences(texts: Sequence[str], sources: Sequence[Sequence[int]], max_length: int) -> list[GoldenSentence]:
-    """What to translate for `golden.json`: the first `MAX_TRIED` texts, of these token ids, with every beam size."""
+def blank_sentences(sources: Sequence[Source], max_length: int) -> list[GoldenSentence]:
+    """What to translate for `golden.json`: the first `MAX_TRIED` sentences, with every beam size."""
     return [
-        GoldenSentence(text, tuple(ids), beam_size, LENGTH_PENALTY, max_length, (), (), 0.0)
+        GoldenSentence(source.text, source.ids, beam_size, LENGTH_PENALTY, max_length, (), (), 0.0)
         for beam_size in BEAM_SIZES
-        for text, ids in list(zip(texts, sources, strict=True))[:MAX_TRIED]
+        for source in sources[:MAX_TRIED]
     ]
+
+
+def golden_length(manifest: Manifest) -> int:
+    """Target tokens of a golden sentence at most."""
+    return min(MAX_LENGTH, manifest.limits.max_target_tokens)

@@ -1,7 +1,7 @@
 """The two graphs of a bundle, written node by node: no tracing, so the same model always gives the same nodes.
 
 Tensor letters: B batch, S source length, D `d_model`, H heads, K `head_dim`, L decoder layers, V vocabulary, R rows of
-the running batch.
+the running batch. Tensors between the parts of the network have names of their own: see `joints`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from dragoman_export.builder import GraphBuilder
+from dragoman_export.joints import attended
 from dragoman_export.weights import BLOCK, POSITIONS, cross_key_value, qkv
 from dragoman_model.config import ModelConfig
 from dragoman_service.manifest import tensor_names
@@ -36,20 +37,21 @@ class ResidualStream:
         self._pre_norm = builder.config.norm == "pre"
         norms = [f"{residual}.norm" for residual in residuals]
         self._norms = iter([*norms[1:], final_norm] if self._pre_norm else norms)
+        self._residuals = iter(residuals)
         self._stream = x
         self.normed = self._norm(x, norms[0]) if self._pre_norm else x
         """[..., D]: what the next sub-layer reads, or the stack's output."""
 
     def add(self, y: str) -> None:
         """A sub-layer's output [..., D] joins the stream."""
-        self._stream = self._builder.node("Add", [self._stream, y])
+        self._stream = self._builder.node("Add", [self._stream, y], f"{next(self._residuals)}.sum")
         self.normed = self._norm(self._stream, next(self._norms))
         if not self._pre_norm:
             self._stream = self.normed
 
     def _norm(self, x: str, norm: str) -> str:
         parameters = [self._builder.parameter(f"{norm}.{part}") for part in ("weight", "bias")]
-        return self._builder.node("LayerNormalization", [x, *parameters], epsilon=LAYER_NORM_EPSILON)
+        return self._builder.node("LayerNormalization", [x, *parameters], f"{norm}.output", epsilon=LAYER_NORM_EPSILON)
 
 
 def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
@@ -62,18 +64,19 @@ def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
     length = builder.node("Shape", ["source"], start=1)  # [1]
     start, axis = builder.constant("slice_start", [0], np.int64), builder.constant("slice_axis", [0], np.int64)
     positions = builder.node("Slice", [builder.parameter(POSITIONS), start, length, axis])  # [S, D]
-    x = builder.embed("source", positions)
+    x = builder.named(builder.embed("source", positions), "encoder.embedded")
     layers = [f"encoder.{layer}" for layer in range(config.encoder_layers)]
     residuals = [f"{layer}.{name}_residual" for layer in layers for name in ("self_attention", "feed_forward")]
     stream = ResidualStream(builder, x, residuals, "encoder_norm")
     for layer in layers:
         attention = f"{layer}.self_attention"
-        packed = builder.sequences(builder.linear(stream.normed, *qkv(attention)), "source")  # [B, S, 3 D]
+        packed = builder.named(builder.linear(stream.normed, *qkv(attention)), f"{attention}.packed")
+        packed = builder.sequences(packed, "source")  # [B, S, 3 D]
         parts = [f"{attention}_{part}" for part in ("query", "key", "value")]
         builder.node("Split", [packed], parts, axis=-1, num_outputs=3)
-        attended = builder.contrib("MultiHeadAttention", parts, num_heads=heads)  # [B, S, D]
-        stream.add(builder.linear(builder.rows(attended), f"{attention}.output"))
-        stream.add(builder.feed_forward(stream.normed, f"{layer}.feed_forward"))
+        found = builder.contrib("MultiHeadAttention", parts, attended(attention), num_heads=heads)  # [B, S, D]
+        stream.add(_output(builder, builder.rows(found), attention))
+        stream.add(_feed_forward(builder, stream.normed, layer))
     cross = builder.sequences(builder.linear(stream.normed, *cross_key_value(config)), "source")  # [B, S, 2 L D]
     split = builder.constant("split_heads", [0, 0, 2 * config.decoder_layers, heads, head_dim], np.int64)
     cross = builder.node("Reshape", [builder.cached(cross), split])  # [B, S, 2 L, H, K]
@@ -92,6 +95,7 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
     config = builder.config
     width = config.d_model
     x = builder.embed("tokens", builder.node("Gather", [builder.positions(), "positions"]))
+    x = builder.named(x, "decoder.embedded")
     last_source = builder.node("Sub", ["source_lengths", builder.constant("one", 1, np.int32)])  # [R]
     layers = [f"decoder.{layer}" for layer in range(config.decoder_layers)]
     names = ("self_attention", "cross_attention", "feed_forward")
@@ -101,20 +105,32 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
     nothing = ""
     for index, layer in enumerate(layers):
         attention = f"{layer}.self_attention"
-        query = builder.queries(builder.linear(stream.normed, *qkv(attention)), 3 * width)
-        attended = _cached_attention(builder, [query, "", ""], "self", index, ("positions", "total_length"))
-        stream.add(builder.linear(attended, f"{attention}.output"))
+        query = builder.named(builder.linear(stream.normed, *qkv(attention)), f"{attention}.packed")
+        query = builder.queries(query, 3 * width)
+        found = _cached_attention(builder, [query, "", ""], "self", index, ("positions", "total_length"))
+        stream.add(_output(builder, found, attention))
         attention = f"{layer}.cross_attention"
-        query = builder.queries(builder.linear(stream.normed, f"{attention}.query"), width)
+        query = builder.named(builder.linear(stream.normed, f"{attention}.query"), f"{attention}.queries")
+        query = builder.queries(query, width)
         nothing = nothing or builder.node(
             "Gather", [query, builder.constant("none", [], np.int64)], axis=1
         )  # [R, 0, D]
         lengths = (last_source, "total_source_length")
-        attended = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths)
-        stream.add(builder.linear(attended, f"{attention}.output"))
-        stream.add(builder.feed_forward(stream.normed, f"{layer}.feed_forward"))
+        found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths)
+        stream.add(_output(builder, found, attention))
+        stream.add(_feed_forward(builder, stream.normed, layer))
     _candidates(builder, _adjusted(builder, builder.logits(stream.normed)))
     return builder.model("decoder", *decoder_signature(config, builder.cache_type))
+
+
+def _output(builder: GraphBuilder, found: str, attention: str) -> str:
+    """What an attention that has `found` something adds to the residual stream."""
+    return builder.named(builder.linear(found, f"{attention}.output"), f"{attention}.result")
+
+
+def _feed_forward(builder: GraphBuilder, x: str, layer: str) -> str:
+    """What the feed-forward network of a layer adds to the residual stream."""
+    return builder.named(builder.feed_forward(x, f"{layer}.feed_forward"), f"{layer}.feed_forward.result")
 
 
 def _cached_attention(
@@ -126,17 +142,18 @@ def _cached_attention(
     most positions of any row.
     """
     heads = builder.config.num_heads
-    scales, kinds = builder.cache_scales(f"decoder.{layer}.{kind}_attention")
-    attended = builder.contrib(
+    attention = f"decoder.{layer}.{kind}_attention"
+    scales, kinds = builder.cache_scales(attention)
+    found = builder.contrib(
         "GroupQueryAttention",
         [*query_key_value, f"{kind}_key_{layer}", f"{kind}_value_{layer}", *lengths, *scales],
-        [f"{kind}_attended_{layer}", f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}"],
+        [attended(attention), f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}"],
         num_heads=heads,
         kv_num_heads=heads,
         causal=builder.causal,
         **kinds,
     )
-    return builder.rows(attended)
+    return builder.rows(found)
 
 
 def _adjusted(builder: GraphBuilder, logits: str) -> str:

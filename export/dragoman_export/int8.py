@@ -34,7 +34,7 @@ class Int8Builder(GraphBuilder):
 
     def feed_forward(self, x: str, module: str) -> str:
         inner, outer = f"{module}.inner", f"{module}.outer"
-        hidden = self._product(self._quantised(x, inner), inner)
+        hidden = self.named(self._product(self._quantised(x, inner), inner), f"{module}.hidden")
         # An unsigned integer with its zero at 0 has no place for what is negative: this is the ReLU.
         return self._product(self._quantised(hidden, outer, zero=0), outer, zero=0)
 

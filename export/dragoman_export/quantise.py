@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,6 +23,28 @@ from dragoman_model.transformer import Transformer
 
 INPUT_SCALE, WEIGHT_SCALE, CACHE_SCALE = ".input_scale", ".weight_scale", ".cache_scale"
 _SMALLEST = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """Where numbers are rounded to 8 bits while a model runs, and to what; nowhere with fp32 and fp16."""
+
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> the scale of what it reads."""
+    caches: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name of the projection of keys or values of a decoder layer -> the scales of its channels, [D]."""
+
+    @classmethod
+    def of(cls, ranges: Ranges) -> Rounding:
+        """That of an int8 bundle."""
+        return cls(
+            {name: input_scale(ranges, name) for name in ranges.inputs},
+            {name: cache_scale(ranges, name) for name in ranges.outputs if name.startswith("decoder")},
+        )
+
+    def read(self, name: str, x: Tensor) -> Tensor:
+        """What a matrix reads of `x`."""
+        return rounded(x, self.inputs[name], least_integer(name)) if name in self.inputs else x
 
 
 def matrix_name(modules: Sequence[str]) -> str:
@@ -76,19 +99,17 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
 @torch.no_grad()
 def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
     """A copy of `model` that rounds everywhere an int8 bundle does: what its graphs must agree with."""
-    model = copy.deepcopy(model)
+    model, rounding = copy.deepcopy(model), Rounding.of(ranges)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             module.weight.copy_(dequantised(*quantised_rows(module.weight)))
-            least = 0 if name.endswith(".outer") else -128
-            module.register_forward_pre_hook(_rounding_input(input_scale(ranges, name), least))
-            if name.startswith("decoder") and name.endswith((".key", ".value")):
-                module.register_forward_hook(_rounding_output(cache_scale(ranges, name)))
+            module.register_forward_pre_hook(_rounding_input(rounding, name))
+            if name in rounding.caches:
+                module.register_forward_hook(_rounding_output(rounding.caches[name]))
     model.embedding.weight.copy_(dequantised(*quantised_rows(model.embedding.weight)))
-    scale = input_scale(ranges, "output")
 
     def project_output(x: Tensor) -> Tensor:
-        return functional.linear(rounded(x, scale, -128), model.embedding.weight, model.output_bias)
+        return functional.linear(rounding.read("output", x), model.embedding.weight, model.output_bias)
 
     model.project_output = project_output  # type: ignore[method-assign]
     return model
@@ -108,6 +129,11 @@ def dequantised(weight: Tensor, scale: Tensor) -> Tensor:
 def rounded(x: Tensor, scale: Tensor, least: int) -> Tensor:
     """To the nearest number that 8 bits from `least` on can say, as QuantizeLinear does."""
     return torch.round(x / scale).clamp(least, least + 255) * scale
+
+
+def least_integer(name: str) -> int:
+    """Of those that the input of a matrix is rounded to: behind a ReLU nothing is negative."""
+    return 0 if name.endswith(".outer") else -128
 
 
 def input_scale(ranges: Ranges, name: str) -> Tensor:
@@ -136,8 +162,8 @@ def matrices(config: ModelConfig) -> Iterator[tuple[str, ...]]:
 _FEED_FORWARD = ("feed_forward.inner", "feed_forward.outer")
 
 
-def _rounding_input(scale: Tensor, least: int) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    return lambda _, given: (rounded(given[0], scale, least), *given[1:])
+def _rounding_input(rounding: Rounding, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    return lambda _, given: (rounding.read(name, given[0]), *given[1:])
 
 
 def _rounding_output(scale: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:

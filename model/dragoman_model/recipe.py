@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dragoman_model.config import ModelConfig
 from dragoman_model.parts import with_parts
-from dragoman_model.settings import build, check, without_absent
+from dragoman_model.settings import apply_override, build, check, without_absent
 from dragoman_service.errors import InvalidInput
 
 
@@ -262,7 +262,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput("recipe", str(path), f"valid TOML ({error})") from error
     for override in overrides:
-        _override(settings, override)
+        apply_override(settings, override)
     return parse_recipe(settings)
 
 
@@ -286,20 +286,3 @@ def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:
     if "vocab_size" in settings:
         raise InvalidInput("model.vocab_size", settings["vocab_size"], "tokenizer.vocab_size, which decides it")
     return ModelConfig.from_settings({"preset": "base", **settings, "vocab_size": tokenizer.vocab_size})
-
-
-def _override(settings: dict[str, Any], override: str) -> None:
-    path, separator, text = override.partition("=")
-    *tables, name = path.split(".")
-    if not separator or not tables or not all((*tables, name)):
-        raise InvalidInput("--set", override, "TABLE.FIELD=VALUE, such as training.max_steps=1000")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    values = settings
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise InvalidInput(table, values, "a table")
-    values[name] = value

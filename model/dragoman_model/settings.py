@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 import typing
 from typing import Any, Literal, TypeVar
 
@@ -49,6 +50,32 @@ def without_absent(value: Any) -> Any:
     if isinstance(value, list):
         return [without_absent(inner) for inner in value]
     return value
+
+
+def apply_override(settings: dict[str, Any], override: str) -> None:
+    """Set one field in nested tables.
+
+    Args:
+        settings: The tables; those on the way to the field are made if need be.
+        override: `table.field=value`, the value in TOML; a bare word is taken as text.
+
+    Raises:
+        InvalidInput: it is not of that form, or leads through something that is no table.
+    """
+    path, separator, text = override.partition("=")
+    *tables, name = path.split(".")
+    if not separator or not tables or not all((*tables, name)):
+        raise InvalidInput("--set", override, "TABLE.FIELD=VALUE, such as training.max_steps=1000")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    values = settings
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise InvalidInput(table, values, "a table")
+    values[name] = value
 
 
 def _convert(wanted: Any, value: Any, where: str) -> Any:

@@ -68,7 +68,6 @@ class Trainer:
         self._stop_requested = self._stop_agreed = False
         self._course = course(recipe, data.provenance["data"])
         self._changes: dict[str, tuple[Any, Any]] = {}
-        self._validation = data.validation_fingerprint
         self._draw_alone()
 
     def start_from(self, checkpoint: Checkpoint) -> None:
@@ -223,7 +222,7 @@ class Trainer:
         progress = self.progress
         if report:
             scores = measure(self.model, self.data, self.recipe.training, self.device)
-            self._begin_measuring_on(self._validation)
+            self._begin_measuring_on(self.data.validation_fingerprint)
             found = scores["bleu"], -scores["validation_loss"]
             if found > (progress.best_bleu, -progress.best_loss):
                 progress.best_bleu, progress.best_loss = scores["bleu"], scores["validation_loss"]
@@ -259,7 +258,7 @@ class Trainer:
         self._changes = changes(self.folder.course(), self._course, allow_changes)
         if self._changes and self.workers.is_first:
             log.warning("changed at step %s: %s", f"{self.progress.step:,}", shown(self._changes))
-        self._begin_measuring_on(self._validation)
+        self._begin_measuring_on(self.data.validation_fingerprint)
 
     def _begin_measuring_on(self, validation: str) -> None:
         """The best measurement is one of these validation sets: on others it is sought anew."""

@@ -1,0 +1,79 @@
+"""The parts of the network in float64: what each part of a graph must give for what it is given.
+
+With int8, what is read is rounded as the bundle rounds it, with its very scales; the products themselves are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dragoman_export.precision import Prepared
+from dragoman_model.reference_decode import mask_logits
+from dragoman_model.transformer import scaled_dot_product_attention
+from dragoman_service.plan import Adjustment
+
+
+class Exact:
+    """The parts of a model by the names of its modules. Tensors come and go as [N, T, width], in float64."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.model = prepared.reference
+        self.config = self.model.config
+        self.rounding = prepared.rounding
+        self._modules = dict(self.model.named_modules())
+
+    def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Ids [N, T] at `positions` [T] or [N, T] -> [N, T, D]."""
+        table: Tensor = self.model.positions.table  # type: ignore[assignment]
+        words = self.model.embedding.weight[ids].double() * math.sqrt(self.config.d_model)
+        return words + table[positions].double()
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """A layer norm."""
+        norm = self._modules[name]
+        assert isinstance(norm, nn.LayerNorm)
+        weight, bias = norm.weight.double(), norm.bias.double()
+        return functional.layer_norm(x.double(), norm.normalized_shape, weight, bias, norm.eps)
+
+    def linear(self, names: Sequence[str], x: Tensor) -> Tensor:
+        """The outputs of several `nn.Linear` that read `x`, side by side."""
+        given = self.rounding.read(names[0], x.float()).double()
+        return torch.cat([functional.linear(given, *self._parameters(name)) for name in names], dim=-1)
+
+    def outer(self, feed_forward: str, hidden: Tensor) -> Tensor:
+        """What a feed-forward network gives, from what its inner map has given."""
+        return self.linear([f"{feed_forward}.outer"], functional.relu(hidden))
+
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries [N, T, D] over keys and values [N, H, S, K], where `mask` allows -> [N, T, D]."""
+        found = scaled_dot_product_attention(self.heads(query), key.double(), value.double(), mask)
+        return found.transpose(1, 2).flatten(2)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """[N, T, D] -> [N, H, T, K]."""
+        return x.double().reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim).transpose(1, 2)
+
+    def cache_unit(self, name: str) -> Tensor:
+        """What 1 means in the cache of the projection `name`, [1, H, 1, K]: one for every channel."""
+        scale = self.rounding.caches.get(name, torch.ones(self.config.d_model))
+        return scale.double().view(1, self.config.num_heads, 1, self.config.head_dim)
+
+    def log_probs(self, x: Tensor, adjustments: Sequence[Adjustment]) -> Tensor:
+        """[R, 1, D] -> log-probabilities [R, V] after the adjustments of a step."""
+        given = self.rounding.read("output", x.float()).double()
+        embedding, bias = self.model.embedding.weight.double(), self.model.output_bias.double()
+        logits = mask_logits(functional.linear(given, embedding, bias)).squeeze(1)
+        for row, token, penalty, offset in adjustments:
+            logit = float(logits[row, token])
+            logits[row, token] = (logit / penalty if logit > 0 else logit * penalty) + offset
+        return logits.log_softmax(-1)
+
+    def _parameters(self, name: str) -> tuple[Tensor, Tensor]:
+        linear = self._modules[name]
+        assert isinstance(linear, nn.Linear)
+        return linear.weight.double(), linear.bias.double()

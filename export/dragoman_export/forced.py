@@ -1,0 +1,181 @@
+"""What the served graphs say of a next token, next to what PyTorch says: over whole sentences, and over steps that are
+made as the scheduler makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dragoman_model.reference_decode import NEVER_PRODUCED, mask_logits
+from dragoman_model.torch_runner import TorchRunner
+from dragoman_model.transformer import Transformer
+from dragoman_service.plan import Adjustment, Join, RowCopy, Runner, StepPlan, StepResult
+from dragoman_service.tokenizer import SPECIAL_IDS
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Source ids and target ids."""
+Forced = tuple[Sequence[Pair], Sequence[npt.NDArray[np.float64]]]
+"""Pairs, and what `forced_log_probs` gave for them."""
+STEPS = 14
+"""Steps of `busy_plans`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Between two models' distributions of the next token, over all positions compared."""
+
+    log_prob_error: float
+    """The largest, of any id."""
+    divergence: float
+    """Kullback-Leibler, mean over positions, in nats."""
+    agreement: float
+    """Share of positions at which both hold the same token the likeliest."""
+    worst: float = 0.0
+    """The divergence at the position where it is largest, in nats."""
+
+
+NO_DISTANCE = Distance(float("inf"), float("inf"), 0.0, float("inf"))
+"""Of graphs that cannot be run."""
+
+
+def forced_log_probs(runner: Runner, pairs: Sequence[Pair], vocab_size: int) -> Iterator[npt.NDArray[np.float64]]:
+    """The distributions of the next token while each row is fed its target, whatever it would have chosen.
+
+    Args:
+        runner: Of the exported graphs.
+        pairs: Source ids and target ids of each row.
+        vocab_size: Ids that there are.
+
+    Yields:
+        For every position from 0 to the longest target's length: log-probabilities [rows, vocab_size], minus infinity
+        for what is never produced. Rows whose target has ended go on with padding, which no other row notices.
+    """
+    rows, pad = len(pairs), SPECIAL_IDS["pad_id"]
+    joins = tuple(Join(tuple(source), (row,)) for row, (source, _) in enumerate(pairs))
+    fed = [[SPECIAL_IDS["begin_id"], *target] for _, target in pairs]
+    for position in range(max(map(len, fed))):
+        tokens = tuple(ids[position] if position < len(ids) else pad for ids in fed)
+        lengths = tuple(len(source) for source, _ in pairs)
+        candidates = vocab_size - len(NEVER_PRODUCED)
+        plan = StepPlan((), joins if position == 0 else (), tokens, (position,) * rows, lengths, candidates)
+        yield _by_id(runner.run(plan), vocab_size)
+
+
+@torch.no_grad()
+def forced_distance(model: Transformer, forced: Sequence[Forced]) -> Distance:
+    """Of what `forced_log_probs` gave for groups of pairs from what a model in PyTorch says of them."""
+    differences = _Differences()
+    for pairs, found in forced:
+        for row, (source, target) in enumerate(pairs):
+            fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])  # [1, T]
+            logits = mask_logits(model(torch.tensor([list(source)]), fed))[0]  # [T, V]
+            expected = logits.log_softmax(-1).double().numpy()
+            differences.add(expected, np.stack([log_probs[row] for log_probs in found[: len(expected)]]))
+    return differences.distance()
+
+
+def busy_distance(model: Transformer, runner: Runner, plans: Sequence[StepPlan]) -> Distance:
+    """Of what a runner makes of plans from what a model in PyTorch makes of them."""
+    torch_runner = TorchRunner(model, max_rows=max(len(plan.tokens) for plan in plans))
+    differences = _Differences()
+    vocab_size = model.config.vocab_size
+    for plan in plans:
+        with torch.no_grad():
+            expected = _by_id(torch_runner.run(plan), vocab_size)
+        differences.add(expected, _by_id(runner.run(plan), vocab_size))
+    return differences.distance()
+
+
+def busy_plans(
+    model: Transformer, sources: Sequence[Sequence[int]], rng: np.random.Generator, *, rows: int, longest: int
+) -> list[StepPlan]:
+    """Steps of a busy batch: rows that join late and stand at different positions, that are copied over others with
+    their past, as beams do, with and without their source, and that have tokens banned and repetitions penalised.
+
+    Args:
+        model: For what ids there are.
+        sources: Whoever may join.
+        rng: What else is random.
+        rows: Of the batch.
+        longest: Positions of a target at most.
+    """
+    words = range(max(SPECIAL_IDS.values()) + 1, model.config.vocab_size)
+    histories: list[list[int]] = [[] for _ in range(rows)]
+    of_row = [0] * rows
+    plans = []
+    for step in range(STEPS):
+        copies, joins = [], []
+        for row in range(rows) if step and rows > 1 and step % 3 == 0 else ():
+            source = int(rng.integers(rows))
+            if source != row and rng.random() < 0.4 and histories[source]:
+                copies.append(RowCopy(source, row, len(histories[source]), cross=of_row[row] != of_row[source]))
+                histories[row], of_row[row] = list(histories[source]), of_row[source]
+        for row in range(rows):
+            if step == 0 or len(histories[row]) == longest or rng.random() < 0.1:
+                of_row[row] = int(rng.integers(len(sources)))
+                joins.append(Join(tuple(sources[of_row[row]]), (row,)))
+                histories[row] = []
+        for history in histories:
+            history.append(int(rng.choice(words)) if history else SPECIAL_IDS["begin_id"])
+        plan = StepPlan(
+            tuple(copies),
+            tuple(joins),
+            tuple(history[-1] for history in histories),
+            tuple(len(history) - 1 for history in histories),
+            tuple(len(sources[index]) for index in of_row),
+            model.config.vocab_size - len(NEVER_PRODUCED),
+            tuple(_adjustments(histories, rng)),
+        )
+        plans.append(plan)
+    return plans
+
+
+def _adjustments(histories: Sequence[Sequence[int]], rng: np.random.Generator) -> Iterator[Adjustment]:
+    for row, history in enumerate(histories):
+        for token in sorted(set(history[1:])):
+            banned = rng.random() < 0.3
+            yield Adjustment(row, token, bias=-np.inf) if banned else Adjustment(row, token, penalty=1.5)
+
+
+class _Differences:
+    """Collects what distributions differ by."""
+
+    def __init__(self) -> None:
+        self._errors: list[float] = []
+        self._divergences: list[float] = []
+        self._agreements: list[bool] = []
+
+    def add(self, expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64]) -> None:
+        """Log-probabilities [positions, V] of both."""
+        possible = np.isfinite(expected)
+        if not np.array_equal(possible, np.isfinite(got)):  # nor if there are ids beyond the vocabulary
+            self._errors.append(float("inf"))
+            self._divergences.append(float("inf"))
+            return
+        difference = np.zeros_like(expected)
+        difference[possible] = expected[possible] - got[possible]
+        self._errors.append(float(np.abs(difference).max()))
+        self._divergences += (np.exp(expected) * difference).sum(-1).tolist()
+        self._agreements += (expected.argmax(-1) == got.argmax(-1)).tolist()
+
+    def distance(self) -> Distance:
+        """Of all that was added."""
+        if not self._errors:
+            return NO_DISTANCE
+        agreement = float(np.mean(self._agreements)) if self._agreements else 0.0
+        return Distance(max(self._errors), float(np.mean(self._divergences)), agreement, max(self._divergences))
+
+
+def _by_id(result: StepResult, vocab_size: int) -> npt.NDArray[np.float64]:
+    """Log-probabilities [rows, vocab_size], wider if there are ids beyond it; minus infinity for what is not there."""
+    ids, given = np.array(result.token_ids), np.array(result.log_probs)
+    words = max(vocab_size, int(ids[given != -np.inf].max(initial=0)) + 1)
+    # What is impossible may have any id, and goes into a column of its own.
+    log_probs = np.full((len(ids), words + 1), -np.inf)
+    np.put_along_axis(log_probs, np.where(given == -np.inf, words, ids), given, axis=1)
+    return log_probs[:, :words]

@@ -1,0 +1,269 @@
+"""Proof of the graphs by parts: each part of the file that was written, with states of its own, against `exact`.
+
+Nothing adds up from part to part, so what is allowed is the rounding of one part, in int8 as well: integers are
+compared with integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor
+
+from dragoman_export.exact import Exact
+from dragoman_export.joints import DECODER, ENCODER, GIVEN, Stack, attended, taken_apart
+from dragoman_export.precision import Prepared
+from dragoman_export.states import States
+from dragoman_export.weights import BLOCK, cross_key_value, qkv
+from dragoman_model.reference_decode import NEVER_PRODUCED
+from dragoman_service import manifest
+from dragoman_service.plan import Adjustment
+from dragoman_service.sessions import Placement, open_session
+
+SOURCES = ((3, 7), (2, 1))
+"""Sources of a run of the encoder and their length; one more is as long as can be."""
+ROWS = 12
+"""Of the decoder's step."""
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Deviation(NamedTuple):
+    """How far a part is off."""
+
+    part: str
+    """The tensor that it gives."""
+    error: float
+    """The largest difference, in units of the largest number of its row; of what is kept in 8 bits, how far the integer
+    is from the number that was rounded beyond half a step, in steps."""
+    in_steps: bool = False
+    """Whether it is the latter."""
+
+
+@torch.no_grad()
+def deviations(folder: Path, prepared: Prepared, *, longest: tuple[int, int], seed: int = 0) -> list[Deviation]:
+    """Try every part of both graphs.
+
+    Args:
+        folder: With the graphs and their weights, as they are to be served; files are made in it, and removed.
+        prepared: What they were made from.
+        longest: Most positions of a source and of a target.
+        seed: Of the states.
+
+    Raises:
+        ValueError: a graph has not the parts that it should have.
+        Exception: whatever ONNX Runtime raises for a graph that it cannot run.
+    """
+    exact, states = Exact(prepared), States(prepared, seed)
+    encoder = _Apart(folder / manifest.ENCODER, prepared, ENCODER)
+    decoder = _Apart(folder / manifest.DECODER, prepared, DECODER)
+    found: list[Deviation] = []
+    for batch, length in (*SOURCES, (1, longest[0])):
+        found += _encoder_deviations(exact, encoder, states, states.ids(batch, length))
+    for round_ in range(2):  # caches that are full to the last position, and such that have room behind it
+        found += _decoder_deviations(exact, decoder, states, longest, room=3 * round_)
+    return found
+
+
+class _Apart:
+    """A graph taken apart, open."""
+
+    def __init__(self, path: Path, prepared: Prepared, stack: str) -> None:
+        self.stack = Stack(prepared.reference.config, stack)
+        self._flat = prepared.builder.flat
+        kind = onnx.TensorProto.FLOAT16 if prepared.precision == "fp16" else onnx.TensorProto.FLOAT
+        graph = taken_apart(onnx.load(path, load_external_data=False), self.stack.widths, kind)
+        apart = path.with_name(f"{path.stem}.apart.onnx")
+        try:
+            onnx.save(graph, apart)
+            self._session = open_session(apart, Placement(1))
+        finally:
+            apart.unlink(missing_ok=True)
+
+    def run(self, states: Mapping[str, Tensor], inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """What every part gives for `states`, one for every joint, and the graph's own inputs."""
+        feeds = dict(inputs)
+        for joint, state in states.items():
+            flat = self._flat and joint not in self.stack.attended
+            feeds[joint + GIVEN] = (state.flatten(0, 1) if flat else state).numpy()
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, feeds), strict=True))
+
+
+def _encoder_deviations(exact: Exact, apart: _Apart, states: States, source: Tensor) -> Iterator[Deviation]:
+    given = states.of_joints(apart.stack, (source.size(0), source.size(1)))
+    found = apart.run(given, {"source": source.numpy()})
+    expected = _expected(exact, apart.stack, given, exact.embedded(source, torch.arange(source.size(1))))
+    for sub_layer in apart.stack.sub_layers:
+        if sub_layer.endswith("attention"):
+            query, key, value = given[f"{sub_layer}.packed"].chunk(3, dim=-1)
+            expected[attended(sub_layer)] = exact.attended(query, exact.heads(key), exact.heads(value))
+    yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
+    memory = given[apart.stack.read[-1]]
+    cross = found["cross_kv"]
+    projections = cross_key_value(exact.config)
+    if len(cross) != len(projections):
+        yield Deviation("cross_kv", float("inf"))
+    for name, got in zip(projections, cross, strict=False):
+        yield _kept(exact, name, got, exact.heads(exact.linear([name], memory)))
+
+
+def _decoder_deviations(
+    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int
+) -> Iterator[Deviation]:
+    given = states.of_joints(apart.stack, (ROWS, 1))
+    sources, targets = (_spread(most) for most in longest)
+    tokens, positions = states.ids(ROWS, 1), targets - 1
+    inputs: Arrays = {
+        "tokens": tokens.numpy(),
+        "positions": positions.numpy().astype(np.int32),
+        "total_length": np.array(int(targets.max()), np.int32),
+        "source_lengths": sources.numpy().astype(np.int32),
+        "total_source_length": np.array(int(sources.max()), np.int32),
+    }
+    heads, width = exact.config.num_heads, exact.config.head_dim
+    for layer in range(exact.config.decoder_layers):
+        for kind, most in (("self", longest[1]), ("cross", longest[0])):
+            for part in ("key", "value"):
+                shape = (ROWS, heads, most + room, width)
+                inputs[f"{kind}_{part}_{layer}"] = states.cache(shape).numpy()
+    adjustments = states.adjustments(ROWS)
+    words = exact.config.vocab_size - len(NEVER_PRODUCED)
+    found = apart.run(given, inputs | _wanted(words, adjustments))
+    expected = _expected(exact, apart.stack, given, exact.embedded(tokens, positions[:, None]))
+    yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
+    for layer in range(exact.config.decoder_layers):
+        yield from _self_attention(exact, layer, given, inputs, found)
+        yield from _cross_attention(exact, layer, given, inputs, found)
+    last = given[apart.stack.read[-1]]
+    yield from _candidates(found, exact.log_probs(last, adjustments))
+    for count in sorted({1, 4, 9, min(words, -(-words // BLOCK) + 1)}):
+        for changes in ((), adjustments):
+            found = apart.run(given, inputs | _wanted(min(count, words), changes))
+            yield from _candidates(found, exact.log_probs(last, changes))
+
+
+def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor) -> dict[str, Tensor]:
+    """What each joint must be, but for what comes out of an attention."""
+    expected = {f"{stack.name}.embedded": embedded}
+    for norm, joint in zip(stack.norms, stack.normed, strict=True):
+        expected[f"{norm}.output"] = exact.norm(norm, given[joint])
+    for place, sub_layer in enumerate(stack.sub_layers):
+        read = given[stack.read[place]]
+        expected[stack.sums[place]] = given[stack.streams[place]].double() + given[f"{sub_layer}.result"].double()
+        if sub_layer.endswith("feed_forward"):
+            expected[f"{sub_layer}.hidden"] = exact.linear([f"{sub_layer}.inner"], read)
+            expected[f"{sub_layer}.result"] = exact.outer(sub_layer, given[f"{sub_layer}.hidden"])
+            continue
+        expected[f"{sub_layer}.result"] = exact.linear([f"{sub_layer}.output"], given[attended(sub_layer)])
+        if sub_layer.endswith("self_attention"):
+            expected[f"{sub_layer}.packed"] = exact.linear(qkv(sub_layer), read)
+        else:
+            expected[f"{sub_layer}.queries"] = exact.linear([f"{sub_layer}.query"], read)
+    return expected
+
+
+def _self_attention(
+    exact: Exact, layer: int, given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
+) -> Iterator[Deviation]:
+    """What is appended to the cache, what is left alone in it, and what is attended to."""
+    attention = f"decoder.{layer}.self_attention"
+    positions = torch.tensor(inputs["positions"])
+    query, *appended = given[f"{attention}.packed"].chunk(3, dim=-1)
+    caches = []
+    for part, new in zip(("key", "value"), appended, strict=True):
+        cache = torch.tensor(found[f"new_self_{part}_{layer}"])
+        before = torch.tensor(inputs[f"self_{part}_{layer}"])
+        changed = max(_differ(cache[row, :, :length], before[row, :, :length]) for row, length in enumerate(positions))
+        yield Deviation(f"new_self_{part}_{layer}", changed)
+        at = cache[torch.arange(ROWS), :, positions][:, :, None]  # [R, H, 1, K]
+        yield _kept(exact, f"{attention}.{part}", at.numpy(), exact.heads(new))
+        caches.append(cache.double() * exact.cache_unit(f"{attention}.{part}"))
+    mask = torch.arange(caches[0].size(2)) <= positions[:, None, None, None]
+    wanted = exact.attended(query, caches[0], caches[1], mask)
+    yield Deviation(attended(attention), relative(found[attended(attention)], wanted))
+
+
+def _cross_attention(
+    exact: Exact, layer: int, given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
+) -> Iterator[Deviation]:
+    attention = f"decoder.{layer}.cross_attention"
+    lengths = torch.tensor(inputs["source_lengths"])
+    caches = []
+    for part in ("key", "value"):
+        before, after = (torch.tensor(it[f"{new}cross_{part}_{layer}"]) for it, new in ((inputs, ""), (found, "new_")))
+        changed = max(_differ(after[row, :, :length], before[row, :, :length]) for row, length in enumerate(lengths))
+        yield Deviation(f"new_cross_{part}_{layer}", changed)
+        caches.append(before.double() * exact.cache_unit(f"{attention}.{part}"))
+    mask = torch.arange(caches[0].size(2)) < lengths[:, None, None, None]
+    wanted = exact.attended(given[f"{attention}.queries"], caches[0], caches[1], mask)
+    yield Deviation(attended(attention), relative(found[attended(attention)], wanted))
+
+
+def _candidates(found: Arrays, expected: Tensor) -> Iterator[Deviation]:
+    """Against log-probabilities [R, V]: the likeliest ids, likeliest first, each with its own."""
+    ids, log_probs = found["candidate_ids"], found["candidate_log_probs"].astype(np.float64)
+    wanted = expected.numpy()
+    possible = np.isfinite(log_probs)
+    words = wanted.shape[1]
+    if (ids[possible] >= words).any() or any(len(set(row)) < len(row) for row in ids.tolist()):
+        yield Deviation("candidate_ids", float("inf"))
+        return
+    of_ids = np.take_along_axis(wanted, np.minimum(ids, words - 1), axis=1)
+    best = -np.sort(-wanted, axis=1)[:, : ids.shape[1]]
+    of_ids = np.where(possible, of_ids, -np.inf)  # which of the impossible stand at the end is all the same
+    units = np.abs(np.where(np.isfinite(wanted), wanted, 0)).max(axis=1)  # the likeliest may be as near 0 as they like
+    for name, right in (("candidate_log_probs", of_ids), ("candidate_ids", best)):
+        yield Deviation(name, relative(log_probs, torch.from_numpy(right), units))
+
+
+def _kept(exact: Exact, name: str, got: npt.NDArray[Any], wanted: Tensor) -> Deviation:
+    """Keys or values [N, H, T, K], as they come to lie in the cache of the projection `name`."""
+    if got.dtype != np.int8:
+        return Deviation(name, relative(got.reshape(*got.shape[:-1], -1), wanted))
+    steps = (wanted / exact.cache_unit(name)).clamp(-128, 127).numpy()
+    if got.shape != steps.shape:
+        return Deviation(name, float("inf"), in_steps=True)
+    return Deviation(name, float(np.abs(got - steps).max()) - 0.5, in_steps=True)
+
+
+def relative(got: npt.NDArray[Any], wanted: Tensor, units: npt.NDArray[Any] | None = None) -> float:
+    """The largest difference, in units of the largest number of its row; infinite where shapes or infinities differ.
+
+    `units` [rows] are others.
+    """
+    right = wanted.numpy().reshape(-1, wanted.shape[-1])
+    if got.size != right.size:
+        return float("inf")
+    left = got.astype(np.float64).reshape(right.shape)
+    finite = np.isfinite(right)
+    if not np.array_equal(left[~finite], right[~finite]) or not np.isfinite(left[finite]).all():
+        return float("inf")
+    zeros = np.zeros_like(right)
+    difference = np.abs(np.where(finite, left, zeros) - np.where(finite, right, zeros)).max(axis=1)
+    largest = np.abs(np.where(finite, right, zeros)).max(axis=1) if units is None else units
+    return float((difference / np.maximum(largest, np.finfo(np.float64).tiny)).max())
+
+
+def _differ(one: Tensor, other: Tensor) -> float:
+    return 0.0 if torch.equal(one, other) else float("inf")
+
+
+def _spread(most: int) -> Tensor:
+    """Lengths of rows, from 1 to `most`, both among them, in no order."""
+    lengths = torch.linspace(1, most, ROWS).long()
+    return lengths[torch.arange(ROWS) * 5 % ROWS]
+
+
+def _wanted(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
+    return {
+        "num_candidates": np.array([count], np.int64),
+        "adjust_index": np.array([(it.row, it.token) for it in adjustments], np.int64).reshape(-1, 2),
+        "adjust_penalty": np.array([it.penalty for it in adjustments], np.float32),
+        "adjust_bias": np.array([it.bias for it in adjustments], np.float32),
+    }

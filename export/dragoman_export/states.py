@@ -1,0 +1,129 @@
+"""What the parts of a graph are tried with: not what sentences make of them, but what shows mistakes.
+
+Rows of zeros show a bias by itself; rows of very small numbers show a layer norm's epsilon; numbers beyond what 8 bits
+can say show where they are cut off; what lies behind the positions in use shows who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragoman_export.joints import DECODER, ENCODER, Stack
+from dragoman_export.precision import Prepared
+from dragoman_export.quantise import least_integer
+from dragoman_export.weights import BLOCK, cross_key_value
+from dragoman_model.reference_decode import END_ID, NEVER_PRODUCED
+from dragoman_service.plan import Adjustment
+
+MAGNITUDES = (0.0, 1e-3, 1.0, 30.0, 0.05, 4.0)
+"""Standard deviations of the rows of a residual stream, in turn."""
+SHARPNESS = (2.0, 8.0, 0.5)
+"""Standard deviations of the scores of attention before the softmax, in turn: some even, some nearly one alone."""
+BEYOND = 2.5
+"""The largest number that 8 bits can say, in standard deviations: one in a hundred is larger."""
+PUSH = 12.0
+"""What lifts words among the likeliest, in nats."""
+
+
+class States:
+    """Draws states from a seed, in the type that the activations of a precision have."""
+
+    def __init__(self, prepared: Prepared, seed: int) -> None:
+        self._config, self._rounding = prepared.reference.config, prepared.rounding
+        self._half = prepared.precision == "fp16"
+        self._int8 = prepared.precision == "int8"
+        self._draw = torch.Generator().manual_seed(seed)
+
+    def of_joints(self, stack: Stack, rows: tuple[int, int]) -> dict[str, Tensor]:
+        """A state [*rows, width] for every joint of a stack."""
+        readers = self._readers(stack)
+        states = {}
+        for joint, width in stack.widths.items():
+            shape = (*rows, width)
+            if joint in readers:
+                state = self._read(readers[joint], shape)
+            elif joint.endswith((".packed", ".queries")):
+                state = self._attending(joint, shape)
+            elif joint.endswith(".result"):
+                state = self._normal(shape)
+            else:
+                state = self._stream(shape)
+            states[joint] = state.half() if self._half else state
+        return states
+
+    def cache(self, shape: Sequence[int]) -> Tensor:
+        """Keys or values of a cache, full to the last position."""
+        if self._int8:
+            return torch.randint(-127, 128, tuple(shape), generator=self._draw, dtype=torch.int8)
+        state = self._normal(shape)
+        return state.half() if self._half else state
+
+    def ids(self, *shape: int) -> Tensor:
+        """Token ids, of all that there are."""
+        return torch.randint(0, self._config.vocab_size, shape, generator=self._draw)
+
+    def adjustments(self, rows: int) -> list[Adjustment]:
+        """Penalties, bans and offsets, alone and together; in row 0 none, in row 1 for words of one block."""
+        rng = np.random.default_rng(int(torch.randint(0, 2**31, (1,), generator=self._draw)))
+        words = np.setdiff1d(np.arange(self._config.vocab_size), [*NEVER_PRODUCED, END_ID])
+        found = []
+        for row in range(1, rows):
+            first = int(rng.choice(words)) // BLOCK * BLOCK
+            near = words[(words >= first) & (words < first + BLOCK)] if row == 1 else words
+            chosen = rng.choice(near, size=min(16, len(near)), replace=False)
+            for place, token in enumerate((END_ID, *map(int, chosen))):
+                penalty = 1.0 if place % 3 == 1 else float(rng.uniform(0.7, 2.0))
+                offset = (0.0, float(rng.normal() * 3), -np.inf, PUSH)[place % 4]
+                found.append(Adjustment(row, token, penalty, offset))
+        return found
+
+    def _readers(self, stack: Stack) -> dict[str, str]:
+        """Joint -> the first of the matrices that read it."""
+        firsts = {"self_attention": "query", "cross_attention": "query", "feed_forward": "inner"}
+        readers = {
+            joint: f"{sub_layer}.{firsts[sub_layer.rpartition('.')[2]]}"
+            for joint, sub_layer in zip(stack.read, stack.sub_layers, strict=False)
+        }
+        readers[stack.read[-1]] = {ENCODER: cross_key_value(self._config)[0], DECODER: "output"}[stack.name]
+        readers |= {joint: f"{attention}.output" for joint, attention in stack.attended.items()}
+        hidden = (sub_layer for sub_layer in stack.sub_layers if sub_layer.endswith("feed_forward"))
+        return readers | {f"{sub_layer}.hidden": f"{sub_layer}.outer" for sub_layer in hidden}
+
+    def _read(self, matrix: str, shape: Sequence[int]) -> Tensor:
+        """What a matrix reads; one row of zeros."""
+        scale = self._rounding.inputs.get(matrix)
+        state = self._normal(shape) * (1.0 if scale is None else scale * (least_integer(matrix) + 255) / BEYOND)
+        state.view(-1, shape[-1])[0] = 0
+        return state
+
+    def _attending(self, joint: str, shape: Sequence[int]) -> Tensor:
+        """Queries, or queries, keys and values side by side."""
+        attention, _, kind = joint.rpartition(".")
+        caches = self._rounding.caches
+        key, value = (caches.get(f"{attention}.{part}") for part in ("key", "value"))
+        width = self._config.d_model
+        spread = torch.ones(3, width)
+        if key is not None and value is not None:
+            spread[1], spread[2] = key * 127 / BEYOND, value * 127 / BEYOND
+            # What is in the cache already is spread evenly, which has a standard deviation of its own.
+            spread[0] = 1 / (key * 127 * 3**-0.5).square().mean().sqrt()
+        state = self._normal(shape)
+        state[..., :width] = _by_row(state[..., :width], SHARPNESS)
+        return state * (spread.flatten() if kind == "packed" else spread[0])
+
+    def _stream(self, shape: Sequence[int]) -> Tensor:
+        return _by_row(self._normal(shape), MAGNITUDES)
+
+    def _normal(self, shape: Sequence[int]) -> Tensor:
+        return torch.randn(tuple(shape), generator=self._draw)
+
+
+def _by_row(x: Tensor, magnitudes: Sequence[float]) -> Tensor:
+    """[..., width] with its rows multiplied by `magnitudes`, in turn."""
+    rows = x.flatten(0, -2)
+    factors = torch.tensor([magnitudes[row % len(magnitudes)] for row in range(len(rows))])
+    return (rows * factors[:, None]).view(x.shape)

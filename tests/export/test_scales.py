@@ -1,0 +1,79 @@
+"""Scales that graphs and reference share are compared with the activations, and weights with the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from dragoman_export import quantise, scales
+from dragoman_export.exporter import write_graphs
+from dragoman_export.precision import Prepared, prepare
+from dragoman_export.scales import scale_problems
+from dragoman_export.stored import stored_problems
+from support.tiny_checkpoint import random_model, random_sources
+
+MODEL = random_model()
+SOURCES = random_sources(MODEL, 20)
+LENGTH = 20
+
+
+def test_scales_of_the_ranges_fit() -> None:
+    assert list(scale_problems(prepare(MODEL, "int8", SOURCES, LENGTH))) == []
+    assert list(scale_problems(prepare(MODEL, "fp16", SOURCES, LENGTH))) == []
+
+
+def test_nor_is_anything_wrong_if_only_some_sentences_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scales, "SENTENCES", 5)
+    assert list(scale_problems(prepare(MODEL, "int8", SOURCES, LENGTH))) == []
+
+
+@pytest.mark.parametrize("sentences", [5, 64])
+@pytest.mark.parametrize("function", ["input_scale", "cache_scale"])
+@pytest.mark.parametrize(("factor", "message"), [(0.7, "cuts off"), (2.5, "of 8 bits; allowed: ")])
+def test_scales_that_are_wrong_in_graphs_and_reference_alike(
+    monkeypatch: pytest.MonkeyPatch, sentences: int, function: str, factor: float, message: str
+) -> None:
+    monkeypatch.setattr(scales, "SENTENCES", sentences)
+    right = getattr(quantise, function)
+    monkeypatch.setattr(quantise, function, lambda *given: right(*given) * factor)
+    assert any(message in problem for problem in scale_problems(prepare(MODEL, "int8", SOURCES, LENGTH)))
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_what_is_stored_is_the_checkpoint(tmp_path: Path, norm: str, precision: str) -> None:
+    model = random_model(seed=3, norm=norm, positions="sinusoidal")
+    prepared = prepare(model, precision, SOURCES, LENGTH)
+    write_graphs(model.config, prepared, tmp_path)
+    assert list(stored_problems(tmp_path, prepared)) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_one_number_of_the_weights_file_is_another(tmp_path: Path, precision: str) -> None:
+    """By less than any translation would show."""
+    prepared = prepare(MODEL, precision, SOURCES, LENGTH)
+    write_graphs(MODEL.config, prepared, tmp_path)
+    path = tmp_path / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    initializer = prepared.weights.initializer("x", ["encoder.1.feed_forward_residual.norm.weight"])
+    start = next(int(entry.value) for entry in initializer.external_data if entry.key == "offset")
+    data[start + (2 if precision == "int8" else 0)] ^= 1
+    path.write_bytes(bytes(data))
+    (problem,) = stored_problems(tmp_path, prepared)
+    assert "encoder.1.feed_forward_residual.norm.weight is off by" in problem
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_what_is_stored_is_rounded_from_another_model(tmp_path: Path, precision: str) -> None:
+    prepared = prepare(MODEL, precision, SOURCES, LENGTH)
+    write_graphs(MODEL.config, prepared, tmp_path)
+    other = random_model()
+    other.load_state_dict(prepared.unrounded.state_dict())
+    with torch.no_grad():
+        other.encoder[0].feed_forward.outer.weight[3, 4] *= 1.5
+    wrong: Prepared = dataclasses.replace(prepared, unrounded=other)
+    (problem,) = stored_problems(tmp_path, wrong)
+    assert problem.startswith("encoder.0.feed_forward.outer.weight is rounded by")
