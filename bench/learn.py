@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -109,6 +110,7 @@ def run_row(name: str, args: argparse.Namespace, sets: Sequence[Probe], folder: 
         train += ["--set", f"training.{field}={value}"]
     result = folder / "run" / "averaged"
     if not result.exists():
+        shutil.rmtree(folder / "run", ignore_errors=True)  # of a run that was stopped
         subprocess.run(train, check=True)
     evaluate = [*command, "evaluate", "--checkpoint", str(result), "--threads", str(args.threads)]
     outputs = []
