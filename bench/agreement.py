@@ -10,12 +10,12 @@ import ctranslate2
 from bench.models import bundle_path, ct2_path, load_model, source_pieces
 from dragoman_export.sentences import BUILT_IN
 from dragoman_model.greedy import greedy_cached
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.engine.request import Request
 from dragoman_service.errors import InvalidInput
-from dragoman_service.golden import translate
-from dragoman_service.request import Request
-from dragoman_service.runner import OrtRunner
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.runtime.golden import translate
+from dragoman_service.runtime.runner import OrtRunner
 
 MAX_LENGTH = 64
 MAX_ROWS = 16

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.calls import Search
-from dragoman_service.bundle import Bundle
-from dragoman_service.golden import translate
-from dragoman_service.request import DecodingOptions, Request
-from dragoman_service.runner import OrtRunner
-from dragoman_service.segmenter import on_one_line
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.request import DecodingOptions, Request
+from dragoman_service.runtime.golden import translate
+from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.text.segmenter import on_one_line
 
 
 def translate_alone(bundle_path: Path, sentences: Sequence[str], search: Search) -> list[str]:

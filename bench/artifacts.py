@@ -12,7 +12,7 @@ from functools import partialmethod
 from pathlib import Path
 from unittest.mock import patch
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.errors import InvalidInput
 
 COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}

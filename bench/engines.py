@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dragoman_service.bundle import Bundle
-from dragoman_service.request import DecodingOptions, Finished, Request
-from dragoman_service.runner import OrtRunner
-from dragoman_service.scheduler import Scheduler
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.request import DecodingOptions, Finished, Request
+from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.runtime.runner import OrtRunner
 
 SOURCE_TOKENS = 25
 """Of every sentence, its end included."""

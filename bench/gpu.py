@@ -32,15 +32,15 @@ from bench.gpu_parity import BEAM, EVERYDAY, make_runner, open_cuda, print_parit
 from bench.load import Target, load_generator
 from bench.models import bundle_path
 from bench.servers import dragoman_command, server_process
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.config import GpuOptions
-from dragoman_service.cuda import Cuda
-from dragoman_service.device import cuda_problem
-from dragoman_service.golden import translate
-from dragoman_service.plan import Runner
-from dragoman_service.request import DecodingOptions, Request
-from dragoman_service.scheduler import Scheduler
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.plan import Runner
+from dragoman_service.engine.request import DecodingOptions, Request
+from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.runtime.cuda import Cuda
+from dragoman_service.runtime.device import cuda_problem
+from dragoman_service.runtime.golden import translate
 
 TARGET_TOKENS = 30
 SETTLED = slice(6, 26)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 OUT_OF_REACH = -100.0
 """Bias of a word that is never produced: e to the power of this is nothing, and the logits keep their digits."""

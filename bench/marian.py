@@ -18,7 +18,7 @@ from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from bench.grow import OUT_OF_REACH
 from dragoman_model.config import ModelConfig
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 
 def marian_config(config: ModelConfig) -> MarianConfig:

@@ -33,9 +33,9 @@ from dragoman_export.read_back import read_model
 from dragoman_export.sentences import BUILT_IN
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
 from dragoman_model.config import ModelConfig
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import SPECIAL_IDS
 
 BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
 CT2, MARIAN = (Path(__file__).with_name(name) for name in ("ct2_convert.py", "marian.py"))

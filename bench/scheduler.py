@@ -19,9 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.common import int_list, print_header, print_table
-from dragoman_service.plan import StepPlan, StepResult
-from dragoman_service.request import DecodingOptions, Request
-from dragoman_service.scheduler import Scheduler
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.engine.request import DecodingOptions, Request
+from dragoman_service.engine.scheduler import Scheduler
 
 BEGIN, END = 1, 2
 WORDS = range(4, 32_000)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.artifacts import Artifacts
-from dragoman_service.segmenter import segment
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.text.segmenter import segment
 
 SOURCES = ("dev/newstest2013.en-de.en", "multi30k/test_2016_flickr.en")
 """News, whose sentences are long, and captions, which are short; below the data folder."""

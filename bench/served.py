@@ -41,7 +41,7 @@ from bench.hugging_face import ENGINES, HuggingFace, hugging_face
 from bench.load import LoadGenerator, Target, load_generator
 from bench.sentences import add_sentence_options, data_folder, sentences_for
 from bench.servers import ServerProcess, dragoman_command, server_process
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
 
 LAYOUTS = (Layout(1, 1), Layout(1, 2), Layout(2, 1))
 """Workers and threads of each."""

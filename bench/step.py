@@ -33,12 +33,12 @@ from bench.engines import SOURCE_TOKENS, make_sources
 from bench.limits import measure_limits
 from bench.models import bundle_path
 from dragoman_model.config import ModelConfig
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.request import Request
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import InvalidInput
-from dragoman_service.request import Request
-from dragoman_service.runner import OrtRunner
-from dragoman_service.scheduler import Scheduler
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.runtime.runner import OrtRunner
 
 TARGET_TOKENS = 30
 SETTLED = slice(5, 25)

@@ -16,11 +16,11 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from dragoman_service import errors
-from dragoman_service.commands import serve
+from dragoman_service.cli.commands import serve
 from dragoman_service.config import ServiceConfig
-from dragoman_service.gpu_metrics import GpuCollector
-from dragoman_service.metrics import Metrics
-from dragoman_service.request import FinishReason
+from dragoman_service.engine.request import FinishReason
+from dragoman_service.server.gpu_metrics import GpuCollector
+from dragoman_service.server.metrics import Metrics
 from support.fake_engine import FakeEngine, served
 from support.fake_nvml import BUS_ID, FakeNvml
 from support.proxy import HAPROXY

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.transformer import Transformer, source_mask
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 BATCH = 64
 """Sentences translated side by side."""

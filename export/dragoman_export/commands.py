@@ -86,7 +86,7 @@ class Export:
     def _publish(self, args: argparse.Namespace) -> int:
         """Export to a folder that nobody watches, and copy the bundle from there once it is proved."""
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
-        from dragoman_service.repository import Repository  # noqa: PLC0415
+        from dragoman_service.repository.repository import Repository  # noqa: PLC0415
 
         if not args.model_name:
             raise InvalidInput("--name", "", "the name of a model, with --publish")

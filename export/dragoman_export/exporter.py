@@ -22,9 +22,8 @@ from dragoman_export.verify import verify_graphs
 from dragoman_model.checkpoint import Checkpoint, load_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.reference_decode import NEVER_PRODUCED
-from dragoman_service.bundle import Bundle, golden_to_json, write_bundle
-from dragoman_service.errors import BundleError, InvalidInput
-from dragoman_service.manifest import (
+from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
+from dragoman_service.bundle.manifest import (
     DECODER,
     ENCODER,
     FORMAT_VERSION,
@@ -40,7 +39,8 @@ from dragoman_service.manifest import (
     from_json,
     tensor_names,
 )
-from dragoman_service.runner import OrtRunner
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.runtime.runner import OrtRunner
 
 CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 """Of keys and values, for each precision."""

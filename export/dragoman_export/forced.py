@@ -14,8 +14,8 @@ import torch
 from dragoman_model.reference_decode import NEVER_PRODUCED, mask_logits
 from dragoman_model.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
-from dragoman_service.plan import Adjustment, Join, RowCopy, Runner, StepPlan, StepResult
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.plan import Adjustment, Join, RowCopy, Runner, StepPlan, StepResult
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Source ids and target ids."""

@@ -7,11 +7,11 @@ import random
 from collections.abc import Sequence
 
 from dragoman_export.sources import Source
-from dragoman_service.bundle import GoldenSentence
+from dragoman_service.bundle.bundle import GoldenSentence
+from dragoman_service.bundle.manifest import Manifest
+from dragoman_service.engine.plan import Runner, StepPlan, StepResult
 from dragoman_service.errors import InvalidInput
-from dragoman_service.golden import request_for, translate
-from dragoman_service.manifest import Manifest
-from dragoman_service.plan import Runner, StepPlan, StepResult
+from dragoman_service.runtime.golden import request_for, translate
 
 BEAM_SIZES = (1, 4)
 LENGTH_PENALTY = 0.6

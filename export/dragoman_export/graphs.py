@@ -16,7 +16,7 @@ from dragoman_export.builder import GraphBuilder
 from dragoman_export.joints import attended
 from dragoman_export.weights import BLOCK, POSITIONS, cross_key_value, qkv
 from dragoman_model.config import ModelConfig
-from dragoman_service.manifest import tensor_names
+from dragoman_service.bundle.manifest import tensor_names
 
 LAYER_NORM_EPSILON = 1e-5
 

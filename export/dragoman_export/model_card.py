@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dragoman_service.manifest import Manifest
+from dragoman_service.bundle.manifest import Manifest
 
 LIMITS = """## Limits
 

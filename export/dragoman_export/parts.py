@@ -22,9 +22,9 @@ from dragoman_export.precision import Prepared
 from dragoman_export.states import States
 from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_model.reference_decode import NEVER_PRODUCED
-from dragoman_service import manifest
-from dragoman_service.plan import Adjustment
-from dragoman_service.sessions import Placement, open_session
+from dragoman_service.bundle import manifest
+from dragoman_service.engine.plan import Adjustment
+from dragoman_service.runtime.sessions import Placement, open_session
 
 SOURCES = ((3, 7), (2, 1))
 """Sources of a run of the encoder and their length; one more is as long as can be."""

@@ -17,8 +17,8 @@ from dragoman_export.int8 import Int8Builder
 from dragoman_export.quantise import Rounding, quantised_model, quantised_weights
 from dragoman_export.weights import Weights, collect_weights
 from dragoman_model.transformer import Transformer
+from dragoman_service.bundle.manifest import PRECISIONS
 from dragoman_service.errors import InvalidInput
-from dragoman_service.manifest import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dragoman_export.quantise import CACHE_SCALE, WEIGHT_SCALE, cross_matrix, de
 from dragoman_export.weights import POSITIONS
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.manifest import WEIGHTS
+from dragoman_service.bundle.manifest import WEIGHTS
 
 
 def read_model(bundle: Path, architecture: dict[str, object]) -> Transformer:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.sources import Sources
-from dragoman_service.bundle import Bundle, golden_to_json, write_bundle
-from dragoman_service.manifest import GOLDEN
-from dragoman_service.runner import OrtRunner
+from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
+from dragoman_service.bundle.manifest import GOLDEN
+from dragoman_service.runtime.runner import OrtRunner
 
 ROWS = 32
 """Of the batch in which they are translated."""

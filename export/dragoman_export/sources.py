@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from dragoman_export.sentences import BUILT_IN
 from dragoman_model.checkpoint import Checkpoint
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 
 
 class Source(NamedTuple):

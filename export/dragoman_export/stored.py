@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dragoman_export.precision import Prepared
 from dragoman_export.read_back import read_model
 from dragoman_export.weights import POSITIONS
-from dragoman_service.manifest import WEIGHTS
+from dragoman_service.bundle.manifest import WEIGHTS
 
 _HALF_STEP = 0.5001 / 127
 """Of a number in 8 bits, in units of the largest of its row."""

@@ -55,10 +55,10 @@ from dragoman_export.scales import scale_problems
 from dragoman_export.stored import stored_problems
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
-from dragoman_service.golden import translate
-from dragoman_service.request import Request
-from dragoman_service.runner import OrtRunner
-from dragoman_service.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.request import Request
+from dragoman_service.runtime.golden import translate
+from dragoman_service.runtime.runner import OrtRunner
 
 __all__ = ["Report", "VerificationError", "verify_graphs"]
 

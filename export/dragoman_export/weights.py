@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.manifest import WEIGHTS
+from dragoman_service.bundle.manifest import WEIGHTS
 
 POSITIONS = "positions.table"
 BLOCK = 64

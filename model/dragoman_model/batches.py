@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dragoman_model.corpus import Pair
 from dragoman_model.transformer import PAD_ID
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
 
 BUCKET_POOL = 1000
 """Batches' worth of pairs that are sorted by length together. Padding was 13 % of the multiplications of the recipe

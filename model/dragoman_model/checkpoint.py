@@ -24,8 +24,8 @@ from torch import Tensor
 
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class EvaluateCommand:
     def run(self, args: argparse.Namespace) -> int:
         """Evaluate; returns the exit status."""
         from dragoman_model.evaluate import evaluate, read_test_sets, table, write_lines  # noqa: PLC0415
-        from dragoman_service.connection import errors_reported  # noqa: PLC0415
+        from dragoman_service.cli.connection import errors_reported  # noqa: PLC0415
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
         test_sets = read_test_sets(args.source, args.target)
@@ -82,8 +82,8 @@ class EvaluateCommand:
 def _system(args: argparse.Namespace) -> System:
     """What the arguments name."""
     from dragoman_model import systems  # noqa: PLC0415
-    from dragoman_service.client_values import Options  # noqa: PLC0415
-    from dragoman_service.request import DecodingOptions  # noqa: PLC0415
+    from dragoman_service.client.values import Options  # noqa: PLC0415
+    from dragoman_service.engine.request import DecodingOptions  # noqa: PLC0415
 
     search = {"beam_size": args.beam_size, "length_penalty": args.length_penalty}
     local = DecodingOptions(**search)

@@ -24,8 +24,8 @@ from dragoman_model.provenance import fingerprint, provenance
 from dragoman_model.recipe import Corpus, Data, Recipe
 from dragoman_model.token_cache import Entry, EntryWriter, TokenCache, key_of, settings_of
 from dragoman_model.vocab import train_tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dragoman_model.transformer import PAD_ID, Transformer
+from dragoman_service.engine.request import DecodingOptions, FinishReason, Hypothesis
 from dragoman_service.errors import InvalidInput
-from dragoman_service.request import DecodingOptions, FinishReason, Hypothesis
 
 BEGIN_ID = 1
 END_ID = 2

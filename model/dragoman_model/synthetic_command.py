@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dragoman_service.connection import add_server_argument, errors_reported
+from dragoman_service.cli.connection import add_server_argument, errors_reported
 
 if TYPE_CHECKING:
     from dragoman_model.synthetic import Job, Outcome
-    from dragoman_service.client import TranslationClient
-    from dragoman_service.client_values import Options, Translation
+    from dragoman_service.client.client import TranslationClient
+    from dragoman_service.client.values import Options, Translation
 
 _ATTEMPTS = 5
 """In bulk, it is worth waiting until a busy server has room."""
@@ -48,7 +48,7 @@ class _SyntheticCommand(ABC):
     def run(self, args: argparse.Namespace) -> int:
         """Make the pairs; returns the exit status."""
         from dragoman_model.synthetic import make_pairs  # noqa: PLC0415
-        from dragoman_service.client import TranslationClient  # noqa: PLC0415 - imports gRPC
+        from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
         reference = getattr(args, "reference_column", None)
@@ -109,7 +109,7 @@ class DistillCommand(_SyntheticCommand):
 
     def options(self, args: argparse.Namespace) -> Options:
         """Beam search, all hypotheses where there is something to compare them with."""
-        from dragoman_service.client_values import Options  # noqa: PLC0415 - imports protobuf
+        from dragoman_service.client.values import Options  # noqa: PLC0415 - imports protobuf
 
         return Options(
             priority="batch",
@@ -145,7 +145,7 @@ class BackTranslateCommand(_SyntheticCommand):
 
     def options(self, args: argparse.Namespace) -> Options:
         """Greedy search, unless something else is asked for."""
-        from dragoman_service.client_values import Options, Sampling  # noqa: PLC0415 - imports protobuf
+        from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
         if args.sample and args.beam_size:

@@ -12,16 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_values import Options
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.values import Options
 from dragoman_service.config import RequestLimits, ServiceConfig
-from dragoman_service.engine import Engine
-from dragoman_service.frontend import Call, Frontend
-from dragoman_service.models import ModelDescription, ServedModel
-from dragoman_service.permits import Permits
-from dragoman_service.registry import ModelRegistry
-from dragoman_service.request import DecodingOptions
-from dragoman_service.scheduler import Scheduler
+from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.repository.models import ModelDescription, ServedModel
+from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.translation.frontend import Call, Frontend
 
 MAX_QUEUE = 1024
 MAX_QUEUE_TOKENS = 65_536
@@ -89,7 +89,7 @@ class ServerSystem:
     def translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
         """Translate texts, in order; `done` is called whenever one more is ready.
 
-        Raises one of `dragoman_service.client_errors`.
+        Raises one of `dragoman_service.client.errors`.
         """
         translations = []
         for translation in self._client.translate_many(texts, self._options):
@@ -114,8 +114,8 @@ def load_bundle_system(
     """
     from prometheus_client import CollectorRegistry  # noqa: PLC0415 - the runtime is not needed for the other systems
 
-    from dragoman_service.loading import load_models  # noqa: PLC0415
-    from dragoman_service.metrics import Metrics  # noqa: PLC0415
+    from dragoman_service.repository.loading import load_models  # noqa: PLC0415
+    from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
 
     config = ServiceConfig(model_paths=(folder,), device=device, threads=threads, max_queue=MAX_QUEUE)
     (model,) = load_models(config, Metrics(CollectorRegistry()))

@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from dragoman_model.reference_decode import mask_logits
 from dragoman_model.transformer import KeyValue, Ragged, Transformer
-from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
+from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
 
 
 class TorchRunner:
-    """Performs the plans of `dragoman_service.scheduler` (a `dragoman_service.plan.Runner`)."""
+    """Performs the plans of `dragoman_service.engine.scheduler` (a `dragoman_service.engine.plan.Runner`)."""
 
     def __init__(self, model: Transformer, *, max_rows: int) -> None:
         """Make caches [max_rows, H, positions, K] for self and cross attention of every decoder layer.

@@ -13,7 +13,7 @@ from dragoman_model.optim import matmul_precision
 from dragoman_model.prepare import PreparedData, ValidationSet
 from dragoman_model.recipe import Training
 from dragoman_model.transformer import Transformer
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
 
 ROWS = 128
 """Sentences decoded together."""

@@ -1,4 +1,4 @@
-"""Training the subword vocabulary; reading it back is `dragoman_service.tokenizer`'s job, so that both sides agree."""
+"""Training the subword vocabulary. `dragoman_service.bundle.tokenizer` reads it, so that both sides agree."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import sentencepiece
 
 from dragoman_model.recipe import TokenizerConfig
+from dragoman_service.bundle.tokenizer import target_tag
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import target_tag
 
 
 def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int, target_tags: Sequence[str] = ()) -> bytes:
@@ -20,7 +20,7 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int, ta
         texts: Sentences of both languages.
         config: Size and algorithm.
         seed: Of the draw of sentences, if there are more than wanted.
-        target_tags: Languages that get a tag (`dragoman_service.tokenizer.target_tag`).
+        target_tags: Languages that get a tag (`dragoman_service.bundle.tokenizer.target_tag`).
 
     Returns:
         The serialised model: ids 0 padding, 1 begin, 2 end, 3 unknown, then tags, 256 bytes, subwords.

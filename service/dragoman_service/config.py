@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dragoman_service.engine.request import MAX_BEAM_SIZE
 from dragoman_service.errors import InvalidInput
-from dragoman_service.request import MAX_BEAM_SIZE
 
 DEVICES = ("auto", "cpu", "cuda")
 """Where models can run; auto is the GPU for bundles that are made for it, where there is one, and else the CPU."""

@@ -11,9 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench import gpu, gpu_parity
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.config import GpuOptions
-from dragoman_service.cuda_runner import CudaRunner
+from dragoman_service.runtime.cuda_runner import CudaRunner
 from support.fake_cuda import FakeCuda
 
 TITLES = (

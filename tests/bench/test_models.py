@@ -13,7 +13,7 @@ from bench.grow import grow, grow_tokenizer, without_end
 
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
-from dragoman_service.tokenizer import SPECIAL_IDS, Tokenizer
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS, Tokenizer
 from support.tiny import tokenizer_model
 from support.tiny_checkpoint import random_model
 

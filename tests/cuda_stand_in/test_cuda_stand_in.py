@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cuda_stand_in.build import build
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 
 PACKAGES = ("onnxruntime-gpu>=1.30,<1.33", "nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14")
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 
 FLOAT, HALF, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32
 

@@ -12,8 +12,8 @@ from dragoman_export.verify import VerificationError
 from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service import cli
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.cli import main as cli
 from dragoman_service.errors import InvalidInput
 from support.tiny_checkpoint import MAX_POSITIONS, random_model, write_checkpoint
 

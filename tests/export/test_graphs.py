@@ -11,8 +11,8 @@ from dragoman_export.fp32 import Fp32Builder
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.read_back import read_model
 from dragoman_export.weights import BLOCK, collect_weights, cross_key_value, neighbours, qkv
-from dragoman_service.bundle import Bundle
-from dragoman_service.manifest import tensor_names
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import tensor_names
 from support.tiny_checkpoint import random_model
 
 

@@ -16,7 +16,7 @@ from dragoman_export.precision import Prepared, prepare
 from dragoman_export.read_back import read_model
 from dragoman_export.report import BOUNDS, VerificationError
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from support import mutations
 from support.parity import shipped_bundle
 from support.tiny_checkpoint import MAX_POSITIONS, random_model, random_sources

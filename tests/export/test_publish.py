@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from dragoman_export import exporter
-from dragoman_service import cli
-from dragoman_service.bundle import Bundle
-from dragoman_service.repository import Repository
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.cli import main as cli
+from dragoman_service.repository.repository import Repository
 from support.stores import Store, empty_memory
 
 Capture = pytest.CaptureFixture[str]

@@ -24,7 +24,7 @@ from dragoman_export.quantise import (
 )
 from dragoman_export.weights import BLOCK, qkv
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from support.tiny_checkpoint import random_model, random_sources
 
 MODEL = random_model()

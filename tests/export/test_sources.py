@@ -11,10 +11,10 @@ from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.renew_golden import renew_golden
 from dragoman_export.sentences import BUILT_IN
 from dragoman_export.sources import Sources
-from dragoman_service import cli
-from dragoman_service.bundle import Bundle, write_bundle
+from dragoman_service.bundle.bundle import Bundle, write_bundle
+from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.cli import main as cli
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 from support.tiny import tokenizer_model
 from support.tiny_checkpoint import write_checkpoint
 

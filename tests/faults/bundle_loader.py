@@ -104,8 +104,8 @@ def outcome_of(path: Path) -> Outcome:
 
     from dragoman_service.config import ServiceConfig  # noqa: PLC0415
     from dragoman_service.errors import DragomanError  # noqa: PLC0415
-    from dragoman_service.loading import load_models  # noqa: PLC0415
-    from dragoman_service.metrics import Metrics  # noqa: PLC0415
+    from dragoman_service.repository.loading import load_models  # noqa: PLC0415
+    from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from support.server_thread import serving  # noqa: PLC0415
 
     try:

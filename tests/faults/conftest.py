@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,11 @@ with atheris.instrument_imports(include=["dragoman_service"]):
     from google.protobuf.message import DecodeError
 
     from dragoman_protos.v1 import translation_pb2 as pb
-    from dragoman_service.convert import decoding_options, priority_of
+    from dragoman_service.bundle.manifest import read_manifest
     from dragoman_service.errors import InvalidInput
-    from dragoman_service.manifest import read_manifest
-    from dragoman_service.repository import read_aliases
-    from dragoman_service.segmenter import segment
+    from dragoman_service.repository.repository import read_aliases
+    from dragoman_service.server.convert import decoding_options, priority_of
+    from dragoman_service.text.segmenter import segment
 
 
 def fuzz_request(data: bytes) -> None:

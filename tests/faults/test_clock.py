@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_errors import InvalidRequest
-from dragoman_service.client_values import Options, stream_request, translate_request
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.errors import InvalidRequest
+from dragoman_service.client.values import Options, stream_request, translate_request
 from support.caller import LONG_TEXT, SLOW, SMALL_WINDOW
 from support.server_process import START_SECONDS, ServerProcess, server_process
 from support.traffic import ALONE, OPTIONS, traffic, translations

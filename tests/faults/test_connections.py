@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.client_values import stream_request
+from dragoman_service.client.values import stream_request
 from support.caller import LONG_TEXT, SLOW, SMALL_WINDOW, caller
 from support.server_process import START_SECONDS, ServerProcess, server_process
 from support.traffic import ALONE, Traffic, traffic, translations

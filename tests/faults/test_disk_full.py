@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.admin_client import AdminClient
-from dragoman_service.bundle import Bundle
-from dragoman_service.client_errors import NotPossibleNow
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.client.admin import AdminClient
+from dragoman_service.client.errors import NotPossibleNow
 from support.repositories import add_version
 from support.server_process import run_dragoman, server_process
 from support.small_disk import fill, small_disk

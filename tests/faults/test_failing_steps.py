@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service import engine as engine_module
-from dragoman_service.bundle import Bundle
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_errors import ServerFailure, ServerUnavailable, TranslationError
-from dragoman_service.client_values import Options
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.errors import ServerFailure, ServerUnavailable, TranslationError
+from dragoman_service.client.values import Options
 from dragoman_service.config import ServiceConfig
-from dragoman_service.loading import load_models
-from dragoman_service.metrics import Metrics
-from dragoman_service.models import ServedModel
-from dragoman_service.plan import StepPlan, StepResult
-from dragoman_service.runner import OrtRunner
+from dragoman_service.engine import engine as engine_module
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.repository.loading import load_models
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.server.metrics import Metrics
 from support.server_thread import ServerThread, serving
 from support.tiny import sentences
 from support.waiting import PATIENCE, wait_until

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from dragoman_service.bundle import Bundle
-from dragoman_service.manifest import FILES, GOLDEN, TOKENIZER
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import FILES, GOLDEN, TOKENIZER
 from faults.bundle_loader import Loader, Outcome, loader
 from faults.damage import DEPTH, NESTED, as_text, damaged, damaged_json
 from faults.graph_damage import edited

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from faults.damage import damaged
 from faults.http2 import (
     CONTINUATION,

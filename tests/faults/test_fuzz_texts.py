@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.config import ServiceConfig
+from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis
 from dragoman_service.errors import InvalidInput
-from dragoman_service.loading import load_models
-from dragoman_service.metrics import Metrics
-from dragoman_service.models import Route
-from dragoman_service.prepare import PreparedText, assemble, prepare
-from dragoman_service.request import DecodingOptions, Finished, FinishReason, Hypothesis
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.repository.loading import load_models
+from dragoman_service.repository.models import Route
+from dragoman_service.server.metrics import Metrics
+from dragoman_service.translation.prepare import PreparedText, assemble, prepare
 from support.fake_engine import FakeEngine, served
 from support.server_thread import serving
 from support.tiny import WORDS, tokenizer_model

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from faults.damage import damaged
 from faults.wire import REQUESTS, SERVICE, Reply, messages, parsed, send, unharmed, unknown_fields
 from support.server_process import ServerProcess, server_process

@@ -14,9 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_errors import TranslationError
-from dragoman_service.client_values import Options
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.errors import TranslationError
+from dragoman_service.client.values import Options
 from support.cgroup import memory_limit
 from support.server_process import START_SECONDS, server_process
 from support.supervisor import SUPERVISORD, Supervised, supervised

@@ -23,8 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from dragoman_service.admin_client import AdminClient
-from dragoman_service.client import TranslationClient
+from dragoman_service.client.admin import AdminClient
+from dragoman_service.client.client import TranslationClient
 from support.load import SENTENCES
 from support.repositories import add_version
 from support.server_process import ServerProcess, server_process

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 
 SCRIPT = runpy.run_path(str(Path(__file__).with_name("soak.py")))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dragoman_model.batches import TokenizedCorpus, plan_epoch
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
 from support.tiny import sentences, tokenizer_model
 
 TOKENIZER = Tokenizer(tokenizer_model())

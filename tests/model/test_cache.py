@@ -23,8 +23,8 @@ from dragoman_model.pair_store import StoredPairs
 from dragoman_model.prepare import PreparedData, prepare
 from dragoman_model.scripts import SCRIPTS, _script, script_share
 from dragoman_model.token_cache import default_folder
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 from support.tiny import tokenizer_model
 from support.tiny_model import make_recipe, write_corpus
 

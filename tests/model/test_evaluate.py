@@ -11,9 +11,9 @@ import sacrebleu
 
 from dragoman_model.commands import evaluate as command
 from dragoman_model.evaluate import evaluate, read_test_sets, table, write_lines
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import Score, from_json
 from dragoman_service.errors import InvalidInput
-from dragoman_service.manifest import Score, from_json
 from support.fake_engine import FakeEngine, served
 from support.server_thread import serving
 from support.tiny import sentences

@@ -11,7 +11,7 @@ import pytest
 from dragoman_model.corpus import read_pairs
 from dragoman_model.mixture import natural_texts, one_epoch, read_parts, table
 from dragoman_model.recipe import Corpus
-from dragoman_service.cli import main
+from dragoman_service.cli.main import main
 from support.tiny_model import make_recipe
 
 RECIPE = """

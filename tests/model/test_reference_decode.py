@@ -13,9 +13,9 @@ from dragoman_model.greedy import greedy_cached
 from dragoman_model.reference_decode import END_ID, greedy_uncached, search_uncached
 from dragoman_model.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
+from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis, Request, Sampling
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import InvalidInput
-from dragoman_service.request import DecodingOptions, Finished, FinishReason, Hypothesis, Request, Sampling
-from dragoman_service.scheduler import Scheduler
 from support.tiny_model import half_trained_model, make_model
 
 OPTIONS: list[dict[str, Any]] = [

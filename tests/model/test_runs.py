@@ -11,7 +11,7 @@ from dragoman_model.prepare import prepare
 from dragoman_model.provenance import fingerprint, git_state
 from dragoman_model.runs import find_runs, table
 from dragoman_model.train import Trainer
-from dragoman_service.cli import main
+from dragoman_service.cli.main import main
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus
 

@@ -4,8 +4,8 @@ import pytest
 
 from dragoman_model.recipe import TokenizerConfig
 from dragoman_model.vocab import train_tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 from support.tiny import sentences
 
 TEXTS = sentences(300)

@@ -122,7 +122,7 @@ def watched(them):
     names = [open(f"/proc/self/task/{thread}/comm").read() for thread in os.listdir("/proc/self/task")]
     os.write(1, f"gloo threads: {sum('gloo' in name for name in names)}\\n".encode())
 workers.leave_workers = watched
-from dragoman_service.cli import main
+from dragoman_service.cli.main import main
 sys.exit(main())
 """
 

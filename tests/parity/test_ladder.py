@@ -17,9 +17,9 @@ from dragoman_export.verify import verify_graphs
 from dragoman_model.greedy import greedy_cached
 from dragoman_model.reference_decode import greedy_uncached, search_uncached
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle import Bundle
-from dragoman_service.request import DecodingOptions
-from dragoman_service.runner import OrtRunner
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.runtime.runner import OrtRunner
 from support.parity import GREEDY, MAX_LENGTH, NUM_REAL, encode, real_pairs, real_sentences, served, shipped_bundle
 from support.tiny import sentences
 from support.tiny_checkpoint import random_model, write_checkpoint

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.plan import RowCopy, Runner, StepPlan, StepResult
+from dragoman_service.engine.request import Failed, Finished, Hypothesis, Request
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled
-from dragoman_service.plan import RowCopy, Runner, StepPlan, StepResult
-from dragoman_service.request import Failed, Finished, Hypothesis, Request
-from dragoman_service.runner import OrtRunner
-from dragoman_service.scheduler import Scheduler
+from dragoman_service.runtime.runner import OrtRunner
 from support.builders import run_to_end
 from support.parity import EVERY_KIND, encode
 from support.tiny import sentences

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman_service.bundle import Bundle
-from dragoman_service.client import AsyncTranslationClient
-from dragoman_service.client_values import Options, Translation
-from dragoman_service.request import DecodingOptions
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.client.client import AsyncTranslationClient
+from dragoman_service.client.values import Options, Translation
+from dragoman_service.engine.request import DecodingOptions
 from support.parity import MAX_LENGTH, NUM_REAL, encode, real_sentences, served, shipped_bundle
 from support.server_process import server_process
 from support.tiny import sentences

@@ -14,10 +14,9 @@ import pytest
 
 from dragoman_protos.admin.v1 import admin_pb2 as pb
 from dragoman_protos.admin.v1 import admin_pb2_grpc
-from dragoman_service.admin_client import AdminClient, Version
-from dragoman_service.admin_servicer import ADMIN_SERVICE_NAME
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_errors import (
+from dragoman_service.client.admin import AdminClient, Version
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.errors import (
     DeadlinePassed,
     InvalidRequest,
     ModelNotFound,
@@ -25,8 +24,9 @@ from dragoman_service.client_errors import (
     ServerFailure,
     TranslationError,
 )
-from dragoman_service.client_values import Options
-from dragoman_service.server import StartupError
+from dragoman_service.client.values import Options
+from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME
+from dragoman_service.server.server import StartupError
 from support.fake_engine import FakeEngine, served
 from support.operated import Operated, operated
 from support.server_thread import serving

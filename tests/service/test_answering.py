@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service.answering import Answering
 from dragoman_service.errors import DeadlineExceeded
-from dragoman_service.metrics import Metrics
+from dragoman_service.server.call_lifecycle import Answering
+from dragoman_service.server.metrics import Metrics
 
 
 class EndedContext:

@@ -8,11 +8,11 @@ import random
 
 import pytest
 
-from dragoman_service.plan import Adjustment
-from dragoman_service.request import FinishReason, Hypothesis, Request
-from dragoman_service.search.base import Search
-from dragoman_service.search.constraints import Constraints
-from dragoman_service.search.factory import make_search
+from dragoman_service.engine.plan import Adjustment
+from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from dragoman_service.engine.search.base import Search
+from dragoman_service.engine.search.constraints import Constraints
+from dragoman_service.engine.search.factory import make_search
 from support.builders import make_request, make_scheduler, run_alone, run_to_end, streamed
 from support.fake_runner import BEGIN, END, WORDS, FakeRunner, candidates
 from support.naive_beam import NaiveBeamSearch

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from dragoman_service.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
-from dragoman_service.errors import BundleError, InvalidInput
-from dragoman_service.manifest import (
+from dragoman_service.bundle.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
+from dragoman_service.bundle.manifest import (
     FORMAT_VERSION,
     CacheLayout,
     Limits,
@@ -21,7 +20,8 @@ from dragoman_service.manifest import (
     read_manifest,
     tensor_names,
 )
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.errors import BundleError, InvalidInput
 from support.tiny import tokenizer_model
 
 GOLDEN = (GoldenSentence("a cat.", (261, 2), 1, 0.6, 8, (270, 271), (-0.5, -1.0), -1.25),)

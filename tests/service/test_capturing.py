@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dragoman_service.capturing import CaptureLock
+from dragoman_service.runtime.capturing import CaptureLock
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; only a broken lock comes near."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service import cli
-from dragoman_service.cli import main
-from dragoman_service.connection import server_address
+from dragoman_service.cli import main as cli
+from dragoman_service.cli.connection import server_address
+from dragoman_service.cli.main import main
 from support.fake_engine import FakeEngine, served
 from support.server_thread import serving
 

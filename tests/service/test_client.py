@@ -10,8 +10,8 @@ from itertools import islice
 import grpc
 import pytest
 
-from dragoman_service.client import AsyncTranslationClient, TranslationClient
-from dragoman_service.client_errors import (
+from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
+from dragoman_service.client.errors import (
     CallCancelled,
     DeadlinePassed,
     InvalidRequest,
@@ -21,9 +21,9 @@ from dragoman_service.client_errors import (
     ServerUnavailable,
     TranslationError,
 )
-from dragoman_service.client_values import Options, Sampling, Translation
+from dragoman_service.client.values import Options, Sampling, Translation
+from dragoman_service.engine.request import Failed, FinishReason
 from dragoman_service.errors import EngineFailure
-from dragoman_service.request import Failed, FinishReason
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, serving
 from support.waiting import wait_until

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dragoman_service.cuda import Cuda, DeviceArray
-from dragoman_service.device import DeviceError
+from dragoman_service.runtime.cuda import Cuda, DeviceArray
+from dragoman_service.runtime.device import DeviceError
 from support.fake_cuda import PACES, FakeCuda
 
 

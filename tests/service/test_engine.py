@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from dragoman_service.engine.observer import EngineStats
+from dragoman_service.engine.request import Event, Finished
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, Overloaded, ShuttingDown
-from dragoman_service.observer import EngineStats
-from dragoman_service.request import Event, Finished
 from support.builders import make_request, run_alone, streamed
 from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker, submit
 from support.fake_runner import FakeRunner

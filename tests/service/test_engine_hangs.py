@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dragoman_service import engine as engine_module
-from dragoman_service.engine import Engine
+from dragoman_service.engine import engine as engine_module
+from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.plan import StepPlan
 from dragoman_service.errors import EngineFailure
-from dragoman_service.plan import StepPlan
 from support.builders import make_request, make_scheduler, run_alone
 from support.engines import PATIENCE, Gate, submit
 from support.fake_runner import FakeRunner

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from dragoman_service.engine import MAX_CONSECUTIVE_FAILURES
+from dragoman_service.engine.engine import MAX_CONSECUTIVE_FAILURES
+from dragoman_service.engine.observer import EngineObserver, EngineStats
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.engine.request import Event, Request
 from dragoman_service.errors import Cancelled, EngineFailure
-from dragoman_service.observer import EngineObserver, EngineStats
-from dragoman_service.plan import StepPlan, StepResult
-from dragoman_service.request import Event, Request
 from support.builders import make_request, run_alone
 from support.engines import PATIENCE, Listener, MakeEngine, engine_maker, submit
 from support.fake_runner import FakeRunner

@@ -7,9 +7,9 @@ from collections import defaultdict
 
 import pytest
 
-from dragoman_service.fair_queue import WEIGHTS, FairQueue, work_of
-from dragoman_service.request import Request
-from dragoman_service.running import Waiting
+from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue, work_of
+from dragoman_service.engine.request import Request
 from support.flows import BATCH, INTERACTIVE, Flow, flow_of, queue_of, request, serve
 
 

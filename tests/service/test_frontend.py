@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from dragoman_service.engine.request import DecodingOptions, Event, FinishReason, Request, Sampling
 from dragoman_service.errors import InvalidInput
-from dragoman_service.prepare import Sender
-from dragoman_service.request import DecodingOptions, Event, FinishReason, Request, Sampling
+from dragoman_service.translation.prepare import Sender
 from support.fake_engine import FIRST, FakeEngine, served, shout
 from support.frontends import call, collect, on_frontend, translate
 

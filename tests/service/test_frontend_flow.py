@@ -7,14 +7,14 @@ from contextlib import aclosing
 
 import pytest
 
+from dragoman_service.engine.request import Event, Failed, Request
 from dragoman_service.errors import (
     EngineFailure,
     Overloaded,
     ShuttingDown,
 )
-from dragoman_service.frontend import Frontend
-from dragoman_service.prepare import Sender, TextResult
-from dragoman_service.request import Event, Failed, Request
+from dragoman_service.translation.frontend import Frontend
+from dragoman_service.translation.prepare import Sender, TextResult
 from support.fake_engine import FIRST, FakeEngine, served, shout
 from support.frontends import LIMITS, call, collect, on_frontend, translate, until
 

@@ -14,9 +14,9 @@ from dragoman_service.errors import (
     DeadlineExceeded,
     InvalidInput,
 )
-from dragoman_service.frontend import Frontend
-from dragoman_service.prepare import Sender
-from dragoman_service.registry import ModelRegistry
+from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.translation.frontend import Frontend
+from dragoman_service.translation.prepare import Sender
 from support.fake_engine import CharacterTokenizer, FakeEngine, served
 from support.frontends import LIMITS, call, collect, on_frontend, until
 

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from dragoman_service import golden
-from dragoman_service.bundle import Bundle
-from dragoman_service.plan import StepPlan, StepResult
-from dragoman_service.runner import OrtRunner
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.runtime import golden
+from dragoman_service.runtime.runner import OrtRunner
 
 
 @pytest.fixture(scope="module")

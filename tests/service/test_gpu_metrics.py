@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service.gpu_metrics import GpuCollector, gpu_collector
+from dragoman_service.server.gpu_metrics import GpuCollector, gpu_collector
 from support.fake_nvml import BUS_ID, FakeNvml
 
 

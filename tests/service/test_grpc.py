@@ -13,8 +13,8 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service import errors
 from dragoman_service.config import RequestLimits
-from dragoman_service.request import Event, Failed, Progress, Request
-from dragoman_service.status import DETAILS_KEY, status_of
+from dragoman_service.engine.request import Event, Failed, Progress, Request
+from dragoman_service.server.status import DETAILS_KEY, status_of
 from support.fake_engine import FIRST, FakeEngine, served, shout
 from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until
@@ -267,7 +267,7 @@ def test_our_fault_is_internal_without_details_but_with_the_request_id(
     assert "secret" not in error.details()
     assert "my-id-7" in error.details()
     assert dict(error.trailing_metadata())["x-request-id"] == "my-id-7"
-    (record,) = [record for record in caplog.records if record.name == "dragoman_service.answering"]
+    (record,) = [record for record in caplog.records if record.name == "dragoman_service.server.call_lifecycle"]
     assert "my-id-7" in record.getMessage()
     assert record.exc_info is not None
     assert "secret" in str(record.exc_info[1])

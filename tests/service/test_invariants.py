@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from dragoman_service.invariants import check, check_plan
-from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan
-from dragoman_service.snapshot import RunningRequest, SchedulerSnapshot, WaitingRequest
+from dragoman_service.engine.invariants import check, check_plan
+from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan
+from dragoman_service.engine.snapshot import RunningRequest, SchedulerSnapshot, WaitingRequest
 
 GOOD = SchedulerSnapshot(
     max_rows=4,

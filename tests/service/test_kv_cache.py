@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dragoman_service.kv_cache import AttentionCache, KvCache, capacity_for
-from dragoman_service.manifest import CacheLayout
+from dragoman_service.bundle.manifest import CacheLayout
+from dragoman_service.runtime.kv_cache import AttentionCache, KvCache, capacity_for
 
 LAYOUT = CacheLayout(decoder_layers=2, num_heads=3, head_dim=8, dtype="float32")
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from dragoman_service.config import ServiceConfig
-from dragoman_service.engine import Engine
+from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.lanes import Division, Lanes, divide
+from dragoman_service.engine.observer import EngineStats
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.engine.request import Event, Request
 from dragoman_service.errors import Cancelled, EngineFailure, InvalidInput, Overloaded, ShuttingDown
-from dragoman_service.lanes import Division, Lanes, divide
-from dragoman_service.observer import EngineStats
-from dragoman_service.plan import StepPlan, StepResult
-from dragoman_service.request import Event, Request
 from support.builders import make_request, run_alone
 from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker
 from support.fake_runner import FakeRunner

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service import loading
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.config import ServiceConfig
-from dragoman_service.engine import Engine
+from dragoman_service.engine.engine import Engine
 from dragoman_service.errors import InvalidInput
-from dragoman_service.loading import BundleErrors, load_models
-from dragoman_service.metrics import Metrics
-from dragoman_service.runner import OrtRunner
+from dragoman_service.repository import loading
+from dragoman_service.repository.loading import BundleErrors, load_models
+from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.server.metrics import Metrics
 
 
 def load(*paths: Path) -> Any:

@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dragoman_service.metrics import Metrics
-from dragoman_service.observer import EngineStats
-from dragoman_service.plan import Join, StepPlan, StepResult
-from dragoman_service.registry import Alias, ModelEntry
-from dragoman_service.request import Failed, Finished, FinishReason, Hypothesis, Progress, Request, Timings
+from dragoman_service.engine.observer import EngineStats
+from dragoman_service.engine.plan import Join, StepPlan, StepResult
+from dragoman_service.engine.request import Failed, Finished, FinishReason, Hypothesis, Progress, Request, Timings
+from dragoman_service.repository.registry import Alias, ModelEntry
+from dragoman_service.server.metrics import Metrics
 from support.fake_engine import FakeEngine, served
 
 MODEL = served(FakeEngine()).description

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
-from dragoman_service.cli import main
-from dragoman_service.tokenizer import Tokenizer
+from dragoman_service.bundle.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
+from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.cli.main import main
 from support.operated import Operated, operated
 from support.stores import MANIFEST, Store
 from support.tiny import tokenizer_model

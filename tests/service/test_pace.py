@@ -8,10 +8,10 @@ import random
 
 import pytest
 
+from dragoman_service.engine.latency_estimate import HOPELESS, Pace
+from dragoman_service.engine.request import Failed, Finished, Request
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import DeadlineExceeded, DeadlineUnreachable
-from dragoman_service.pace import HOPELESS, Pace
-from dragoman_service.request import Failed, Finished, Request
-from dragoman_service.scheduler import Scheduler
 from support.builders import make_request, make_scheduler, run_to_end, step
 from support.fake_runner import FakeRunner
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from dragoman_service.engine.permits import SHARE, Grant, Permits
 from dragoman_service.errors import Overloaded
-from dragoman_service.permits import SHARE, Grant, Permits
 
 PLENTY = 10**9
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service import processor, sessions
-from dragoman_service.bundle import Bundle
-from dragoman_service.manifest import ENCODER
-from dragoman_service.plan import Join, StepPlan
-from dragoman_service.processor import EXACT_INT8, instruction_sets, int8_may_overflow
-from dragoman_service.runner import OrtRunner
-from dragoman_service.sessions import Placement, open_session
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import ENCODER
+from dragoman_service.engine.plan import Join, StepPlan
+from dragoman_service.runtime import processor, sessions
+from dragoman_service.runtime.processor import EXACT_INT8, instruction_sets, int8_may_overflow
+from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.runtime.sessions import Placement, open_session
 
 ZEN_5 = """processor	: 0
 vendor_id	: AuthenticAMD

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from dragoman_service.errors import DragomanError, InvalidInput, NotFound
-from dragoman_service.models import ServedModel
-from dragoman_service.registry import Alias, ModelEntry, ModelRegistry, check_names, version_order
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry, check_names, version_order
 from support.fake_engine import FakeEngine, served
 
 ENGINE = FakeEngine()

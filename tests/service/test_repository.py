@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dragoman_service.errors import InvalidInput, RepositoryError
-from dragoman_service.registry import Alias
-from dragoman_service.repository import Listed, Repository, check_aliases, read_aliases
+from dragoman_service.repository.registry import Alias
+from dragoman_service.repository.repository import Listed, Repository, check_aliases, read_aliases
 from support.stores import Store, empty_memory
 
 
@@ -256,7 +256,7 @@ def test_on_a_full_disk_the_aliases_stay_as_they_were(tmp_path: Path, monkeypatc
     repository.write_aliases("m", {"stable": Alias("1")})
     before, names = store.read("m/aliases.json"), store.names()
     monkeypatch.setattr(
-        "dragoman_service.repository.open", lambda *args: FullDisk(open(*args)), raising=False  # noqa: SIM115
+        "dragoman_service.repository.repository.open", lambda *args: FullDisk(open(*args)), raising=False  # noqa: SIM115
     )  # fmt: skip
     with pytest.raises(RepositoryError, match=r"m/aliases\.json cannot be written: .*No space left"):
         repository.write_aliases("m", {"stable": Alias("2")})

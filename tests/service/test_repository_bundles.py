@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dragoman_service.errors import RepositoryError
-from dragoman_service.repository import Repository
+from dragoman_service.repository.repository import Repository
 from support.stores import Store, bundle_files, empty_memory, failing_at, files_under, noted
 
 

@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dragoman_service.errors import InvalidInput, RepositoryError
-from dragoman_service.repository import Repository
+from dragoman_service.repository.repository import Repository
 from support.stores import Store, bundle_files, empty_memory, failing_at, files_under, noted, write_bundle_files
 
 

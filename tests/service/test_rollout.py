@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from dragoman_service.config import RequestLimits
-from dragoman_service.frontend import Call, Frontend
-from dragoman_service.request import DecodingOptions
-from dragoman_service.rollout import Rollout
+from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.repository.rollout import Rollout
+from dragoman_service.translation.frontend import Call, Frontend
 from support.stage import Stage, until
 
 
@@ -111,7 +111,7 @@ def test_what_vanishes_serves_on(stage: Stage) -> None:
 def test_a_version_replaced_is_closed_when_its_last_call_has_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dragoman_service.rollout._IDLE_PERIOD", 0.001)
+    monkeypatch.setattr("dragoman_service.repository.rollout._IDLE_PERIOD", 0.001)
 
     async def act(rollout: Rollout) -> None:
         stage.store.add_manifest("m", "1")

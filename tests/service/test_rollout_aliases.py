@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dragoman_service.errors import BundleError, RepositoryError
-from dragoman_service.rollout import Rollout
+from dragoman_service.repository.rollout import Rollout
 from support.stage import Stage, refused, state_of, until, written
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dragoman_service.errors import BundleError, Conflict, DragomanError, InvalidInput, NotFound, RepositoryError
-from dragoman_service.rollout import Rollout
+from dragoman_service.repository.rollout import Rollout
 from support.stage import Stage, refused, state_of, until, written
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.rollout import Rollout
+from dragoman_service.repository.rollout import Rollout
 from support.fake_engine import FakeEngine, served
 from support.stage import Stage, until
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dragoman_service.rows import RowTable
-from dragoman_service.search.base import Search
-from dragoman_service.search.factory import make_search
+from dragoman_service.engine.rows import RowTable
+from dragoman_service.engine.search.base import Search
+from dragoman_service.engine.search.factory import make_search
 from support.builders import make_request
 from support.fake_runner import BEGIN, END
 

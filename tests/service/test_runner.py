@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
 from dragoman_service.errors import InvalidInput
-from dragoman_service.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
-from dragoman_service.runner import OrtRunner, encoder_batches
+from dragoman_service.runtime.runner import OrtRunner, encoder_batches
 
 BEGIN, END = 1, 2
 CANDIDATES = 20

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.engine.request import Failed, Finished, Progress, Request, Sampling, Timings
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
-from dragoman_service.plan import StepPlan, StepResult
-from dragoman_service.request import Failed, Finished, Progress, Request, Sampling, Timings
-from dragoman_service.scheduler import Scheduler
 from support.builders import make_request, make_scheduler, run_alone, run_to_end, step, streamed
 from support.fake_runner import BEGIN, END, FakeRunner
 

@@ -7,11 +7,20 @@ import random
 
 import pytest
 
-from dragoman_service import invariants
+from dragoman_service.engine import invariants
+from dragoman_service.engine.plan import StepPlan
+from dragoman_service.engine.request import (
+    DecodingOptions,
+    Event,
+    Failed,
+    Finished,
+    Hypothesis,
+    Priority,
+    Request,
+    Sampling,
+)
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, Overloaded
-from dragoman_service.plan import StepPlan
-from dragoman_service.request import DecodingOptions, Event, Failed, Finished, Hypothesis, Priority, Request, Sampling
-from dragoman_service.scheduler import Scheduler
 from support.builders import make_scheduler, run_alone, streamed
 from support.fake_runner import END, WORDS, FakeRunner
 

@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 
+from dragoman_service.engine.plan import Adjustment
+from dragoman_service.engine.request import DecodingOptions, FinishReason, Sampling
+from dragoman_service.engine.search.constraints import Constraints, repeated_ngram_ends
+from dragoman_service.engine.search.factory import make_search
+from dragoman_service.engine.search.sampling import pick
 from dragoman_service.errors import EngineFailure
-from dragoman_service.plan import Adjustment
-from dragoman_service.request import DecodingOptions, FinishReason, Sampling
-from dragoman_service.search.constraints import Constraints, repeated_ngram_ends
-from dragoman_service.search.factory import make_search
-from dragoman_service.search.sampling import pick
 from support.builders import make_request, run_alone
 from support.fake_runner import BEGIN, END, candidates
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman_service import segmenter
 from dragoman_service.errors import InvalidInput
-from dragoman_service.segmenter import encode_to_fit, segment
+from dragoman_service.text import segmenter
+from dragoman_service.text.segmenter import encode_to_fit, segment
 
 ALPHABET = st.characters(exclude_categories=("Cs",)) | st.sampled_from(
     list(".!?。… \t\n\r\0\u2028\"'()«»-,;:1aÄ漢字\u0301\u200d😀")

@@ -12,10 +12,10 @@ import pytest
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.cli import main
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_values import Options
-from dragoman_service.request import Priority, Request
+from dragoman_service.cli.main import main
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.values import Options
+from dragoman_service.engine.request import Priority, Request
 from support.fake_engine import FakeEngine, served
 from support.server_thread import serving
 

@@ -17,10 +17,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service import convert, serve_command, servicer
-from dragoman_service.cli import main
-from dragoman_service.serve_command import GRPC_LOGGER
-from dragoman_service.server import _OPTIONS, StartupError
+from dragoman_service.cli import serve as serve_command
+from dragoman_service.cli.main import main
+from dragoman_service.cli.serve import GRPC_LOGGER
+from dragoman_service.server import convert, servicer
+from dragoman_service.server.server import _OPTIONS, StartupError
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until
@@ -106,7 +107,7 @@ def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.Monke
         return convert.text_translation(*arguments, **options)
 
     monkeypatch.setattr(servicer, "text_translation", slow)
-    monkeypatch.setattr("dragoman_service.server._REPLY_SECONDS", 0.5)
+    monkeypatch.setattr("dragoman_service.server.server._REPLY_SECONDS", 0.5)
     engine = FakeEngine(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a\n" * 40]))

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import tensor_names
 from dragoman_service.errors import BundleError, InvalidInput
-from dragoman_service.manifest import tensor_names
-from dragoman_service.sessions import EncoderSession, Graphs, Placement, open_session
+from dragoman_service.runtime.sessions import EncoderSession, Graphs, Placement, open_session
 
 
 def test_there_must_be_a_thread() -> None:

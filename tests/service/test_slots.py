@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dragoman_service.slots import SlotError, SlotPool
+from dragoman_service.engine.slots import SlotError, SlotPool
 
 
 def test_rows_are_given_from_the_lowest_up() -> None:

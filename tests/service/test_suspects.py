@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.request import Progress
+from dragoman_service.engine.retry_groups import Suspects
+from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, DeadlineUnreachable, EngineFailure, Overloaded
-from dragoman_service.request import Progress
-from dragoman_service.running import Waiting
-from dragoman_service.scheduler import Scheduler
-from dragoman_service.suspects import Suspects
 from support.builders import make_request
 from support.poisoned import Bench, request_of
 

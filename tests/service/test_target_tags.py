@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle import Bundle, write_bundle
+from dragoman_service.bundle.bundle import Bundle, write_bundle
+from dragoman_service.bundle.tokenizer import Tokenizer, target_tag
 from dragoman_service.errors import BundleError, InvalidInput
-from dragoman_service.segmenter import on_one_line
-from dragoman_service.tokenizer import Tokenizer, target_tag
+from dragoman_service.text.segmenter import on_one_line
 from support.tiny import tokenizer_model
 
 PAIRS = (("en", "de"), ("en", "fr"), ("de", "en"))
@@ -71,9 +71,9 @@ def test_a_bundle_without_a_tag_for_a_target_is_refused(bundle: Bundle, tmp_path
 
 def test_the_languages_of_a_request_decide(bundle: Bundle) -> None:
     """Over gRPC: another target is another translation; with none given, it is asked for."""
-    from dragoman_service.client import TranslationClient  # noqa: PLC0415
-    from dragoman_service.client_errors import InvalidRequest  # noqa: PLC0415
-    from dragoman_service.client_values import Options  # noqa: PLC0415
+    from dragoman_service.client.client import TranslationClient  # noqa: PLC0415
+    from dragoman_service.client.errors import InvalidRequest  # noqa: PLC0415
+    from dragoman_service.client.values import Options  # noqa: PLC0415
     from support.server_process import server_process  # noqa: PLC0415
 
     golden = {sentence.source_ids[0]: sentence for sentence in reversed(bundle.golden) if sentence.beam_size == 1}

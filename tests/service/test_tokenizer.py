@@ -7,8 +7,8 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 from support.tiny import tokenizer_model
 
 TOKENIZER = Tokenizer(tokenizer_model())

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from dragoman_service.registry import Alias
+from dragoman_service.repository.registry import Alias
 from support.version_world import World, bundle
 
 

@@ -18,7 +18,7 @@ import grpc
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.client_values import Options, stream_request
+from dragoman_service.client.values import Options, stream_request
 
 LONG_TEXT = " ".join(f"The cat number {number} reads a book." for number in range(2500))
 SLOW = Options(beam_size=1, min_length=60, max_length=60)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from dragoman_service.engine import Engine
-from dragoman_service.observer import NO_OBSERVER, EngineObserver
-from dragoman_service.plan import StepPlan
-from dragoman_service.request import Event, Failed, Finished, Hypothesis, Progress, Request
+from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.observer import NO_OBSERVER, EngineObserver
+from dragoman_service.engine.plan import StepPlan
+from dragoman_service.engine.request import Event, Failed, Finished, Hypothesis, Progress, Request
 from support.builders import make_scheduler
 from support.fake_runner import FakeRunner
 

@@ -21,8 +21,8 @@ import numpy as np
 import onnxruntime
 
 from dragoman_service.config import GpuOptions
-from dragoman_service.cuda import Cuda
-from dragoman_service.sessions import SLOWER_FUSIONS
+from dragoman_service.runtime.cuda import Cuda
+from dragoman_service.runtime.sessions import SLOWER_FUSIONS
 
 PACES = ("lazy", "contrary", "eager", "random")
 _OUT_OF_MEMORY = 2

@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dragoman_service.errors import Cancelled, DeadlineUnreachable, Overloaded
-from dragoman_service.models import ModelDescription, ServedModel
-from dragoman_service.permits import Permits
-from dragoman_service.request import (
+from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.request import (
     Event,
     Failed,
     Finished,
@@ -21,6 +19,8 @@ from dragoman_service.request import (
     Request,
     Timings,
 )
+from dragoman_service.errors import Cancelled, DeadlineUnreachable, Overloaded
+from dragoman_service.repository.models import ModelDescription, ServedModel
 
 END = 2
 FIRST = 10

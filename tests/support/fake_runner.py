@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-from dragoman_service.plan import Adjustment, StepPlan, StepResult
+from dragoman_service.engine.plan import Adjustment, StepPlan, StepResult
 
 PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 VOCAB_SIZE = 20

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dragoman_service.fair_queue import FairQueue
-from dragoman_service.request import DecodingOptions, Priority, Request
-from dragoman_service.running import Waiting
+from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.fair_queue import FairQueue
+from dragoman_service.engine.request import DecodingOptions, Priority, Request
 
 Flow = tuple[str, Priority]
 

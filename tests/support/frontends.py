@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from dragoman_service.config import RequestLimits
-from dragoman_service.frontend import Call, Frontend
-from dragoman_service.models import ServedModel
-from dragoman_service.prepare import TextResult
-from dragoman_service.registry import ModelRegistry
-from dragoman_service.request import DecodingOptions
+from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.translation.frontend import Call, Frontend
+from dragoman_service.translation.prepare import TextResult
 
 LIMITS = RequestLimits(max_texts=8, max_characters=1_000, window=4)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dragoman_service.client import AsyncTranslationClient
-from dragoman_service.client_errors import DeadlinePassed, ServerOverloaded, TranslationError
-from dragoman_service.client_values import Options, Sampling
+from dragoman_service.client.client import AsyncTranslationClient
+from dragoman_service.client.errors import DeadlinePassed, ServerOverloaded, TranslationError
+from dragoman_service.client.values import Options, Sampling
 
 SENTENCES = (
     "Good morning.",

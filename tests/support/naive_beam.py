@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dragoman_service.request import FinishReason, Hypothesis, Request
+from dragoman_service.engine.request import FinishReason, Hypothesis, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class _Draft:
 
 
 class NaiveBeamSearch:
-    """The part of `dragoman_service.search.beam.BeamSearch` that others see, but for adjustments."""
+    """The part of `dragoman_service.engine.search.beam.BeamSearch` that others see, but for adjustments."""
 
     def __init__(self, request: Request, *, begin_id: int, end_id: int) -> None:
         self.request, self.end_id = request, end_id

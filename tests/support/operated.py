@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dragoman_service import server
 from dragoman_service.config import ServiceConfig
-from dragoman_service.metrics import Metrics
-from dragoman_service.models import ServedModel
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.server import server
+from dragoman_service.server.metrics import Metrics
 from support.server_thread import ServerThread, serving
 from support.stage import Stage
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle import Bundle
-from dragoman_service.golden import translate
-from dragoman_service.request import DecodingOptions, Hypothesis, Request, Sampling
-from dragoman_service.runner import OrtRunner
-from dragoman_service.segmenter import segment
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.request import DecodingOptions, Hypothesis, Request, Sampling
+from dragoman_service.runtime.golden import translate
+from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.text.segmenter import segment
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "models" / "en-de" / "1"

@@ -15,9 +15,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dragoman_service.config import ServiceConfig
-from dragoman_service.metrics import Metrics
-from dragoman_service.models import ServedModel
-from dragoman_service.server import Server
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.server import Server
 from support.server_process import page
 from support.waiting import PATIENCE
 

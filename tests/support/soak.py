@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import grpc
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.client import AsyncTranslationClient
-from dragoman_service.client_errors import DeadlinePassed, ServerOverloaded, TranslationError
-from dragoman_service.client_values import Options
+from dragoman_service.client.client import AsyncTranslationClient
+from dragoman_service.client.errors import DeadlinePassed, ServerOverloaded, TranslationError
+from dragoman_service.client.values import Options
 from support.load import read_metrics
 
 ANSWER_SECONDS = 120

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from dragoman_service.engine.observer import EngineStats
 from dragoman_service.errors import BundleError, DragomanError
-from dragoman_service.metrics import Metrics
-from dragoman_service.models import ServedModel
-from dragoman_service.observer import EngineStats
-from dragoman_service.registry import ModelRegistry
-from dragoman_service.repository import Listed, Repository
-from dragoman_service.rollout import Rollout
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.repository.repository import Listed, Repository
+from dragoman_service.repository.rollout import Rollout
+from dragoman_service.server.metrics import Metrics
 from support.fake_engine import FakeEngine, served
 from support.stores import Store
 

@@ -13,7 +13,15 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dragoman_service.manifest import FILES, FORMAT_VERSION, CacheLayout, Limits, Manifest, SpecialIds, tensor_names
+from dragoman_service.bundle.manifest import (
+    FILES,
+    FORMAT_VERSION,
+    CacheLayout,
+    Limits,
+    Manifest,
+    SpecialIds,
+    tensor_names,
+)
 
 MANIFEST = Manifest(
     format_version=FORMAT_VERSION,

@@ -11,7 +11,7 @@ import torch
 from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.tokenizer import Tokenizer, target_tag
+from dragoman_service.bundle.tokenizer import Tokenizer, target_tag
 from support.tiny import tokenizer_model
 
 MAX_POSITIONS = 160

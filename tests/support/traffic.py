@@ -15,8 +15,8 @@ import grpc
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_values import Options, stream_request, translate_request
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.values import Options, stream_request, translate_request
 from support.tiny import sentences
 from support.waiting import wait_until
 

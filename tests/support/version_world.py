@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dragoman_service.errors import BundleError
-from dragoman_service.models import ServedModel
-from dragoman_service.registry import Alias
-from dragoman_service.repository import Listed
-from dragoman_service.versions import ModelVersions
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.registry import Alias
+from dragoman_service.repository.repository import Listed
+from dragoman_service.repository.versions import ModelVersions
 from support.fake_engine import FakeEngine, served
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from support.server_process import ServerProcess, server_process
 
 BUNDLED = Path(__file__).parents[2] / "deploy" / "models" / "en-de" / "1"

@@ -6,14 +6,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dragoman_model.systems import LocalSystem
-from dragoman_service import loading, runners
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.config import ServiceConfig
-from dragoman_service.cuda_runner import CudaRunner
-from dragoman_service.device import DeviceError
-from dragoman_service.loading import load_models
-from dragoman_service.metrics import Metrics
-from dragoman_service.request import DecodingOptions
+from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.repository import loading
+from dragoman_service.repository.loading import load_models
+from dragoman_service.runtime import runners
+from dragoman_service.runtime.cuda_runner import CudaRunner
+from dragoman_service.runtime.device import DeviceError
+from dragoman_service.server.metrics import Metrics
 from support.fake_cuda import FakeCuda
 
 

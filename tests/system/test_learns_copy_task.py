@@ -14,7 +14,7 @@ from dragoman_model.prepare import prepare
 from dragoman_model.recipe import parse_recipe
 from dragoman_model.systems import System, load_bundle_system, load_checkpoint_system
 from dragoman_model.train import Trainer
-from dragoman_service.request import DecodingOptions
+from dragoman_service.engine.request import DecodingOptions
 
 LETTERS = "abcdefghij"
 HELD_OUT = 100

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.admin_client import AdminClient
-from dragoman_service.bundle import Bundle
-from dragoman_service.client_errors import NotPossibleNow
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.client.admin import AdminClient
+from dragoman_service.client.errors import NotPossibleNow
 from support.ports import free_ports
 from support.repositories import add_version
 from support.server_process import START_SECONDS, run_dragoman, server_process

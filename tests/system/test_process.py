@@ -20,8 +20,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_errors import (
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.errors import (
     DeadlinePassed,
     InvalidRequest,
     ModelNotFound,
@@ -29,8 +29,8 @@ from dragoman_service.client_errors import (
     ServerUnavailable,
     TranslationError,
 )
-from dragoman_service.client_values import Options, Sampling, Translation
-from dragoman_service.request import FinishReason
+from dragoman_service.client.values import Options, Sampling, Translation
+from dragoman_service.engine.request import FinishReason
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
 from support.waiting import wait_until
 

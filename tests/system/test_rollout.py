@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.admin_client import AdminClient, Version
-from dragoman_service.bundle import Bundle
-from dragoman_service.client import TranslationClient
-from dragoman_service.client_errors import InvalidRequest, ModelNotFound, NotPossibleNow
-from dragoman_service.client_values import Options, Translation
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.client.admin import AdminClient, Version
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.errors import InvalidRequest, ModelNotFound, NotPossibleNow
+from dragoman_service.client.values import Options, Translation
 from support.repositories import add_version, rewrite_manifest, spoil_golden
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
 from support.traffic import OPTIONS, traffic, translations

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from dragoman_service.bundle import Bundle
-from dragoman_service.client import AsyncTranslationClient
-from dragoman_service.client_values import Options, Translation
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.client.client import AsyncTranslationClient
+from dragoman_service.client.values import Options, Translation
 from support.server_process import ServerProcess, server_process
 from support.tiny import sentences
 

@@ -7,7 +7,7 @@ import time
 import onnxruntime
 import pytest
 
-from dragoman_service.bundle import Bundle
+from dragoman_service.bundle.bundle import Bundle
 from support.server_process import run_dragoman, server_process
 
 pytestmark = pytest.mark.skipif(

@@ -1,0 +1,198 @@
+"""The bundle: a folder NAME/VERSION that export writes and the server loads, checked from end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, TOKENIZER, Manifest, from_json, read_manifest
+from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.engine.request import MAX_BEAM_SIZE
+from dragoman_service.errors import BundleError, InvalidInput
+
+__all__ = ["FORMAT_VERSION", "Bundle", "GoldenSentence", "Manifest", "write_bundle"]
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSentence:
+    """A translation that the bundle must give, on any machine."""
+
+    source: str
+    """The text."""
+    source_ids: tuple[int, ...]
+    """Its tokens, the end of the sentence last."""
+    beam_size: int
+    length_penalty: float
+    max_length: int
+    target_ids: tuple[int, ...]
+    """The tokens of the translation, without the end of the sentence."""
+    token_scores: tuple[float, ...]
+    """The log-probability of each of `target_ids`."""
+    score: float
+    """As in `request.Hypothesis`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose every file is there and is what the manifest says."""
+
+    path: Path
+    manifest: Manifest
+    tokenizer: Tokenizer
+    golden: tuple[GoldenSentence, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Bundle:
+        """Read and check a bundle's folder; the graphs are opened later, by the runner.
+
+        Raises:
+            BundleError: with every problem found.
+        """
+        if problem := _not_a_file(path / MANIFEST):
+            raise BundleError(path, [f"{MANIFEST}: {problem}"])
+        try:
+            text = (path / MANIFEST).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise BundleError(path, [f"{MANIFEST}: {_reason(error)}"]) from error
+        manifest, problems = read_manifest(text)
+        if manifest is None:
+            raise BundleError(path, problems)
+        problems = [problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest)]
+        if any(_not_a_file(path / name) for name in (TOKENIZER, GOLDEN)):  # which are reported: to open a pipe may hang
+            raise BundleError(path, problems)
+        tokenizer = _load_tokenizer(path, manifest, problems)
+        golden = _load_golden(path, manifest, problems)
+        if problems or tokenizer is None:
+            raise BundleError(path, problems)
+        return cls(path, manifest, tokenizer, golden)
+
+
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Path], *, force: bool = False) -> Bundle:
+    """Write a bundle whole or not at all: beside its place first, the manifest last, then renamed, then loaded.
+
+    Args:
+        path: The folder NAME/VERSION.
+        manifest: Its `files` are filled in here.
+        files: Name -> contents, or a file to copy.
+        force: Replace a bundle that is there already.
+
+    Returns:
+        The bundle, loaded from its place.
+
+    Raises:
+        InvalidInput: there is something at `path`, and no `force`.
+        BundleError: what was given makes no valid bundle; nothing is left behind.
+    """
+    if path.exists() and not force:
+        raise InvalidInput("output", str(path), "a folder that does not exist yet, or force to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        digests = {}
+        for name, contents in files.items():
+            data = contents if isinstance(contents, bytes) else contents.read_bytes()
+            (partial / name).write_bytes(data)
+            digests[name] = hashlib.sha256(data).hexdigest()
+        complete = dataclasses.replace(manifest, files=digests)
+        (partial / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+        Bundle.load(partial)
+        partial.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        _replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Bundle.load(path)
+
+
+def golden_to_json(golden: tuple[GoldenSentence, ...]) -> bytes:
+    """The contents of `golden.json`."""
+    values = {"sentences": [dataclasses.asdict(sentence) for sentence in golden]}
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _replace(partial: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(partial, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.rename(path, old / path.name)
+    os.rename(partial, path)
+    shutil.rmtree(old)
+
+
+def _check_file(root: Path, name: str, digest: str) -> list[str]:
+    path = root / name
+    if problem := _not_a_file(path):
+        return [f"{name}: {problem}"]
+    if not path.resolve().is_relative_to(root.resolve()):
+        return [f"{name}: is a link out of the bundle"]
+    try:
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return [f"{name}: {_reason(error)}"]
+    return [] if actual == digest else [f"{name}: SHA-256 is {actual}, the manifest says {digest}"]
+
+
+def _load_tokenizer(path: Path, manifest: Manifest, problems: list[str]) -> Tokenizer | None:
+    try:
+        tokenizer = Tokenizer(path / TOKENIZER)
+    except OSError:
+        return None  # a missing file has been reported
+    except (InvalidInput, ValueError) as error:
+        problems.append(f"{TOKENIZER}: {error}")
+        return None
+    if tokenizer.vocab_size != manifest.vocab_size:
+        problems.append(f"{TOKENIZER}: {tokenizer.vocab_size} subwords, the manifest says {manifest.vocab_size}")
+    targets = sorted({target for _, target in manifest.language_pairs})
+    tags = tokenizer.target_tags
+    if (tags or len(targets) > 1) and (missing := [target for target in targets if target not in tags]):
+        problems.append(f"{TOKENIZER}: no tag for {', '.join(missing)}, to which the manifest says it translates")
+    return tokenizer
+
+
+def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[GoldenSentence, ...]:
+    try:
+        value = json.loads((path / GOLDEN).read_text(encoding="utf-8"))
+    except OSError:
+        return ()  # a missing file has been reported
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{GOLDEN}: not JSON ({error})")
+        return ()
+    found: list[str] = []
+    sentences = value.get("sentences") if isinstance(value, dict) else None
+    golden: tuple[GoldenSentence, ...] = from_json(tuple[GoldenSentence, ...], sentences, "sentences", found)
+    if not found and not golden:
+        found.append("sentences: got none; allowed: one or more")
+    for index, sentence in enumerate(golden if not found else ()):
+        if not 1 <= sentence.beam_size <= MAX_BEAM_SIZE:
+            found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_BEAM_SIZE}")
+    if not found:
+        ids = {i for sentence in golden for i in (*sentence.source_ids, *sentence.target_ids)}
+        found += [
+            f"token id {i}; allowed: 0 to {manifest.vocab_size - 1}" for i in ids if not 0 <= i < manifest.vocab_size
+        ]
+    problems += [f"{GOLDEN}: {problem}" for problem in found]
+    return golden if not found else ()
+
+
+def _not_a_file(path: Path) -> str:
+    """What is wrong with a path where a file should be; empty if one is there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return _reason(error)
+    return "" if stat.S_ISREG(mode) else "is no file"
+
+
+def _reason(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else str(error)

@@ -1,0 +1,53 @@
+"""Arguments that the commands talking to a server share, and how they report its errors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DEFAULT_SERVER = "localhost:50051"
+
+
+class CommandFailed(SystemExit):
+    """Ends a command with status 1 after its message is printed."""
+
+
+def add_server_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--server`."""
+    parser.add_argument(
+        "--server",
+        type=server_address,
+        default=DEFAULT_SERVER,
+        metavar="HOST:PORT",
+        help=f"the server to ask (default: {DEFAULT_SERVER})",
+    )
+
+
+def server_address(value: str) -> str:
+    """Check the value of `--server`: gRPC takes anything, and then waits for what can never answer."""
+    host, _, port = value.rpartition(":")
+    bare_ipv6 = ":" in host and not host.startswith("[") and "/" not in host
+    if not host or bare_ipv6 or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
+        allowed = f"HOST:PORT, such as {DEFAULT_SERVER} or [::1]:50051"
+        raise argparse.ArgumentTypeError(f"got {value!r}; allowed: {allowed}")
+    return value
+
+
+@contextmanager
+def errors_reported(
+    server: str, start: str = "dragoman serve MODEL, or name another with --server HOST:PORT"
+) -> Iterator[None]:
+    """Turn a failed call into one message on standard error and exit status 1; `start` is what makes a server."""
+    from dragoman_service.client.errors import ServerUnavailable, TranslationError  # noqa: PLC0415 - imports gRPC
+
+    try:
+        yield
+    except ServerUnavailable as error:
+        print(f"dragoman: no server at {server} ({error})", file=sys.stderr)
+        print(f"Start one with: {start}", file=sys.stderr)
+        raise CommandFailed(1) from None
+    except TranslationError as error:
+        print(f"dragoman: {error}", file=sys.stderr)
+        raise CommandFailed(1) from None

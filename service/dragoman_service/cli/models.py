@@ -1,0 +1,151 @@
+"""`dragoman models`: what a server has, and for operators what it shall have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dragoman_service.cli.connection import add_server_argument, errors_reported
+
+if TYPE_CHECKING:
+    from dragoman_service.client.admin import AdminClient, Version
+
+
+class ModelsCommand:
+    """List the models of a running server: names, languages, limits, and scores. Or change which versions serve.
+
+    Changes go to the admin interface of a server that was started with --repository and --admin. They happen without a
+    call noticing: a version is loaded and proved first, and whatever runs ends with the version that it began with.
+
+      dragoman models
+      dragoman models status --admin unix:/run/dragoman.sock
+      dragoman models load en-de --admin ADDRESS               the newest version
+      dragoman models alias en-de@4 canary --share 0.05 --admin ADDRESS
+      dragoman models alias en-de@4 stable --admin ADDRESS     what "en-de" means from now on; or back, with en-de@3
+      dragoman models unload en-de@4 --admin ADDRESS
+      dragoman models publish runs/models/en-de/4 s3://bucket/models
+    """
+
+    help = "list the models of a running server, and change which versions serve"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        add_server_argument(parser)
+        actions = parser.add_subparsers(metavar="ACTION", title="actions")
+        self._action(actions, "status", "show all versions, their aliases, and what is wrong with them", _status)
+        self._action(actions, "refresh", "look at the repository now", lambda client, args: client.refresh())
+        load = self._action(actions, "load", "put a version into service", _load)
+        load.add_argument("model", type=_selector, metavar="NAME[@VERSION]", help="the newest version if none is named")
+        unload = self._action(actions, "unload", "take a version, or a model, out of service", _unload)
+        unload.add_argument("model", type=_selector, metavar="NAME[@VERSION]", help="all versions if none is named")
+        alias = self._action(actions, "alias", "have an alias mean a version", _alias)
+        alias.add_argument("model", type=_version, metavar="NAME@VERSION")
+        alias.add_argument("alias", metavar="ALIAS", help='"stable" is what the name alone means')
+        alias.add_argument(
+            "--share", type=float, default=0.0, help="part, 0 to 1, of the calls that name no version (default: 0)"
+        )
+        unalias = self._action(actions, "unalias", "forget an alias", _unalias)
+        unalias.add_argument("model", type=_version, metavar="NAME@ALIAS")
+        publish = actions.add_parser("publish", help="copy a bundle into a repository, for servers to find it whole")
+        publish.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
+        publish.add_argument("repository", metavar="PATH|URL", help="the repository")
+        publish.set_defaults(act=_publish)
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do what is asked, or list."""
+        act: Callable[[argparse.Namespace], int] = getattr(args, "act", _list)
+        return act(args)
+
+    @staticmethod
+    def _action(
+        actions: argparse._SubParsersAction[argparse.ArgumentParser],
+        name: str,
+        description: str,
+        change: Callable[[AdminClient, argparse.Namespace], Sequence[Version]],
+    ) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, help=description, description=description.capitalize() + ".")
+        parser.add_argument(
+            "--admin", required=True, metavar="ADDRESS", help="as the server was given it: HOST:PORT or unix:PATH"
+        )
+        parser.set_defaults(act=lambda args: _administer(args, change))
+        return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
+
+    with errors_reported(args.server), TranslationClient(args.server) as client:
+        for model in client.list_models(deadline=10):
+            pairs = ", ".join(f"{source} to {target}" for source, target in model.language_pairs)
+            names = ", ".join(["default"] * model.is_default + list(model.aliases))
+            print(f"{model.name} {model.version} ({pairs}, {model.precision}; {names or 'by version only'})")
+            if model.description:
+                print(f"  {model.description}")
+            print(f"  sentences up to {model.max_source_tokens} tokens, beam size up to {model.max_beam_size}")
+            for score in model.scores:
+                print(f"  {score.metric} {score.value:.1f} on {score.test_set} {score.signature}".rstrip())
+    return 0
+
+
+def _administer(
+    args: argparse.Namespace, change: Callable[[AdminClient, argparse.Namespace], Sequence[Version]]
+) -> int:
+    from dragoman_service.client.admin import AdminClient  # noqa: PLC0415 - imports gRPC
+
+    start = f"dragoman serve --repository PATH --admin {args.admin}"
+    with errors_reported(args.admin, start), AdminClient(args.admin) as client:
+        for version in change(client, args):
+            aliases = [f"{alias} {share:.3g}" if share else alias for alias, share in version.aliases]
+            names = ", ".join(["default"] * version.is_default + aliases)
+            print(f"{version.model} {version.version} {version.state}{f' ({names})' if names else ''}")
+            if version.reason:
+                print(f"  {version.reason}")
+    return 0
+
+
+def _status(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:
+    return client.versions()
+
+
+def _load(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:
+    return client.load(*args.model)
+
+
+def _unload(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:
+    return client.unload(*args.model)
+
+
+def _alias(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:
+    name, version = args.model
+    return client.set_alias(name, args.alias, version, args.share)
+
+
+def _unalias(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:
+    return client.delete_alias(*args.model)
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from dragoman_service.bundle.bundle import Bundle  # noqa: PLC0415
+    from dragoman_service.repository.repository import Repository  # noqa: PLC0415
+
+    manifest = Bundle.load(args.bundle).manifest
+    print(Repository(args.repository, Path()).publish(args.bundle, manifest.name, manifest.version))
+    return 0
+
+
+def _selector(text: str) -> tuple[str, str]:
+    """NAME or NAME@VERSION."""
+    name, at, version = text.partition("@")
+    if not name or (at and not version):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: NAME or NAME@VERSION")
+    return name, version
+
+
+def _version(text: str) -> tuple[str, str]:
+    """NAME@VERSION."""
+    name, version = _selector(text)
+    if not version:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: NAME@VERSION")
+    return name, version

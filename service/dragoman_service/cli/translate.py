@@ -1,0 +1,170 @@
+"""`dragoman translate`: arguments, a file, or standard input, through a running server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from dragoman_service.cli.connection import CommandFailed, add_server_argument, errors_reported
+
+if TYPE_CHECKING:
+    from dragoman_service.client.client import TranslationClient
+    from dragoman_service.client.values import Options
+
+_ATTEMPTS = 5
+
+
+class TranslateCommand:
+    """Translate with a running server (see `dragoman serve`).
+
+    Each TEXT is translated as a whole, be it a word or several paragraphs. Without TEXT, every line of --input, or of
+    standard input, is translated by itself: one line out for each line in, in the same order.
+
+      dragoman translate "Good morning." "How are you?"
+      dragoman translate --input news.en --output news.de --beam-size 4
+      echo "Good morning." | dragoman translate --server example.org:50051
+    """
+
+    help = "translate texts, a file, or standard input with a running server"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to translate")
+        parser.add_argument("--input", type=Path, metavar="FILE", help="translate the lines of this file")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write here and not to standard output")
+        add_server_argument(parser)
+        parser.add_argument("--model", default="", help="a name from `dragoman models` (default: the first that fits)")
+        parser.add_argument("--from", dest="source", default="", metavar="LANGUAGE", help="source language, such as en")
+        parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="target language, such as de")
+        parser.add_argument("--stream", action="store_true", help="print each text piece by piece while it is made")
+        parser.add_argument(
+            "--priority",
+            choices=("interactive", "batch"),
+            help="who goes first where there is too much to do (default: batch for files and pipes)",
+        )
+        parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up after so long, for all texts")
+        search = parser.add_argument_group("search")
+        search.add_argument("--beam-size", type=int, help="hypotheses kept alive; 1 is the fastest (default: 4)")
+        search.add_argument(
+            "--n-best", type=int, metavar="N", help='print N translations, as "NUMBER ||| TRANSLATION ||| SCORE"'
+        )
+        search.add_argument("--length-penalty", type=float, help="higher favours longer translations (default: 0.6)")
+        search.add_argument("--min-length", type=int, help="tokens of each sentence at least")
+        search.add_argument("--max-length", type=int, help="tokens of each sentence at most")
+        search.add_argument("--repetition-penalty", type=float, help="over 1 makes repeated words less likely")
+        search.add_argument("--no-repeat-ngram-size", type=int, help="no run of so many tokens stands twice")
+        search.add_argument("--prefix", default="", help="what every translation must begin with")
+        draw = parser.add_argument_group("sampling", "any of these draws at random instead of searching for the best")
+        draw.add_argument("--temperature", type=float, help="over 1 is more adventurous, under 1 more careful")
+        draw.add_argument("--top-k", type=int, help="draw among so many likeliest tokens")
+        draw.add_argument("--top-p", type=float, help="draw among the likeliest tokens of so much probability")
+        draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Translate."""
+        from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
+
+        if args.texts and args.input:
+            return _usage("give either TEXT or --input, not both")
+        if args.stream and args.n_best:
+            return _usage("--stream shows one translation: leave out --n-best")
+        # A person who types a line waits for its translation; a file goes faster in big calls.
+        typed = not args.texts and not args.input and sys.stdin.isatty()
+        calls = {"texts_per_call": 1, "concurrency": 1} if typed else {}
+        try:
+            with ExitStack() as stack:
+                lines = [] if args.texts else _lines(args.input, stack)
+                output = _output(args.output, stack)
+                texts = args.texts or _progress(lines, args.input, output)
+                stack.enter_context(errors_reported(args.server))
+                client = stack.enter_context(TranslationClient(args.server, attempts=_ATTEMPTS, **calls))
+                act = _stream if args.stream else _translate
+                act(client, texts, _options(args), args, output)
+        except ValueError as error:  # a number that is out of all range, or a file that is not UTF-8
+            return _usage(str(error))
+        return 0
+
+
+def _translate(
+    client: TranslationClient, texts: Iterable[str], options: Options, args: argparse.Namespace, output: TextIO
+) -> None:
+    found = client.translate_many(texts, options, target_prefixes=args.prefix, deadline=args.deadline)
+    for number, translation in enumerate(found):
+        if args.n_best:
+            for hypothesis in translation.hypotheses:
+                print(f"{number} ||| {hypothesis.text} ||| {hypothesis.score:.4f}", file=output)
+        else:
+            print(translation.text, file=output)
+        if output is sys.stdout:
+            output.flush()
+
+
+def _stream(
+    client: TranslationClient, texts: Iterable[str], options: Options, args: argparse.Namespace, output: TextIO
+) -> None:
+    for text in texts:
+        for item in client.translate_stream(text, options, target_prefix=args.prefix, deadline=args.deadline):
+            if isinstance(item, str):
+                print(item, end="", flush=True, file=output)
+        print(flush=True, file=output)
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
+
+    sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
+    return Options(
+        model=args.model,
+        source_language=args.source,
+        target_language=args.target,
+        beam_size=args.beam_size,
+        num_hypotheses=args.n_best,
+        length_penalty=args.length_penalty,
+        min_length=args.min_length,
+        max_length=args.max_length,
+        repetition_penalty=args.repetition_penalty,
+        no_repeat_ngram_size=args.no_repeat_ngram_size,
+        sampling=None if sampling == Sampling() else sampling,
+        priority=args.priority or ("batch" if args.input or not (args.texts or sys.stdin.isatty()) else "interactive"),
+    )
+
+
+def _lines(path: Path | None, stack: ExitStack) -> Iterator[str]:
+    # newline="\n": only that ends a segment; a carriage return before it is part of the line, and comes out again.
+    file = sys.stdin if path is None else stack.enter_context(_opened(path, "r"))
+    return (line.removesuffix("\n") for line in file)
+
+
+def _output(path: Path | None, stack: ExitStack) -> TextIO:
+    return sys.stdout if path is None else stack.enter_context(_opened(path, "w"))
+
+
+def _opened(path: Path, mode: Literal["r", "w"]) -> TextIO:
+    try:
+        return path.open(mode, encoding="utf-8", newline="\n")
+    except OSError as error:
+        print(f"dragoman: {path}: {error.strerror}", file=sys.stderr)
+        raise CommandFailed(1) from None
+
+
+def _progress(lines: Iterable[str], path: Path | None, output: TextIO) -> Iterable[str]:
+    """The lines, with a progress bar where a person waits and sees nothing else."""
+    typed = path is None and sys.stdin.isatty()
+    if typed or output.isatty() or not sys.stderr.isatty():
+        return lines
+    from tqdm import tqdm  # noqa: PLC0415
+
+    if path is None:
+        return tqdm(lines, unit=" lines")
+    with path.open("rb") as file:
+        total = sum(1 for _ in file)
+    return tqdm(lines, total=total, unit=" lines", desc=path.name)
+
+
+def _usage(message: str) -> int:
+    print(f"dragoman: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,186 @@
+"""From the folders of bundles to models in service: load, check, warm up, prove, start."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.config import ServiceConfig
+from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
+from dragoman_service.engine.observer import EngineObserver
+from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.plan import Runner
+from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.errors import BundleError, DragomanError
+from dragoman_service.repository.models import ModelDescription, ServedModel
+from dragoman_service.repository.registry import check_names
+from dragoman_service.repository.repository import Listed, Repository
+from dragoman_service.runtime.device import choose_device
+from dragoman_service.runtime.runners import make_runners
+from dragoman_service.server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+class BundleErrors(DragomanError):
+    """Bundles that cannot be served; the message has every problem of every bundle, a line each."""
+
+    reason = "bundle_error"
+
+    def __init__(self, errors: Sequence[BundleError]) -> None:
+        super().__init__("\n  ".join(["these models cannot be served:", *(line for e in errors for line in _lines(e))]))
+        self.errors = tuple(errors)
+
+
+def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
+    """Load all models, the default first.
+
+    Raises BundleErrors, or InvalidInput for two models of one name or more lanes than threads; then nothing is left
+    running.
+    """
+    cores = _num_cores()
+    divide(config, cores)  # complains of too many lanes before a bundle is read
+    bundles = _load_bundles(config.model_paths)
+    check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
+    models: list[ServedModel] = []
+    try:
+        for bundle in bundles:
+            models.append(_start(bundle, config, metrics, cores))
+    except BaseException as error:
+        for model in models:
+            model.engine.close()
+        if isinstance(error, BundleError):
+            raise BundleErrors([error]) from error
+        raise
+    return models
+
+
+def load_version(
+    repository: Repository, name: str, version: str, listed: Listed, config: ServiceConfig, metrics: Metrics
+) -> ServedModel:
+    """Load a version of a model from a repository, and prove it.
+
+    Raises BundleError, RepositoryError, or InvalidInput for settings of the model that are not allowed.
+    """
+    config = config.with_settings(listed.settings)
+    path = repository.fetch(name, version, listed.versions[version])
+    try:
+        bundle = Bundle.load(path)
+        for field, value, wanted in (
+            ("name", bundle.manifest.name, name),
+            ("version", bundle.manifest.version, version),
+        ):
+            if value != wanted:
+                raise BundleError(path, [f"{field}: got {value!r}; allowed: {wanted!r}, as its folder is called"])
+        return _start(bundle, config, metrics, _num_cores())
+    except BundleError:
+        repository.discard(path)
+        raise
+
+
+def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
+    bundles: list[Bundle] = []
+    errors: list[BundleError] = []
+    for path in paths:
+        try:
+            bundles.append(Bundle.load(path))
+        except BundleError as error:
+            errors.append(error)
+    if errors:
+        raise BundleErrors(errors)
+    return bundles
+
+
+def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, cores: int) -> ServedModel:
+    """Take a bundle into service once its golden sentences come out right on this machine."""
+    device, problem = choose_device(config.device, bundle.manifest.precision)
+    if problem:
+        _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
+    division = divide(config, cores) if device == "cpu" else one_lane(config)
+    description = describe(bundle, division, device)
+    observer = metrics.observer(description)
+    with _as_problems_of(bundle), _forgotten_if_not_started(metrics, description):
+        runners = make_runners(bundle, config, device, division, metrics)
+        lanes = Lanes([_make_engine(bundle, runner, observer, division, config, device) for runner in runners])
+        try:
+            lanes.start()
+        except BaseException:
+            lanes.close()
+            raise
+    permits = Permits(config.max_queue, config.max_queue_tokens, backlog_seconds=lambda: lanes.backlog_seconds)
+    metrics.watch(description, lanes)
+    return ServedModel(description, bundle.tokenizer, lanes, permits)
+
+
+@contextmanager
+def _forgotten_if_not_started(metrics: Metrics, description: ModelDescription) -> Iterator[None]:
+    """Have no metrics of a version that could not be started, where no other engine serves that version."""
+    try:
+        yield
+    except BaseException:
+        metrics.forget(description, None)
+        raise
+
+
+@contextmanager
+def _as_problems_of(bundle: Bundle) -> Iterator[None]:
+    """Make BundleErrors of what NumPy and ONNX Runtime raise, whose errors share no base class: shapes that do not fit
+    what the manifest says, too little memory."""
+    try:
+        yield
+    except DragomanError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BundleError(bundle.path, [f"the model cannot be run as its manifest says ({reason})"]) from error
+
+
+def _make_engine(
+    bundle: Bundle, runner: Runner, observer: EngineObserver, division: Division, config: ServiceConfig, device: str
+) -> Engine:
+    """The engine of one lane."""
+    on_gpu = device == "cuda"
+    scheduler = Scheduler(
+        max_rows=division.rows,
+        max_queue=division.queue,
+        begin_id=bundle.tokenizer.begin_id,
+        end_id=bundle.tokenizer.end_id,
+        stream_interval=config.stream_interval,
+        max_steps=config.gpu.steps if on_gpu else 1,
+        look_ahead=on_gpu,
+    )
+    return Engine(scheduler, runner, observer=observer, step_timeout=config.step_timeout)
+
+
+def describe(bundle: Bundle, division: Division, device: str) -> ModelDescription:
+    """What the world is told about a bundle."""
+    manifest = bundle.manifest
+    return ModelDescription(
+        name=manifest.name,
+        version=manifest.version,
+        description=manifest.description,
+        language_pairs=manifest.language_pairs,
+        precision=manifest.precision,
+        device=device,
+        max_source_tokens=manifest.limits.max_source_tokens,
+        max_target_tokens=manifest.limits.max_target_tokens,
+        max_candidates=manifest.limits.max_candidates,
+        max_rows=division.lanes * division.rows,
+        lanes=division.lanes,
+        scores=manifest.scores,
+    )
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a container may be confined to some of the cores
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _lines(error: BundleError) -> list[str]:
+    return [f"{error.args[0].split(': ', 1)[0]}: {problem}" for problem in error.problems]

@@ -1,0 +1,140 @@
+"""The models that a server has, and which of them a request means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dragoman_service.bundle.manifest import Score
+from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.request import Event, Request
+
+
+class TextDecoder(Protocol):
+    """Turns token ids into text as they come; all the pieces put together are the text of all the ids."""
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that is certain now, and was not before."""
+        ...
+
+    def flush(self) -> str:
+        """The rest."""
+        ...
+
+
+class TextTokenizer(Protocol):
+    """What the frontend asks of a tokenizer."""
+
+    end_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, without the end of the sentence."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        ...
+
+    @property
+    def source_overhead(self) -> int:
+        """How many ids `source` adds to those of a text."""
+        ...
+
+    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+        """What a model reads to translate a text of these ids into a language."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The subword of each token id."""
+        ...
+
+    def stream_decoder(self) -> TextDecoder:
+        """A decoder for one sentence."""
+        ...
+
+
+class RequestEngine(Protocol):
+    """What the frontend and the server ask of an engine: one `engine.Engine`, or `lanes.Lanes` of them."""
+
+    @property
+    def healthy(self) -> bool:
+        """False once it cannot work any more, or while it hangs."""
+        ...
+
+    @property
+    def backlog_seconds(self) -> float:
+        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
+        ...
+
+    def check_time(self, work: int, seconds: float) -> None:
+        """Raise DeadlineUnreachable for what cannot be done in so many seconds, even with the engine to itself.
+
+        `work` is in source tokens, each times the rows of its request.
+        """
+        ...
+
+    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
+        """Take a request; `on_events` is called on another thread, at last with Finished or Failed.
+
+        What a step decides about requests with an equal `on_events` comes in one call.
+        """
+        ...
+
+    def cancel(self, request_id: int) -> None:
+        """Give a request up; nothing happens if it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Fail what is left, and stop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What the world is told about a model."""
+
+    name: str
+    version: str
+    description: str
+    language_pairs: tuple[tuple[str, str], ...]
+    """(source, target), lower case."""
+    precision: str
+    device: str
+    """Where it runs: cpu or cuda."""
+    max_source_tokens: int
+    """Of one sentence, its end included."""
+    max_target_tokens: int
+    """Of one sentence's translation, without its end."""
+    max_candidates: int
+    """Tokens that a step can propose for a row; only toy vocabularies have fewer than requests may need."""
+    max_rows: int
+    """Rows of its running batches, all lanes together."""
+    lanes: int = 1
+    """Running batches that have these rows, each as many as the others."""
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def max_request_rows(self) -> int:
+        """Rows of a lane: no request may need more."""
+        return self.max_rows // self.lanes
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model in service."""
+
+    description: ModelDescription
+    tokenizer: TextTokenizer
+    engine: RequestEngine
+    permits: Permits
+    """One for each sentence in the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The model and the language pair that a request means."""
+
+    model: ServedModel
+    source_language: str
+    target_language: str

@@ -1,0 +1,141 @@
+"""The models in service, in which versions, and which of them a request means."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dragoman_service.errors import InvalidInput, NotFound
+from dragoman_service.repository.models import Route, ServedModel
+
+STABLE = "stable"
+"""The alias of the version that a name alone means; without it, that is the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name for a version."""
+
+    version: str
+    share: float = 0.0
+    """The part, 0 to 1, of the requests that name no version which this one gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model in service."""
+
+    versions: Mapping[str, ServedModel]
+    """At least one, the oldest first."""
+    default_version: str
+    """What the name alone means, but for the shares of aliases."""
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    """Of these versions alone."""
+
+    @property
+    def default(self) -> ServedModel:
+        """What serves the default version."""
+        return self.versions[self.default_version]
+
+    def aliases_of(self, version: str) -> list[str]:
+        """The names that a version has."""
+        return sorted(name for name, alias in self.aliases.items() if alias.version == version)
+
+    def drawn(self, number: float) -> ServedModel:
+        """The version for a request that names none; `number`, 0 to 1, decides whether it is one with a share."""
+        for _, alias in sorted(self.aliases.items()):
+            number -= alias.share
+            if number < 0:
+                return self.versions[alias.version]
+        return self.default
+
+
+class ModelRegistry:
+    """The models of a server, the default first. Entries are replaced whole: a route keeps what it has found."""
+
+    def __init__(self, models: Sequence[ServedModel] = (), *, draw: Callable[[], float] = random.random) -> None:
+        check_names([model.description.name for model in models])
+        self._draw = draw
+        self.entries: dict[str, ModelEntry] = {
+            model.description.name: ModelEntry({model.description.version: model}, model.description.version)
+            for model in models
+        }
+
+    @property
+    def models(self) -> list[ServedModel]:
+        """All versions of all models, those that are served by default before others of their name."""
+        return [
+            model
+            for entry in self.entries.values()
+            for model in sorted(entry.versions.values(), key=lambda model: model is not entry.default)
+        ]
+
+    def replace(self, name: str, entry: ModelEntry | None) -> None:
+        """Have a model served as `entry` says from now on; None: not at all."""
+        if entry is None:
+            self.entries.pop(name, None)
+        else:
+            self.entries[name] = entry
+
+    def route(self, name: str, source_language: str, target_language: str) -> Route:
+        """Find what a request means; an empty name leaves the choice to us, if there is no doubt.
+
+        A name may be that of a model, which means the version drawn, or NAME@VERSION, or NAME@ALIAS. Raises NotFound,
+        which lists what there is, or InvalidInput if several language pairs fit.
+        """
+        candidates = self._candidates(name)
+        wanted = (source_language.lower(), target_language.lower())
+        for model in candidates:
+            pairs = [pair for pair in model.description.language_pairs if _fits(pair, wanted)]
+            if len(pairs) > 1:
+                field = "target_language" if source_language else "source_language"
+                raise InvalidInput(field, "", f"one of the languages of {_shown(pairs)}")
+            if pairs:
+                return Route(model, *pairs[0])
+        there = "; ".join(
+            f"{name}: {_shown(pairs)}"
+            for name, pairs in {m.description.name: m.description.language_pairs for m in candidates}.items()
+        )
+        asked = f"{source_language or 'any'} to {target_language or 'any'}"
+        raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
+
+    def _candidates(self, selector: str) -> list[ServedModel]:
+        """What may be meant, in the order of preference: a version drawn that lacks a language pair is no reason to
+        refuse what the default version has."""
+        name, at, version = selector.partition("@")
+        if not selector:
+            return [model for entry in self.entries.values() for model in (entry.drawn(self._draw()), entry.default)]
+        entry = self.entries.get(name)
+        if entry is None:
+            there = ", ".join(self.entries) or "none"
+            raise NotFound(f"no model {name[:80]!r}; there are: {there}")
+        if not at:
+            return [entry.drawn(self._draw()), entry.default]
+        alias = entry.aliases.get(version)
+        found = entry.versions.get(alias.version if alias else version)
+        if found is None:
+            there = ", ".join([*entry.versions, *sorted(entry.aliases)])
+            raise NotFound(f"no version or alias {version[:80]!r} of model {name} in service; there are: {there}")
+        return [found]
+
+
+def version_order(version: str) -> list[tuple[int, str]]:
+    """Sorts 9 before 10, and 1.9 before 1.10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", version)]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise InvalidInput if two models given to a server have one name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInput("models", twice, "each name once; versions side by side are for a --repository")
+
+
+def _fits(pair: tuple[str, str], wanted: tuple[str, str]) -> bool:
+    return all(not want or want == have.lower() for have, want in zip(pair, wanted, strict=True))
+
+
+def _shown(pairs: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{source} to {target}" for source, target in pairs)

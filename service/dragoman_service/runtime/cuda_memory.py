@@ -1,0 +1,98 @@
+"""What a runner keeps in the memory of a GPU, and what passes between it and the host. Knows no graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dragoman_service.bundle.manifest import CacheLayout
+from dragoman_service.engine.plan import Adjustment
+from dragoman_service.runtime.cuda import Cuda, DeviceArray
+
+
+class CudaCache:
+    """Keys and values of all rows, at full capacity: `self_attention` and `cross_attention` are
+    [layers, 2, max_rows, heads, capacity, head_dim]. On a GPU attention reads what is there, not all there is room for.
+    """
+
+    def __init__(self, cuda: Cuda, layout: CacheLayout, *, max_rows: int, target: int, source: int) -> None:
+        """`target` and `source` are the positions that a row can have."""
+        self._cuda = cuda
+
+        def empty(capacity: int) -> DeviceArray:
+            shape = (layout.decoder_layers, 2, max_rows, layout.num_heads, capacity, layout.head_dim)
+            return cuda.empty(shape, layout.dtype)
+
+        self.self_attention = empty(target)
+        self.cross_attention = empty(source)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of both."""
+        return self.self_attention.nbytes + self.cross_attention.nbytes
+
+    def copy_row(self, source: int, target: int, length: int, *, cross: bool, stream: int) -> None:
+        """Queue the copy of a row's first `length` target positions, and with `cross` of its source side."""
+        array = self.self_attention
+        for layer in range(array.shape[0]):
+            both = array[layer, :, :, :, :length]
+            self._cuda.copy(both[:, target], both[:, source], stream)
+        if cross:
+            array = self.cross_attention
+            self._cuda.copy(array[:, :, target], array[:, :, source], stream)
+
+    def write_source(self, row: int, values: DeviceArray, stream: int) -> None:
+        """Queue the copy of `values` [layers, 2, heads, length, head_dim] to the first source positions of a row."""
+        for layer in range(values.shape[0]):
+            self._cuda.copy(self.cross_attention[layer, :, row, :, : values.shape[3]], values[layer], stream)
+
+
+class AdjustmentBuffer:
+    """Room for those of a step, on both sides."""
+
+    def __init__(self, cuda: Cuda, room: int) -> None:
+        self.room = room
+        self._cuda = cuda
+        shapes: tuple[tuple[tuple[int, ...], Any], ...] = (
+            ((room, 2), np.int64),
+            ((room,), np.float32),
+            ((room,), np.float32),
+        )
+        self._there = [cuda.empty(*shape) for shape in shapes]
+        self._here = [cuda.pinned(*shape) for shape in shapes]
+
+    def upload(self, adjustments: Sequence[Adjustment], stream: int) -> None:
+        """Queue the copies to the GPU."""
+        count = len(adjustments)
+        index, penalty, bias = self._here
+        index[:count] = [(a.row, a.token) for a in adjustments]
+        penalty[:count] = [a.penalty for a in adjustments]
+        bias[:count] = [a.bias for a in adjustments]
+        for there, here in zip(self.columns(count), self._here, strict=True):
+            self._cuda.copy(there, here[:count], stream)
+
+    def columns(self, count: int) -> list[DeviceArray]:
+        """Index [count, 2], penalties and biases [count] of the first `count`."""
+        return [array[:count] for array in self._there]
+
+
+def split_inputs(block: Any, max_rows: int) -> tuple[Any, Any, Any]:
+    """A block of bytes, on either side, as tokens [max_rows] int64, positions and source lengths [max_rows] int32."""
+    at = (0, 8 * max_rows, 12 * max_rows)
+    kinds = (np.int64, np.int32, np.int32)
+    return tuple(_view(block, start, (max_rows,), kind) for start, kind in zip(at, kinds, strict=True))
+
+
+def split_outputs(block: Any, rows: int, candidates: int) -> tuple[Any, Any]:
+    """A block of bytes, on either side, as ids int64 and log-probabilities float32, both [rows, candidates]."""
+    shape = (rows, candidates)
+    return _view(block, 0, shape, np.int64), _view(block, 8 * rows * candidates, shape, np.float32)
+
+
+def _view(block: Any, start: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    if isinstance(block, DeviceArray):
+        return DeviceArray.at(block.address + start, shape, dtype)
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return block[start : start + nbytes].view(dtype).reshape(shape)

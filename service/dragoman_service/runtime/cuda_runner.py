@@ -1,0 +1,254 @@
+"""Carries out the scheduler's plans on a GPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import DECODER, ENCODER
+from dragoman_service.config import GpuOptions
+from dragoman_service.engine.plan import Join, Runner, StepPlan, StepResult
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.runtime import golden
+from dragoman_service.runtime.capturing import CaptureLock
+from dragoman_service.runtime.cuda import Cuda, DeviceArray
+from dragoman_service.runtime.cuda_memory import CudaCache, split_inputs, split_outputs
+from dragoman_service.runtime.cuda_sessions import CudaDecoder, CudaEncoder, open_cuda_session
+from dragoman_service.runtime.runner import MAX_ENCODE_TOKENS, check_plan, empty_step, encoder_batches
+
+GRAPH_CANDIDATES = (1, 8, 16, 32)
+"""Candidates a row for which steps are captured: those of greedy search, and of beams of 4, 8 and 16."""
+_gpu = CaptureLock()
+"""Of all runners: a model may be taken into service while others work."""
+
+
+class CudaRunner(Runner):
+    """A bundle's graphs, and the caches of its running rows, on a GPU. For one thread, from `prepare` on.
+
+    A step is queued whole, then waited for once. The sources that join next are encoded beside it, on another stream.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        cuda: Cuda,
+        *,
+        max_rows: int,
+        options: GpuOptions | None = None,
+        open_session: Callable[..., Any] = open_cuda_session,
+    ) -> None:
+        """Open the graphs and take the memory.
+
+        Args:
+            bundle: What to run, in fp16.
+            cuda: The GPU, for this runner alone: it is closed with it.
+            max_rows: Rows that a plan may have.
+            options: How the GPU is used.
+            open_session: `open_cuda_session`; another one in tests without a GPU.
+
+        Raises:
+            InvalidInput: a value that is not allowed.
+            BundleError: a graph cannot be opened.
+            DeviceError: the GPU has too little memory.
+        """
+        if max_rows < 1:
+            raise InvalidInput("max_rows", max_rows, "1 or more")
+        options = options or GpuOptions()
+        self.bundle, self.max_rows = bundle, max_rows
+        self._cuda = cuda
+        self._row_buckets = row_buckets(options, max_rows)
+        limits = bundle.manifest.limits
+        self._last_position = limits.max_target_tokens - 1
+        most = limits.max_candidates
+        self._captured = sorted({min(number, most) for number in GRAPH_CANDIDATES}) if options.graphs else []
+        self._steps = options.steps
+        try:
+            self._open_decoder(options, open_session)
+            self._open_encoders(options, open_session)
+            self._staged = cuda.pinned((options.steps, 16 * max_rows), np.uint8)
+            self._outputs = cuda.pinned((0,), np.uint8)
+            self._encoded, self._joined = cuda.new_event(), cuda.new_event()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_decoder(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
+        manifest, rows = self.bundle.manifest, self.max_rows
+        limits = manifest.limits
+        target, source = limits.max_target_tokens, limits.max_source_tokens
+        self.cache = CudaCache(self._cuda, manifest.cache, max_rows=rows, target=target, source=source)
+        stream = self._cuda.new_stream()
+        session = open_session(self.bundle.path / DECODER, options, stream, graphs=options.graphs)
+        self._decoder = CudaDecoder(self._cuda, session, stream, self.cache)
+
+    def _open_encoders(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
+        """Two with the same graph, to fill in turn: what one has made may wait for its rows while the other works."""
+        limits = self.bundle.manifest.limits
+        stream = self._cuda.new_stream()
+        session = open_session(self.bundle.path / ENCODER, options, stream, graphs=False)
+        tokens = max(MAX_ENCODE_TOKENS, limits.max_source_tokens)
+        layout = self.bundle.manifest.cache
+        self._encode_now, self._encode_ahead = (
+            CudaEncoder(self._cuda, session, stream, layout, tokens) for _ in range(2)
+        )
+        self._ahead: dict[tuple[int, ...], DeviceArray] = {}
+        """Sources encoded before they joined."""
+
+    def prepare(self) -> None:
+        """Capture all steps that are captured at all; translate the golden sentences.
+
+        Raises:
+            BundleError: they come out wrong on this GPU.
+        """
+        for candidates in self._captured or (1,):
+            for rows in self._row_buckets:
+                with _gpu.alone():
+                    self._run(empty_step(self.bundle, rows, candidates))
+        problems = self.verify_golden()
+        if problems:
+            raise BundleError(self.bundle.path, problems)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Perform the steps of a plan; see `plan.Runner`.
+
+        Raises:
+            InvalidInput: more candidates wanted than the model has.
+            ValueError: more rows, positions or steps than there can be.
+            DeviceError: the GPU failed.
+        """
+        with _gpu.shared():
+            return self._run(plan)
+
+    def probe(self) -> None:
+        """Make a step for nobody; see `plan.Runner`."""
+        self.run(empty_step(self.bundle, 1))
+
+    def _run(self, plan: StepPlan) -> StepResult:
+        self._check(plan)
+        started = time.perf_counter()
+        stream = self._decoder.stream
+        for copy in plan.copies:
+            self.cache.copy_row(copy.source, copy.target, copy.length, cross=copy.cross, stream=stream)
+        self._join(plan.joins)
+        self._cuda.mark(self._joined, stream)
+        encoded = time.perf_counter()
+        rows = next(bucket for bucket in self._row_buckets if bucket >= len(plan.tokens))
+        candidates = self._candidates(plan.num_candidates)
+        size = 12 * rows * candidates
+        if len(self._outputs) < plan.num_steps * size:
+            self._outputs = self._cuda.pinned((2 * plan.num_steps * size,), np.uint8)
+        self._stage(plan, rows)
+        for step in range(plan.num_steps):
+            if step == 0:
+                self._decoder.upload(self._staged[0])
+            else:
+                self._decoder.feed_back(rows, candidates)
+                self._decoder.upload_positions(split_inputs(self._staged[step], self.max_rows)[1])
+            made = self._decoder.queue(rows, candidates, plan.adjustments, captured=candidates in self._captured)
+            self._cuda.copy(self._outputs[step * size : (step + 1) * size], made, stream)
+        self._look_ahead(plan.upcoming)
+        self._cuda.wait(stream)
+        steps = list(self._read(plan, rows, candidates))
+        (ids, log_probs), later = steps[0], tuple(steps[1:])
+        return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded, later)
+
+    def verify_golden(self) -> list[str]:
+        """Translate the bundle's golden sentences on this GPU; returns what came out wrong."""
+        return golden.verify(self.bundle, self, max_rows=self.max_rows)
+
+    def close(self) -> None:
+        """Free the sessions and the memory; a second time, nothing happens."""
+        for name in ("_decoder", "_encode_now", "_encode_ahead", "_ahead", "cache"):
+            self.__dict__.pop(name, None)
+        self._cuda.close()
+
+    def _check(self, plan: StepPlan) -> None:
+        limits = self.bundle.manifest.limits
+        check_plan(plan, self.max_rows, limits.max_candidates)
+        if not 1 <= plan.num_steps <= (1 if plan.adjustments else self._steps):
+            raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {self._steps}, one with adjustments")
+        for name, longest, most in (
+            ("positions", max(plan.positions) + 1, limits.max_target_tokens),
+            ("source positions", max(plan.source_lengths), limits.max_source_tokens),
+        ):
+            if longest > most:
+                raise ValueError(f"{longest} {name}; the model's limit is {most}")
+
+    def _candidates(self, wanted: int) -> int:
+        """Rounded up, so that there are few numbers of candidates to bind and to capture steps for."""
+        enough = next((number for number in GRAPH_CANDIDATES if wanted <= number), 1 << (wanted - 1).bit_length())
+        return min(enough, self.bundle.manifest.limits.max_candidates)
+
+    def _stage(self, plan: StepPlan, rows: int) -> None:
+        """Write the inputs of all steps to pinned memory. Rows of nobody are fed something harmless."""
+        real = len(plan.tokens)
+        positions = np.array(plan.positions, np.int32)
+        for step in range(plan.num_steps):
+            tokens, places, lengths = split_inputs(self._staged[step], self.max_rows)
+            tokens[real:rows], places[real:rows], lengths[real:rows] = 0, 0, 1
+            tokens[:real] = plan.tokens
+            places[:real] = np.minimum(positions + step, self._last_position)
+            lengths[:real] = plan.source_lengths
+
+    def _read(self, plan: StepPlan, rows: int, candidates: int) -> Iterator[tuple[list[list[int]], list[list[float]]]]:
+        size, real = 12 * rows * candidates, len(plan.tokens)
+        for step in range(plan.num_steps):
+            ids, log_probs = split_outputs(self._outputs[step * size : (step + 1) * size], rows, candidates)
+            wanted = slice(plan.num_candidates)
+            yield ids[:real, wanted].tolist(), log_probs[:real, wanted].tolist()
+
+    def _join(self, joins: Sequence[Join]) -> None:
+        """Queue the writing of the joining rows' source side, encoding what has not been encoded ahead."""
+        if not joins:
+            return
+        late = [join for join in joins if join.source not in self._ahead]
+        for part in parts(late, self._encode_now.tokens):
+            batches = list(encoder_batches(part, MAX_ENCODE_TOKENS))
+            encoded = self._encode_now.queue([[join.source for join in batch] for batch in batches])
+            ordered = [join for batch in batches for join in batch]
+            self._write(list(zip(ordered, encoded, strict=True)))
+            if len(part) < len(late):  # before its memory is filled anew
+                self._cuda.wait(self._decoder.stream)
+        self._write([(join, self._ahead[join.source]) for join in joins if join.source in self._ahead])
+
+    def _write(self, encoded: Sequence[tuple[Join, DeviceArray]]) -> None:
+        self._cuda.mark(self._encoded, self._encode_now.stream)
+        self._cuda.follow(self._decoder.stream, self._encoded)
+        for join, values in encoded:
+            for row in join.rows:
+                self.cache.write_source(row, values, self._decoder.stream)
+
+    def _look_ahead(self, upcoming: Sequence[tuple[int, ...]]) -> None:
+        """Queue the encoding of what will join, unless the last such is still waiting to."""
+        if not upcoming or any(source in self._ahead for source in upcoming):
+            return
+        encoder = self._encode_ahead
+        self._cuda.wait(encoder.stream)  # if nobody ever joined with the last ones, their copies may still be under way
+        self._cuda.follow(encoder.stream, self._joined)  # and who joins now still reads what is written over here
+        first = next(parts([Join(source, ()) for source in dict.fromkeys(upcoming)], encoder.tokens))
+        batches = list(encoder_batches(first, MAX_ENCODE_TOKENS))
+        self._ahead = {}  # their memory is written over from here on, whatever comes of it
+        encoded = encoder.queue([[join.source for join in batch] for batch in batches])
+        self._ahead = dict(zip((join.source for batch in batches for join in batch), encoded, strict=True))
+
+
+def row_buckets(options: GpuOptions, max_rows: int) -> tuple[int, ...]:
+    """Numbers of rows that steps are padded to, ascending; the last is `max_rows`."""
+    chosen = options.graph_rows or tuple(2**power for power in range(max_rows.bit_length()))
+    return tuple(sorted({rows for rows in chosen if rows < max_rows} | {max_rows}))
+
+
+def parts(joins: Sequence[Join], tokens: int) -> Iterator[list[Join]]:
+    """The joins in their order, so many at a time that their sources have at most `tokens` together."""
+    part: list[Join] = []
+    for join in joins:
+        if part and sum(len(other.source) for other in part) + len(join.source) > tokens:
+            yield part
+            part = []
+        part.append(join)
+    if part:
+        yield part

@@ -1,0 +1,218 @@
+"""The two graphs of a bundle on a GPU: queued on streams, over memory that stays where it is for good.
+
+A step of a small model is dozens of kernels that each take less time than their launch. So a step is captured once for
+every number of rows worth having, and replayed since as one launch (a CUDA graph). Addresses, shapes and all that the
+host says are then frozen: rows are padded to the next such number, and lengths that the host would say are the caches'.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dragoman_service.bundle.manifest import CacheLayout
+from dragoman_service.config import GpuOptions
+from dragoman_service.engine.plan import Adjustment
+from dragoman_service.errors import BundleError
+from dragoman_service.runtime.cuda import Cuda, DeviceArray
+from dragoman_service.runtime.cuda_memory import AdjustmentBuffer, CudaCache, split_inputs, split_outputs
+
+ATTENTION = {"auto": 0, "flash": 1, "efficient": 2, "cudnn": 8, "math": 16}
+"""Kernels of attention, as the bits of ONNX Runtime's option `sdpa_kernel`."""
+ARENA = {"same-as-requested": "kSameAsRequested", "power-of-two": "kNextPowerOfTwo"}
+"""By how much the arena of a session grows."""
+_EAGER = -1
+"""The number of no graph: kernels are launched one by one."""
+_graph_numbers = itertools.count(1)
+"""Of all sessions: some versions of ONNX Runtime mix up what two sessions have captured under one number."""
+
+
+def open_cuda_session(path: Path, options: GpuOptions, stream: int, *, graphs: bool) -> onnxruntime.InferenceSession:
+    """Open a graph for a GPU alone: a node that would run on the host is an error, not a slow surprise.
+
+    Args:
+        path: The .onnx file.
+        options: How the GPU is used.
+        stream: What runs are queued on.
+        graphs: Whether runs may be captured.
+
+    Raises:
+        BundleError: ONNX Runtime cannot open it.
+    """
+    settings = {
+        "user_compute_stream": str(stream),
+        "arena_extend_strategy": ARENA[options.arena],
+        "sdpa_kernel": str(ATTENTION[options.attention]),
+        "enable_cuda_graph": str(int(graphs)),
+    }
+    if options.memory_limit:
+        settings["gpu_mem_limit"] = str(options.memory_limit * 2**20)
+    session = onnxruntime.SessionOptions()
+    session.log_severity_level = 3
+    session.enable_mem_pattern = False
+    session.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return onnxruntime.InferenceSession(str(path), session, providers=[("CUDAExecutionProvider", settings)])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
+
+
+class CudaEncoder:
+    """Sources -> keys and values for cross-attention, queued on a stream of its own beside that of the decoder."""
+
+    def __init__(
+        self, cuda: Cuda, session: onnxruntime.InferenceSession, stream: int, layout: CacheLayout, tokens: int
+    ) -> None:
+        """Of one call, all sources together have at most `tokens`."""
+        self._cuda, self._session, self.stream, self.tokens = cuda, session, stream, tokens
+        self._layout = layout
+        self._numbers = 2 * layout.decoder_layers * layout.num_heads * layout.head_dim
+        self._staging = cuda.pinned((tokens,), np.int64)
+        self._source = cuda.empty((tokens,), np.int64)
+        self._output = cuda.empty((tokens * self._numbers,), layout.dtype)
+        self._options = onnxruntime.RunOptions()
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def queue(self, batches: Sequence[Sequence[Sequence[int]]]) -> list[DeviceArray]:
+        """Encode batches, each of sources of one length: [layers, 2, heads, length, head_dim] of every source.
+
+        The last call's results are overwritten: whoever reads them on another stream must be done, and so must this
+        stream's copies from the staging memory.
+        """
+        layout, done = self._layout, 0
+        encoded: list[DeviceArray] = []
+        for sources in batches:
+            rows, length = len(sources), len(sources[0])
+            tokens = slice(done, done + rows * length)
+            self._staging[tokens] = np.array(sources, np.int64).ravel()
+            self._cuda.copy(self._source[tokens], self._staging[tokens], self.stream)
+            shape = (2 * layout.decoder_layers, rows, layout.num_heads, length, layout.head_dim)
+            output = DeviceArray.at(self._output[done * self._numbers :].address, shape, layout.dtype)
+            binding = self._session.io_binding()
+            _bind(
+                binding.bind_input,
+                "source",
+                self._cuda,
+                DeviceArray.at(self._source[tokens].address, (rows, length), np.int64),
+            )
+            _bind(binding.bind_output, "cross_kv", self._cuda, output)
+            self._session.run_with_iobinding(binding, self._options)
+            split = DeviceArray.at(output.address, (layout.decoder_layers, 2, *shape[1:]), layout.dtype)
+            encoded += [split[:, :, row] for row in range(rows)]
+            done = tokens.stop
+        return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of so many rows and candidates, bound: what it reads and writes, and how it is run."""
+
+    binding: Any
+    options: onnxruntime.RunOptions
+    ids: DeviceArray
+    log_probs: DeviceArray
+    outputs: DeviceArray
+    """Both, one behind the other."""
+
+
+class CudaDecoder:
+    """One step of all running rows, queued; inputs come from the host or from the step before."""
+
+    def __init__(self, cuda: Cuda, session: onnxruntime.InferenceSession, stream: int, cache: CudaCache) -> None:
+        self._cuda, self._session, self.stream, self._cache = cuda, session, stream, cache
+        self._max_rows = cache.self_attention.shape[2]
+        # One block, so that one copy brings all inputs: 8 bytes a row for the token, 4 each for position and length.
+        self._inputs = cuda.empty((16 * self._max_rows,), np.uint8)
+        self.tokens, self.positions, self.source_lengths = split_inputs(self._inputs, self._max_rows)
+        self._scalars: dict[str, npt.NDArray[Any]] = {
+            "total_length": np.array(cache.self_attention.shape[4], np.int32),
+            "total_source_length": np.array(cache.cross_attention.shape[4], np.int32),
+        }
+        self._counts: dict[int, npt.NDArray[np.int64]] = {}
+        self._none = AdjustmentBuffer(cuda, 0)
+        self._adjustments = AdjustmentBuffer(cuda, 64)
+        self._steps: dict[tuple[int, int], _Step] = {}
+
+    def upload(self, staged: npt.NDArray[np.uint8]) -> None:
+        """Queue the copy of a whole block of inputs from pinned memory."""
+        self._cuda.copy(self._inputs, staged, self.stream)
+
+    def upload_positions(self, staged: npt.NDArray[np.int32]) -> None:
+        """Queue the copy of the positions alone, for a step that feeds what the one before chose."""
+        self._cuda.copy(self.positions, staged, self.stream)
+
+    def feed_back(self, rows: int, candidates: int) -> None:
+        """Queue the copy of the likeliest candidates of the last step to the tokens of the next."""
+        self._cuda.copy(self.tokens[:rows], self._steps[rows, candidates].ids[:, 0], self.stream)
+
+    def queue(
+        self, rows: int, candidates: int, adjustments: Sequence[Adjustment] = (), *, captured: bool = False
+    ) -> DeviceArray:
+        """Queue a step; returns where its candidates will be, as bytes: see `split_outputs`.
+
+        One that is to be `captured` is so at its first run, on the thread that runs it, unless it has adjustments.
+        """
+        step = self._steps.get((rows, candidates))
+        if step is None:
+            self._steps[rows, candidates] = step = self._bind(rows, candidates, captured)
+        if adjustments:
+            self._run_adjusted(step, rows, candidates, adjustments)
+        else:
+            self._session.run_with_iobinding(step.binding, step.options)
+        return step.outputs
+
+    def _bind(self, rows: int, candidates: int, captured: bool) -> _Step:
+        outputs = self._cuda.empty((12 * rows * candidates,), np.uint8)
+        ids, log_probs = split_outputs(outputs, rows, candidates)
+        binding = self._bound(rows, candidates, ids, log_probs, self._none.columns(0))
+        options = self._options(next(_graph_numbers) if captured else _EAGER)
+        return _Step(binding, options, ids, log_probs, outputs)
+
+    def _run_adjusted(self, step: _Step, rows: int, candidates: int, adjustments: Sequence[Adjustment]) -> None:
+        """Eagerly, as their number is another each time. One such step may be queued, not two."""
+        if len(adjustments) > self._adjustments.room:
+            self._adjustments = AdjustmentBuffer(self._cuda, 2 * len(adjustments))
+        self._adjustments.upload(adjustments, self.stream)
+        columns = self._adjustments.columns(len(adjustments))
+        binding = self._bound(rows, candidates, step.ids, step.log_probs, columns)
+        self._session.run_with_iobinding(binding, self._options(_EAGER))
+
+    def _bound(
+        self, rows: int, candidates: int, ids: DeviceArray, log_probs: DeviceArray, adjust: Sequence[DeviceArray]
+    ) -> Any:
+        binding, cuda = self._session.io_binding(), self._cuda
+        wanted = self._counts.setdefault(candidates, np.array([candidates], np.int64))
+        for name, array in (*self._scalars.items(), ("num_candidates", wanted)):
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        fed = {"positions": self.positions[:rows], "source_lengths": self.source_lengths[:rows]}
+        fed["tokens"] = DeviceArray.at(self.tokens.address, (rows, 1), np.int64)
+        for name, device_array in fed.items():
+            _bind(binding.bind_input, name, cuda, device_array)
+        for name, column in zip(("adjust_index", "adjust_penalty", "adjust_bias"), adjust, strict=True):
+            _bind(binding.bind_input, name, cuda, column)
+        for kind, cache in (("self", self._cache.self_attention), ("cross", self._cache.cross_attention)):
+            for layer in range(cache.shape[0]):
+                for which, name in enumerate(("key", "value")):
+                    # The same memory as input and output: the kernel then appends in place and copies nothing.
+                    _bind(binding.bind_input, f"{kind}_{name}_{layer}", cuda, cache[layer, which, :rows])
+                    _bind(binding.bind_output, f"new_{kind}_{name}_{layer}", cuda, cache[layer, which, :rows])
+        _bind(binding.bind_output, "candidate_ids", cuda, ids)
+        _bind(binding.bind_output, "candidate_log_probs", cuda, log_probs)
+        return binding
+
+    def _options(self, graph: int) -> onnxruntime.RunOptions:
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        return options
+
+
+def _bind(bind: Any, name: str, cuda: Cuda, array: DeviceArray) -> None:
+    bind(name, cuda.ort_device, 0, array.dtype.type, array.shape, array.address)

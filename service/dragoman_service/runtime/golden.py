@@ -1,0 +1,87 @@
+"""Golden sentences: what a bundle gave when it was made, and must give wherever it is served."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from dragoman_service.bundle.bundle import Bundle, GoldenSentence
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.plan import Runner
+from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Request
+from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.errors import DragomanError
+
+SCORE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
+"""Natural log-probability, by precision: far above what processors differ by, far below what a wrong kernel does."""
+
+
+def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> list[Hypothesis]:
+    """The best hypothesis of each request, in order, all of them decoded together with continuous batching.
+
+    Raises:
+        DragomanError: a request failed; a failure of the runner is raised as it came.
+    """
+    scheduler = Scheduler(
+        max_rows=max_rows,
+        max_queue=max(1, len(requests)),
+        begin_id=SPECIAL_IDS["begin_id"],
+        end_id=SPECIAL_IDS["end_id"],
+    )
+    for request in requests:
+        scheduler.add(request, now=0.0)
+    best: dict[int, Hypothesis] = {}
+    while (plan := scheduler.plan()) is not None:
+        for event in scheduler.commit(plan, runner.run(plan), now=0.0):
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Finished):
+                best[event.request_id] = event.hypotheses[0]
+    return [best[request.id] for request in requests]
+
+
+def request_for(golden: GoldenSentence, request_id: int) -> Request:
+    """The request whose answer is golden."""
+    options = DecodingOptions(beam_size=golden.beam_size, length_penalty=golden.length_penalty)
+    return Request(id=request_id, source=golden.source_ids, max_length=golden.max_length, options=options)
+
+
+def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
+    """Translate a bundle's golden sentences; returns every difference.
+
+    Sentences whose beam is wider than `max_rows` cannot be tried on this server, nor asked for, and are left out.
+    """
+    golden = [sentence for sentence in bundle.golden if sentence.beam_size <= max_rows]
+    tolerance = SCORE_TOLERANCE[bundle.manifest.precision]
+    problems = []
+    for sentence in golden:
+        if sentence.source_ids not in _possible_sources(bundle, sentence.source):
+            problems.append(f"golden sentence {sentence.source!r}: the tokenizer gives other ids")
+    try:
+        found = translate(runner, [request_for(sentence, i) for i, sentence in enumerate(golden)], max_rows)
+    except (DragomanError, RuntimeError, ValueError) as error:
+        return [*problems, f"golden sentences cannot be translated: {error}"]
+    return [
+        *problems,
+        *(problem for pair in zip(golden, found, strict=True) for problem in differences(*pair, tolerance)),
+    ]
+
+
+def _possible_sources(bundle: Bundle, text: str) -> list[tuple[int, ...]]:
+    """The ids of a text for every language that the bundle translates into."""
+    tokenizer = bundle.tokenizer
+    ids = tokenizer.encode(text)
+    return [tokenizer.source(ids, target) for target in {target for _, target in bundle.manifest.language_pairs}]
+
+
+def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:
+    """What is wrong with a translation."""
+    name = f"golden sentence {golden.source!r}, beam {golden.beam_size}"
+    if found.tokens != golden.target_ids:
+        yield f"{name}: token ids {list(found.tokens)} instead of {list(golden.target_ids)}"
+    elif not _close([found.score, *found.token_scores], [golden.score, *golden.token_scores], tolerance):
+        yield f"{name}: score {found.score:.6f} instead of {golden.score:.6f}, or a token score as far off"
+
+
+def _close(found: Iterable[float], wanted: Iterable[float], tolerance: float) -> bool:
+    return all(math.isclose(a, b, rel_tol=0, abs_tol=tolerance) for a, b in zip(found, wanted, strict=True))

@@ -1,0 +1,109 @@
+"""The keys and values of all running rows, in memory that stays where it is while a batch runs. Knows no scheduling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_service.bundle.manifest import CacheLayout
+
+SMALLEST_CAPACITY = 32
+"""Positions. Room that nothing is read from costs processor cache misses all the same, so growth is by buckets."""
+
+
+def capacity_for(length: int, limit: int) -> int:
+    """The smallest bucket, 32, 64, 128 ... or `limit`, that holds `length` positions.
+
+    Raises:
+        ValueError: `length` is beyond `limit`.
+    """
+    if length > limit:
+        raise ValueError(f"{length} positions; the model's limit is {limit}")
+    capacity = SMALLEST_CAPACITY
+    while capacity < length:
+        capacity *= 2
+    return min(capacity, limit)
+
+
+class AttentionCache:
+    """Keys and values of one kind of attention: `array` [layers, 2, max_rows, heads, capacity, head_dim].
+
+    Its type is the layout's. Keys are at index 0 of the second axis, values at 1. `array[layer, which, :rows]` is
+    contiguous, as the decoder graph needs it, and a row of all layers is one slice.
+    """
+
+    def __init__(self, layout: CacheLayout, max_rows: int, limit: int) -> None:
+        """Start with the smallest capacity. `limit` is the most positions a row may have."""
+        self._layout = layout
+        self._max_rows = max_rows
+        self._limit = limit
+        self.generation = 0
+        """Counts how often the memory moved."""
+        self.array = self._allocate(capacity_for(1, limit))
+
+    @property
+    def capacity(self) -> int:
+        """Positions that a row has room for."""
+        return int(self.array.shape[4])
+
+    def reserve(self, length: int, kept_rows: int) -> None:
+        """Make room for `length` positions a row.
+
+        Rows below `kept_rows` keep their contents; with none to keep, the capacity may shrink as well.
+
+        Raises:
+            ValueError: `length` is beyond the limit.
+        """
+        capacity = capacity_for(length, self._limit)
+        if capacity == self.capacity or (kept_rows and capacity < self.capacity):
+            return
+        old, self.array = self.array, self._allocate(capacity)
+        self.generation += 1
+        if kept_rows:
+            self.array[:, :, :kept_rows, :, : old.shape[4]] = old[:, :, :kept_rows]
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of a row over those of another, in all layers."""
+        self.array[:, :, target, :, :length] = self.array[:, :, source, :, :length]
+
+    def write_row(self, row: int, values: npt.NDArray[Any]) -> None:
+        """Set the first positions of a row to `values` [layers, 2, heads, length, head_dim]."""
+        self.array[:, :, row, :, : values.shape[3]] = values
+
+    def _allocate(self, capacity: int) -> npt.NDArray[Any]:
+        layout = self._layout
+        # Zeros, though never read before they are written: the system hands out such memory only as it is touched.
+        shape = (layout.decoder_layers, 2, self._max_rows, layout.num_heads, capacity, layout.head_dim)
+        return np.zeros(shape, layout.dtype)
+
+
+class KvCache:
+    """The two caches of a decoder: `self_attention` fills by a position a step, `cross_attention` at joining."""
+
+    def __init__(self, layout: CacheLayout, *, max_rows: int, max_target_tokens: int, max_source_tokens: int) -> None:
+        self.max_rows = max_rows
+        self.self_attention = AttentionCache(layout, max_rows, max_target_tokens)
+        self.cross_attention = AttentionCache(layout, max_rows, max_source_tokens)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of both caches, touched or not."""
+        return self.self_attention.array.nbytes + self.cross_attention.array.nbytes
+
+    @property
+    def generation(self) -> tuple[int, int]:
+        """Changes whenever the memory of either moved."""
+        return self.self_attention.generation, self.cross_attention.generation
+
+    def reserve(self, *, target_length: int, source_length: int, kept_rows: int) -> None:
+        """Make room for the longest row of each; see `AttentionCache.reserve`."""
+        self.self_attention.reserve(target_length, kept_rows)
+        self.cross_attention.reserve(source_length, kept_rows)
+
+    def copy_row(self, source: int, target: int, length: int, *, cross: bool) -> None:
+        """Copy a row's first `length` target positions, and with `cross` its source side, in all layers."""
+        self.self_attention.copy_row(source, target, length)
+        if cross:
+            self.cross_attention.copy_row(source, target, self.cross_attention.capacity)

@@ -1,0 +1,160 @@
+"""Carries out the scheduler's plans with ONNX Runtime on CPUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.engine.plan import Join, Runner, StepPlan, StepResult
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.runtime import golden
+from dragoman_service.runtime.kv_cache import KvCache
+from dragoman_service.runtime.sessions import DecoderSession, EncoderSession, Graphs, Placement
+
+MAX_ENCODE_TOKENS = 1024
+"""Source tokens in one run of the encoder, unless a single source is longer: bounds the memory of a run."""
+
+
+class OrtRunner(Runner):
+    """A bundle's graphs and the caches of its running rows. For one thread at a time.
+
+    What a row gives is the same to the last bit whatever other rows there are and however many: sources of different
+    lengths never share a run of the encoder, so there is no padding, and no kernel mixes rows.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, max_rows: int, threads: int, graphs: Graphs | None = None, prove: bool = True
+    ) -> None:
+        """Open the graphs, or use those that another runner of the bundle has opened.
+
+        Args:
+            bundle: What to run.
+            max_rows: Rows that a plan may have.
+            threads: Threads that one run uses.
+            graphs: The `graphs` of another runner of this bundle, for their weights to be in memory once.
+            prove: Whether `prepare` translates the golden sentences.
+
+        Raises:
+            InvalidInput: a value that is not allowed.
+            BundleError: a graph cannot be opened.
+        """
+        if max_rows < 1:
+            raise InvalidInput("max_rows", max_rows, "1 or more")
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.max_rows = max_rows
+        self._prove = prove
+        self.cache = KvCache(
+            manifest.cache,
+            max_rows=max_rows,
+            max_target_tokens=manifest.limits.max_target_tokens,
+            max_source_tokens=manifest.limits.max_source_tokens,
+        )
+        self.graphs = graphs or Graphs.open(bundle.path, manifest.tensors, Placement(threads))
+        self._encoder = EncoderSession(self.graphs.encoder, manifest.cache)
+        self._decoder = DecoderSession(self.graphs.decoder, self.cache)
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Perform one step; see `plan.Runner`.
+
+        Raises:
+            InvalidInput: more candidates wanted than the model has.
+            ValueError: more rows or positions than there can be.
+        """
+        check_plan(plan, self.max_rows, self.bundle.manifest.limits.max_candidates)
+        started = time.perf_counter()
+        self._make_room(plan)
+        for copy in plan.copies:
+            self.cache.copy_row(copy.source, copy.target, copy.length, cross=copy.cross)
+        for joins in encoder_batches(plan.joins, MAX_ENCODE_TOKENS):
+            self._encode(joins)
+        encoded = time.perf_counter()
+        ids, log_probs = self._decoder.run(plan)
+        decoded = time.perf_counter()
+        return StepResult(ids.tolist(), log_probs.tolist(), encoded - started, decoded - encoded)
+
+    def prepare(self) -> None:
+        """Warm up, and with `prove` translate the golden sentences.
+
+        Raises:
+            BundleError: they come out wrong on this machine.
+        """
+        self.warm_up()
+        if self._prove:
+            self._reach_limits()
+        problems = self.verify_golden() if self._prove else []
+        if problems:
+            raise BundleError(self.bundle.path, problems)
+
+    def warm_up(self) -> None:
+        """Run the shapes of the first requests once, so that none of them pays for first-time work."""
+        for rows in {1, self.max_rows}:
+            self.run(empty_step(self.bundle, rows))
+
+    def _reach_limits(self) -> None:
+        """Make a step at the last positions that the manifest allows: graphs that have fewer raise. With caches of its
+        own, for those of the model not to grow before there is need."""
+        limits = self.bundle.manifest.limits
+        special = self.bundle.manifest.special_ids
+        trial = OrtRunner(self.bundle, max_rows=1, threads=1, graphs=self.graphs, prove=False)
+        join = Join(source=(special.end,) * limits.max_source_tokens, rows=(0,))
+        last = limits.max_target_tokens - 1
+        try:
+            trial.run(StepPlan((), (join,), (special.begin,), (last,), (limits.max_source_tokens,), num_candidates=1))
+        finally:
+            trial.close()
+
+    def probe(self) -> None:
+        """Make a step for nobody; see `plan.Runner`."""
+        self.run(empty_step(self.bundle, 1))
+
+    def verify_golden(self) -> list[str]:
+        """Translate the bundle's golden sentences on this machine; returns what came out wrong."""
+        return golden.verify(self.bundle, self, max_rows=self.max_rows)
+
+    def close(self) -> None:
+        """Free the sessions and the caches; a second time, nothing happens."""
+        for name in ("_encoder", "_decoder", "cache", "graphs"):
+            self.__dict__.pop(name, None)
+
+    def _make_room(self, plan: StepPlan) -> None:
+        joining = {row for join in plan.joins for row in join.rows}
+        rows = len(plan.tokens)
+        # Before its copies are made, rows beyond the plan's own may still hold what moves into them.
+        kept = 0 if len(joining) == rows else max(rows, *(copy.source + 1 for copy in plan.copies), 0)
+        self.cache.reserve(
+            target_length=max(plan.positions) + 1, source_length=max(plan.source_lengths), kept_rows=kept
+        )
+
+    def _encode(self, joins: Sequence[Join]) -> None:
+        cross = self._encoder.run([join.source for join in joins])
+        for index, join in enumerate(joins):
+            for row in join.rows:
+                self.cache.cross_attention.write_row(row, cross[:, :, index])
+
+
+def empty_step(bundle: Bundle, rows: int, num_candidates: int = 1) -> StepPlan:
+    """The first step of so many rows whose source is nothing but its end."""
+    special = bundle.manifest.special_ids
+    join = Join(source=(special.end,), rows=tuple(range(rows)))
+    return StepPlan((), (join,), (special.begin,) * rows, (0,) * rows, (1,) * rows, num_candidates)
+
+
+def check_plan(plan: StepPlan, max_rows: int, max_candidates: int) -> None:
+    """Raise InvalidInput for more candidates than the model has, ValueError for more rows than there are."""
+    if not 1 <= plan.num_candidates <= max_candidates:
+        raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {max_candidates}")
+    if len(plan.tokens) > max_rows:
+        raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {max_rows}")
+
+
+def encoder_batches(joins: Iterable[Join], max_tokens: int) -> Iterator[list[Join]]:
+    """Group joins by source length, each group of at most `max_tokens` source tokens, or of one join."""
+    by_length: dict[int, list[Join]] = {}
+    for join in joins:
+        by_length.setdefault(len(join.source), []).append(join)
+    for length, group in by_length.items():
+        size = max(1, max_tokens // length)
+        for start in range(0, len(group), size):
+            yield group[start : start + size]

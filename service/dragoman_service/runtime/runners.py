@@ -1,0 +1,49 @@
+"""Runners for the lanes of a model, on the device that it is to run on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.config import ServiceConfig
+from dragoman_service.engine.lanes import Division
+from dragoman_service.engine.plan import Runner
+from dragoman_service.runtime.cuda import Cuda
+from dragoman_service.runtime.cuda_runner import CudaRunner
+from dragoman_service.runtime.device import cuda_runtime
+from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+def make_runners(
+    bundle: Bundle, config: ServiceConfig, device: str, division: Division, metrics: Metrics
+) -> Sequence[Runner]:
+    """A runner for each lane, over the same weights.
+
+    Raises:
+        BundleError: a graph cannot be opened.
+        DeviceError: the GPU has too little memory.
+    """
+    if device == "cuda":
+        cuda = Cuda(cuda_runtime())
+        metrics.watch_gpu(cuda.bus_id())
+        on_gpu = CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)
+        _log.info("%s: keys and values take %.0f MiB of the GPU", bundle.manifest.name, on_gpu.cache.num_bytes / 2**20)
+        return [on_gpu]
+    runners: list[OrtRunner] = []
+    try:
+        for _ in range(division.lanes):
+            graphs = runners[0].graphs if runners else None
+            # The golden sentences prove the graphs, which are the same for all.
+            prove = not runners
+            runners.append(
+                OrtRunner(bundle, max_rows=division.rows, threads=division.threads, graphs=graphs, prove=prove)
+            )
+    except BaseException:
+        for runner in runners:
+            runner.close()
+        raise
+    return runners

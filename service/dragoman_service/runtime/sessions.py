@@ -1,0 +1,207 @@
+"""The two graphs of a bundle on CPUs, opened in ONNX Runtime behind typed calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dragoman_service.bundle.manifest import DECODER, ENCODER, CacheLayout, TensorNames
+from dragoman_service.engine.plan import Adjustment, StepPlan
+from dragoman_service.errors import BundleError, InvalidInput
+from dragoman_service.runtime.kv_cache import KvCache
+from dragoman_service.runtime.processor import int8_may_overflow
+
+SLOWER_FUSIONS = ["SkipLayerNormFusion"]
+"""Optimisations of the graph that make it slower: the fused kernel is not vectorised, those of its parts are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How graphs run on CPUs."""
+
+    threads: int
+    """Threads that one run uses, 1 or more."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InvalidInput("threads", self.threads, "1 or more")
+
+
+def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSession:
+    """Open the graph of an .onnx file, with the weights file beside it.
+
+    Raises:
+        BundleError: ONNX Runtime cannot open it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = placement.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # planned for one shape; ours differ from run to run
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
+    if int8_may_overflow():  # take the kernels of half the speed that are exact
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """A bundle's graphs, open: the weights, packed once, for any number of runners on any threads."""
+
+    encoder: onnxruntime.InferenceSession
+    decoder: onnxruntime.InferenceSession
+
+    @classmethod
+    def open(cls, folder: Path, names: TensorNames, placement: Placement) -> Graphs:
+        """Open both graphs. Raises as `open_session` does, and BundleError if their tensors are not those named."""
+        encoder = open_session(folder / ENCODER, placement)
+        _check_names(folder / ENCODER, encoder, names.encoder_inputs, names.encoder_outputs)
+        decoder = open_session(folder / DECODER, placement)
+        _check_names(folder / DECODER, decoder, names.decoder_inputs, names.decoder_outputs)
+        return cls(encoder, decoder)
+
+
+class EncoderSession:
+    """Sources -> the keys and values that the decoder's cross-attention reads."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout) -> None:
+        self._layout = layout
+        self._session = session
+
+    def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[Any]:
+        """Encode sources of one length: [layers, 2, batch, heads, length, head_dim] of the cache's type."""
+        (cross,) = self._session.run(["cross_kv"], {"source": np.array(sources, np.int64)})
+        return np.asarray(cross).reshape(self._layout.decoder_layers, 2, *cross.shape[1:])
+
+
+class DecoderSession:
+    """One step of all running rows, over memory that stays where it is.
+
+    Binding some forty tensors takes longer than a tenth of a small step, and the number of rows changes every few
+    steps. So every number of rows has a binding of its own, which is good until the caches move.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
+        self._session = session
+        self._cache = cache
+        max_rows = cache.max_rows
+        self._inputs: dict[str, npt.NDArray[Any]] = {
+            "tokens": np.zeros((max_rows, 1), np.int64),
+            "positions": np.zeros(max_rows, np.int32),
+            "source_lengths": np.zeros(max_rows, np.int32),
+        }
+        self._scalars: dict[str, npt.NDArray[Any]] = {
+            "total_length": np.zeros((), np.int32),
+            "total_source_length": np.zeros((), np.int32),
+            "num_candidates": np.zeros(1, np.int64),
+        }
+        self._bound: dict[int, _Binding] = {}
+        """By number of rows."""
+        self._generation = cache.generation
+        """Of the memory that all of them are bound to."""
+
+    def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Feed every row its token: candidates [rows, num_candidates], likeliest first, and their log-probabilities.
+
+        The keys and values of the tokens are added to the cache. The arrays returned are overwritten by a later call.
+        Of the plan, copies and joins are the runner's business.
+        """
+        rows = len(plan.tokens)
+        self._inputs["tokens"][:rows, 0] = plan.tokens
+        self._inputs["positions"][:rows] = plan.positions
+        self._inputs["source_lengths"][:rows] = plan.source_lengths
+        self._scalars["total_length"][...] = max(plan.positions) + 1
+        self._scalars["total_source_length"][...] = max(plan.source_lengths)
+        self._scalars["num_candidates"][0] = plan.num_candidates
+        binding = self._binding(rows)
+        binding.give_candidates(rows, plan.num_candidates)
+        binding.give_adjustments(plan.adjustments)
+        self._session.run_with_iobinding(binding.runtime)
+        return binding.ids, binding.log_probs
+
+    def _binding(self, rows: int) -> _Binding:
+        if self._generation != self._cache.generation:
+            self._bound.clear()
+            self._generation = self._cache.generation
+        binding = self._bound.get(rows)
+        if binding is None:
+            self._bound[rows] = binding = self._bind(rows)
+        return binding
+
+    def _bind(self, rows: int) -> _Binding:
+        """Bind what is the same in every step of so many rows."""
+        binding = _Binding(self._session.io_binding())
+        for name, array in self._inputs.items():
+            binding.bind(name, array[:rows])
+        for name, array in self._scalars.items():
+            binding.bind(name, array)
+        for kind, cache in (("self", self._cache.self_attention), ("cross", self._cache.cross_attention)):
+            for layer, keys_values in enumerate(cache.array):
+                for name, array in zip(("key", "value"), keys_values, strict=True):
+                    binding.bind(f"{kind}_{name}_{layer}", array[:rows])
+                    # The same memory as input and output: the kernel then appends in place and copies nothing.
+                    binding.bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
+        return binding
+
+
+class _Binding:
+    """The tensors of a run, by address; and those that are its own, kept alive."""
+
+    __slots__ = ("_adjust", "ids", "log_probs", "runtime")
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        """ONNX Runtime's."""
+        self.ids = np.zeros((0, 0), np.int64)
+        self.log_probs = np.zeros((0, 0), np.float32)
+        self._adjust: tuple[npt.NDArray[Any], ...] | None = None
+
+    def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
+        """Whoever calls keeps the array alive: binding the array itself, not its address, would copy it."""
+        bind = self.runtime.bind_output if output else self.runtime.bind_input
+        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def give_candidates(self, rows: int, count: int) -> None:
+        """Make room for so many candidates a row."""
+        if self.ids.shape == (rows, count):
+            return
+        self.ids = np.zeros((rows, count), np.int64)
+        self.log_probs = np.zeros((rows, count), np.float32)
+        self.bind("candidate_ids", self.ids, output=True)
+        self.bind("candidate_log_probs", self.log_probs, output=True)
+
+    def give_adjustments(self, adjustments: Sequence[Adjustment]) -> None:
+        """Bind those of this step, which most often are none, as before."""
+        if not adjustments and self._adjust is not None and not len(self._adjust[0]):
+            return
+        self._adjust = (
+            np.array([(a.row, a.token) for a in adjustments], np.int64).reshape(-1, 2),
+            np.array([a.penalty for a in adjustments], np.float32),
+            np.array([a.bias for a in adjustments], np.float32),
+        )
+        for name, array in zip(("adjust_index", "adjust_penalty", "adjust_bias"), self._adjust, strict=True):
+            self.bind(name, array)
+
+
+def _check_names(
+    path: Path, session: onnxruntime.InferenceSession, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    problems = []
+    for kind, wanted, there in (("inputs", inputs, session.get_inputs()), ("outputs", outputs, session.get_outputs())):
+        names = [value.name for value in there]
+        if sorted(names) != sorted(wanted):
+            odd = sorted(set(names) ^ set(wanted))
+            problems.append(f"{path.name}: {kind} differ from those of the manifest: {', '.join(odd)}")
+    if problems:
+        raise BundleError(path.parent, problems)

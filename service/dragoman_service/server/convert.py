@@ -1,0 +1,105 @@
+"""Between the protobuf messages of the interface and the service's own values. Defaults are filled in here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_service.config import RequestLimits
+from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
+from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.models import ModelDescription, TextTokenizer
+from dragoman_service.translation.prepare import TextHypothesis, TextResult
+
+_PRIORITIES: dict[int, Priority] = {
+    pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
+    pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    pb.PRIORITY_BATCH: Priority.BATCH,
+}
+_FINISH_REASONS = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+}
+
+
+def decoding_options(message: pb.DecodingOptions, default_beam_size: int) -> DecodingOptions:
+    """Read the options; a field that was left out takes its default. Raises InvalidInput."""
+    given = {field.name: value for field, value in message.ListFields() if field.name != "sampling"}
+    sampling = None
+    if message.HasField("sampling"):
+        sampling = Sampling(**{field.name: value for field, value in message.sampling.ListFields()})
+    if "beam_size" not in given:
+        # Nobody who asks for samples or for n translations means the server's default beam to contradict them.
+        given["beam_size"] = 1 if sampling else _beam_for(given.get("num_hypotheses", 1), default_beam_size)
+    return DecodingOptions(**given, sampling=sampling)
+
+
+def text_translation(
+    result: TextResult, tokenizer: TextTokenizer, *, tokens: bool, token_scores: bool
+) -> pb.TextTranslation:
+    """Write one translation, with tokens and their scores if wanted."""
+    best = result.hypotheses[0]
+    return pb.TextTranslation(
+        hypotheses=[_hypothesis(hypothesis, tokenizer, tokens, token_scores) for hypothesis in result.hypotheses],
+        finish_reason=_FINISH_REASONS[best.finish_reason],
+        timings=pb.Timings(
+            queue_seconds=result.timings.queue,
+            encode_seconds=result.timings.encode,
+            decode_seconds=result.timings.decode,
+        ),
+        source_tokens=result.source_tokens,
+        target_tokens=len(best.tokens),
+        sentences=result.sentences,
+    )
+
+
+def priority_of(value: int) -> Priority:
+    """Read a priority. Raises InvalidInput for one that this server does not know."""
+    if value not in _PRIORITIES:
+        raise InvalidInput("priority", value, ", ".join(pb.Priority.keys()))
+    return _PRIORITIES[value]
+
+
+def model_info(
+    model: ModelDescription, limits: RequestLimits, aliases: Sequence[str], *, is_default: bool
+) -> pb.ModelInfo:
+    """Write what there is to know about a version of a model."""
+    return pb.ModelInfo(
+        name=model.name,
+        version=model.version,
+        description=model.description,
+        language_pairs=[
+            pb.LanguagePair(source_language=source, target_language=target) for source, target in model.language_pairs
+        ],
+        precision=model.precision,
+        limits=pb.ModelLimits(
+            max_source_tokens=model.max_source_tokens,
+            max_target_tokens=model.max_target_tokens,
+            max_texts=limits.max_texts,
+            max_characters=limits.max_characters,
+            max_sentences=limits.max_sentences,
+            max_beam_size=min(MAX_BEAM_SIZE, model.max_request_rows),
+        ),
+        scores=[
+            pb.Score(test_set=score.test_set, metric=score.metric, value=score.value, signature=score.signature)
+            for score in model.scores
+        ],
+        aliases=aliases,
+        is_default=is_default,
+    )
+
+
+def _beam_for(num_hypotheses: int, default_beam_size: int) -> int:
+    return min(MAX_BEAM_SIZE, max(num_hypotheses, default_beam_size))
+
+
+def _hypothesis(
+    hypothesis: TextHypothesis, tokenizer: TextTokenizer, tokens: bool, token_scores: bool
+) -> pb.Hypothesis:
+    return pb.Hypothesis(
+        text=hypothesis.text,
+        score=hypothesis.score,
+        tokens=tokenizer.pieces(hypothesis.tokens) if tokens else (),
+        token_scores=hypothesis.token_scores if token_scores else (),
+        finish_reason=_FINISH_REASONS[hypothesis.finish_reason],
+    )

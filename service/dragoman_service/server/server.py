@@ -1,0 +1,237 @@
+"""The server process: gRPC with health and reflection, metrics on their own port, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from dragoman_protos.admin.v1 import admin_pb2_grpc
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.config import ServiceConfig
+from dragoman_service.errors import DragomanError
+from dragoman_service.repository.loading import load_version
+from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.repository.repository import Repository
+from dragoman_service.repository.rollout import Rollout
+from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.http_pages import Condition, PagesServer
+from dragoman_service.server.invalid_messages import MalformedRequests
+from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
+from dragoman_service.translation.frontend import Frontend
+
+MAX_REQUEST_BYTES = 16 * 2**20
+_OPTIONS = (
+    # Without this a second server on the same port would silently take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Callers may ping as often, without being taken for abusive.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+_REPLY_SECONDS = 5.0
+"""What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
+_HEALTH_NAMES = ("", SERVICE_NAME)
+_HEALTH_PERIOD = 0.5
+"""Seconds between looks at the engines' health."""
+
+_log = logging.getLogger(__name__)
+
+
+class StartupError(DragomanError):
+    """The server cannot start; the message says what to change."""
+
+    reason = "startup"
+
+
+class Server:
+    """Serves models that are loaded already; `start`, then `stop`, on one event loop."""
+
+    def __init__(self, config: ServiceConfig, models: Sequence[ServedModel], metrics: Metrics) -> None:
+        self._config = config
+        self.registry = ModelRegistry(models)
+        """What serves, at this moment."""
+        self._metrics = metrics
+        self._rollout = _make_rollout(config, self.registry, metrics) if config.repository else None
+        self._health = health.aio.HealthServicer()
+        self._admin: grpc.aio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pages: PagesServer | None = None
+        self._condition = Condition(not_ready="starting")
+        self.port = 0
+        """The port of gRPC, once started."""
+        self.metrics_port = 0
+        """The port of the metrics, once started."""
+
+    async def start(self) -> None:
+        """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
+        config = self._config
+        if self._rollout:
+            await self._rollout.refresh()
+        # Everything of asyncio is made here, on the loop it belongs to.
+        self._frontend = Frontend(self.registry, config.limits)
+        self._listen(config.port)
+        try:
+            self._pages = PagesServer(config.host, config.metrics_port, self._metrics.registry, lambda: self._condition)
+        except OSError as error:
+            raise StartupError(f"metrics port {config.metrics_port} on {config.host}: {error.strerror}") from None
+        self.metrics_port = self._pages.port
+        if config.admin:
+            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
+        await self._server.start()
+        await self._look()
+        self._tasks.append(asyncio.create_task(self._watch_engines()))
+        if self._rollout and config.watch:
+            self._tasks.append(asyncio.create_task(self._rollout.watch(config.watch)))
+
+    def _listen(self, port: int) -> None:
+        """Make the gRPC server, and take its port. Raises StartupError."""
+        config = self._config
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[MalformedRequests(self._metrics)])
+        servicer = TranslationServicer(self._frontend, self._metrics, config)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(address(config.host, port))
+        except RuntimeError as error:
+            raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
+
+    async def _listen_again_if_closed(self) -> None:
+        """See that somebody listens: in grpcio 1.84 and 1.85 a call whose path is no UTF-8 ends a server."""
+        try:
+            _, writer = await asyncio.open_connection(self._config.host, self.port)
+            writer.close()
+        except ConnectionRefusedError:
+            _log.error("the gRPC server has ended by itself; another takes its place")
+            self._listen(self.port)
+            await self._server.start()
+        except OSError:  # there may be no descriptors left, for one
+            return
+
+    async def stop(self, grace: float) -> None:
+        """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
+        that run `grace` seconds, and end everything.
+        """
+        for task in self._tasks:
+            task.cancel()
+        self._condition = Condition(not_ready="shutting down", not_alive=self._condition.not_alive)
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._config.lame_duck)
+        started = time.monotonic()
+        # Health and refusals must still be answered while calls run: gRPC itself stops last.
+        self._frontend.stop_accepting()
+        if not await self._frontend.wait_idle(grace):
+            _log.warning("calls were still running after %.1f s and are given up", grace)
+        left = max(0.0, grace - (time.monotonic() - started))
+        await self._server.stop(min(_REPLY_SECONDS, left))
+        if self._admin is not None:
+            await self._admin.stop(0)
+        if self._rollout:
+            await self._rollout.close()
+        for model in self.registry.models:
+            await asyncio.to_thread(model.engine.close)
+        self._frontend.close()
+        if self._pages is not None:
+            await asyncio.to_thread(self._pages.close)
+
+    async def _watch_engines(self) -> None:
+        while True:
+            await asyncio.sleep(_HEALTH_PERIOD)
+            try:
+                await self._listen_again_if_closed()
+                await self._look()
+            except Exception:
+                _log.exception("looking after the server failed")
+
+    async def _look(self) -> None:
+        """Say how the engines are, if it has changed."""
+        sick = [model.description.name for model in self.registry.models if not model.engine.healthy]
+        broken = f"an engine is dead or hangs: {', '.join(sick)}" if sick else ""
+        problem = broken or ("" if self.registry.entries else "no model is in service")
+        condition = Condition(not_ready=problem, not_alive=broken)
+        if condition == self._condition:
+            return
+        self._condition = condition
+        if problem:
+            _log.error("%s: the server reports NOT_SERVING", problem)
+        status = health_pb2.HealthCheckResponse
+        for name in _HEALTH_NAMES:
+            await self._health.set(name, status.NOT_SERVING if problem else status.SERVING)
+
+
+def _make_rollout(config: ServiceConfig, registry: ModelRegistry, metrics: Metrics) -> Rollout:
+    cache = config.cache if config.cache != Path() else Path.home() / ".cache" / "dragoman"
+    load = partial(load_version, config=config, metrics=metrics)
+    return Rollout(Repository(config.repository, cache), registry, load, metrics)
+
+
+async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:
+    server = grpc.aio.server(options=_OPTIONS)
+    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        server.add_insecure_port(where)
+    except RuntimeError as error:
+        raise StartupError(f"--admin: {where} cannot be had: {error}") from None
+    await server.start()
+    return server
+
+
+async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then stop in order; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await server.start()
+    on_ready()
+    await asked.wait()
+    await server.stop(grace)
+
+
+def check_free(name: str, host: str, port: int) -> None:
+    """Raise StartupError if nobody could listen there: better before the models are loaded than after."""
+    if port == 0:
+        return
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise StartupError(f"--host: {host!r} is no address of this machine: {error.strerror}") from None
+    with socket.socket(family, kind) as probe:
+        with suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            hint = "choose another, or 0 for any free one"
+            raise StartupError(f"{name}: port {port} on {host} cannot be had: {error.strerror}; {hint}") from None
+
+
+def address(host: str, port: int) -> str:
+    """As gRPC and URLs write it, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,146 @@
+"""The gRPC service `dragoman.v1.Translation`: thin, from messages to the frontend and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing
+from functools import partial
+from typing import TypeAlias
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.config import ServiceConfig
+from dragoman_service.errors import Cancelled, DeadlineExceeded
+from dragoman_service.server.call_lifecycle import Answering, Context
+from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
+from dragoman_service.server.metrics import Metrics
+from dragoman_service.translation.frontend import Call, Frontend
+from dragoman_service.translation.prepare import Sender, TextResult
+
+SERVICE_NAME = "dragoman.v1.Translation"
+
+_LONGEST_CLIENT = 200
+
+Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
+
+
+class TranslationServicer(translation_pb2_grpc.TranslationServicer):
+    """Answers calls; every way for a call to end is counted."""
+
+    def __init__(self, frontend: Frontend, metrics: Metrics, config: ServiceConfig) -> None:
+        self._frontend = frontend
+        self._metrics = metrics
+        self._config = config
+
+    async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
+        async with Answering(self._metrics, "Translate", context):
+            with self._frontend.counted():
+                return await self._translate(request, context)
+
+    async def _translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:
+        call = self._call(request, request.texts, request.target_prefixes, context)
+        results = await self._frontend.translate(call)
+        model = call.route.model.description
+        translations = sum(result.sentences for result in results) * call.options.num_hypotheses
+        return await self._frontend.compute(
+            lambda: pb.TranslateResponse(
+                translations=[_message(request, result, call) for result in results],
+                model=model.name,
+                version=model.version,
+            ),
+            translations=translations,
+        )
+
+    async def TranslateStream(self, request: pb.TranslateStreamRequest, context: Context) -> None:  # noqa: N802
+        # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
+        # garbage collector finds the generator.
+        async with Answering(self._metrics, "TranslateStream", context) as answering:
+            with self._frontend.counted():
+                await self._translate_stream(request, context, answering)
+
+    async def _translate_stream(
+        self, request: pb.TranslateStreamRequest, context: Context, answering: Answering
+    ) -> None:
+        prefixes = (request.target_prefix,) if request.target_prefix else ()
+        call = self._call(request, (request.text,), prefixes, context)
+        model = call.route.model.description
+        async with aclosing(self._frontend.stream(call)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    answering.first_chunk(model)
+                    await self._write(context, pb.TranslateStreamResponse(chunk=piece))
+                    continue
+                result = await self._frontend.compute(
+                    partial(self._stream_result, request, piece, call),
+                    translations=piece.sentences * call.options.num_hypotheses,
+                )
+                await self._write(context, pb.TranslateStreamResponse(result=result))
+
+    async def _write(self, context: Context, message: pb.TranslateStreamResponse) -> None:
+        """Send a message. A reader who takes nothing for too long has left, as far as those who wait are concerned."""
+        try:
+            async with asyncio.timeout(self._config.write_timeout):
+                await context.write(message)
+        except TimeoutError:
+            raise Cancelled(f"the stream was not read for {self._config.write_timeout:g} s") from None
+        except Exception as gone:
+            # The call has ended while the message waited for its reader: as if we had heard of it.
+            raise asyncio.CancelledError from gone
+
+    @staticmethod
+    def _stream_result(request: pb.TranslateStreamRequest, result: TextResult, call: Call) -> pb.TranslateStreamResult:
+        model = call.route.model.description
+        return pb.TranslateStreamResult(
+            translation=_message(request, result, call), model=model.name, version=model.version
+        )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
+        async with Answering(self._metrics, "ListModels", context):
+            return pb.ListModelsResponse(models=self._models())
+
+    def _models(self) -> list[pb.ModelInfo]:
+        entries = self._frontend.models.entries
+        return [
+            model_info(
+                model.description,
+                self._frontend.limits,
+                entries[model.description.name].aliases_of(model.description.version),
+                is_default=model is entries[model.description.name].default,
+            )
+            for model in self._frontend.models.models
+        ]
+
+    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], context: Context) -> Call:
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded("the deadline had passed when the call arrived")
+        return Call(
+            texts=tuple(texts),
+            route=self._frontend.models.route(request.model, request.source_language, request.target_language),
+            options=decoding_options(request.options, self._config.default_beam_size),
+            target_prefixes=tuple(prefixes),
+            sender=Sender(
+                client=client_of(context, self._config.client_header),
+                priority=priority_of(request.priority),
+                deadline=None if remaining is None else self._frontend.clock() + remaining,
+            ),
+        )
+
+
+def client_of(context: Context, header: str) -> str:
+    """Whose call it is: what the metadata says, if the operator trusts it; else the address, without the port."""
+    if header:
+        for key, value in context.invocation_metadata() or ():
+            if key == header:
+                return str(value)[:_LONGEST_CLIENT]
+    return str(context.peer()).rpartition(":")[0]
+
+
+def _message(request: Request, result: TextResult, call: Call) -> pb.TextTranslation:
+    return text_translation(
+        result,
+        call.route.model.tokenizer,
+        tokens=request.return_tokens,
+        token_scores=request.return_token_scores,
+    )

@@ -1,0 +1,4 @@
+"""Pure functions of text: sentences, capitals. Imports nothing but `errors`.
+
+Begin with `segmenter`.
+"""

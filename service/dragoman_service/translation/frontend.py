@@ -1,0 +1,216 @@
+"""The asyncio side of the engine: admission, splitting and tokenising, feeding, and putting answers together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from dragoman_service.config import RequestLimits
+from dragoman_service.engine.request import DecodingOptions, Finished, Progress, Request
+from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
+from dragoman_service.repository.models import Route
+from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.prepare import (
+    PreparedText,
+    Sender,
+    TextResult,
+    assemble,
+    check_options,
+    prepare,
+    requests,
+)
+from dragoman_service.translation.request_window import Mailbox, Receivers, Window, finish_all
+
+_INLINE_CHARACTERS = 4_000
+"""Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""
+_INLINE_TRANSLATIONS = 32
+"""More hypotheses of sentences are put together on a thread, for the same reason."""
+_TOKENISER_THREADS = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a caller wants translated, and how."""
+
+    texts: tuple[str, ...]
+    route: Route
+    options: DecodingOptions
+    target_prefixes: tuple[str, ...] = ()
+    """Empty, or one for each text."""
+    sender: Sender = field(default_factory=Sender)
+
+
+class Frontend:
+    """Translates texts with the engines of a registry. To be used on one event loop."""
+
+    def __init__(
+        self, models: ModelRegistry, limits: RequestLimits, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """To be made on the event loop. `clock` must be that of the engines."""
+        self.models = models
+        self._receivers = Receivers()
+        self.limits = limits
+        self.clock = clock
+        self._threads = ThreadPoolExecutor(_TOKENISER_THREADS, thread_name_prefix="tokenise")
+        self._draining = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def translate(self, call: Call) -> list[TextResult]:
+        """Translate all texts, in order; raises one of `dragoman_service.errors`.
+
+        If one sentence fails, or the caller is cancelled, the other sentences are given up within one step.
+        """
+        self._check(call)
+        model = call.route.model
+        with model.permits.take(self.limits.window, call.sender.client) as grant:
+            prepared = await self._prepare(call)
+            wanted = (request for text in prepared for request in self._requests(text, call, stream=False))
+            grant.expect(sum(text.num_sentences for text in prepared))
+            finished = await finish_all(Mailbox(model.engine, self._receivers), wanted, grant)
+
+        def put_together() -> list[TextResult]:
+            answers = iter(finished)
+            return [
+                assemble(text, list(islice(answers, text.num_sentences)), model.tokenizer, call.options.num_hypotheses)
+                for text in prepared
+            ]
+
+        return await self.compute(put_together, translations=len(finished) * call.options.num_hypotheses)
+
+    async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
+        """Translate one text: pieces of it as they are decided, then the result.
+
+        To be closed (`contextlib.aclosing`) by whoever does not read it to its end.
+        """
+        self._check(call)
+        model = call.route.model
+        with model.permits.take(self.limits.window, call.sender.client) as grant:
+            (prepared,) = await self._prepare(call)
+            wanted = self._requests(prepared, call, stream=True)
+            grant.expect(prepared.num_sentences)
+            finished: list[Finished] = []
+            with Window(Mailbox(model.engine, self._receivers), wanted, grant) as window:
+                for piece in prepared.pieces:
+                    if not piece.tokens:
+                        yield piece.text
+                        continue
+                    decoder = model.tokenizer.stream_decoder()
+                    async for event in window.next_request():
+                        if isinstance(event, Progress):
+                            text = decoder.push(event.tokens)
+                        else:
+                            finished.append(event)
+                            text = decoder.flush()
+                        if text:
+                            yield piece.written(text)
+        count = call.options.num_hypotheses
+        yield await self.compute(
+            lambda: assemble(prepared, finished, model.tokenizer, count), translations=len(finished) * count
+        )
+
+    async def compute(self, work: Callable[[], T], *, translations: int) -> T:
+        """Do work on so many translations of sentences: much of it on a thread, to not hold up the event loop."""
+        if translations <= _INLINE_TRANSLATIONS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def stop_accepting(self) -> None:
+        """Refuse new calls with ShuttingDown; those that run go on."""
+        self._draining = True
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait until no call runs; False if some still did after `timeout` seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        return self._running == 0
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around the answering of a call: `wait_idle` waits for its end. Raises ShuttingDown if it comes too late."""
+        if self._draining:
+            raise ShuttingDown("the server is shutting down")
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()
+
+    def _requests(self, text: PreparedText, call: Call, *, stream: bool) -> Iterator[Request]:
+        return requests(text, call.route, call.options, call.sender, self._receivers.new_id, stream=stream)
+
+    def _check(self, call: Call) -> None:
+        limits = self.limits
+        if not 1 <= len(call.texts) <= limits.max_texts:
+            raise InvalidInput("texts", f"{len(call.texts)} texts", f"1 to {limits.max_texts}")
+        for index, text in enumerate(call.texts):
+            if len(text) > limits.max_characters:
+                shown = f"{len(text)} characters"
+                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
+        if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
+            shown = f"{len(call.target_prefixes)} prefixes"
+            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
+        check_options(call.options, call.route.model.description)
+
+    async def _prepare(self, call: Call) -> list[PreparedText]:
+        """Split and tokenise; raises DeadlineUnreachable if what comes of it cannot be translated in time."""
+        prepared = await self._tokenise(call)
+        if call.sender.deadline is not None:
+            tokens = sum(len(sentence.tokens) for text in prepared for sentence in text.sentences)
+            left = call.sender.deadline - self.clock()
+            call.route.model.engine.check_time(tokens * call.options.num_rows, left)
+        return prepared
+
+    async def _tokenise(self, call: Call) -> list[PreparedText]:
+        prefixes = call.target_prefixes or ("",) * len(call.texts)
+        check = _Check(call.sender.deadline, self.clock, self.limits.max_sentences)
+
+        def work() -> list[PreparedText]:
+            pairs = zip(call.texts, prefixes, strict=True)
+            return [prepare(text, prefix, call.route, call.options, check) for text, prefix in pairs]
+
+        if sum(map(len, call.texts)) + sum(map(len, prefixes)) <= _INLINE_CHARACTERS:
+            return work()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            check.given_up = True  # if the call ended before the work: a thread cannot be cancelled from outside
+
+
+class _Check:
+    """Called with every piece of a call that is being prepared; raises if there is no point in going on."""
+
+    def __init__(self, deadline: float | None, clock: Callable[[], float], max_sentences: int) -> None:
+        self._deadline = deadline
+        self._clock = clock
+        self._max_sentences = max_sentences
+        self._sentences = 0
+        self.given_up = False
+        """Set by the event loop when nobody waits for the result any more."""
+
+    def __call__(self, piece: EncodedPiece) -> None:
+        if self.given_up:
+            raise Cancelled("the call ended while its text was being prepared")
+        if self._deadline is not None and self._clock() >= self._deadline:
+            raise DeadlineExceeded("the deadline passed while the text was being prepared")
+        self._sentences += bool(piece.tokens)
+        if self._sentences > self._max_sentences:
+            shown = f"more than {self._max_sentences} sentences"
+            raise InvalidInput("texts", shown, f"at most {self._max_sentences} in one call; send them in several")
