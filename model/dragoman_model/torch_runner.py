@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dragoman_model.reference_decode import mask_logits
 from dragoman_model.transformer import KeyValue, Ragged, Transformer
-from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
+from dragoman_service.engine.plan import Adjustments, Integers, Join, RowCopy, StepPlan, StepResult
 
 
 class TorchRunner:
@@ -45,7 +45,7 @@ class TorchRunner:
         logits = mask_logits(self._step(plan))  # [rows, V]
         _adjust(logits, plan.adjustments)
         best = logits.log_softmax(dim=-1).topk(min(plan.num_candidates, logits.size(1)), dim=-1)
-        ids, log_probs = best.indices.tolist(), best.values.tolist()
+        ids, log_probs = best.indices.numpy(force=True), best.values.numpy(force=True)
         return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded)
 
     def probe(self) -> None:
@@ -61,7 +61,7 @@ class TorchRunner:
                 cache[copy.target, :, : copy.length] = cache[copy.source, :, : copy.length]
         for key_value in self._cross if copy.cross else ():
             for cache in key_value:
-                cache[copy.target] = cache[copy.source]
+                cache[copy.target, :, : copy.cross] = cache[copy.source, :, : copy.cross]
 
     def _join(self, join: Join) -> None:
         """Encode a source by itself: no padding, hence nothing that a neighbour could change."""
@@ -75,7 +75,7 @@ class TorchRunner:
         """One decoder step over all rows, each at its own position; returns [rows, V] logits."""
         rows = len(plan.tokens)
         positions = self._tensor(plan.positions)  # [rows]
-        behind, sources = max(plan.positions), max(plan.source_lengths)
+        behind, sources = int(np.max(plan.positions)), int(np.max(plan.source_lengths))
         past = [(key[:rows, :, :behind], value[:rows, :, :behind]) for key, value in self._past]
         cross = [(key[:rows, :, :sources], value[:rows, :, :sources]) for key, value in self._cross]
         logits, present = self._model.decode_step(
@@ -91,18 +91,18 @@ class TorchRunner:
                 cache[every, :, positions] = value[:, :, -1]  # [rows, H, K], the new position's
         return logits
 
-    def _shorter(self, lengths: Sequence[int], width: int) -> Tensor:
+    def _shorter(self, lengths: Integers, width: int) -> Tensor:
         """[rows, 1, 1, width], True before each row's length."""
         return (torch.arange(width, device=self._device) < self._tensor(lengths).unsqueeze(1))[:, None, None, :]
 
-    def _tensor(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, device=self._device)
+    def _tensor(self, values: Integers) -> Tensor:
+        return torch.as_tensor(values, device=self._device)
 
     def _zeros(self, shape: tuple[int, ...]) -> KeyValue:
         return torch.zeros(shape, device=self._device), torch.zeros(shape, device=self._device)
 
 
-def _adjust(logits: Tensor, adjustments: Sequence[Adjustment]) -> None:
+def _adjust(logits: Tensor, adjustments: Adjustments) -> None:
     """Change single logits of [rows, V], in place."""
     for adjustment in adjustments:
         value = float(logits[adjustment.row, adjustment.token])

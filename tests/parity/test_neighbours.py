@@ -87,7 +87,7 @@ def test_beside_neighbours_that_join_late_and_are_cancelled(
 
     def abort_now_and_then() -> None:
         nonlocal num_aborted
-        running = [request.request_id for request in scheduler.snapshot().running]
+        running = [request.request_id for request in invariants.snapshot_of(scheduler).running]
         if running and rng.random() < 0.06:
             (failed,) = scheduler.abort(rng.choice(running), Cancelled("the caller has gone"))
             assert isinstance(failed, Failed)

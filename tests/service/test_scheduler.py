@@ -64,7 +64,7 @@ def test_the_head_of_the_queue_is_not_overtaken() -> None:
     scheduler.add(make_request(2, beam_size=4), 0.0)
     scheduler.add(make_request(3), 0.0)
     plan_of(scheduler)
-    snapshot = scheduler.snapshot()
+    snapshot = invariants.snapshot_of(scheduler)
     assert [request.request_id for request in snapshot.running] == [1]
     assert [request.request_id for request in snapshot.waiting] == [2, 3]
 

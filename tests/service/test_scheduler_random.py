@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from dragoman_service.engine import invariants
+from support import invariants
 from dragoman_service.engine.plan import StepPlan
 from dragoman_service.engine.request import (
     DecodingOptions,
@@ -117,9 +117,9 @@ class Story:
             assert not self.scheduler.has_work
             return
         self.check()
-        assert invariants.check_plan(plan, self.scheduler.snapshot()) == []
+        assert invariants.check_plan(plan, invariants.snapshot_of(self.scheduler)) == []
         self.plans.append(plan)
-        running = {it.request_id: it.position for it in self.scheduler.snapshot().running}
+        running = {it.request_id: it.position for it in invariants.snapshot_of(self.scheduler).running}
         by_chance = self.rng.random() < 0.005
         failed = by_chance or any(
             running[it] + plan.num_steps > self.culprits[it] for it in running & self.culprits.keys()
@@ -140,7 +140,7 @@ class Story:
         if by_chance and len(running) == 1:
             self.struck.update(left)
         self.hear(events)
-        suspects = {it.request_id for it in self.scheduler.snapshot().suspects}
+        suspects = {it.request_id for it in invariants.snapshot_of(self.scheduler).suspects}
         assert suspects.issuperset(left if len(running) > 1 else [])
         assert self.scheduler.num_running == 0
         self.runner = FakeRunner(MAX_ROWS)
@@ -155,7 +155,7 @@ class Story:
         return bool(events) and isinstance(events[-1], Finished | Failed)
 
     def check(self) -> None:
-        assert invariants.check(self.scheduler.snapshot()) == []
+        assert invariants.check(invariants.snapshot_of(self.scheduler)) == []
 
 
 @pytest.mark.parametrize(("seed", "max_steps"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 4), (5, 3)])

@@ -130,7 +130,7 @@ def test_suspects_count_as_waiting_and_their_ids_as_used() -> None:
         bench.scheduler.add(requests[2], 0.0)
     with pytest.raises(Overloaded):
         bench.scheduler.add(request_of(9), 0.0)
-    assert [it.request_id for it in bench.scheduler.snapshot().suspects] == [0, 1, 2, 3]
+    assert [it.request_id for it in invariants.snapshot_of(bench.scheduler).suspects] == [0, 1, 2, 3]
 
 
 def test_after_the_suspects_the_batch_is_filled_as_before() -> None:
@@ -144,7 +144,7 @@ def test_after_the_suspects_the_batch_is_filled_as_before() -> None:
     bench.scheduler.add(request_of(20), 0.0)
     bench.scheduler.abort(10, Cancelled("gone"))
     bench.step()
-    assert {it.request_id for it in bench.scheduler.snapshot().running} == {11, 12, 13, 20}
+    assert {it.request_id for it in invariants.snapshot_of(bench.scheduler).running} == {11, 12, 13, 20}
 
 
 # --- giving suspects up
@@ -210,7 +210,7 @@ def test_a_suspect_that_runs_ends_at_its_deadline() -> None:
     bench = Bench(requests, [requests[3]])
     bench.until_failed()
     bench.step()
-    assert [it.request_id for it in bench.scheduler.snapshot().running] == [0, 1]
+    assert [it.request_id for it in invariants.snapshot_of(bench.scheduler).running] == [0, 1]
     assert bench.scheduler.expire(4.9) == []
     bench.events += bench.scheduler.expire(5.0)
     bench.to_end()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dragoman_service.engine import invariants
+from support import invariants
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Progress, Request
 from dragoman_service.engine.scheduler import Scheduler
@@ -58,10 +58,10 @@ def step(scheduler: Scheduler, runner: Runner, now: float = 0.0) -> list[Event]:
     plan = scheduler.plan()
     if plan is None:
         return []
-    assert invariants.check(scheduler.snapshot()) == []
-    assert invariants.check_plan(plan, scheduler.snapshot()) == []
+    assert invariants.check(invariants.snapshot_of(scheduler)) == []
+    assert invariants.check_plan(plan, invariants.snapshot_of(scheduler)) == []
     events = scheduler.commit(plan, runner.run(plan), now)
-    assert invariants.check(scheduler.snapshot()) == []
+    assert invariants.check(invariants.snapshot_of(scheduler)) == []
     return events
 
 

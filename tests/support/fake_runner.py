@@ -81,7 +81,7 @@ class FakeRunner:
             # Like the real caches, keep what lies behind the positions copied.
             self._fed[copy.target][: copy.length] = self._fed[copy.source][: copy.length]
             if copy.cross:
-                self._sources[copy.target] = self._sources[copy.source]
+                self._sources[copy.target] = self._sources[copy.source][: copy.cross]
         for join in plan.joins:
             for row in join.rows:
                 self._sources[row] = join.source
@@ -102,9 +102,9 @@ class FakeRunner:
             plan = dataclasses.replace(plan, tokens=tuple(token_ids[0] for token_ids, _ in made), positions=positions)
 
     def _step(self, plan: StepPlan, row: int) -> tuple[list[int], list[float]]:
-        fed, position = self._fed[row], plan.positions[row]
+        fed, position = self._fed[row], int(plan.positions[row])
         assert position <= len(fed), f"row {row} skips from position {len(fed)} to {position}"
-        fed[position : position + 1] = [plan.tokens[row]]
+        fed[position : position + 1] = [int(plan.tokens[row])]
         adjustments = [adjustment for adjustment in plan.adjustments if adjustment.row == row]
         source = self._sources[row][: plan.source_lengths[row]]
         return candidates(source, tuple(fed[: position + 1]), adjustments, plan.num_candidates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from dragoman_service.engine import invariants
+from support import invariants
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Failed, Finished, Progress, Request
 from dragoman_service.errors import Cancelled, EngineFailure
@@ -75,10 +75,10 @@ class Bench:
         """One step, with something that happens while it runs."""
         plan = self.scheduler.plan()
         assert plan is not None
-        assert invariants.check(self.scheduler.snapshot()) == []
-        assert invariants.check_plan(plan, self.scheduler.snapshot()) == []
+        assert invariants.check(invariants.snapshot_of(self.scheduler)) == []
+        assert invariants.check_plan(plan, invariants.snapshot_of(self.scheduler)) == []
         self.joined.append([join.source for join in plan.joins])
-        self.batches.append({it.request_id for it in self.scheduler.snapshot().running})
+        self.batches.append({it.request_id for it in invariants.snapshot_of(self.scheduler).running})
         try:
             result = self.runner.run(plan)
         except MemoryError as error:
@@ -89,7 +89,7 @@ class Bench:
         else:
             meanwhile()
             events = self.scheduler.commit(plan, result, 0.0)
-        assert invariants.check(self.scheduler.snapshot()) == []
+        assert invariants.check(invariants.snapshot_of(self.scheduler)) == []
         self.events += events
         return events
 

@@ -86,11 +86,11 @@ class Engine:
     @property
     def backlog_seconds(self) -> float:
         """What all requests that have not had their last event are expected to take; 0 while too little is known."""
-        return self._scheduler.pace.work_seconds(self._pending.work, self._scheduler.max_rows)
+        return self._scheduler.latency.work_seconds(self._pending.work, self._scheduler.max_rows)
 
     def check_time(self, work: int, seconds: float) -> None:
         """Raise DeadlineUnreachable for what cannot be done in so many seconds; see `models.RequestEngine`."""
-        self._scheduler.pace.check_time(work, self._scheduler.max_rows, seconds)
+        self._scheduler.latency.check_time(work, self._scheduler.max_rows, seconds)
 
     def start(self) -> None:
         """Start the engine thread and wait until its runner is prepared; what was submitted before runs then.

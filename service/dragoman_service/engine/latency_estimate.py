@@ -18,7 +18,7 @@ HOPELESS = 0.5
 end sooner or later than the average, and what is refused must not be what could have been done."""
 
 
-class Pace:
+class LatencyEstimate:
     """Moving averages of the duration of steps, by number of rows, and of steps for each source token."""
 
     def __init__(self) -> None:

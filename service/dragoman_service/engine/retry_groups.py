@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.batch import Waiting
 
 
-class Suspects:
+class RetryGroups:
     """Groups of requests, each of which is to run with nobody else beside it, last in first out.
 
     Bisection: with one culprit among n requests, at most log2 n further steps fail, and all others get what they would

@@ -1,26 +1,20 @@
 """Continuous batching as a pure state machine: which requests join, which rows step, who is done.
 
-No numpy, no runtime, no clock, no threads: times and results are passed in. A step is three calls, made by the engine:
+No runtime, no clock, no threads: times and results are passed in. A step is three calls, made by the engine:
 `plan = scheduler.plan()`, `result = runner.run(plan)`, `events = scheduler.commit(plan, result, now)`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 
-from dragoman_service.engine.active_requests import Running, Waiting
+from dragoman_service.engine.batch import ActiveRequest, Batch, Waiting, last_progress
 from dragoman_service.engine.fair_queue import FairQueue
-from dragoman_service.engine.latency_estimate import Pace
-from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
+from dragoman_service.engine.latency_estimate import LatencyEstimate
+from dragoman_service.engine.plan import Join, StepPlan, StepResult
 from dragoman_service.engine.request import Event, Failed, Request, check_request
-from dragoman_service.engine.retry_groups import Suspects
-from dragoman_service.engine.rows import RowTable
-from dragoman_service.engine.search.factory import make_search
-from dragoman_service.engine.slots import SlotPool
-from dragoman_service.engine.snapshot import SchedulerSnapshot, running_request, waiting_request
-from dragoman_service.errors import EngineFailure, Overloaded
+from dragoman_service.engine.retry_groups import RetryGroups
+from dragoman_service.errors import Overloaded
 
 
 class Scheduler:
@@ -42,11 +36,21 @@ class Scheduler:
         stream_interval: float = 0.0,
         max_steps: int = 1,
         look_ahead: bool = False,
+        max_positions: int | None = None,
     ) -> None:
-        """`max_encode_tokens` bounds the source tokens encoded in one step, for running rows not to be held up.
+        """Make a scheduler without requests.
 
-        One request always joins. `stream_interval` is the least time in seconds between two `Progress` events of one. A
-        plan has up to `max_steps` steps where nobody could tell; with `look_ahead` it names who will join next.
+        Args:
+            max_rows: Rows of the running batch.
+            max_queue: Requests that may wait.
+            end_id: The token that ends a sentence.
+            begin_id: The token that is fed first.
+            max_encode_tokens: Source tokens encoded in one step, for running rows not to be held up. One request
+                always joins.
+            stream_interval: Seconds between two `Progress` events of a request, at least.
+            max_steps: Steps of a plan at most, where nobody could tell.
+            look_ahead: Whether a plan names the sources that will join next.
+            max_positions: Target positions that the model has; None: as many as a request asks for.
         """
         limits = {"max_queue": max_queue, "max_encode_tokens": max_encode_tokens, "max_steps": max_steps}
         for name, value in limits.items():
@@ -54,50 +58,44 @@ class Scheduler:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
         self.max_queue = max_queue
-        self._end_id = end_id
-        self._begin_id = begin_id
+        self.latency = LatencyEstimate()
         self._max_encode_tokens = max_encode_tokens
         self._stream_interval = stream_interval
         self._max_steps = max_steps
         self._look_ahead = look_ahead
-        self._slots = SlotPool(max_rows)
-        self._rows = RowTable()
-        self.pace = Pace()
+        limit = {} if max_positions is None else {"max_positions": max_positions}
+        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, **limit)
         self._waiting = FairQueue()
-        self._suspects = Suspects()
-        self._suspected = False  # whether those that run are a group of suspects
-        self._running: dict[int, Running] = {}
-        self._demanding: dict[int, Running] = {}  # those that may want copies or adjustments
-        self._num_watched = 0  # running requests of which every step is looked at before the next
-        self._num_candidates: Counter[int] = Counter()  # candidates wanted per row -> running requests that do
-        self._cached_positions = 0
+        self._retry_groups = RetryGroups()
+        self._retrying = False  # whether those that run are a group of them
+        self._joined: list[ActiveRequest] = []  # in the plan in flight
         self._in_flight: StepPlan | None = None
         self._next_deadline = math.inf  # no request has an earlier one; may lag behind when requests end
 
     @property
     def num_waiting(self) -> int:
         """Requests in the queue."""
-        return len(self._waiting) + len(self._suspects)
+        return len(self._waiting) + len(self._retry_groups)
 
     @property
     def num_running(self) -> int:
         """Requests that own rows."""
-        return len(self._running)
+        return len(self._batch.active)
 
     @property
     def has_work(self) -> bool:
         """Whether anything is waiting or running, which is when `plan` gives a plan."""
-        return bool(self._running or self.num_waiting)
+        return bool(self._batch.active or self.num_waiting)
 
     @property
     def rows_used(self) -> int:
         """Rows owned."""
-        return self._slots.num_used
+        return self._batch.num_used
 
     @property
     def cached_positions(self) -> int:
         """Positions of self- and cross-attention that the rows owned have in the caches."""
-        return self._cached_positions
+        return self._batch.cached_positions
 
     def validate(self, request: Request) -> None:
         """Raise `InvalidInput` for a request that can never run here. Looks at limits alone: any thread may call it."""
@@ -109,19 +107,19 @@ class Scheduler:
         Raises `InvalidInput` as `validate` does, `Overloaded` if the queue is full, and `ValueError` for an id in use.
         """
         self.validate(request)
-        if request.id in self._running or request.id in self._waiting or request.id in self._suspects:
+        if request.id in self._batch.active or request.id in self._waiting or request.id in self._retry_groups:
             raise ValueError(f"request id {request.id} is in use")
-        if self.num_waiting >= self.max_queue:
-            raise Overloaded(f"{self.num_waiting} requests are waiting, which is the most allowed")
+        if len(self._waiting) >= self.max_queue:
+            raise Overloaded(f"{len(self._waiting)} requests are waiting, which is the most allowed")
         self._waiting.push(Waiting(request, now))
         if request.deadline is not None:
-            self._next_deadline = min(self._next_deadline, self.pace.latest_start(request))
+            self._next_deadline = min(self._next_deadline, self.latency.latest_start(request))
 
     def abort(self, request_id: int, error: Exception) -> list[Event]:
         """End a request with `error`; its rows are free for the next plan. No events if it is not there (any more)."""
-        if request_id in self._running:
-            self._leave(request_id)
-        elif not (self._waiting.remove(request_id) or self._suspects.remove(request_id)):
+        if request_id in self._batch.active:
+            self._batch.leave(request_id)
+        elif not (self._waiting.remove(request_id) or self._retry_groups.remove(request_id)):
             return []
         return [Failed(request_id, error)]
 
@@ -130,14 +128,14 @@ class Scheduler:
         if now < self._next_deadline:
             return []
         events: list[Event] = []
-        for waiting in [*self._suspects, *self._waiting]:
-            if self.pace.latest_start(waiting.request) <= now:
-                events += self.abort(waiting.request.id, self.pace.too_late(waiting.request, now))
-        for running in list(self._running.values()):
-            if (running.request.deadline or math.inf) <= now:
-                events += self.abort(running.request.id, self.pace.too_late(running.request, now))
-        waiting_until = (self.pace.latest_start(waiting.request) for waiting in (*self._suspects, *self._waiting))
-        running_until = (running.request.deadline or math.inf for running in self._running.values())
+        for waiting in [*self._retry_groups, *self._waiting]:
+            if self.latency.latest_start(waiting.request) <= now:
+                events += self.abort(waiting.request.id, self.latency.too_late(waiting.request, now))
+        for active in list(self._batch.active.values()):
+            if (active.request.deadline or math.inf) <= now:
+                events += self.abort(active.request.id, self.latency.too_late(active.request, now))
+        waiting_until = (self.latency.latest_start(w.request) for w in (*self._retry_groups, *self._waiting))
+        running_until = (active.request.deadline or math.inf for active in self._batch.active.values())
         self._next_deadline = min(*waiting_until, *running_until, math.inf, math.inf)
         return events
 
@@ -150,23 +148,22 @@ class Scheduler:
             raise RuntimeError("the last plan was neither committed nor failed")
         if not self.has_work:
             return None
+        batch = self._batch
+        self._joined = []
         # Before holes are closed: whoever joins fills them at no cost.
         joins = self._admit() if self.num_waiting else []
-        copies = self._close_holes() if self._slots.holes else []
-        adjustments: list[Adjustment] = []
-        for running in self._demanding.values():  # after the moves, so that copies speak of the rows as they lie now
-            copies += running.copies(self._rows.positions)
-            adjustments += running.search.adjustments(running.rows)
+        copies = batch.close_holes() + batch.beam_copies()
+        rows = batch.extent
         self._in_flight = StepPlan(
-            copies=tuple(copies),
-            joins=tuple(joins),
-            tokens=tuple(self._rows.tokens()),
-            positions=tuple(self._rows.positions),
-            source_lengths=tuple(self._rows.source_lengths),
-            num_candidates=max(self._num_candidates),
-            adjustments=tuple(adjustments),
+            copies=copies,
+            joins=joins,
+            tokens=batch.tokens[:rows].copy(),
+            positions=batch.positions[:rows].copy(),
+            source_lengths=batch.source_lengths[:rows].copy(),
+            num_candidates=batch.num_candidates,
+            adjustments=batch.adjustments(),
             # While somebody waits, the next step may be theirs to join.
-            num_steps=1 if self._num_watched or self.num_waiting else self._max_steps,
+            num_steps=1 if batch.num_watched or self.num_waiting else self._max_steps,
             upcoming=self._waiting.sources(self._max_encode_tokens) if self._look_ahead else (),
         )
         return self._in_flight
@@ -174,20 +171,21 @@ class Scheduler:
     def _admit(self) -> list[Join]:
         """Let the head of the queue join, and the next one, while rows and encoder budget last.
 
-        Suspects run with nobody else: a whole group joins once nobody runs, which fits, as it has run before.
+        A group that runs again runs with nobody else: all of it joins once nobody runs, which fits, as it has run
+        before.
         """
-        if self._suspected or len(self._suspects):
-            if self._running:
+        if self._retrying or len(self._retry_groups):
+            if self._batch.active:
                 return []
-            group = self._suspects.pop()
-            self._suspected = bool(group)
+            group = self._retry_groups.pop()
+            self._retrying = bool(group)
             if group:
                 return [self._join(waiting) for waiting in group]
         joins: list[Join] = []
         budget = self._max_encode_tokens
         while (waiting := self._waiting.head()) is not None:
             request = waiting.request
-            if request.options.num_rows > self._slots.num_free or (joins and len(request.source) > budget):
+            if request.options.num_rows > self._batch.num_free or (joins and len(request.source) > budget):
                 break
             budget -= len(request.source)
             self._waiting.pop()
@@ -195,59 +193,37 @@ class Scheduler:
         return joins
 
     def _join(self, waiting: Waiting) -> Join:
-        """The one place where rows are taken."""
-        request = waiting.request
-        search = make_search(request, begin_id=self._begin_id, end_id=self._end_id)
-        rows = self._slots.acquire(request.id, request.options.num_rows)
-        self._rows.assign(rows, search, len(request.source))
-        self._running[request.id] = running = Running(request, waiting.submitted, search, rows, waiting.streamed)
-        if search.demanding:
-            self._demanding[request.id] = running
-        self._num_watched += running.watched
-        self._num_candidates[search.num_candidates] += 1
-        self._cached_positions += len(rows) * len(request.source)
-        return Join(request.source, tuple(rows))
-
-    def _close_holes(self) -> list[RowCopy]:
-        """Move the last rows into the places of those that left."""
-        copies = []
-        for _, source, target in self._slots.compact():
-            copies.append(RowCopy(source, target, self._rows.positions[source], cross=True))
-            self._rows.move(source, target)
-        self._rows.truncate(self._slots.extent)
-        return copies
+        join = self._batch.join(waiting)
+        self._joined.append(self._batch.active[waiting.request.id])
+        return join
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:
         """Take the result of `plan`, which was there at `now`. Requests that ended since the plan are passed over."""
         self._land(plan)
-        self.pace.step(len(plan.tokens), (result.encode_seconds + result.decode_seconds) / plan.num_steps)
+        self.latency.step(plan.num_rows, (result.encode_seconds + result.decode_seconds) / plan.num_steps)
+        for active in self._joined:
+            active.begin(result, now)
         events: list[Event] = []
-        for running in self._running.values():
-            running.begin(result, now)
         for token_ids, log_probs in result.steps:
-            events += self._advance(token_ids, log_probs, plan.num_candidates, now)
+            self._advance(token_ids, log_probs, now, events)
         return events
 
-    def _advance(
-        self, token_ids: Sequence[list[int]], log_probs: Sequence[list[float]], num_candidates: int, now: float
-    ) -> list[Event]:
+    def _advance(self, token_ids: object, log_probs: object, now: float, events: list[Event]) -> None:
         """One step has been made."""
-        self._rows.advance()
-        self._cached_positions += self._slots.num_used
-        events: list[Event] = []
-        for running in list(self._running.values()):
-            try:
-                running.advance(token_ids, log_probs, num_candidates)
-            except EngineFailure as error:
-                events += self.abort(running.request.id, error)
+        batch = self._batch
+        step = batch.advance(token_ids, log_probs)
+        for active, error in step.failed:
+            events += self.abort(active.request.id, error)
+        for active in step.ended:
+            if active.request.id not in batch.active:
                 continue
-            if running.request.stream:
-                events += running.progress(now, self._stream_interval)
-            if running.search.done:
-                self._leave(running.request.id)
-                self.pace.ended(len(running.request.source), running.steps)
-                events.append(running.finished(now))
-        return events
+            self.latency.ended(len(active.request.source), batch.position(active))
+            batch.leave(active.request.id)
+            if active.request.stream:
+                events += last_progress(active)
+            events.append(active.ended(now))
+        if batch.num_watched:
+            events += batch.progress(now, self._stream_interval)
 
     def fail_step(self, plan: StepPlan, error: Exception) -> list[Event]:
         """The step has not happened, and its rows' caches are lost.
@@ -255,42 +231,14 @@ class Scheduler:
         Who ran alone fails with `error`. Others run again from their beginnings, in two groups that may fail in turn.
         """
         self._land(plan)
-        group = [running.again() for running in self._running.values()]
-        if len(group) == 1 and group[0].request.options.num_rows == len(plan.tokens):
+        group = [active.again() for active in self._batch.active.values()]
+        if len(group) == 1 and group[0].request.options.num_rows == plan.num_rows:
             return self.abort(group[0].request.id, error)
         for waiting in group:
-            self._leave(waiting.request.id)
+            self._batch.leave(waiting.request.id)
         if group:
-            self._suspects.split(group)
+            self._retry_groups.split(group)
         return []
-
-    def snapshot(self) -> SchedulerSnapshot:
-        """The state at this moment."""
-        return SchedulerSnapshot(
-            max_rows=self.max_rows,
-            max_queue=self.max_queue,
-            extent=self._slots.extent,
-            holes=self._slots.holes,
-            cached_positions=self._cached_positions,
-            waiting=tuple(map(waiting_request, self._waiting)),
-            suspects=tuple(map(waiting_request, self._suspects)),
-            running=tuple(
-                running_request(running, self._rows.positions[running.rows[0]]) for running in self._running.values()
-            ),
-        )
-
-    def _leave(self, request_id: int) -> None:
-        """The one place where rows are given back."""
-        running = self._running.pop(request_id)
-        self._demanding.pop(request_id, None)
-        self._num_watched -= running.watched
-        wanted = running.search.num_candidates
-        self._num_candidates[wanted] -= 1
-        if not self._num_candidates[wanted]:
-            del self._num_candidates[wanted]
-        cached = self._rows.positions[running.rows[0]] + len(running.request.source)
-        self._cached_positions -= len(running.rows) * cached
-        self._slots.release(request_id)
 
     def _land(self, plan: StepPlan) -> None:
         if plan is not self._in_flight:

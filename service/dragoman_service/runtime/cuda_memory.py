@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dragoman_service.bundle.manifest import CacheLayout
-from dragoman_service.engine.plan import Adjustment
+from dragoman_service.engine.plan import Adjustments
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
 
 
@@ -33,15 +32,17 @@ class CudaCache:
         """Memory of both."""
         return self.self_attention.nbytes + self.cross_attention.nbytes
 
-    def copy_row(self, source: int, target: int, length: int, *, cross: bool, stream: int) -> None:
-        """Queue the copy of a row's first `length` target positions, and with `cross` of its source side."""
+    def copy_row(self, source: int, target: int, length: int, cross: int, stream: int) -> None:
+        """Queue the copy of a row's first `length` target positions and first `cross` source positions."""
         array = self.self_attention
         for layer in range(array.shape[0]):
             both = array[layer, :, :, :, :length]
             self._cuda.copy(both[:, target], both[:, source], stream)
         if cross:
             array = self.cross_attention
-            self._cuda.copy(array[:, :, target], array[:, :, source], stream)
+            for layer in range(array.shape[0]):
+                both = array[layer, :, :, :, :cross]
+                self._cuda.copy(both[:, target], both[:, source], stream)
 
     def write_source(self, row: int, values: DeviceArray, stream: int) -> None:
         """Queue the copy of `values` [layers, 2, heads, length, head_dim] to the first source positions of a row."""
@@ -63,13 +64,11 @@ class AdjustmentBuffer:
         self._there = [cuda.empty(*shape) for shape in shapes]
         self._here = [cuda.pinned(*shape) for shape in shapes]
 
-    def upload(self, adjustments: Sequence[Adjustment], stream: int) -> None:
+    def upload(self, adjustments: Adjustments, stream: int) -> None:
         """Queue the copies to the GPU."""
         count = len(adjustments)
         index, penalty, bias = self._here
-        index[:count] = [(a.row, a.token) for a in adjustments]
-        penalty[:count] = [a.penalty for a in adjustments]
-        bias[:count] = [a.bias for a in adjustments]
+        index[:count], penalty[:count], bias[:count] = adjustments.index, adjustments.penalty, adjustments.bias
         for there, here in zip(self.columns(count), self._here, strict=True):
             self._cuda.copy(there, here[:count], stream)
 

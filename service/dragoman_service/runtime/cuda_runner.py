@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import DECODER, ENCODER
@@ -132,7 +133,7 @@ class CudaRunner(Runner):
         started = time.perf_counter()
         stream = self._decoder.stream
         for copy in plan.copies:
-            self.cache.copy_row(copy.source, copy.target, copy.length, cross=copy.cross, stream=stream)
+            self.cache.copy_row(copy.source, copy.target, copy.length, copy.cross, stream)
         self._join(plan.joins)
         self._cuda.mark(self._joined, stream)
         encoded = time.perf_counter()
@@ -169,11 +170,11 @@ class CudaRunner(Runner):
     def _check(self, plan: StepPlan) -> None:
         limits = self.bundle.manifest.limits
         check_plan(plan, self.max_rows, limits.max_candidates)
-        if not 1 <= plan.num_steps <= (1 if plan.adjustments else self._steps):
+        if not 1 <= plan.num_steps <= (1 if len(plan.adjustments) else self._steps):
             raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {self._steps}, one with adjustments")
         for name, longest, most in (
-            ("positions", max(plan.positions) + 1, limits.max_target_tokens),
-            ("source positions", max(plan.source_lengths), limits.max_source_tokens),
+            ("positions", int(np.max(plan.positions)) + 1, limits.max_target_tokens),
+            ("source positions", int(np.max(plan.source_lengths)), limits.max_source_tokens),
         ):
             if longest > most:
                 raise ValueError(f"{longest} {name}; the model's limit is {most}")
@@ -186,7 +187,7 @@ class CudaRunner(Runner):
     def _stage(self, plan: StepPlan, rows: int) -> None:
         """Write the inputs of all steps to pinned memory. Rows of nobody are fed something harmless."""
         real = len(plan.tokens)
-        positions = np.array(plan.positions, np.int32)
+        positions = np.asarray(plan.positions, np.int32)
         for step in range(plan.num_steps):
             tokens, places, lengths = split_inputs(self._staged[step], self.max_rows)
             tokens[real:rows], places[real:rows], lengths[real:rows] = 0, 0, 1
@@ -194,12 +195,12 @@ class CudaRunner(Runner):
             places[:real] = np.minimum(positions + step, self._last_position)
             lengths[:real] = plan.source_lengths
 
-    def _read(self, plan: StepPlan, rows: int, candidates: int) -> Iterator[tuple[list[list[int]], list[list[float]]]]:
+    def _read(self, plan: StepPlan, rows: int, candidates: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         size, real = 12 * rows * candidates, len(plan.tokens)
         for step in range(plan.num_steps):
             ids, log_probs = split_outputs(self._outputs[step * size : (step + 1) * size], rows, candidates)
             wanted = slice(plan.num_candidates)
-            yield ids[:real, wanted].tolist(), log_probs[:real, wanted].tolist()
+            yield ids[:real, wanted], log_probs[:real, wanted]
 
     def _join(self, joins: Sequence[Join]) -> None:
         """Queue the writing of the joining rows' source side, encoding what has not been encoded ahead."""

@@ -19,7 +19,7 @@ import onnxruntime
 
 from dragoman_service.bundle.manifest import CacheLayout
 from dragoman_service.config import GpuOptions
-from dragoman_service.engine.plan import Adjustment
+from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
 from dragoman_service.runtime.cuda_memory import AdjustmentBuffer, CudaCache, split_inputs, split_outputs
@@ -153,7 +153,7 @@ class CudaDecoder:
         self._cuda.copy(self.tokens[:rows], self._steps[rows, candidates].ids[:, 0], self.stream)
 
     def queue(
-        self, rows: int, candidates: int, adjustments: Sequence[Adjustment] = (), *, captured: bool = False
+        self, rows: int, candidates: int, adjustments: Adjustments = NO_ADJUSTMENTS, *, captured: bool = False
     ) -> DeviceArray:
         """Queue a step; returns where its candidates will be, as bytes: see `split_outputs`.
 
@@ -162,7 +162,7 @@ class CudaDecoder:
         step = self._steps.get((rows, candidates))
         if step is None:
             self._steps[rows, candidates] = step = self._bind(rows, candidates, captured)
-        if adjustments:
+        if len(adjustments):
             self._run_adjusted(step, rows, candidates, adjustments)
         else:
             self._session.run_with_iobinding(step.binding, step.options)
@@ -175,7 +175,7 @@ class CudaDecoder:
         options = self._options(next(_graph_numbers) if captured else _EAGER)
         return _Step(binding, options, ids, log_probs, outputs)
 
-    def _run_adjusted(self, step: _Step, rows: int, candidates: int, adjustments: Sequence[Adjustment]) -> None:
+    def _run_adjusted(self, step: _Step, rows: int, candidates: int, adjustments: Adjustments) -> None:
         """Eagerly, as their number is another each time. One such step may be queued, not two."""
         if len(adjustments) > self._adjustments.room:
             self._adjustments = AdjustmentBuffer(self._cuda, 2 * len(adjustments))

@@ -102,8 +102,8 @@ class KvCache:
         self.self_attention.reserve(target_length, kept_rows)
         self.cross_attention.reserve(source_length, kept_rows)
 
-    def copy_row(self, source: int, target: int, length: int, *, cross: bool) -> None:
-        """Copy a row's first `length` target positions, and with `cross` its source side, in all layers."""
+    def copy_row(self, source: int, target: int, length: int, cross: int) -> None:
+        """Copy a row's first `length` target positions and first `cross` source positions, in all layers."""
         self.self_attention.copy_row(source, target, length)
         if cross:
-            self.cross_attention.copy_row(source, target, self.cross_attention.capacity)
+            self.cross_attention.copy_row(source, target, cross)

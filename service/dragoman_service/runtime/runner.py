@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.plan import Join, Runner, StepPlan, StepResult
 from dragoman_service.errors import BundleError, InvalidInput
@@ -66,13 +68,13 @@ class OrtRunner(Runner):
         started = time.perf_counter()
         self._make_room(plan)
         for copy in plan.copies:
-            self.cache.copy_row(copy.source, copy.target, copy.length, cross=copy.cross)
+            self.cache.copy_row(copy.source, copy.target, copy.length, copy.cross)
         for joins in encoder_batches(plan.joins, MAX_ENCODE_TOKENS):
             self._encode(joins)
         encoded = time.perf_counter()
         ids, log_probs = self._decoder.run(plan)
         decoded = time.perf_counter()
-        return StepResult(ids.tolist(), log_probs.tolist(), encoded - started, decoded - encoded)
+        return StepResult(ids, log_probs, encoded - started, decoded - encoded)
 
     def prepare(self) -> None:
         """Warm up, and with `prove` translate the golden sentences.
@@ -124,7 +126,9 @@ class OrtRunner(Runner):
         # Before its copies are made, rows beyond the plan's own may still hold what moves into them.
         kept = 0 if len(joining) == rows else max(rows, *(copy.source + 1 for copy in plan.copies), 0)
         self.cache.reserve(
-            target_length=max(plan.positions) + 1, source_length=max(plan.source_lengths), kept_rows=kept
+            target_length=int(np.max(plan.positions)) + 1,
+            source_length=int(np.max(plan.source_lengths)),
+            kept_rows=kept,
         )
 
     def _encode(self, joins: Sequence[Join]) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from dragoman_service.bundle.manifest import DECODER, ENCODER, CacheLayout, TensorNames
-from dragoman_service.engine.plan import Adjustment, StepPlan
+from dragoman_service.engine.plan import Adjustments, StepPlan
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.processor import int8_may_overflow
@@ -121,8 +121,8 @@ class DecoderSession:
         self._inputs["tokens"][:rows, 0] = plan.tokens
         self._inputs["positions"][:rows] = plan.positions
         self._inputs["source_lengths"][:rows] = plan.source_lengths
-        self._scalars["total_length"][...] = max(plan.positions) + 1
-        self._scalars["total_source_length"][...] = max(plan.source_lengths)
+        self._scalars["total_length"][...] = np.max(plan.positions) + 1
+        self._scalars["total_source_length"][...] = np.max(plan.source_lengths)
         self._scalars["num_candidates"][0] = plan.num_candidates
         binding = self._binding(rows)
         binding.give_candidates(rows, plan.num_candidates)
@@ -165,7 +165,7 @@ class _Binding:
         """ONNX Runtime's."""
         self.ids = np.zeros((0, 0), np.int64)
         self.log_probs = np.zeros((0, 0), np.float32)
-        self._adjust: tuple[npt.NDArray[Any], ...] | None = None
+        self._adjust: Adjustments | None = None
 
     def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
         """Whoever calls keeps the array alive: binding the array itself, not its address, would copy it."""
@@ -181,17 +181,13 @@ class _Binding:
         self.bind("candidate_ids", self.ids, output=True)
         self.bind("candidate_log_probs", self.log_probs, output=True)
 
-    def give_adjustments(self, adjustments: Sequence[Adjustment]) -> None:
+    def give_adjustments(self, adjustments: Adjustments) -> None:
         """Bind those of this step, which most often are none, as before."""
-        if not adjustments and self._adjust is not None and not len(self._adjust[0]):
+        if not len(adjustments) and self._adjust is not None and not len(self._adjust):
             return
-        self._adjust = (
-            np.array([(a.row, a.token) for a in adjustments], np.int64).reshape(-1, 2),
-            np.array([a.penalty for a in adjustments], np.float32),
-            np.array([a.bias for a in adjustments], np.float32),
-        )
-        for name, array in zip(("adjust_index", "adjust_penalty", "adjust_bias"), self._adjust, strict=True):
-            self.bind(name, array)
+        self._adjust = adjustments
+        for name in ("index", "penalty", "bias"):
+            self.bind(f"adjust_{name}", getattr(adjustments, name))
 
 
 def _check_names(

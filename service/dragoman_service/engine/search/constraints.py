@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import numpy as np
+import numpy.typing as npt
 
-from dragoman_service.engine.plan import Adjustment
-from dragoman_service.engine.request import DecodingOptions
-from dragoman_service.engine.search.base import BANNED
+from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments
+from dragoman_service.engine.search.scores import BANNED
 
-
-@lru_cache(maxsize=1 << 16)
-def _penalised(row: int, token: int, penalty: float) -> Adjustment:
-    """Cached, as a long translation asks for the same hundred adjustments again at every step."""
-    return Adjustment(row, token, penalty=penalty)
+Ints = npt.NDArray[np.int64]
 
 
-class Constraints:
-    """Turns the tokens produced so far into the adjustments of the next step, at most one per row and token."""
+def repeated_ngram_ends(history: Ints, lengths: Ints, size: int) -> tuple[Ints, Ints]:
+    """Tokens that would end an n-gram of `size` that its row has already: columns of `history`, and tokens.
 
-    __slots__ = ("_end_id", "_min_length", "_ngram_size", "_penalty", "active")
-
-    def __init__(self, options: DecodingOptions, end_id: int) -> None:
-        self._min_length = options.min_length
-        self._ngram_size = options.no_repeat_ngram_size
-        self._penalty = options.repetition_penalty
-        self._end_id = end_id
-        self.active = self._min_length > 0 or self._ngram_size > 0 or self._penalty != 1.0
-        """Whether there can be any adjustments at all; lets the common case cost nothing."""
-
-    def adjustments(self, row: int, tokens: Sequence[int]) -> list[Adjustment]:
-        """Adjustments for a row of the batch in which `tokens` were produced, those of the forced prefix included."""
-        banned = repeated_ngram_ends(tokens, self._ngram_size) if self._ngram_size else set()
-        if len(tokens) < self._min_length:
-            banned.add(self._end_id)
-        adjustments = [Adjustment(row, token, bias=BANNED) for token in sorted(banned)]
-        if self._penalty != 1.0:
-            produced = sorted(set(tokens) - banned)
-            adjustments += [_penalised(row, token, self._penalty) for token in produced]
-        return adjustments
+    Args:
+        history: [steps, rows], the tokens of the last steps; a row's own are the last `lengths` of its column.
+        lengths: [rows].
+        size: 1 or more.
+    """
+    steps = len(history)
+    starts = steps - size + 1
+    if starts < 1:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    match = np.arange(starts)[:, None] >= steps - lengths
+    for offset in range(size - 1):
+        match &= history[offset : offset + starts] == history[steps - size + 1 + offset]
+    start, row = match.nonzero()
+    return row, history[start + size - 1, row]
 
 
-def repeated_ngram_ends(tokens: Sequence[int], size: int) -> set[int]:
-    """Tokens that would end an n-gram of `size` that stands in `tokens` already."""
-    if size == 1:
-        return set(tokens)
-    context = tokens[len(tokens) - size + 1 :]
-    return {
-        tokens[end]
-        for end in range(size - 1, len(tokens))
-        if tokens[end - 1] == tokens[-1] and tokens[end - size + 1 : end] == context
-    }
+def adjustments(
+    rows: Ints,
+    bans: tuple[Ints, Ints],
+    penalised: tuple[Ints, Ints],
+    penalties: npt.NDArray[np.float64],
+    max_token: int,
+) -> Adjustments:
+    """Put bans and penalties together, at most one for a row and token; a ban comes before a penalty.
+
+    Args:
+        rows: Rows of the batch that the pairs count in.
+        bans: Index into `rows`, and token.
+        penalised: Likewise, for tokens that were produced.
+        penalties: By index into `rows`.
+        max_token: No token is greater.
+    """
+    width = max_token + 1
+    banned = np.unique(bans[0] * width + bans[1]) if len(bans[0]) else np.zeros(0, np.int64)
+    row, token = penalised
+    if len(banned) and len(row):
+        free = ~np.isin(row * width + token, banned)
+        row, token = row[free], token[free]
+    if not len(banned) and not len(row):
+        return NO_ADJUSTMENTS
+    index = np.empty((len(banned) + len(row), 2), np.int64)
+    index[: len(banned), 0] = rows[banned // width]
+    index[: len(banned), 1] = banned % width
+    index[len(banned) :, 0] = rows[row]
+    index[len(banned) :, 1] = token
+    penalty = np.ones(len(index), np.float32)
+    penalty[len(banned) :] = penalties[row]
+    bias = np.zeros(len(index), np.float32)
+    bias[: len(banned)] = BANNED
+    return Adjustments(index, penalty, bias)

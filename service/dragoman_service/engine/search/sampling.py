@@ -1,46 +1,71 @@
-"""How one row chooses among its candidates: the likeliest one, or a random draw."""
+"""Random draws: which candidate each of some rows takes (temperature, top-k, nucleus)."""
 
 from __future__ import annotations
 
-import math
-import random
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+import hashlib
+from collections.abc import Sequence
 
-from dragoman_service.engine.request import MAX_BEAM_SIZE, Sampling
+import numpy as np
+import numpy.typing as npt
 
-Chooser = Callable[[Sequence[float]], int]
-"""From log-probabilities, likeliest first and the first of them finite, to the index of the candidate taken."""
+from dragoman_service.engine.request import Sampling
 
 
-def likeliest(log_probs: Sequence[float]) -> int:
-    """Greedy search."""
-    return 0
+class Draws:
+    """The random numbers of one row. Seed, source and number of the hypothesis decide them, and nothing else.
 
-
-def make_sampler(sampling: Sampling, hypothesis: int) -> Chooser:
-    """A chooser with a generator of its own, seeded by the request's seed and the number of the hypothesis alone.
-
-    It draws exactly once per token, so what it draws depends on nothing but the tokens before.
+    Two sentences of a call draw independently, and the same sentence with the same seed draws the same, wherever and
+    whenever it runs. A row draws once a token.
     """
-    draw = random.Random(sampling.seed * MAX_BEAM_SIZE + hypothesis).random
 
-    def choose(log_probs: Sequence[float]) -> int:
-        return pick(log_probs, sampling, draw())
+    __slots__ = ("_generator", "_values")
 
-    return choose
+    def __init__(self, seed: int, source: Sequence[int], hypothesis: int) -> None:
+        content = repr((seed, tuple(source), hypothesis)).encode()
+        key = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little")
+        self._generator = np.random.Generator(np.random.Philox(key=key))
+        self._values: list[float] = []
+
+    def at(self, position: int) -> float:
+        """The number for the token at a position, from 0 to below 1."""
+        while len(self._values) <= position:
+            self._values += self._generator.random(32).tolist()
+        return self._values[position]
 
 
-def pick(log_probs: Sequence[float], sampling: Sampling, uniform: float) -> int:
-    """Index of the candidate at `uniform`, 0 to below 1, of the distribution after temperature, top-k and top-p.
+class Settings:
+    """The sampling options of some rows, as columns [rows, 1]."""
 
-    `log_probs` are at most `top_k`, likeliest first. The nucleus of top-p is the shortest head of the candidates whose
-    share of the probability of all of them, at the given temperature, reaches `top_p` (Holtzman et al. 2020).
+    __slots__ = ("temperature", "top_k", "top_p")
+
+    def __init__(self, options: Sequence[Sampling]) -> None:
+        self.temperature = np.array([each.temperature for each in options], np.float64)[:, None]
+        self.top_k = np.array([each.top_k for each in options], np.int64)[:, None]
+        self.top_p = np.array([each.top_p for each in options], np.float64)[:, None]
+
+
+def pick(
+    log_probs: npt.NDArray[np.float64], settings: Settings, uniform: npt.NDArray[np.float64]
+) -> npt.NDArray[np.intp]:
+    """Index of the candidate that each row draws.
+
+    The nucleus of top-p is the shortest head of the candidates whose share of the probability of all `top_k` of them,
+    at the given temperature, reaches `top_p` (Holtzman et al. 2020).
+
+    Args:
+        log_probs: [rows, candidates], likeliest first, the first of a row finite; more than `top_k` are ignored.
+        settings: Of the rows.
+        uniform: [rows], each from 0 to below 1.
     """
-    best = log_probs[0]
+    rank = np.arange(log_probs.shape[1])
     # Relative to the best, so that no temperature makes all weights underflow.
-    cumulative = list(accumulate(math.exp((log_prob - best) / sampling.temperature) for log_prob in log_probs))
-    last = min(bisect_left(cumulative, sampling.top_p * cumulative[-1]), len(cumulative) - 1)
-    # bisect_right steps over candidates of weight 0; the product may round up to the whole nucleus, hence min.
-    return min(bisect_right(cumulative, uniform * cumulative[last]), last)
+    weights = np.exp((log_probs - log_probs[:, :1]) / settings.temperature)
+    weights[rank >= settings.top_k] = 0.0
+    cumulative = np.cumsum(weights, axis=1)
+    wanted = settings.top_p * cumulative[:, -1:]
+    most = np.minimum(settings.top_k[:, 0], log_probs.shape[1]) - 1
+    last = np.minimum((cumulative < wanted).sum(axis=1), most)
+    nucleus = np.take_along_axis(cumulative, last[:, None], axis=1)
+    # Candidates of weight 0 are stepped over; the product may round up to the whole nucleus, hence the minimum.
+    drawn: npt.NDArray[np.intp] = np.minimum((cumulative <= uniform[:, None] * nucleus).sum(axis=1), last)
+    return drawn

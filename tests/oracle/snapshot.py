@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dragoman_service.engine.active_requests import Running, Waiting
+from oracle.active_requests import Running, Waiting
 
 
 @dataclass(frozen=True, slots=True)

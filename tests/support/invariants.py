@@ -1,11 +1,93 @@
-"""What must always hold of a scheduler and its plans: pure functions that return every violation."""
+"""What must always hold of a scheduler and its plans: functions that return every violation."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
+from dragoman_service.engine.batch import ActiveRequest, Waiting
 from dragoman_service.engine.plan import StepPlan
-from dragoman_service.engine.snapshot import SchedulerSnapshot
+from dragoman_service.engine.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRequest:
+    """A request that has not joined the running batch yet."""
+
+    request_id: int
+    num_rows: int
+    """Rows it will own."""
+    source_length: int
+    """Source tokens to encode."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRequest:
+    """A request that owns rows of the running batch."""
+
+    request_id: int
+    num_rows: int
+    """Rows it must own, by its options."""
+    rows: tuple[int, ...]
+    """Rows it does own."""
+    source_length: int
+    """Valid positions of cross attention."""
+    position: int
+    """Position of its next step, which is also the number of self-attention positions cached."""
+    max_length: int
+    """Target tokens at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSnapshot:
+    """The state of a scheduler at one moment."""
+
+    max_rows: int
+    max_queue: int
+    extent: int
+    """One more than the highest row that is owned or a hole."""
+    holes: tuple[int, ...]
+    """Rows below the extent that were given back and not yet closed; the next plan does that."""
+    cached_positions: int
+    """Positions of self- and cross-attention that the rows owned have in the caches, as the scheduler counts them."""
+    waiting: tuple[WaitingRequest, ...]
+    """In the order in which they will join."""
+    running: tuple[RunningRequest, ...]
+    """In the order in which they joined."""
+    suspects: tuple[WaitingRequest, ...] = ()
+    """Those of a step that failed, in the order in which they will run again, before anybody else joins."""
+
+    @property
+    def rows_used(self) -> int:
+        """Rows owned by running requests."""
+        return sum(len(request.rows) for request in self.running)
+
+
+def snapshot_of(scheduler: Scheduler) -> SchedulerSnapshot:
+    """The state at this moment."""
+    batch = scheduler._batch
+    return SchedulerSnapshot(
+        max_rows=scheduler.max_rows,
+        max_queue=scheduler.max_queue,
+        extent=batch.extent,
+        holes=batch.holes,
+        cached_positions=scheduler.cached_positions,
+        waiting=tuple(map(_waiting, scheduler._waiting)),
+        suspects=tuple(map(_waiting, scheduler._retry_groups)),
+        running=tuple(_running(active, batch.position(active)) for active in batch.active.values()),
+    )
+
+
+def _waiting(waiting: Waiting) -> WaitingRequest:
+    request = waiting.request
+    return WaitingRequest(request.id, request.options.num_rows, len(request.source))
+
+
+def _running(active: ActiveRequest, position: int) -> RunningRequest:
+    request = active.request
+    return RunningRequest(
+        request.id, request.options.num_rows, tuple(active.rows), len(request.source), position, request.max_length
+    )
 
 
 def check(snapshot: SchedulerSnapshot) -> list[str]:
@@ -48,7 +130,7 @@ def _check_requests(snapshot: SchedulerSnapshot) -> list[str]:
     for request in snapshot.running:
         if len(request.rows) != request.num_rows:
             problems.append(f"request {request.request_id} owns {len(request.rows)} rows, not {request.num_rows}")
-        if not 0 <= request.position < request.max_length:
+        if not 0 <= request.position <= request.max_length:
             problems.append(f"request {request.request_id} is at position {request.position} of {request.max_length}")
     cached = sum(len(request.rows) * (request.position + request.source_length) for request in snapshot.running)
     if cached != snapshot.cached_positions:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 
-from dragoman_service.engine.plan import Adjustment
+from oracle.plan import Adjustment
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
-from dragoman_service.engine.search.base import BANNED, Search, has_candidate, length_penalty
-from dragoman_service.engine.search.constraints import Constraints
+from oracle.search.base import BANNED, Search, has_candidate, length_penalty
+from oracle.search.constraints import Constraints
 
 
 class _Node:
@@ -86,6 +86,8 @@ class BeamSearch(Search):
         if self._length < len(self._prefix):
             self._force(self._prefix[self._length])
             return
+        over = self._length == self._max_length  # this step was made only to see who ends
+        gone = set()
         going_on: list[tuple[int, _Node]] = []
         for index, (row, child) in enumerate(self._children(token_ids, log_probs)):
             if child.token != self._end_id:
@@ -95,9 +97,16 @@ class BeamSearch(Search):
             elif index < self._beam_size:
                 assert child.parent is not None
                 self._finish(child.parent, child.total, self._length + 1, FinishReason.STOP)
+                gone.add(id(child.parent))
+        if over:
+            for node in self._live:
+                if id(node) not in gone:
+                    self._finish(node, node.total, self._length, FinishReason.LENGTH)
+            self.done = True
+            return
         if going_on:
             self._place(going_on)
-        if not going_on or self._length == self._max_length:
+        if not going_on:
             # Without children, everything but the end was banned: what there is ends here, incomplete.
             for node in self._live if going_on or not self._finished else ():
                 self._finish(node, node.total, self._length, FinishReason.LENGTH)

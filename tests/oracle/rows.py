@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dragoman_service.engine.search.base import Search
+from oracle.search.base import Search
 
 
 class RowTable:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dragoman_service.engine.plan import RowCopy, StepResult
+from oracle.plan import RowCopy, StepResult
 from dragoman_service.engine.request import Finished, Progress, Request, Timings
-from dragoman_service.engine.search.base import Search
+from oracle.search.base import Search
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from dragoman_service.engine.plan import Adjustment
+from oracle.plan import Adjustment
 from dragoman_service.engine.request import Hypothesis
 from dragoman_service.errors import EngineFailure
 

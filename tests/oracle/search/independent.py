@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dragoman_service.engine.plan import Adjustment
+from oracle.plan import Adjustment
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
-from dragoman_service.engine.search.base import Search, has_candidate, length_penalty
-from dragoman_service.engine.search.constraints import Constraints
-from dragoman_service.engine.search.sampling import Chooser, likeliest
+from oracle.search.base import Search, has_candidate, length_penalty
+from oracle.search.constraints import Constraints
+from oracle.search.sampling import Chooser, likeliest
 
 
 class _Draft:
@@ -87,12 +87,14 @@ class IndependentSearch(Search):
             return self._prefix[length]
         if not has_candidate(log_probs):
             return self._finish(row, draft.cut(self._alpha))
-        index = self._choosers[row](log_probs)
+        index = self._choosers[row](log_probs, length)
         token, log_prob = token_ids[index], log_probs[index]
         if token == self._end_id:
             return self._finish(row, draft.stopped(log_prob, self._alpha))
+        if length == self._max_length:
+            return self._finish(row, draft.cut(self._alpha))
         draft.append(token, log_prob)
-        return token if length + 1 < self._max_length else self._finish(row, draft.cut(self._alpha))
+        return token
 
     def _finish(self, row: int, hypothesis: Hypothesis) -> int:
         """This was the row's last token; returns a filler to feed."""

@@ -1,0 +1,722 @@
+"""The running batch of a lane: its rows as arrays, and the search of each request on its rows.
+
+What is the same for all rows is one operation on a column: feeding, writing a token, greedy choice, ends, limits,
+penalties and bans. Python objects are touched when a request joins, streams or ends.
+
+The last tokens of all rows stand in a log [steps, rows]: every row writes its newest token into the same line, so a
+row's tokens are the last entries of its column, as many as its position says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments, Join, RowCopy, StepResult
+from dragoman_service.engine.request import Finished, Hypothesis, Progress, Request, Timings
+from dragoman_service.engine.search import beams, constraints, sampling, scores
+from dragoman_service.engine.search.scores import BANNED
+from dragoman_service.errors import EngineFailure
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_NO_LIMIT = 2**31 - 1
+_NAN = "the model returned NaN instead of log-probabilities"
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request in the queue."""
+
+    request: Request
+    submitted: float
+    """When it was added, in seconds of the engine's clock."""
+    streamed: int = 0
+    """Tokens that were told before, where it has run before."""
+
+
+@dataclass(slots=True, eq=False)
+class ActiveRequest:
+    """A request that owns rows."""
+
+    request: Request
+    submitted: float
+    rows: list[int]
+    streamed: int
+    """Tokens told in `Progress` events."""
+    beam: bool
+    draws: list[sampling.Draws]
+    """Of each row, where tokens are drawn at random."""
+    watched: bool
+    """Whether the next token may be another one than the likeliest candidate, or somebody waits to see it."""
+    finished: list[Hypothesis] = field(default_factory=list)
+    """Of a beam, best first, at most as many as it is wide; else in the order in which they ended."""
+    threshold: float = BANNED
+    """A beam is done once its best live hypothesis cannot have a higher score than this."""
+    next_progress: float = -math.inf
+    begun: bool = False
+    queue_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    encoded: float = 0.0
+
+    def begin(self, result: StepResult, now: float) -> None:
+        """Note the times of the first step, which ended at `now`."""
+        if self.begun:  # it has run before, beside a request that made the step fail
+            return
+        self.begun = True
+        self.encode_seconds = result.encode_seconds
+        self.encoded = now - result.decode_seconds
+        # The runner's clock need not be the engine's, hence the maximum.
+        self.queue_seconds = max(0.0, self.encoded - result.encode_seconds - self.submitted)
+
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """The finished hypotheses, best first, as many as were asked for. Only once all have ended."""
+        if self.beam:
+            return tuple(self.finished[: self.request.options.num_hypotheses])
+        return tuple(sorted(self.finished, key=lambda hypothesis: -hypothesis.score))
+
+    def ended(self, now: float) -> Finished:
+        """The last event, at `now`."""
+        timings = Timings(self.queue_seconds, self.encode_seconds, now - self.encoded)
+        return Finished(self.request.id, self.hypotheses(), timings)
+
+    def again(self) -> Waiting:
+        """The request, to be run from its beginning: it will decide the same, and tell only what it has not told."""
+        return Waiting(self.request, self.submitted, self.streamed)
+
+
+@dataclass(slots=True)
+class Advance:
+    """What a step has decided."""
+
+    ended: list[ActiveRequest] = field(default_factory=list)
+    failed: list[tuple[ActiveRequest, EngineFailure]] = field(default_factory=list)
+
+
+class _Beams:
+    """The requests with one beam size, with what stays the same while none joins, leaves or moves."""
+
+    __slots__ = ("limit", "max_length", "max_penalty", "prefix", "requests", "rows", "threshold")
+
+    def __init__(self, requests: list[ActiveRequest], max_positions: int) -> None:
+        self.requests = requests
+        self.rows = np.array([active.rows for active in requests], np.int64)  # [n, B]
+        self.max_length = np.array([active.request.max_length for active in requests], np.int64)
+        self.limit = np.minimum(self.max_length + 1, max_positions)
+        self.prefix = np.array([len(active.request.target_prefix) for active in requests], np.int64)
+        self.max_penalty = np.array(
+            [scores.length_penalty(a.request.max_length, a.request.options.length_penalty) for a in requests]
+        )
+        self.threshold = np.array([active.threshold for active in requests])
+
+
+class _Constrained:
+    """The rows of requests with penalties or bans."""
+
+    __slots__ = ("min_length", "ngram", "penalty", "prefix", "rows")
+
+    def __init__(self, requests: Sequence[ActiveRequest]) -> None:
+        each = [(row, active.request) for active in requests for row in active.rows]
+        self.rows = np.array([row for row, _ in each], np.int64)
+        self.prefix = np.array([len(request.target_prefix) for _, request in each], np.int64)
+        self.min_length = np.array([request.options.min_length for _, request in each], np.int64)
+        self.ngram = np.array([request.options.no_repeat_ngram_size for _, request in each], np.int64)
+        self.penalty = np.array([request.options.repetition_penalty for _, request in each], np.float64)
+
+
+class Batch:
+    """Rows 0 to `max_rows - 1`, each free or owned by one request.
+
+    A step covers rows 0 to `extent - 1`. Rows that are given back leave holes there: whoever joins takes the lowest of
+    them first, and `close_holes` moves the last rows into the others. Rows move at no other time.
+    """
+
+    def __init__(self, max_rows: int, *, begin_id: int, end_id: int, max_positions: int = _NO_LIMIT) -> None:
+        """`max_positions` are those that a row's cache of self-attention can have: a token is fed at each."""
+        if max_rows < 1:
+            raise ValueError(f"max_rows: got {max_rows}; allowed: 1 or more")
+        self.max_rows = max_rows
+        self.active: dict[int, ActiveRequest] = {}
+        """By request id, in the order in which they joined."""
+        self.cached_positions = 0
+        """Positions of self- and cross-attention that the rows owned have in the caches."""
+        self.num_watched = 0
+        """Requests of which every step is to be looked at before the next."""
+        self._begin_id, self._end_id, self._max_positions = begin_id, end_id, max_positions
+        self._owners: list[ActiveRequest | None] = []
+        self._holes: list[int] = []
+        self._wanted: Counter[int] = Counter()  # candidates wanted per row -> requests that do
+        self.tokens = np.zeros(max_rows, np.int64)
+        self.positions = np.zeros(max_rows, np.int64)
+        self.source_lengths = np.zeros(max_rows, np.int64)
+        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the row ends at the latest
+        self._costs = np.zeros(max_rows, np.float64)  # of beams: minus the sum of log-probabilities; inf: no hypothesis
+        self._ranks = np.zeros(max_rows, np.int64)  # of beams: place of the hypothesis among those of its request
+        self._written = np.zeros(max_rows, np.bool_)  # of several samples: this one has ended
+        self._distinct = np.zeros((max_rows, 32), np.int64)  # tokens of the row, each once
+        self._num_distinct = np.zeros(max_rows, np.int64)
+        self._columns: tuple[npt.NDArray[Any], ...] = ()
+        self._log = np.zeros((64, max_rows), np.int64)
+        self._log_probs = np.zeros((64, max_rows), np.float64)
+        self._line = 0  # of the log, where the next step writes
+        self._copies: tuple[Ints, Ints] | None = None  # source and target rows that beams want copied
+        self._streams: list[ActiveRequest] = []
+        self._prefixed: list[ActiveRequest] = []
+        self._sampled: list[ActiveRequest] = []
+        self._beams: list[_Beams] = []
+        self._constrained: _Constrained | None = None
+        self._penalised = False
+        self._grouped = True  # whether these say how things stand
+        self._steps_left = _NO_LIMIT  # no row reaches its limit in fewer
+        self._clean = True  # whether every row of this step has a candidate
+
+    @property
+    def extent(self) -> int:
+        """One more than the highest row that is owned or a hole."""
+        return len(self._owners)
+
+    @property
+    def holes(self) -> tuple[int, ...]:
+        """Rows below `extent` that nobody owns, ascending."""
+        return tuple(sorted(self._holes))
+
+    @property
+    def num_used(self) -> int:
+        """Rows owned."""
+        return len(self._owners) - len(self._holes)
+
+    @property
+    def num_free(self) -> int:
+        """Rows that can be given to whoever joins."""
+        return self.max_rows - self.num_used
+
+    @property
+    def num_candidates(self) -> int:
+        """Candidates that the next step must give for each row."""
+        return max(self._wanted)
+
+    def join(self, waiting: Waiting) -> Join:
+        """Give a request its rows, of which there must be enough."""
+        request = waiting.request
+        options = request.options
+        rows = self._take(options.num_rows)
+        draws = []
+        if options.sampling is not None:
+            seed = options.sampling.seed or 0
+            draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
+        beam, watched = options.beam_size > 1, _is_watched(request)
+        active = ActiveRequest(request, waiting.submitted, rows, waiting.streamed, beam, draws, watched)
+        for row in rows:
+            self._owners[row] = active
+            self.tokens[row] = self._begin_id
+            self.positions[row] = 0
+            self.source_lengths[row] = len(request.source)
+            self._limits[row] = _NO_LIMIT if beam else min(request.max_length + 1, self._max_positions)
+            self._costs[row] = math.inf
+            self._ranks[row] = -1 if beam else 0
+            self._written[row] = False
+            self._num_distinct[row] = 0
+        self._steps_left = min(self._steps_left, int(self._limits[rows[0]]))
+        self._costs[rows[0]] = 0.0  # all rows of a beam begin alike, and one stands for them
+        self._ranks[rows[0]] = 0
+        self.active[request.id] = active
+        self.num_watched += active.watched
+        self._wanted[_candidates(request)] += 1
+        self.cached_positions += len(rows) * len(request.source)
+        if active.watched:
+            self._grouped = False
+        return Join(request.source, tuple(rows))
+
+    def leave(self, request_id: int) -> ActiveRequest:
+        """Take a request's rows back."""
+        active = self.active.pop(request_id)
+        rows = active.rows
+        for row in rows:
+            self._owners[row] = None
+        self._holes += rows
+        self.num_watched -= active.watched
+        wanted = _candidates(active.request)
+        self._wanted[wanted] -= 1
+        if not self._wanted[wanted]:
+            del self._wanted[wanted]
+        self.cached_positions -= len(rows) * (int(self.positions[rows[0]]) + len(active.request.source))
+        if active.watched:
+            self._grouped = False
+        if self._copies is not None and active.beam:
+            source, target = self._copies
+            kept = ~np.isin(target, rows)
+            self._copies = (source[kept], target[kept])
+        return active
+
+    def close_holes(self) -> list[RowCopy]:
+        """Move the last rows into the holes, until none is left; the copies that this takes.
+
+        No target is the source of another move, so their order does not matter. Rows that have just joined fill holes
+        already, and never move.
+        """
+        copies: list[RowCopy] = []
+        for hole in sorted(self._holes):
+            while self._owners and self._owners[-1] is None:
+                self._owners.pop()
+            if hole >= len(self._owners):
+                break
+            active = self._owners.pop()
+            assert active is not None  # the loop above has just dropped all holes from the end
+            row = len(self._owners)
+            self._owners[hole] = active
+            active.rows[active.rows.index(row)] = hole
+            copies.append(RowCopy(row, hole, int(self.positions[row]), int(self.source_lengths[row])))
+            self._move(row, hole)
+        self._holes.clear()
+        return copies
+
+    def beam_copies(self) -> list[RowCopy]:
+        """What the beams want copied among their rows before the next step. To be asked for after `close_holes`."""
+        if self._copies is None:
+            return []
+        source, target = self._copies
+        self._copies = None
+        lengths = self.positions[source]
+        return [RowCopy(*each) for each in zip(source.tolist(), target.tolist(), lengths.tolist(), strict=True)]
+
+    def adjustments(self) -> Adjustments:
+        """The changes to the logits of the next step."""
+        self._group()
+        group = self._constrained
+        if group is None:
+            return NO_ADJUSTMENTS
+        lengths = self.positions[group.rows]
+        rows_at = ((lengths >= group.prefix) & ~self._written[group.rows] & (self._ranks[group.rows] >= 0)).nonzero()[0]
+        rows, lengths = group.rows[rows_at], lengths[rows_at]
+        if not len(rows):
+            return NO_ADJUSTMENTS
+        bans = [_minimum_length_bans(lengths < group.min_length[rows_at], self._end_id)]
+        sizes = group.ngram[rows_at]
+        for size in set(sizes.tolist()) - {0}:
+            (of_size,) = (sizes == size).nonzero()
+            history = self._log[self._line - int(lengths[of_size].max()) : self._line, rows[of_size]]
+            column, token = constraints.repeated_ngram_ends(history, lengths[of_size], size)
+            bans.append((of_size[column], token))
+        penalised = self._penalised_tokens(rows, group.penalty[rows_at])
+        banned = tuple(np.concatenate(parts) for parts in zip(*bans, strict=True))
+        most = max((int(tokens.max()) for tokens in (banned[1], penalised[1]) if len(tokens)), default=0)
+        return constraints.adjustments(rows, banned, penalised, group.penalty[rows_at], most)  # type: ignore[arg-type]
+
+    def advance(self, token_ids: Any, log_probs: Any) -> Advance:
+        """Take the candidates of one step, [extent, candidates] likeliest first.
+
+        Candidates of log-probability minus infinity are banned ones that came for want of others: they are never taken.
+        Of a wide neighbour's candidates, a request sees no more than it asked for.
+        """
+        self._group()
+        step = Advance()
+        token_ids, log_probs = np.asarray(token_ids), np.asarray(log_probs)
+        rows = len(self._owners)
+        new, log_prob = token_ids[:, 0], log_probs[:, 0]
+        self._clean = np.count_nonzero(log_prob > BANNED) == rows
+        if self._line == len(self._log):
+            self._scroll()
+        done: list[ActiveRequest] = []
+        special = bool(self._sampled or self._prefixed or self._beams)
+        forced: list[int] = []
+        if special:
+            new, log_prob = new.astype(np.int64), log_prob.astype(np.float64)
+            if self._sampled:
+                self._draw(token_ids, log_probs, new, log_prob)
+            if self._prefixed:
+                forced = self._force(new, log_prob)
+            for group in self._beams:
+                done += self._advance_beams(group, token_ids, log_probs, new, log_prob, step)
+        line = self._line
+        self._log[line, :rows] = new
+        self._log_probs[line, :rows] = log_prob
+        self._line = line + 1
+        self.tokens[:rows] = new
+        positions = self.positions[:rows]
+        positions += 1
+        self._steps_left -= 1
+        self.cached_positions += rows - len(self._holes)
+        is_end = new == self._end_id
+        if self._steps_left <= 0 or not self._clean or np.count_nonzero(is_end):
+            self._end_rows(is_end, log_prob, forced, step)
+        step.ended += done
+        if self._penalised:
+            self._note_distinct(new)
+        if special and self._sampled:
+            self.tokens[:rows][self._written[:rows]] = self._end_id  # a filler
+        return step
+
+    def progress(self, now: float, interval: float) -> Iterator[Progress]:
+        """The tokens that streams may be told at `now`: those decided since they were last told something.
+
+        Nothing for `interval` seconds after an event: every message takes the processor from translating. Of a request
+        that has ended, `last_progress` has the rest.
+        """
+        self._group()
+        for active in self._streams:
+            length = int(self.positions[active.rows[0]])
+            if now < active.next_progress or length <= active.streamed or active.request.id not in self.active:
+                continue
+            tokens = self._decided(active, length)
+            if tokens:
+                active.streamed += len(tokens)
+                active.next_progress = now + interval
+                yield Progress(active.request.id, tuple(tokens))
+
+    def position(self, active: ActiveRequest) -> int:
+        """Steps that a request has made, each a token of every hypothesis."""
+        return int(self.positions[active.rows[0]])
+
+    # Rows.
+
+    def _take(self, count: int) -> list[int]:
+        if not 1 <= count <= self.num_free:
+            raise ValueError(f"{count} rows are wanted, {self.num_free} are free")
+        self._holes.sort()
+        rows = self._holes[:count]
+        del self._holes[:count]
+        while len(rows) < count:
+            rows.append(len(self._owners))
+            self._owners.append(None)
+        return rows
+
+    def _move(self, row: int, hole: int) -> None:
+        for column in (
+            self.tokens, self.positions, self.source_lengths, self._limits, self._costs, self._ranks, self._written,
+            self._distinct, self._num_distinct,
+        ):  # fmt: skip
+            column[hole] = column[row]
+        lines = slice(self._line - int(self.positions[row]), self._line)
+        self._log[lines, hole] = self._log[lines, row]
+        self._log_probs[lines, hole] = self._log_probs[lines, row]
+        if self._copies is not None:
+            for rows in self._copies:
+                rows[rows == row] = hole
+        self._grouped &= not self.num_watched
+
+    def _scroll(self) -> None:
+        """Make room in the log: the lines that no row needs any more go."""
+        kept = int(self.positions[: len(self._owners)].max(initial=0))
+        size = max(64, 2 * len(self._log) if 2 * kept > len(self._log) else len(self._log))
+        for name in ("_log", "_log_probs"):
+            old = getattr(self, name)
+            new = np.zeros((size, self.max_rows), old.dtype)
+            new[:kept] = old[self._line - kept : self._line]
+            setattr(self, name, new)
+        self._line = kept
+
+    def _group(self) -> None:
+        """Find the rows of each kind again, after somebody joined, left or moved."""
+        if self._grouped:
+            return
+        self._grouped = True
+        requests = [active for active in self.active.values() if active.watched]
+        self._streams = [active for active in requests if active.request.stream]
+        self._prefixed = [active for active in requests if active.request.target_prefix and not active.beam]
+        self._sampled = [active for active in requests if active.draws]
+        by_size: dict[int, list[ActiveRequest]] = {}
+        for active in requests:
+            if active.beam:
+                by_size.setdefault(len(active.rows), []).append(active)
+        self._beams = [_Beams(group, self._max_positions) for group in by_size.values()]
+        constrained = [active for active in requests if _is_constrained(active.request)]
+        self._constrained = _Constrained(constrained) if constrained else None
+        self._penalised = any(active.request.options.repetition_penalty != 1.0 for active in constrained)
+
+    # Rows that write a hypothesis each: greedy search and sampling.
+
+    def _draw(
+        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats
+    ) -> None:
+        """Have the rows of samples draw their tokens."""
+        drawing = [
+            (row, active.request.options.sampling, draws.at(int(self.positions[row])))
+            for active in self._sampled
+            for row, draws in zip(active.rows, active.draws, strict=True)
+            if not self._written[row] and log_prob[row] > BANNED
+        ]
+        if not drawing:
+            return
+        rows = np.array([row for row, _, _ in drawing], np.int64)
+        settings = sampling.Settings([options for _, options, _ in drawing if options is not None])
+        width = int(settings.top_k.max())
+        uniform = np.array([number for _, _, number in drawing])
+        drawn = sampling.pick(log_probs[:, :width][rows].astype(np.float64), settings, uniform)
+        new[rows] = token_ids[rows, drawn]
+        log_prob[rows] = log_probs[rows, drawn]
+
+    def _force(self, new: Ints, log_prob: Floats) -> list[int]:
+        """Have rows write the next token of their request's prefix; the rows."""
+        forced: list[int] = []
+        for active in self._prefixed:
+            prefix, position = active.request.target_prefix, self.position(active)
+            if position < len(prefix):
+                forced += active.rows
+                for row in active.rows:
+                    new[row], log_prob[row] = prefix[position], 0.0
+        return forced
+
+    def _end_rows(
+        self, is_end: npt.NDArray[np.bool_], log_prob: npt.NDArray[Any], forced: Sequence[int], step: Advance
+    ) -> None:
+        """End the hypotheses of rows that have written the end, reached their limit, or have no candidate."""
+        rows = len(is_end)
+        left = self._limits[:rows] - self.positions[:rows]
+        ended = is_end | (left <= 0) | ~(log_prob > BANNED)  # NaN too
+        ended[list(forced)] = False
+        ended &= ~self._written[:rows]
+        for group in self._beams:
+            ended[group.rows] = False
+        self._steps_left = int(left.min(initial=_NO_LIMIT, where=left > 0))
+        for row in ended.nonzero()[0].tolist():
+            active = self._owners[row]
+            if active is None:
+                continue
+            last = float(log_prob[row])
+            if math.isnan(last):
+                if not any(failed is active for failed, _ in step.failed):
+                    step.failed.append((active, EngineFailure(_NAN)))
+                continue
+            tokens, token_scores = self._tokens_of(row, int(self.positions[row]))
+            request, alpha = active.request, active.request.options.length_penalty
+            if last > BANNED and tokens[-1] == self._end_id:
+                hypothesis = scores.stopped(tokens[:-1], token_scores[:-1], scores.total(token_scores), alpha)
+            else:
+                kept = len(tokens) - 1 if last == BANNED else request.max_length
+                hypothesis = scores.cut(tokens[:kept], token_scores[:kept], alpha)
+            active.finished.append(hypothesis)
+            if len(active.finished) == len(active.rows):
+                step.ended.append(active)
+            else:
+                self._written[row] = True
+
+    def _tokens_of(self, row: int, length: int) -> tuple[list[int], list[float]]:
+        """The last `length` tokens of a row and their log-probabilities."""
+        lines = slice(self._line - length, self._line)
+        return self._log[lines, row].tolist(), self._log_probs[lines, row].tolist()
+
+    # Beams.
+
+    def _advance_beams(
+        self,
+        group: _Beams,
+        token_ids: npt.NDArray[Any],
+        log_probs: npt.NDArray[Any],
+        new: Ints,
+        log_prob: Floats,
+        step: Advance,
+    ) -> list[ActiveRequest]:
+        """One step of all beams of one size; returns the requests that are done."""
+        rows, lengths = group.rows, self.positions[group.rows[:, 0]]
+        beam_size = rows.shape[1]
+        searching = np.arange(len(rows))
+        if group.prefix.any():
+            forced = lengths < group.prefix
+            for index in forced.nonzero()[0].tolist():
+                new[rows[index]] = group.requests[index].request.target_prefix[int(lengths[index])]
+                log_prob[rows[index]] = 0.0
+            searching = (~forced).nonzero()[0]
+            if not len(searching):
+                return []
+            rows, lengths = rows[searching], lengths[searching]
+        width = 2 * beam_size
+        costs, their_log_probs = self._costs[rows], log_probs[:, :width][rows]
+        found = beams.children(costs, token_ids[:, :width][rows], their_log_probs, self._end_id)
+        lost = np.zeros(len(rows), np.bool_)
+        if not self._clean:
+            lost = (np.isnan(their_log_probs[:, :, 0]) & (costs < math.inf)).any(axis=1)
+            for index in lost.nonzero()[0].tolist():
+                step.failed.append((group.requests[searching[index]], EngineFailure(_NAN)))
+        over = lengths == group.max_length[searching]  # this step was made only to see who ends
+        grown = (found.count > 0) & ~over & ~lost
+        done = ~grown & ~lost
+        finishing = found.ends.any(axis=1) & ~lost | done
+        for index in finishing.nonzero()[0].tolist() if np.count_nonzero(finishing) else ():
+            active = group.requests[searching[index]]
+            self._finish_ended(active, found, index, rows[index], int(lengths[index]))
+            group.threshold[searching[index]] = active.threshold
+            if not grown[index] and (over[index] or not active.finished):
+                gone = found.end_source[index][found.ends[index]] if over[index] else ()
+                self._finish_live(active, int(lengths[index]), set(gone))
+        self._place_children(rows, lengths, found, grown, group.prefix[searching], new, log_prob)
+        capped = grown & (lengths + 1 == group.limit[searching])
+        for index in capped.nonzero()[0].tolist() if np.count_nonzero(capped) else ():
+            self._finish_placed(group.requests[searching[index]], rows[index], int(lengths[index]), new, log_prob)
+        bound = found.cost[:, 0] / -group.max_penalty[searching]
+        done |= capped | (grown & (bound <= group.threshold[searching]))
+        return [group.requests[searching[index]] for index in done.nonzero()[0].tolist()]
+
+    def _finish_ended(self, active: ActiveRequest, found: beams.Children, index: int, rows: Ints, length: int) -> None:
+        """Keep the hypotheses that have ended in this step, best first."""
+        for rank in found.ends[index].nonzero()[0].tolist():
+            row = int(rows[found.end_source[index, rank]])
+            tokens, token_scores = self._tokens_of(row, length)
+            alpha = active.request.options.length_penalty
+            _keep(active, scores.stopped(tokens, token_scores, -float(found.end_cost[index, rank]), alpha))
+
+    def _finish_live(self, active: ActiveRequest, length: int, gone: set[int]) -> None:
+        """End the live hypotheses as they are, best first, but for those of rows that are `gone`."""
+        live = [(int(self._ranks[row]), row) for number, row in enumerate(active.rows) if number not in gone]
+        for rank, row in sorted(live):
+            if rank >= 0:
+                tokens, token_scores = self._tokens_of(row, length)
+                _keep(active, scores.cut(tokens, token_scores, active.request.options.length_penalty))
+
+    def _finish_placed(self, active: ActiveRequest, rows: Ints, length: int, new: Ints, log_prob: Floats) -> None:
+        """There is no position left: end the hypotheses that this step has made."""
+        for _, row in sorted((int(self._ranks[row]), row) for row in rows.tolist()):
+            if self._ranks[row] < 0:
+                continue
+            tokens, token_scores = self._tokens_of(row, length)
+            tokens.append(int(new[row]))
+            token_scores.append(float(log_prob[row]))
+            _keep(active, scores.cut(tokens, token_scores, active.request.options.length_penalty))
+
+    def _place_children(
+        self,
+        rows: Ints,
+        lengths: Ints,
+        found: beams.Children,
+        grown: npt.NDArray[np.bool_],
+        prefix: Ints,
+        new: Ints,
+        log_prob: Floats,
+    ) -> None:
+        """Make the children the live hypotheses of their requests, with histories of their own."""
+        placement = beams.place(found.source, found.count)
+        moved = placement.moved & grown[:, None]
+        if np.count_nonzero(moved):
+            request, child = moved.nonzero()
+            source = rows[request, found.source[request, child]]
+            target = rows[request, placement.target[request, child]]
+            self._copy_hypotheses(source, target, lengths[request], prefix[request])
+        if found.count.min() == rows.shape[1] and np.count_nonzero(grown) == len(grown):
+            there = rows[np.arange(len(rows))[:, None], placement.target]
+            token, child_log_prob, cost = found.token, found.log_prob, found.cost
+            rank: Ints = np.arange(rows.shape[1])
+        else:
+            all_rows = rows[grown].ravel()
+            new[all_rows], log_prob[all_rows] = self._end_id, 0.0
+            self._costs[all_rows], self._ranks[all_rows] = math.inf, -1
+            request, rank = ((np.arange(rows.shape[1]) < found.count[:, None]) & grown[:, None]).nonzero()
+            there = rows[request, placement.target[request, rank]]
+            token, child_log_prob = found.token[request, rank], found.log_prob[request, rank]
+            cost = found.cost[request, rank]
+        new[there], log_prob[there], self._costs[there], self._ranks[there] = token, child_log_prob, cost, rank
+
+    def _copy_hypotheses(self, source: Ints, target: Ints, lengths: Ints, prefix: Ints) -> None:
+        """Give rows the hypotheses of other rows: their history, and before the next step their caches."""
+        if self._penalised:
+            self._distinct[target] = self._distinct[source]
+            self._num_distinct[target] = self._num_distinct[source]
+        differ = lengths > prefix  # before its first choice, all rows of a request have been fed the same tokens
+        if np.count_nonzero(differ) < len(differ):
+            source, target = source[differ], target[differ]
+        if not len(source):
+            return
+        if self._copies is not None:
+            self._copies = tuple(map(np.concatenate, zip(self._copies, (source, target), strict=True)))  # type: ignore[assignment]
+        else:
+            self._copies = (source, target)
+        lines = slice(self._line - int(lengths.max()), self._line)
+        self._log[lines, target] = self._log[lines, source]
+        self._log_probs[lines, target] = self._log_probs[lines, source]
+
+    # Constraints and streams.
+
+    def _penalised_tokens(self, rows: Ints, penalty: Floats) -> tuple[Ints, Ints]:
+        """Index into `rows` and token, of all tokens that rows with a penalty have produced."""
+        (at,) = (penalty != 1.0).nonzero()
+        counts = self._num_distinct[rows[at]]
+        width = int(counts.max(initial=0))
+        if not width:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        index, column = (np.arange(width) < counts[:, None]).nonzero()
+        return at[index], self._distinct[rows[at[index]], column]
+
+    def _note_distinct(self, new: npt.NDArray[Any]) -> None:
+        """Add the newest token of every row to its distinct ones."""
+        rows = len(self._owners)
+        counts = self._num_distinct[:rows]
+        width = int(counts.max(initial=0))
+        known = (self._distinct[:rows, :width] == new[:, None]) & (np.arange(width) < counts[:, None])
+        (fresh,) = (~known.any(axis=1)).nonzero()
+        if width == self._distinct.shape[1]:
+            self._distinct = np.concatenate((self._distinct, np.zeros_like(self._distinct)), axis=1)
+        self._distinct[fresh, counts[fresh]] = new[fresh]
+        counts[fresh] += 1
+
+    def _decided(self, active: ActiveRequest, length: int) -> list[int]:
+        """The tokens, after those told, that are certain to stand in the best hypothesis."""
+        start, options = active.streamed, active.request.options
+        if not active.beam:
+            # Which of several samples is the best one is known only at the end.
+            return self._tokens_of(active.rows[0], length - start)[0] if len(active.rows) == 1 else []
+        best = active.finished[0] if active.finished else None
+        max_penalty = scores.length_penalty(active.request.max_length, options.length_penalty)
+        contenders = [
+            self._tokens_of(row, length - start)[0]
+            for row in active.rows
+            if self._ranks[row] >= 0 and (best is None or -self._costs[row] / max_penalty > best.score)
+        ]
+        if best is not None:
+            contenders.append(list(best.tokens[start:]))
+        common: list[int] = []
+        for tokens in zip(*contenders, strict=False):
+            if any(token != tokens[0] for token in tokens):
+                break
+            common.append(tokens[0])
+        return common
+
+
+def last_progress(active: ActiveRequest) -> list[Progress]:
+    """Of a stream that has ended, what its best hypothesis has and was not told."""
+    tokens = active.hypotheses()[0].tokens[active.streamed :]
+    return [Progress(active.request.id, tokens)] if tokens else []
+
+
+def _keep(active: ActiveRequest, hypothesis: Hypothesis) -> None:
+    """Add a finished hypothesis to a beam's if it is among the best; of equals, the earlier one stays ahead."""
+    finished, beam_size = active.finished, len(active.rows)
+    if len(finished) == beam_size and hypothesis.score <= finished[-1].score:
+        return
+    finished.append(hypothesis)
+    finished.sort(key=lambda each: -each.score)
+    del finished[beam_size:]
+    wanted = active.request.options.num_hypotheses
+    if len(finished) == beam_size:
+        active.threshold = math.inf
+    elif len(finished) >= wanted:
+        active.threshold = finished[wanted - 1].score
+
+
+def _candidates(request: Request) -> int:
+    """Candidates that a request wants for each of its rows."""
+    options = request.options
+    if options.sampling is not None:
+        return options.sampling.top_k
+    return 2 * options.beam_size if options.beam_size > 1 else 1
+
+
+def _is_watched(request: Request) -> bool:
+    options = request.options
+    searching = options.beam_size > 1 or options.sampling is not None
+    return searching or request.stream or bool(request.target_prefix) or _is_constrained(request)
+
+
+def _is_constrained(request: Request) -> bool:
+    options = request.options
+    return options.min_length > 0 or options.no_repeat_ngram_size > 0 or options.repetition_penalty != 1.0
+
+
+def _minimum_length_bans(too_short: npt.NDArray[np.bool_], end_id: int) -> tuple[Ints, Ints]:
+    """Ban the end of the sentence in the rows that are too short for it."""
+    (at,) = too_short.nonzero()
+    return at, np.full(len(at), end_id, np.int64)

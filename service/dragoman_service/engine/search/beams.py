@@ -1,0 +1,120 @@
+"""Beam search over arrays: the best children of many requests' hypotheses, and the rows that they go to.
+
+Per position, children are looked at until `beam_size` go on: as each hypothesis has one end of the sentence, these are
+among the `2 * beam_size` best. Ends among the first `beam_size` finish a hypothesis. Ties are decided by row, then by
+candidate: the order of candidates in memory, which a stable sort keeps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Children(NamedTuple):
+    """The best children of `n` requests with `B` rows each; `B` of them go on wherever there are as many."""
+
+    token: Ints
+    """[n, B], those that go on, best first; the entries from `count` on mean nothing."""
+    log_prob: Floats
+    """[n, B]"""
+    cost: Floats
+    """[n, B], minus the sum of log-probabilities from the beginning; infinity from `count` on."""
+    source: Ints
+    """[n, B], the parent's row within the request."""
+    count: Ints
+    """[n]"""
+    ends: Bools
+    """[n, B], by rank among all children: whether this one ends a hypothesis."""
+    end_cost: Floats
+    """[n, B], their costs, by the same rank."""
+    end_source: Ints
+    """[n, B], their parents' rows."""
+
+
+class Placement(NamedTuple):
+    """Where the children go."""
+
+    target: Ints
+    """[n, B], the row of each child within its request."""
+    moved: Bools
+    """[n, B], whether it is another one than its parent's: the parent's caches and history must be copied to it."""
+
+
+def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id: int) -> Children:
+    """Choose among the candidates of one step.
+
+    Args:
+        costs: [n, B], minus the totals of the live hypotheses; infinity for rows without one.
+        token_ids: [n, B, K], likeliest first.
+        log_probs: [n, B, K]; minus infinity for candidates that are banned.
+        end_id: The end of the sentence.
+    """
+    n, beam_size, width = log_probs.shape
+    flat = (costs[:, :, None] - log_probs).reshape(n, beam_size * width)
+    best = flat.argsort(axis=1, kind="stable")[:, : 2 * beam_size]
+    at = best + np.arange(0, flat.size, beam_size * width)[:, None]  # into the arrays as one dimension
+    token = token_ids.take(at)
+    cost = flat.take(at)
+    is_end = token == end_id
+    first = slice(0, beam_size)
+    if cost[:, min(2 * beam_size, cost.shape[1]) - 1].max() < np.inf and not np.count_nonzero(is_end):
+        count = np.full(n, beam_size)
+        going_at, going_cost, token = at[:, first], cost[:, first], token[:, first]
+    else:
+        possible = cost < np.inf
+        going = possible & ~is_end
+        is_end &= possible
+        order = (~going).argsort(axis=1, kind="stable")[:, first] + np.arange(0, at.size, at.shape[1])[:, None]
+        count = np.minimum(going.sum(axis=1), beam_size)
+        going_at, going_cost, token = at.take(order), cost.take(order), token.take(order)
+        going_cost[np.arange(beam_size) >= count[:, None]] = np.inf
+    row = at // width % beam_size
+    return Children(
+        token=token,
+        log_prob=log_probs.take(going_at).astype(np.float64),
+        cost=going_cost,
+        source=going_at // width % beam_size,
+        count=count,
+        ends=is_end[:, first],
+        end_cost=cost[:, first],
+        end_source=row[:, first],
+    )
+
+
+def place(source: Ints, count: Ints) -> Placement:
+    """Give each child a row: the best child of a parent stays in its row, the others take rows that are left.
+
+    No row that is copied from is written to, so the order of copies does not matter.
+
+    Args:
+        source: [n, B], the parents' rows, best child first.
+        count: [n], how many of them are children; the rest is filling.
+    """
+    n, beam_size = source.shape
+    parent = source + np.arange(0, n * beam_size, beam_size)[:, None]
+    if count.min() == beam_size:
+        each = np.arange(n * beam_size)
+        flat = parent.ravel()
+        stays = np.full(n * beam_size, -1)
+        stays[flat[::-1]] = each[::-1]  # of a parent's children the best one is written last
+        moved = stays[flat] != each
+        # Of each request as many rows are free as children move, both in ascending order.
+        target = np.where(moved, 0, flat)
+        target[moved] = (stays < 0).nonzero()[0]
+        return Placement((target % beam_size).reshape(n, beam_size), moved.reshape(n, beam_size))
+    rank = np.arange(beam_size)
+    real = rank < count[:, None]
+    same = (source[:, :, None] == source[:, None, :]) & real[:, None, :] & (rank[:, None] > rank)
+    first = real & ~same.any(axis=2)
+    occupied = ((source[:, :, None] == rank) & first[:, :, None]).any(axis=1)
+    free = np.argsort(occupied, axis=1, kind="stable")
+    moved = real & ~first
+    place_in_free = np.maximum(moved.cumsum(axis=1) - 1, 0)
+    return Placement(np.where(moved, np.take_along_axis(free, place_in_free, axis=1), source), moved)

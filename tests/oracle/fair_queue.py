@@ -1,0 +1,154 @@
+"""Who joins the running batch next: fair between clients, and interactive work before batch work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from oracle.active_requests import Waiting
+from dragoman_service.engine.request import Priority, Request
+
+WEIGHTS = {Priority.INTERACTIVE: 16.0, Priority.BATCH: 1.0}
+"""Shares of the work while there is more of it than rows: a batch request never waits for ever, and never long."""
+
+_SLACK = 64
+"""Entries that may lie about for nobody who waits."""
+
+_Key = tuple[str, Priority]
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One client's requests of one priority."""
+
+    waiting: dict[int, tuple[int, Waiting]] = field(default_factory=dict)
+    """By request id, the first first; with serial numbers."""
+    start: float = 0.0
+    """Where the first that waits begins, in virtual time; where the last one ended, if none does."""
+    turn: int = 0
+    """The serial number of its entry in the order."""
+
+
+class FairQueue:
+    """Start-time fair queueing (Goyal, Vin and Cheng, 1996). A flow is one client's requests of one priority.
+
+    A request's work is its source tokens times its rows. Each request begins, in virtual time, where the one of its
+    flow that was served before it ended, or when it came if that is over; the least such start is served next, and is
+    what virtual time then is. So flows that have something waiting share the work by their weights, however much each
+    has waiting, and within a flow it is first come, first served. What is removed costs its flow nothing.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[int, _Key] = {}
+        """Of those that wait, by request id."""
+        self._flows: dict[_Key, _Flow] = {}
+        self._order: list[tuple[float, int, _Key]] = []
+        """A heap with an entry for each flow that waits, and some that are not valid any more: see `_is_valid`."""
+        self._now = 0.0
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, request_id: int) -> bool:
+        return request_id in self._keys
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """In the order in which they would be served if nobody else came."""
+        order = [entry for entry in self._order if self._is_valid(entry)]
+        heapify(order)
+        lines = {key: iter(self._flows[key].waiting.values()) for _, _, key in order}
+        firsts = {key: next(line) for key, line in lines.items()}
+        while order:
+            start, _, key = heappop(order)
+            _, waiting = firsts[key]
+            following = next(lines[key], None)
+            if following is not None:
+                firsts[key] = following
+                heappush(order, (start + _cost_of(waiting.request), following[0], key))
+            yield waiting
+
+    def sources(self, max_tokens: int) -> tuple[tuple[int, ...], ...]:
+        """The source tokens of the first, at most so many together."""
+        sources: list[tuple[int, ...]] = []
+        for waiting in self:
+            max_tokens -= len(waiting.request.source)
+            if max_tokens < 0:
+                break
+            sources.append(waiting.request.source)
+        return tuple(sources)
+
+    def push(self, waiting: Waiting) -> None:
+        """Add a request, whose id must not be in use."""
+        request = waiting.request
+        key = (request.client, request.priority)
+        self._serial += 1
+        self._keys[request.id] = key
+        flow = self._flows.setdefault(key, _Flow())
+        flow.waiting[request.id] = (self._serial, waiting)
+        if len(flow.waiting) == 1:
+            self._enter(key, flow, max(self._now, flow.start))
+
+    def head(self) -> Waiting | None:
+        """Who is next."""
+        while self._order:
+            if self._is_valid(self._order[0]):
+                return next(iter(self._flows[self._order[0][2]].waiting.values()))[1]
+            heappop(self._order)
+        return None
+
+    def pop(self) -> None:
+        """Take the head out, because it is served."""
+        self._now, _, key = heappop(self._order)
+        flow = self._flows[key]
+        request_id, (_, waiting) = next(iter(flow.waiting.items()))
+        del flow.waiting[request_id], self._keys[request_id]
+        flow.start = self._now + _cost_of(waiting.request)
+        if flow.waiting:
+            self._enter(key, flow, flow.start)
+        self._tidy()
+
+    def remove(self, request_id: int) -> bool:
+        """Take a request out that is not going to be served; whether it was there."""
+        key = self._keys.pop(request_id, None)
+        if key is not None:
+            del self._flows[key].waiting[request_id]
+            self._tidy()
+        return key is not None
+
+    def _enter(self, key: _Key, flow: _Flow, start: float) -> None:
+        flow.start = start
+        flow.turn = next(iter(flow.waiting.values()))[0]
+        heappush(self._order, (start, flow.turn, key))
+
+    def _is_valid(self, entry: tuple[float, int, _Key]) -> bool:
+        flow = self._flows.get(entry[2])
+        return flow is not None and flow.turn == entry[1] and bool(flow.waiting)
+
+    def _tidy(self) -> None:
+        """Keep no more than a few entries for each request that waits.
+
+        A flow that has nothing waiting may have been served ahead of the others: what it had too much is forgiven, for
+        a stream of ever new clients would else never let go of any.
+        """
+        if not self._keys:
+            self._flows.clear()
+            self._order.clear()
+            self._now = 0.0
+            return
+        most = _SLACK + 2 * len(self._keys)
+        if len(self._flows) > most:
+            self._flows = {key: flow for key, flow in self._flows.items() if flow.waiting}
+        if len(self._order) > most:
+            self._order = [entry for entry in self._order if self._is_valid(entry)]
+            heapify(self._order)
+
+
+def work_of(request: Request) -> int:
+    """What a request costs, near enough to compare: source tokens times rows."""
+    return len(request.source) * request.options.num_rows
+
+
+def _cost_of(request: Request) -> float:
+    return work_of(request) / WEIGHTS[request.priority]

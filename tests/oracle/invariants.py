@@ -1,0 +1,99 @@
+"""What must always hold of a scheduler and its plans: pure functions that return every violation."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from oracle.plan import StepPlan
+from oracle.snapshot import SchedulerSnapshot
+
+
+def check(snapshot: SchedulerSnapshot) -> list[str]:
+    """Violations in a scheduler's state, at any moment."""
+    return [*_check_rows(snapshot), *_check_queue(snapshot), *_check_requests(snapshot)]
+
+
+def check_plan(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
+    """Violations in a plan, against the state right after it was made."""
+    return [*_check_step(plan, snapshot), *_check_writes(plan, snapshot), *_check_adjustments(plan)]
+
+
+def _check_rows(snapshot: SchedulerSnapshot) -> list[str]:
+    problems = []
+    owned = Counter(row for request in snapshot.running for row in request.rows)
+    problems += [f"row {row} is owned {count} times" for row, count in owned.items() if count > 1]
+    problems += [f"row {row} is owned and a hole" for row in snapshot.holes if row in owned]
+    covered = sorted({*owned, *snapshot.holes})
+    if covered != list(range(snapshot.extent)):
+        problems.append(f"rows owned and holes are {covered}, not 0 to {snapshot.extent - 1}")
+    if snapshot.extent > snapshot.max_rows:
+        problems.append(f"{snapshot.extent} rows reach over max_rows, which is {snapshot.max_rows}")
+    return problems
+
+
+def _check_queue(snapshot: SchedulerSnapshot) -> list[str]:
+    problems = []
+    if len(snapshot.waiting) > snapshot.max_queue:
+        problems.append(f"{len(snapshot.waiting)} requests wait, over max_queue, which is {snapshot.max_queue}")
+    for request in (*snapshot.waiting, *snapshot.suspects):
+        if not 1 <= request.num_rows <= snapshot.max_rows:
+            problems.append(f"request {request.request_id} waits for {request.num_rows} of {snapshot.max_rows} rows")
+    return problems
+
+
+def _check_requests(snapshot: SchedulerSnapshot) -> list[str]:
+    ids = Counter([request.request_id for request in (*snapshot.waiting, *snapshot.suspects)])
+    ids.update(request.request_id for request in snapshot.running)
+    problems = [f"request id {request_id} is there {count} times" for request_id, count in ids.items() if count > 1]
+    for request in snapshot.running:
+        if len(request.rows) != request.num_rows:
+            problems.append(f"request {request.request_id} owns {len(request.rows)} rows, not {request.num_rows}")
+        if not 0 <= request.position < request.max_length:
+            problems.append(f"request {request.request_id} is at position {request.position} of {request.max_length}")
+    cached = sum(len(request.rows) * (request.position + request.source_length) for request in snapshot.running)
+    if cached != snapshot.cached_positions:
+        problems.append(f"{cached} positions are cached, {snapshot.cached_positions} are counted")
+    return problems
+
+
+def _check_step(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
+    num_rows = len(plan.tokens)
+    problems = []
+    if snapshot.holes or num_rows != snapshot.rows_used:
+        problems.append(f"the plan steps {num_rows} rows; {snapshot.rows_used} are owned, holes are {snapshot.holes}")
+    if len(plan.positions) != num_rows or len(plan.source_lengths) != num_rows:
+        lengths = f"{len(plan.positions)} positions, {len(plan.source_lengths)} source lengths"
+        return [*problems, f"{num_rows} tokens, {lengths}"]
+    for request in snapshot.running:
+        for row in request.rows:
+            planned = (plan.positions[row], plan.source_lengths[row]) if row < num_rows else None
+            if planned != (request.position, request.source_length):
+                expected = (request.position, request.source_length)
+                problems.append(f"row {row}: position and source length are {planned} in the plan, not {expected}")
+    if plan.num_candidates < 1:
+        problems.append(f"num_candidates is {plan.num_candidates}")
+    return problems
+
+
+def _check_writes(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
+    """Copies stay within the rows there are; joins write exactly the rows of requests that have just joined."""
+    problems = []
+    for copy in plan.copies:
+        if copy.source == copy.target or not 0 <= copy.source < snapshot.max_rows:
+            problems.append(f"{copy}: bad source")
+        if not 0 <= copy.target < len(plan.tokens):
+            problems.append(f"{copy}: bad target")
+    joined = sorted(row for join in plan.joins for row in join.rows)
+    new = sorted(row for request in snapshot.running if request.position == 0 for row in request.rows)
+    if joined != new:
+        problems.append(f"rows {joined} are joined, rows {new} begin")
+    written = {copy.target for copy in plan.copies}
+    problems += [f"row {row} is copied to and joined" for row in joined if row in written]
+    return problems
+
+
+def _check_adjustments(plan: StepPlan) -> list[str]:
+    counts = Counter((adjustment.row, adjustment.token) for adjustment in plan.adjustments)
+    problems = [f"row {row}, token {token}: {count} adjustments" for (row, token), count in counts.items() if count > 1]
+    problems += [f"row {row}: adjusted, not stepped" for row, _ in counts if not 0 <= row < len(plan.tokens)]
+    return problems

@@ -1,0 +1,42 @@
+"""The batch of arrays decides what the scheduler of Python objects decided, token for token and bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from dragoman_service.engine.request import Finished, Progress
+from dragoman_service.engine.scheduler import Scheduler
+from oracle.scheduler import Scheduler as OldScheduler
+from service.test_scheduler_random import random_request
+from support.fake_runner import BEGIN, END, FakeRunner
+
+MAX_ROWS = 24
+
+
+def outcome(scheduler: Scheduler | OldScheduler, seed: int, requests: int) -> dict[int, list[object]]:
+    """What each request heard of a story that the seed decides."""
+    rng = random.Random(seed)
+    runner = FakeRunner(MAX_ROWS)
+    heard: dict[int, list[object]] = {}
+    while len(heard) < requests or scheduler.has_work:
+        while len(heard) < requests and scheduler.num_waiting < 8:
+            request = dataclasses.replace(random_request(rng, len(heard) + 1, 0.0, 0.3), deadline=None)
+            heard[request.id] = []
+            scheduler.add(request, 0.0)
+        plan = scheduler.plan()
+        assert plan is not None
+        for event in scheduler.commit(plan, runner.run(plan), 0.0):  # type: ignore[arg-type]
+            what = getattr(event, "tokens", None) or getattr(event, "hypotheses", event)
+            heard[event.request_id].append(what)
+    return heard
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_both_decide_the_same(seed: int) -> None:
+    limits = {"max_rows": MAX_ROWS, "max_queue": 64, "begin_id": BEGIN, "end_id": END}
+    new, old = outcome(Scheduler(**limits), seed, 400), outcome(OldScheduler(**limits), seed, 400)
+    for request_id, events in old.items():
+        assert new[request_id] == events, request_id
