@@ -15,7 +15,7 @@ from dragoman_model.reference_decode import NEVER_PRODUCED, mask_logits
 from dragoman_model.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
-from dragoman_service.engine.plan import Adjustment, Join, RowCopy, Runner, StepPlan, StepResult
+from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy, Runner, StepPlan, StepResult
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Source ids and target ids."""
@@ -113,7 +113,8 @@ def busy_plans(
         for row in range(rows) if step and rows > 1 and step % 3 == 0 else ():
             source = int(rng.integers(rows))
             if source != row and rng.random() < 0.4 and histories[source]:
-                copies.append(RowCopy(source, row, len(histories[source]), cross=of_row[row] != of_row[source]))
+                cross = len(sources[of_row[source]]) if of_row[row] != of_row[source] else 0
+                copies.append(RowCopy(source, row, len(histories[source]), cross))
                 histories[row], of_row[row] = list(histories[source]), of_row[source]
         for row in range(rows):
             if step == 0 or len(histories[row]) == longest or rng.random() < 0.1:
@@ -129,7 +130,7 @@ def busy_plans(
             tuple(len(history) - 1 for history in histories),
             tuple(len(sources[index]) for index in of_row),
             model.config.vocab_size - len(NEVER_PRODUCED),
-            tuple(_adjustments(histories, rng)),
+            Adjustments.of(_adjustments(histories, rng)),
         )
         plans.append(plan)
     return plans

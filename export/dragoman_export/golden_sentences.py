@@ -33,6 +33,7 @@ class JitteredRunner(Runner):
 
     def __init__(self, runner: Runner, jitter: float, max_candidates: int, seed: int) -> None:
         self._runner = runner
+        self.max_positions = runner.max_positions
         self._jitter = jitter
         self._max_candidates = max_candidates
         self._random = random.Random(seed)

@@ -62,6 +62,7 @@ def search_uncached(
     max_length: int,
     options: DecodingOptions = DecodingOptions(),  # noqa: B008 (frozen)
     target_prefix: Sequence[int] = (),
+    max_positions: int | None = None,
 ) -> list[Hypothesis]:
     """Greedy or beam search with every option but sampling, in the meaning of `DecodingOptions`.
 
@@ -71,6 +72,7 @@ def search_uncached(
         max_length: Target tokens at most, without the end of the sentence.
         options: What to search for.
         target_prefix: Token ids that every hypothesis begins with; fewer than `max_length`.
+        max_positions: Positions at which the decoder can be fed; None: as many as the model has.
 
     Returns:
         The `options.num_hypotheses` best, best first; fewer if there are no more.
@@ -80,7 +82,9 @@ def search_uncached(
     """
     if options.sampling is not None:
         raise InvalidInput("sampling", options.sampling, "None: the oracle searches")
-    oracle = _Oracle(model, torch.tensor([list(source)]), max_length, options)
+    oracle = _Oracle(
+        model, torch.tensor([list(source)]), max_length, options, max_positions or model.config.max_positions
+    )
     start = _Draft(tuple(target_prefix), (0.0,) * len(target_prefix))
     finished = oracle.greedy(start) if options.beam_size == 1 else oracle.beam(start)
     return finished[: options.num_hypotheses]
@@ -104,15 +108,18 @@ class _Oracle:
     """[1, S]."""
     max_length: int
     options: DecodingOptions
+    max_positions: int
 
     def greedy(self, draft: _Draft) -> list[Hypothesis]:
         """The likeliest token, again and again."""
-        while len(draft.tokens) < self.max_length:
+        while len(draft.tokens) < self.max_positions:
             score, token = (value.item() for value in self._log_probs([draft])[0].max(dim=0))
             if score == NEVER:
                 break
             if token == END_ID:
                 return [self._stopped(draft, score)]
+            if len(draft.tokens) == self.max_length:  # it was asked only whether the sentence ends here
+                break
             draft = draft.plus(int(token), score)
         return [self._cut(draft)]
 
@@ -124,11 +131,15 @@ class _Oracle:
             children = self._children(live)
             finished += [self._stopped(draft, score) for draft, token, score in children[:size] if token == END_ID]
             finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:size]
+            if len(live[0].tokens) == self.max_length:  # it was asked only which hypotheses end here
+                ended = {draft.tokens for draft, token, _ in children[:size] if token == END_ID}
+                rest = [self._cut(draft) for draft in live if draft.tokens not in ended]
+                return sorted([*finished, *rest], key=lambda hypothesis: -hypothesis.score)[:size]
             growing = [draft.plus(token, score) for draft, token, score in children if token != END_ID][:size]
             if not growing:
                 return finished or [self._cut(draft) for draft in live][:size]
             live = growing
-            if len(live[0].tokens) == self.max_length:
+            if len(live[0].tokens) == self.max_positions:
                 return sorted([*finished, *map(self._cut, live)], key=lambda hypothesis: -hypothesis.score)[:size]
             # The best that can still come: no further loss, and the penalty of the longest translation.
             hope = sum(live[0].scores) / self._length_penalty(self.max_length)

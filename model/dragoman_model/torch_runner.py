@@ -30,10 +30,12 @@ class TorchRunner:
         self._past = [self._zeros(shape) for _ in range(config.decoder_layers)]
         self._cross = [self._zeros(shape) for _ in range(config.decoder_layers)]
 
-    @torch.no_grad()
+        self.max_positions = config.max_positions
+
     def prepare(self) -> None:
         """Nothing to do: the first step costs what all do."""
 
+    @torch.no_grad()
     def run(self, plan: StepPlan) -> StepResult:
         """Perform one step."""
         started = time.perf_counter()

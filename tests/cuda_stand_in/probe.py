@@ -15,7 +15,7 @@ import onnxruntime
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.config import GpuOptions
-from dragoman_service.engine.plan import Adjustment, Join, StepPlan
+from dragoman_service.engine.plan import Adjustment, Adjustments, Join, StepPlan
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda_runner import CudaRunner
 from support.fake_cuda import FakeCuda
@@ -57,7 +57,7 @@ def main() -> None:
             "first": counted(step(0)),
             "second": counted(step(1)),
             "four": counted(step(2, num_steps=4)),
-            "adjusted": counted(step(6, adjustments=(Adjustment(0, 5, 2.0, 0.0),))),
+            "adjusted": counted(step(6, adjustments=Adjustments.of([Adjustment(0, 5, 2.0, 0.0)]))),
             "wide": counted(step(7, num_candidates=8)),
         }
         runner.close()

@@ -101,7 +101,7 @@ def test_beam_search_is_exhaustive_when_the_beam_is_wide_enough() -> None:
     model = make_model(seed=3, vocab_size=7)
     source, alpha = (4, 5, 6, END_ID), 0.6
     options = DecodingOptions(beam_size=16, num_hypotheses=16, length_penalty=alpha)
-    best = search_uncached(model, source, 2, options)[0]
+    best = search_uncached(model, source, 2, options, max_positions=2)[0]
     scores: dict[tuple[int, ...], float] = {}
     for tokens in [(), *itertools.product((4, 5, 6), repeat=1), *itertools.product((4, 5, 6), repeat=2)]:
         ended = [*tokens, END_ID] if len(tokens) < 2 else list(tokens)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oracle.plan import RowCopy, StepResult
 from dragoman_service.engine.request import Finished, Progress, Request, Timings
+from oracle.plan import RowCopy, StepResult
 from oracle.search.base import Search
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from oracle.active_requests import Waiting
 from dragoman_service.engine.request import Priority, Request
+from oracle.active_requests import Waiting
 
 WEIGHTS = {Priority.INTERACTIVE: 16.0, Priority.BATCH: 1.0}
 """Shares of the work while there is more of it than rows: a batch request never waits for ever, and never long."""

@@ -10,17 +10,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from dragoman_service.engine.request import Event, Failed, Request, check_request
+from dragoman_service.errors import EngineFailure, Overloaded
 from oracle.active_requests import Running, Waiting
 from oracle.fair_queue import FairQueue
 from oracle.latency_estimate import Pace
 from oracle.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
-from dragoman_service.engine.request import Event, Failed, Request, check_request
 from oracle.retry_groups import Suspects
 from oracle.rows import RowTable
 from oracle.search.factory import make_search
 from oracle.slots import SlotPool
 from oracle.snapshot import SchedulerSnapshot, running_request, waiting_request
-from dragoman_service.errors import EngineFailure, Overloaded
 
 
 class Scheduler:
@@ -212,7 +212,9 @@ class Scheduler:
         """Move the last rows into the places of those that left."""
         copies = []
         for _, source, target in self._slots.compact():
-            copies.append(RowCopy(source, target, self._rows.positions[source], cross=self._rows.source_lengths[source]))
+            copies.append(
+                RowCopy(source, target, self._rows.positions[source], cross=self._rows.source_lengths[source])
+            )
             self._rows.move(source, target)
         self._rows.truncate(self._slots.extent)
         return copies

@@ -13,6 +13,7 @@ from dragoman_service.engine.request import Failed, Finished, Hypothesis, Reques
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled
 from dragoman_service.runtime.runner import OrtRunner
+from support import invariants
 from support.builders import run_to_end
 from support.parity import EVERY_KIND, encode
 from support.tiny import sentences
@@ -26,6 +27,7 @@ class Recorder(Runner):
 
     def __init__(self, runner: OrtRunner) -> None:
         self.runner = runner
+        self.max_positions = runner.max_positions
         self.copies: list[RowCopy] = []
         self.late_joins = 0
 
@@ -72,7 +74,13 @@ def alone(runner: OrtRunner, requests: list[Request]) -> list[tuple[Hypothesis, 
 
 def new_scheduler(bundle: Bundle) -> Scheduler:
     special = bundle.manifest.special_ids
-    return Scheduler(max_rows=MAX_ROWS, max_queue=NUM_REQUESTS, end_id=special.end, begin_id=special.begin)
+    return Scheduler(
+        max_rows=MAX_ROWS,
+        max_queue=NUM_REQUESTS,
+        end_id=special.end,
+        begin_id=special.begin,
+        max_positions=bundle.manifest.limits.max_target_tokens,
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

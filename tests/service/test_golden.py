@@ -22,6 +22,8 @@ class SlightlyWrong:
     def __init__(self, runner: OrtRunner, error: float) -> None:
         self.runner, self.error = runner, error
 
+        self.max_positions = runner.max_positions
+
     def run(self, plan: StepPlan) -> StepResult:
         result = self.runner.run(plan)
         return dataclasses.replace(result, log_probs=[[x + self.error for x in row] for row in result.log_probs])
@@ -31,6 +33,8 @@ class SlightlyWrong:
 
 
 class Broken:
+    max_positions = 64
+
     def run(self, plan: StepPlan) -> StepResult:
         raise RuntimeError("kernel missing")
 

@@ -7,9 +7,8 @@ import re
 
 import pytest
 
-from dragoman_service.engine.invariants import check, check_plan
-from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan
-from dragoman_service.engine.snapshot import RunningRequest, SchedulerSnapshot, WaitingRequest
+from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy, StepPlan
+from support.invariants import RunningRequest, SchedulerSnapshot, WaitingRequest, check, check_plan
 
 GOOD = SchedulerSnapshot(
     max_rows=4,
@@ -24,13 +23,13 @@ GOOD = SchedulerSnapshot(
     ),
 )
 PLAN = StepPlan(
-    copies=(RowCopy(source=0, target=2, length=3, cross=False),),
+    copies=(RowCopy(source=0, target=2, length=3, cross=0),),
     joins=(Join(source=(4, 5, 6, 7, 8, 9, 2), rows=(1,)),),
     tokens=(5, 1, 6),
     positions=(3, 0, 3),
     source_lengths=(5, 7, 5),
     num_candidates=4,
-    adjustments=(Adjustment(0, 5, penalty=1.2), Adjustment(2, 5, penalty=1.2)),
+    adjustments=Adjustments.of([Adjustment(0, 5, penalty=1.2), Adjustment(2, 5, penalty=1.2)]),
 )
 
 
@@ -50,7 +49,7 @@ def test_a_good_state_and_plan_have_no_violations() -> None:
         (with_running(rows=(0, 1)), "row 1 is owned 2 times"),
         (with_running(rows=(0, 3)), r"rows owned and holes are \[0, 1, 3\], not 0 to 2"),
         (with_running(rows=(0,), num_rows=2), "request 1 owns 1 rows, not 2"),
-        (with_running(position=9), "request 1 is at position 9 of 9"),
+        (with_running(position=10), "request 1 is at position 10 of 9"),
         (with_running(request_id=3), "request id 3 is there 2 times"),
         (dataclasses.replace(GOOD, holes=(2,)), "row 2 is owned and a hole"),
         (dataclasses.replace(GOOD, max_rows=2), "3 rows reach over max_rows, which is 2"),
@@ -71,12 +70,12 @@ def test_violations_in_a_state(snapshot: SchedulerSnapshot, problem: str) -> Non
         ({"positions": (3, 0, 2)}, r"row 2: position and source length are \(2, 5\) in the plan, not \(3, 5\)"),
         ({"source_lengths": (5, 7, 7)}, r"row 2: .* \(3, 7\) in the plan, not \(3, 5\)"),
         ({"num_candidates": 0}, "num_candidates is 0"),
-        ({"copies": (RowCopy(0, 0, 3, False),)}, "bad source"),
-        ({"copies": (RowCopy(0, 3, 3, False),)}, "bad target"),
-        ({"copies": (RowCopy(0, 1, 3, False),)}, "row 1 is copied to and joined"),
+        ({"copies": (RowCopy(0, 0, 3),)}, "bad source"),
+        ({"copies": (RowCopy(0, 3, 3),)}, "bad target"),
+        ({"copies": (RowCopy(0, 1, 3),)}, "row 1 is copied to and joined"),
         ({"joins": ()}, r"rows \[\] are joined, rows \[1\] begin"),
-        ({"adjustments": (Adjustment(0, 5), Adjustment(0, 5))}, "row 0, token 5: 2 adjustments"),
-        ({"adjustments": (Adjustment(3, 5),)}, "row 3: adjusted, not stepped"),
+        ({"adjustments": Adjustments.of([Adjustment(0, 5), Adjustment(0, 5)])}, "row 0, token 5: 2 adjustments"),
+        ({"adjustments": Adjustments.of([Adjustment(3, 5)])}, "row 3: adjusted, not stepped"),
     ],
 )
 def test_violations_in_a_plan(changes: dict[str, object], problem: str) -> None:

@@ -90,8 +90,9 @@ def test_both_caches_are_accounted_for_and_copied_as_asked() -> None:
     assert cache.generation == (1, 1)
     cache.self_attention.array[:, :, 2] = 1
     cache.cross_attention.array[:, :, 2] = 1
-    cache.copy_row(2, 0, 3, cross=False)
+    cache.copy_row(2, 0, 3, 0)
     assert cache.self_attention.array[:, :, 0, :, :3].all()
     assert not cache.cross_attention.array[:, :, 0].any()
-    cache.copy_row(2, 1, 3, cross=True)
-    assert cache.cross_attention.array[:, :, 1].all()
+    cache.copy_row(2, 1, 3, 100)
+    assert cache.cross_attention.array[:, :, 1, :, :100].all()
+    assert not cache.cross_attention.array[:, :, 1, :, 100:].any()

@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from dragoman_service.engine.request import Finished, Progress
 from dragoman_service.engine.scheduler import Scheduler
 from oracle.scheduler import Scheduler as OldScheduler
 from service.test_scheduler_random import random_request

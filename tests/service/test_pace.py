@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from dragoman_service.engine.latency_estimate import HOPELESS, Pace
+from dragoman_service.engine.latency_estimate import HOPELESS, LatencyEstimate
 from dragoman_service.engine.request import Failed, Finished, Request
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import DeadlineExceeded, DeadlineUnreachable
@@ -19,13 +19,15 @@ ENOUGH = 20
 """Sentences that a pace must have seen."""
 
 
-def pace_of(seconds: float, *, rows: int = 1, steps_per_token: int = 1, sentences: int = ENOUGH) -> Pace:
-    pace = Pace()
+def pace_of(seconds: float, *, rows: int = 1, steps_per_token: int = 1, sentences: int = ENOUGH) -> LatencyEstimate:
+    pace = LatencyEstimate()
     learn(pace, seconds, rows=rows, steps_per_token=steps_per_token, sentences=sentences)
     return pace
 
 
-def learn(pace: Pace, seconds: float, *, rows: int = 1, steps_per_token: int = 1, sentences: int = ENOUGH) -> None:
+def learn(
+    pace: LatencyEstimate, seconds: float, *, rows: int = 1, steps_per_token: int = 1, sentences: int = ENOUGH
+) -> None:
     """Sentences of ten tokens come to their ends, each after steps of so many seconds."""
     for _ in range(sentences):
         for _ in range(10 * steps_per_token):
@@ -37,7 +39,7 @@ def until(deadline: float | None, **fields: object) -> Request:
     return dataclasses.replace(make_request(1, source=(4,) * 10, **fields), deadline=deadline)  # type: ignore[arg-type]
 
 
-def refused(pace: Pace, work: int, max_rows: int, seconds: float) -> bool:
+def refused(pace: LatencyEstimate, work: int, max_rows: int, seconds: float) -> bool:
     try:
         pace.check_time(work, max_rows, seconds)
     except DeadlineUnreachable:
@@ -59,8 +61,8 @@ def test_while_little_is_known_nothing_is_refused() -> None:
 
 
 def test_a_new_pace_knows_nothing() -> None:
-    assert Pace().sentence_seconds(10, 1) == 0
-    Pace().check_time(10**9, 1, 1e-9)
+    assert LatencyEstimate().sentence_seconds(10, 1) == 0
+    LatencyEstimate().check_time(10**9, 1, 1e-9)
 
 
 def test_a_sentence_takes_steps_in_proportion_to_its_tokens() -> None:
@@ -159,7 +161,7 @@ def test_a_request_given_up_beforehand_relaxes_too_and_one_past_its_deadline_doe
 def slow_scheduler(max_rows: int = 1) -> Scheduler:
     """One that has seen sentences of ten tokens take ten seconds."""
     scheduler = make_scheduler(max_rows=max_rows)
-    learn(scheduler.pace, 1.0)
+    learn(scheduler.latency, 1.0)
     return scheduler
 
 
@@ -227,7 +229,7 @@ def test_the_scheduler_learns_its_pace_from_its_steps() -> None:
         scheduler.add(make_request(request_id, source=(4, 5), min_length=6, max_length=6), 0.0)
     run_to_end(scheduler, runner)
     # Six tokens and the end are seven steps for two tokens; the first of each seven encodes as well.
-    assert scheduler.pace.sentence_seconds(2, 4) == pytest.approx(7 * 0.5, rel=0.15)
+    assert scheduler.latency.sentence_seconds(2, 4) == pytest.approx(7 * 0.5, rel=0.15)
 
 
 def test_a_plan_of_several_steps_counts_as_several() -> None:
@@ -239,6 +241,6 @@ def test_a_plan_of_several_steps_counts_as_several() -> None:
             scheduler.add(make_request(request_id), 0.0)
         run_to_end(scheduler, runner)
         assert {plan.num_steps for plan in runner.plans} == {max_steps}
-        expected.append(scheduler.pace.sentence_seconds(3, 32))
+        expected.append(scheduler.latency.sentence_seconds(3, 32))
     assert expected[0] == pytest.approx(expected[1])
     assert expected[0] > 0

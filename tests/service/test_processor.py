@@ -107,7 +107,7 @@ def everything(bundle: Bundle) -> list[tuple[list[list[int]], list[list[float]]]
     for step in range(10):
         tokens = tuple(rng.choices(range(4, 300), k=3))
         result = runner.run(StepPlan((), () if step else joins, tokens, (step,) * 3, lengths, most))
-        found.append((result.token_ids, result.log_probs))
+        found.append((result.token_ids.tolist(), result.log_probs.tolist()))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.engine.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
+from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy, StepPlan, StepResult
 from dragoman_service.errors import InvalidInput
 from dragoman_service.runtime.runner import OrtRunner, encoder_batches
 
@@ -49,7 +49,13 @@ def step(rows: Sequence[Row], position: int, joins: tuple[Join, ...] = (), **cha
 
 
 def decode(runner: OrtRunner, rows: Sequence[Row], steps: int) -> list[StepResult]:
-    return [runner.run(step(rows, i, join_all(rows) if i == 0 else ())) for i in range(steps)]
+    return [run(runner, step(rows, i, join_all(rows) if i == 0 else ())) for i in range(steps)]
+
+
+def run(runner: OrtRunner, plan: StepPlan) -> StepResult:
+    """The result in lists, which the next step does not overwrite."""
+    result = runner.run(plan)
+    return dataclasses.replace(result, token_ids=result.token_ids.tolist(), log_probs=result.log_probs.tolist())
 
 
 def candidates(results: Sequence[StepResult], row: int) -> list[tuple[list[int], list[float]]]:
@@ -91,15 +97,16 @@ def test_a_row_that_joins_late_and_is_moved_is_the_same_to_the_last_bit(runner: 
         moved = i >= 5
         rows = [others[0], late if moved else others[1], others[2], *([] if moved else [late])]
         at = [i if row is late else start + i for row in rows]
-        result = runner.run(
+        result = run(
+            runner,
             StepPlan(
-                copies=(RowCopy(3, 1, length=5, cross=True),) if i == 5 else (),
+                copies=(RowCopy(3, 1, length=5, cross=len(late[0])),) if i == 5 else (),
                 joins=(Join(late[0], (3,)),) if i == 0 else (),
                 tokens=tuple(tokens[position] for (_, tokens), position in zip(rows, at, strict=True)),
                 positions=tuple(at),
                 source_lengths=tuple(len(source) for source, _ in rows),
                 num_candidates=CANDIDATES,
-            )
+            ),
         )
         found += candidates([result], rows.index(late))
     assert found == alone
@@ -109,9 +116,9 @@ def test_a_copied_row_goes_on_like_the_original(runner: OrtRunner) -> None:
     row = random_row(random.Random(2), 9)
     rows = [row, row]
     joins = (Join(row[0], (0, 1)),)
-    runner.run(step(rows, 0, joins))
-    runner.run(step(rows, 1, tokens=(row[1][1], 5)))  # row 1 goes another way,
-    result = runner.run(step(rows, 2, copies=(RowCopy(0, 1, length=2, cross=False),)))  # and is called back
+    run(runner, step(rows, 0, joins))
+    run(runner, step(rows, 1, tokens=(row[1][1], 5)))  # row 1 goes another way,
+    result = run(runner, step(rows, 2, copies=(RowCopy(0, 1, length=2),)))  # and is called back
     assert result.log_probs[0] == result.log_probs[1]
     assert result.token_ids[0] == result.token_ids[1]
 
@@ -121,15 +128,15 @@ def test_copies_are_made_in_order_and_before_joins(runner: OrtRunner) -> None:
     first, second, third = (random_row(rng, 6) for _ in range(3))
     expected = candidates(decode(runner, [first], 2), 0)[1]
     decode(runner, [first, second, second], 1)
-    copies = (RowCopy(0, 1, 1, cross=True), RowCopy(1, 2, 1, cross=True))
+    copies = (RowCopy(0, 1, 1, cross=6), RowCopy(1, 2, 1, cross=6))
     plan = step([third, second, first], 1, copies=copies, joins=(Join(third[0], (0,)),), positions=(0, 1, 1))
-    assert candidates([runner.run(plan)], 2)[0] == expected
+    assert candidates([run(runner, plan)], 2)[0] == expected
 
 
 def test_log_probs_are_normalised_over_the_whole_vocabulary(runner: OrtRunner, tiny_bundle: Bundle) -> None:
     rows = [random_row(random.Random(i), 4) for i in range(3)]
     most = tiny_bundle.manifest.limits.max_candidates
-    result = runner.run(step(rows, 0, join_all(rows), num_candidates=most))
+    result = run(runner, step(rows, 0, join_all(rows), num_candidates=most))
     np.testing.assert_allclose(np.exp(result.log_probs).sum(axis=1), 1, atol=1e-5)
     for ids, log_probs in zip(result.token_ids, result.log_probs, strict=True):
         assert set(ids) == set(range(most + 3)) - {0, 1, 3}  # padding, begin and unknown are never candidates
@@ -140,17 +147,17 @@ def test_adjustments_change_one_logit_of_one_row(runner: OrtRunner, tiny_bundle:
     rows = [random_row(random.Random(i), 4) for i in range(3)]
     most = tiny_bundle.manifest.limits.max_candidates
     plan = step(rows, 0, join_all(rows), num_candidates=most)
-    plain = runner.run(plan)
+    plain = run(runner, plan)
     top, low = plain.token_ids[1][0], plain.token_ids[1][-1]
-    adjustments = (Adjustment(1, top, bias=float("-inf")), Adjustment(1, low, penalty=1.5, bias=0.25))
-    changed = runner.run(dataclasses.replace(plan, adjustments=adjustments))
+    adjustments = Adjustments.of([Adjustment(1, top, bias=float("-inf")), Adjustment(1, low, penalty=1.5, bias=0.25)])
+    changed = run(runner, dataclasses.replace(plan, adjustments=adjustments))
     assert changed.log_probs[0] == plain.log_probs[0]
     assert changed.log_probs[2] == plain.log_probs[2]
     assert top not in changed.token_ids[1][:-1]
     assert changed.log_probs[1][-1] == float("-inf")  # its place, or that of another id that is never produced
     assert changed.token_ids[1].index(low) < plain.token_ids[1].index(low)
     np.testing.assert_allclose(np.exp(changed.log_probs[1]).sum(), 1, atol=1e-5)
-    assert runner.run(plan).log_probs == plain.log_probs  # and is forgotten afterwards
+    assert run(runner, plan).log_probs == plain.log_probs  # and is forgotten afterwards
 
 
 @pytest.mark.parametrize(("penalty", "bias"), [(2.0, 0.0), (1.3, -0.5)])
@@ -160,12 +167,14 @@ def test_a_penalty_divides_what_is_positive_and_multiplies_what_is_negative(
     """Logits are known only up to a constant, so it is found from one token and must explain all the others."""
     row = random_row(random.Random(5), 4)
     plan = step([row], 0, join_all([row]), num_candidates=tiny_bundle.manifest.limits.max_candidates)
-    plain = runner.run(plan)
+    plain = run(runner, plan)
     ids, before = plain.token_ids[0], np.array(plain.log_probs[0])
 
     def adjusted(i: int) -> float:
         """The logit of candidate i after adjustment, on the scale of `before`."""
-        result = runner.run(dataclasses.replace(plan, adjustments=(Adjustment(0, ids[i], penalty, bias),)))
+        result = run(
+            runner, dataclasses.replace(plan, adjustments=Adjustments.of([Adjustment(0, ids[i], penalty, bias)]))
+        )
         after = dict(zip(result.token_ids[0], result.log_probs[0], strict=True))
         other = 1 if i != 1 else 2
         return after[ids[i]] - after[ids[other]] + before[other]
@@ -187,7 +196,7 @@ def test_the_caches_grow_with_a_plan_and_shrink_when_the_batch_has_emptied(tiny_
     assert runner.cache.cross_attention.capacity == 128
     assert runner.cache.self_attention.capacity == 64
     assert runner.cache.num_bytes > small
-    runner.run(step([long, short], 40, positions=(40, 0), joins=(Join(short[0], (1,)),)))
+    run(runner, step([long, short], 40, positions=(40, 0), joins=(Join(short[0], (1,)),)))
     assert runner.cache.cross_attention.capacity == 128
     decode(runner, [short], 1)
     assert runner.cache.num_bytes == small
@@ -197,11 +206,11 @@ def test_plans_that_cannot_be_run(tiny_bundle: Bundle) -> None:
     runner = OrtRunner(tiny_bundle, max_rows=2, threads=1)
     rows = [random_row(random.Random(i), 4) for i in range(3)]
     with pytest.raises(ValueError, match="3 rows; this runner has 2"):
-        runner.run(step(rows, 0, join_all(rows)))
+        run(runner, step(rows, 0, join_all(rows)))
     with pytest.raises(InvalidInput, match="num_candidates: got 1000"):
-        runner.run(step(rows[:1], 0, join_all(rows[:1]), num_candidates=1000))
+        run(runner, step(rows[:1], 0, join_all(rows[:1]), num_candidates=1000))
     with pytest.raises(ValueError, match="the model's limit is 159"):
-        runner.run(step(rows[:1], 0, positions=(159,)))
+        run(runner, step(rows[:1], 0, positions=(159,)))
     with pytest.raises(InvalidInput, match="max_rows"):
         OrtRunner(tiny_bundle, max_rows=0, threads=1)
 

@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from support import invariants
 from dragoman_service.engine.plan import StepPlan
 from dragoman_service.engine.request import (
     DecodingOptions,
@@ -21,6 +20,7 @@ from dragoman_service.engine.request import (
 )
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, Overloaded
+from support import invariants
 from support.builders import make_scheduler, run_alone, streamed
 from support.fake_runner import END, WORDS, FakeRunner
 
@@ -87,7 +87,7 @@ class Story:
 
     def add(self) -> None:
         request = random_request(self.rng, len(self.requests) + 1, self.now, self.plain_share)
-        full = self.scheduler.num_waiting == self.scheduler.max_queue
+        full = self.scheduler.num_queued == self.scheduler.max_queue
         try:
             self.scheduler.add(request, self.now)
         except Overloaded:

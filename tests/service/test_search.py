@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from dragoman_service.engine.plan import Adjustment
-from dragoman_service.engine.request import DecodingOptions, FinishReason, Sampling
-from dragoman_service.engine.search.constraints import Constraints, repeated_ngram_ends
-from dragoman_service.engine.search.factory import make_search
-from dragoman_service.engine.search.sampling import pick
+from dragoman_service.engine.request import FinishReason, Sampling
+from dragoman_service.engine.search import constraints, sampling
 from dragoman_service.errors import EngineFailure
 from support.builders import make_request, run_alone
 from support.fake_runner import BEGIN, END, candidates
+from support.one_search import OneSearch, make_search
 
 NAN = math.nan
 BANNED = -math.inf
 
 
-def start(**options: object):
+def start(**options: object) -> OneSearch:
     return make_search(make_request(**options), begin_id=BEGIN, end_id=END)
+
+
+def pick(log_probs: Sequence[float], options: Sampling, uniform: float) -> int:
+    settings = sampling.Settings([options])
+    return int(sampling.pick(np.array([log_probs]), settings, np.array([uniform]))[0])
 
 
 # --- greedy
@@ -157,9 +163,11 @@ def test_samples_come_best_first() -> None:
 
 
 def test_min_length_bans_the_end_until_it_is_reached() -> None:
-    constraints = Constraints(DecodingOptions(min_length=2), END)
-    assert constraints.adjustments(3, [7]) == [Adjustment(3, END, bias=BANNED)]
-    assert constraints.adjustments(3, [7, 8]) == []
+    search = start(min_length=2)
+    for token in (7, 8):
+        assert search.adjustments([3]) == [Adjustment(3, END, bias=BANNED)]
+        search.advance([[token]], [[-1.0]])
+    assert search.adjustments([3]) == []
 
 
 @pytest.mark.parametrize(
@@ -176,18 +184,23 @@ def test_min_length_bans_the_end_until_it_is_reached() -> None:
     ],
 )
 def test_ngram_ends_that_would_repeat(tokens: list[int], size: int, banned: set[int]) -> None:
-    assert repeated_ngram_ends(tokens, size) == banned
+    history = np.array([[99, token] for token in [5, *tokens]])
+    column, token = constraints.repeated_ngram_ends(history, np.array([0, len(tokens)]), size)
+    assert set(token.tolist()) == banned
+    assert set(column.tolist()) <= {1}
 
 
 def test_a_ban_and_a_penalty_on_one_token_make_one_adjustment() -> None:
-    constraints = Constraints(DecodingOptions(repetition_penalty=1.5, no_repeat_ngram_size=2), END)
-    assert constraints.adjustments(0, [7, 8, 7]) == [Adjustment(0, 8, bias=BANNED), Adjustment(0, 7, penalty=1.5)]
+    search = start(repetition_penalty=1.5, no_repeat_ngram_size=2)
+    for token in (7, 8, 7):
+        search.advance([[token]], [[-1.0]])
+    assert search.adjustments([0]) == [Adjustment(0, 8, bias=BANNED), Adjustment(0, 7, penalty=1.5)]
 
 
 def test_a_request_without_constraints_has_no_adjustments() -> None:
     search = start()
     search.advance([[7]], [[-1.0]])
-    assert search.adjustments([0]) == ()
+    assert search.adjustments([0]) == []
 
 
 def test_nothing_is_adjusted_where_the_prefix_decides() -> None:

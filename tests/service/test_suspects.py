@@ -10,11 +10,12 @@ from collections.abc import Iterable
 
 import pytest
 
-from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.batch import Waiting
 from dragoman_service.engine.request import Progress
-from dragoman_service.engine.retry_groups import Suspects
+from dragoman_service.engine.retry_groups import RetryGroups
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, DeadlineUnreachable, EngineFailure, Overloaded
+from support import invariants
 from support.builders import make_request
 from support.poisoned import Bench, request_of
 
@@ -128,8 +129,10 @@ def test_suspects_count_as_waiting_and_their_ids_as_used() -> None:
     assert bench.scheduler.has_work
     with pytest.raises(ValueError, match="id 2 is in use"):
         bench.scheduler.add(requests[2], 0.0)
+    for request_id in range(9, 13):  # they were let in once, and take no place from those who come
+        bench.scheduler.add(request_of(request_id), 0.0)
     with pytest.raises(Overloaded):
-        bench.scheduler.add(request_of(9), 0.0)
+        bench.scheduler.add(request_of(13), 0.0)
     assert [it.request_id for it in invariants.snapshot_of(bench.scheduler).suspects] == [0, 1, 2, 3]
 
 
@@ -234,9 +237,9 @@ def test_a_suspect_that_cannot_make_it_any_more_is_dropped_before_it_runs_again(
 
 
 def learn_pace(scheduler: Scheduler, seconds_per_token: float) -> None:
-    scheduler.pace.step(1, seconds_per_token)
+    scheduler.latency.step(1, seconds_per_token)
     for _ in range(20):
-        scheduler.pace.ended(1, 1)
+        scheduler.latency.ended(1, 1)
 
 
 # --- the groups themselves
@@ -251,7 +254,7 @@ def ids_of(group: Iterable[Waiting]) -> list[int]:
 
 
 def test_halves_come_in_their_order_the_last_split_first() -> None:
-    suspects = Suspects()
+    suspects = RetryGroups()
     suspects.split(waiting(1, 2, 3, 4, 5))
     assert ids_of(suspects) == [1, 2, 3, 4, 5]
     first = suspects.pop()
@@ -263,7 +266,7 @@ def test_halves_come_in_their_order_the_last_split_first() -> None:
 
 
 def test_a_group_that_was_given_up_whole_is_passed_over() -> None:
-    suspects = Suspects()
+    suspects = RetryGroups()
     suspects.split(waiting(1, 2, 3, 4))
     assert suspects.remove(1)
     assert suspects.remove(2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from support import invariants
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Progress, Request
 from dragoman_service.engine.scheduler import Scheduler
+from support import invariants
 from support.fake_runner import BEGIN, END, FakeRunner
 
 

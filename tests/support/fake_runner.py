@@ -63,6 +63,7 @@ class FakeRunner:
         self.plans: list[StepPlan] = []
         self.closed = False
         self.probes = 0
+        self.max_positions = 2**20
         self.broken = False
         self._sources: list[tuple[int, ...]] = [()] * max_rows
         self._fed: list[list[int]] = [[] for _ in range(max_rows)]

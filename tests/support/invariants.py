@@ -148,7 +148,7 @@ def _check_step(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
         return [*problems, f"{num_rows} tokens, {lengths}"]
     for request in snapshot.running:
         for row in request.rows:
-            planned = (plan.positions[row], plan.source_lengths[row]) if row < num_rows else None
+            planned = (int(plan.positions[row]), int(plan.source_lengths[row])) if row < num_rows else None
             if planned != (request.position, request.source_length):
                 expected = (request.position, request.source_length)
                 problems.append(f"row {row}: position and source length are {planned} in the plan, not {expected}")

@@ -23,7 +23,7 @@ class _Draft:
 
 
 class NaiveBeamSearch:
-    """The part of `dragoman_service.engine.search.beam.BeamSearch` that others see, but for adjustments."""
+    """The part of `support.one_search.OneSearch` that others see, but for adjustments."""
 
     def __init__(self, request: Request, *, begin_id: int, end_id: int) -> None:
         self.request, self.end_id = request, end_id

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
-from support import invariants
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Failed, Finished, Progress, Request
 from dragoman_service.errors import Cancelled, EngineFailure
+from support import invariants
 from support.builders import make_request, make_scheduler, run_alone, streamed
 from support.fake_runner import END, FakeRunner
 

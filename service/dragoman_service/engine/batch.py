@@ -103,7 +103,10 @@ class Advance:
 class _Beams:
     """The requests with one beam size, with what stays the same while none joins, leaves or moves."""
 
-    __slots__ = ("limit", "max_length", "max_penalty", "prefix", "requests", "rows", "threshold")
+    __slots__ = (
+        "each", "flat", "limit", "longest", "max_length", "max_penalty", "prefix", "quiet", "ranks", "requests", "rows",
+        "threshold", "waiting_for_better",
+    )  # fmt: skip
 
     def __init__(self, requests: list[ActiveRequest], max_positions: int) -> None:
         self.requests = requests
@@ -115,6 +118,20 @@ class _Beams:
             [scores.length_penalty(a.request.max_length, a.request.options.length_penalty) for a in requests]
         )
         self.threshold = np.array([active.threshold for active in requests])
+        self.waiting_for_better = bool((self.threshold > BANNED).any())
+        """Whether some have finished hypotheses enough, and go on as long as a better one may come."""
+        self.flat = self.rows.ravel()
+        self.each = np.arange(self.flat.size)
+        self.ranks = self.each % self.rows.shape[1]
+        self.longest = 0
+        self.quiet = 0
+        """In so many steps from now on, none chooses its first token, nor reaches its limit."""
+
+    def look_ahead(self, lengths: Ints, costs: Floats) -> None:
+        """Note how long nothing special happens; all arrays are [n] but `costs` [n, B]."""
+        self.longest = int(lengths.max())
+        begun = (lengths > self.prefix).all() and bool((costs < math.inf).all())
+        self.quiet = int((np.minimum(self.limit, self.max_length) - lengths).min()) - 1 if begun else 0
 
 
 class _Constrained:
@@ -432,9 +449,7 @@ class Batch:
 
     # Rows that write a hypothesis each: greedy search and sampling.
 
-    def _draw(
-        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats
-    ) -> None:
+    def _draw(self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats) -> None:
         """Have the rows of samples draw their tokens."""
         drawing = [
             (row, active.request.options.sampling, draws.at(int(self.positions[row])))
@@ -514,6 +529,56 @@ class Batch:
         step: Advance,
     ) -> list[ActiveRequest]:
         """One step of all beams of one size; returns the requests that are done."""
+        if group.quiet > 0 and self._clean:
+            done = self._advance_quietly(group, token_ids, log_probs, new, log_prob)
+            if done is not None:
+                return done
+        done = self._advance_carefully(group, token_ids, log_probs, new, log_prob, step)
+        group.look_ahead(self.positions[group.rows[:, 0]] + 1, self._costs[group.rows])
+        return done
+
+    def _advance_quietly(
+        self, group: _Beams, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats
+    ) -> list[ActiveRequest] | None:
+        """The most usual step; None, with nothing done, if this is not one."""
+        rows, flat = group.rows, group.flat
+        width = 2 * rows.shape[1]
+        step = beams.full_step(
+            self._costs[rows], token_ids[:, :width][rows], log_probs[:, :width][rows], self._end_id, group.each
+        )
+        if step is None:
+            return None
+        found, ends = step
+        if ends is not None:
+            for index, row, cost in zip(ends.request.tolist(), ends.row.tolist(), ends.cost.tolist(), strict=True):
+                active = group.requests[index]
+                tokens, token_scores = self._tokens_of(active.rows[row], self.position(active))
+                _keep(active, scores.stopped(tokens, token_scores, -cost, active.request.options.length_penalty))
+                group.threshold[index] = active.threshold
+                group.waiting_for_better |= active.threshold > BANNED
+        if found.moved is not None:
+            source, target = flat[found.parent[found.moved]], flat[found.target[found.moved]]
+            self._copy_hypotheses(source, target, group.longest)
+        there = flat[found.target]
+        new[there], log_prob[there] = found.token, found.log_prob
+        self._costs[there], self._ranks[there] = found.cost, group.ranks
+        group.quiet -= 1
+        group.longest += 1
+        if not group.waiting_for_better:
+            return []
+        over = found.cost[:: rows.shape[1]] / -group.max_penalty <= group.threshold
+        return [group.requests[index] for index in over.nonzero()[0].tolist()]
+
+    def _advance_carefully(
+        self,
+        group: _Beams,
+        token_ids: npt.NDArray[Any],
+        log_probs: npt.NDArray[Any],
+        new: Ints,
+        log_prob: Floats,
+        step: Advance,
+    ) -> list[ActiveRequest]:
+        """Any step."""
         rows, lengths = group.rows, self.positions[group.rows[:, 0]]
         beam_size = rows.shape[1]
         searching = np.arange(len(rows))
@@ -542,6 +607,7 @@ class Batch:
             active = group.requests[searching[index]]
             self._finish_ended(active, found, index, rows[index], int(lengths[index]))
             group.threshold[searching[index]] = active.threshold
+            group.waiting_for_better |= active.threshold > BANNED
             if not grown[index] and (over[index] or not active.finished):
                 gone = found.end_source[index][found.ends[index]] if over[index] else ()
                 self._finish_live(active, int(lengths[index]), set(gone))
@@ -596,7 +662,9 @@ class Batch:
             request, child = moved.nonzero()
             source = rows[request, found.source[request, child]]
             target = rows[request, placement.target[request, child]]
-            self._copy_hypotheses(source, target, lengths[request], prefix[request])
+            differ = lengths[request] > prefix[request]  # before, all rows of a request were fed the same tokens
+            self._copy_distinct(source[~differ], target[~differ])
+            self._copy_hypotheses(source[differ], target[differ], int(lengths.max()))
         if found.count.min() == rows.shape[1] and np.count_nonzero(grown) == len(grown):
             there = rows[np.arange(len(rows))[:, None], placement.target]
             token, child_log_prob, cost = found.token, found.log_prob, found.cost
@@ -611,23 +679,25 @@ class Batch:
             cost = found.cost[request, rank]
         new[there], log_prob[there], self._costs[there], self._ranks[there] = token, child_log_prob, cost, rank
 
-    def _copy_hypotheses(self, source: Ints, target: Ints, lengths: Ints, prefix: Ints) -> None:
-        """Give rows the hypotheses of other rows: their history, and before the next step their caches."""
+    def _copy_hypotheses(self, source: Ints, target: Ints, longest: int) -> None:
+        """Give rows the hypotheses of other rows: their history, and before the next step their caches.
+
+        None is longer than `longest`.
+        """
+        self._copy_distinct(source, target)
+        if self._copies is not None:
+            source_, target_ = self._copies
+            self._copies = np.concatenate((source_, source)), np.concatenate((target_, target))
+        elif len(source):
+            self._copies = (source, target)
+        lines = slice(self._line - longest, self._line)
+        self._log[lines, target] = self._log[lines, source]
+        self._log_probs[lines, target] = self._log_probs[lines, source]
+
+    def _copy_distinct(self, source: Ints, target: Ints) -> None:
         if self._penalised:
             self._distinct[target] = self._distinct[source]
             self._num_distinct[target] = self._num_distinct[source]
-        differ = lengths > prefix  # before its first choice, all rows of a request have been fed the same tokens
-        if np.count_nonzero(differ) < len(differ):
-            source, target = source[differ], target[differ]
-        if not len(source):
-            return
-        if self._copies is not None:
-            self._copies = tuple(map(np.concatenate, zip(self._copies, (source, target), strict=True)))  # type: ignore[assignment]
-        else:
-            self._copies = (source, target)
-        lines = slice(self._line - int(lengths.max()), self._line)
-        self._log[lines, target] = self._log[lines, source]
-        self._log_probs[lines, target] = self._log_probs[lines, source]
 
     # Constraints and streams.
 

@@ -130,6 +130,9 @@ class StepResult:
 class Runner(Protocol):
     """The seam between scheduling and the neural network; `tests/support` has a scripted fake."""
 
+    max_positions: int
+    """Positions at which a row can be fed a token."""
+
     def prepare(self) -> None:
         """Do what first steps would otherwise be held up by; once, on the thread that will call `run`."""
         ...

@@ -78,6 +78,11 @@ class Scheduler:
         return len(self._waiting) + len(self._retry_groups)
 
     @property
+    def num_queued(self) -> int:
+        """Requests in the queue that have not run yet, which `max_queue` bounds: those that run again were let in."""
+        return len(self._waiting)
+
+    @property
     def num_running(self) -> int:
         """Requests that own rows."""
         return len(self._batch.active)

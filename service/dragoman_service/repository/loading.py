@@ -153,6 +153,7 @@ def _make_engine(
         stream_interval=config.stream_interval,
         max_steps=config.gpu.steps if on_gpu else 1,
         look_ahead=on_gpu,
+        max_positions=runner.max_positions,
     )
     return Engine(scheduler, runner, observer=observer, step_timeout=config.step_timeout)
 

@@ -63,6 +63,7 @@ class CudaRunner(Runner):
         self._cuda = cuda
         self._row_buckets = row_buckets(options, max_rows)
         limits = bundle.manifest.limits
+        self.max_positions = limits.max_target_tokens
         self._last_position = limits.max_target_tokens - 1
         most = limits.max_candidates
         self._captured = sorted({min(number, most) for number in GRAPH_CANDIDATES}) if options.graphs else []
@@ -195,7 +196,9 @@ class CudaRunner(Runner):
             places[:real] = np.minimum(positions + step, self._last_position)
             lengths[:real] = plan.source_lengths
 
-    def _read(self, plan: StepPlan, rows: int, candidates: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    def _read(
+        self, plan: StepPlan, rows: int, candidates: int
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         size, real = 12 * rows * candidates, len(plan.tokens)
         for step in range(plan.num_steps):
             ids, log_probs = split_outputs(self._outputs[step * size : (step + 1) * size], rows, candidates)

@@ -27,6 +27,7 @@ def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> lis
         max_queue=max(1, len(requests)),
         begin_id=SPECIAL_IDS["begin_id"],
         end_id=SPECIAL_IDS["end_id"],
+        max_positions=runner.max_positions,
     )
     for request in requests:
         scheduler.add(request, now=0.0)

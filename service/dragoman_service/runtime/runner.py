@@ -46,6 +46,7 @@ class OrtRunner(Runner):
         manifest = bundle.manifest
         self.bundle = bundle
         self.max_rows = max_rows
+        self.max_positions = manifest.limits.max_target_tokens
         self._prove = prove
         self.cache = KvCache(
             manifest.cache,

@@ -6,9 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from oracle.plan import Adjustment
 from dragoman_service.engine.request import Hypothesis
 from dragoman_service.errors import EngineFailure
+from oracle.plan import Adjustment
 
 BANNED = float("-inf")
 """Log-probability of a token that must not come, and the bias that makes it so."""

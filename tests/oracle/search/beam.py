@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 
-from oracle.plan import Adjustment
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from oracle.plan import Adjustment
 from oracle.search.base import BANNED, Search, has_candidate, length_penalty
 from oracle.search.constraints import Constraints
 

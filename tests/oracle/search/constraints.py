@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from oracle.plan import Adjustment
 from dragoman_service.engine.request import DecodingOptions
+from oracle.plan import Adjustment
 from oracle.search.base import BANNED
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from oracle.plan import Adjustment
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from oracle.plan import Adjustment
 from oracle.search.base import Search, has_candidate, length_penalty
 from oracle.search.constraints import Constraints
 from oracle.search.sampling import Chooser, likeliest
