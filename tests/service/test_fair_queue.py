@@ -8,7 +8,7 @@ import random
 from collections import Counter
 
 import pytest
-from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.batch import Waiting
 
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue, work_of
 from support.builders import make_request, make_scheduler, run_to_end

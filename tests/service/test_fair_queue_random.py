@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 
 import pytest
-from dragoman_service.engine.active_requests import Waiting
+from dragoman_service.engine.batch import Waiting
 
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue, work_of
 from dragoman_service.engine.request import Request

@@ -88,8 +88,16 @@ def test_the_pace_follows_what_is_seen() -> None:
     assert pace.sentence_seconds(1, 1) == pytest.approx(0.1, rel=0.01)
     learn(pace, 3.0)
     assert pace.sentence_seconds(1, 1) == pytest.approx(3.0, rel=0.01)
-    pace.step(1, 1000.0)
-    assert pace.sentence_seconds(1, 1) == pytest.approx(3.0 + 0.05 * 997, rel=0.01)
+
+
+def test_one_step_that_hung_does_not_decide_and_slowness_that_stays_does() -> None:
+    pace = pace_of(1.0)
+    learn(pace, 0.01)
+    pace.step(1, 8.0)  # the process was stopped for eight seconds
+    assert pace.sentence_seconds(1, 1) == pytest.approx(0.0115, rel=0.01)
+    for _ in range(100):
+        pace.step(1, 8.0)
+    assert pace.sentence_seconds(1, 1) > 4.0
 
 
 def test_what_another_thread_looks_at_does_not_change_under_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Failed, Finished, Progress, Request, Sampling, Timings
-from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.engine.scheduler import OVERTAKING, Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
 from support import invariants
 from support.builders import make_request, make_scheduler, run_alone, run_to_end, step, streamed
@@ -59,15 +59,51 @@ def test_requests_join_while_others_run() -> None:
     assert list(plan.source_lengths) == [3, 2]
 
 
-def test_the_head_of_the_queue_is_not_overtaken() -> None:
+def test_a_request_that_fits_overtakes_one_that_needs_more_rows_than_are_free() -> None:
     scheduler = make_scheduler(max_rows=4)
     scheduler.add(make_request(1, beam_size=2), 0.0)
     scheduler.add(make_request(2, beam_size=4), 0.0)
     scheduler.add(make_request(3), 0.0)
     plan_of(scheduler)
     snapshot = invariants.snapshot_of(scheduler)
-    assert [request.request_id for request in snapshot.running] == [1]
-    assert [request.request_id for request in snapshot.waiting] == [2, 3]
+    assert [request.request_id for request in snapshot.running] == [1, 3]
+    assert [request.request_id for request in snapshot.waiting] == [2]
+
+
+def test_a_wide_request_is_overtaken_by_so_many_rows_at_most() -> None:
+    scheduler = make_scheduler(max_rows=4, max_queue=1000)
+    scheduler.add(make_request(0, max_length=1000, min_length=1000), 0.0)
+    scheduler.add(make_request(1, beam_size=4), 0.0)
+    for request_id in range(2, 200):  # each runs for one step
+        scheduler.add(make_request(request_id), 0.0)
+    overtakers = 0
+    while (plan := plan_of(scheduler)).joins:
+        overtakers += sum(len(join.rows) == 1 for join in plan.joins)
+        scheduler.commit(plan, scripted(plan, 7, *[END] * (plan.num_rows - 1)), 0.0)
+    assert overtakers == 1 + OVERTAKING * 4
+    scheduler.commit(plan, scripted(plan, END), 0.0)  # now all rows are free
+    (join,) = plan_of(scheduler).joins
+    assert len(join.rows) == 4
+
+
+def test_deadlines_are_found_without_looking_at_all_that_wait() -> None:
+    scheduler = make_scheduler(max_queue=2000)
+    for request_id in range(1000):
+        scheduler.add(with_deadline(make_request(request_id), 1000.0 + request_id), 0.0)
+    looked_at = []
+    latest_start = scheduler.latency.latest_start
+    scheduler.latency.latest_start = lambda request: looked_at.append(request.id) or latest_start(request)  # type: ignore
+    expired = [event.request_id for now in range(10_000) for event in scheduler.expire(1000.0 + now / 100)]
+    assert expired == looked_at == list(range(100))
+
+
+def test_deadlines_of_requests_that_have_ended_are_forgotten() -> None:
+    scheduler = make_scheduler(max_queue=2000)
+    for request_id in range(1000):
+        scheduler.add(with_deadline(make_request(request_id), 1e9), 0.0)
+        scheduler.abort(request_id, Cancelled("gone"))
+    scheduler.expire(1.0)
+    assert len(scheduler._deadlines) < 100
 
 
 def test_the_encoder_budget_spreads_joins_over_steps() -> None:

@@ -600,7 +600,7 @@ class Batch:
             for index in lost.nonzero()[0].tolist():
                 step.failed.append((group.requests[searching[index]], EngineFailure(_NAN)))
         over = lengths == group.max_length[searching]  # this step was made only to see who ends
-        grown = (found.count > 0) & ~over & ~lost
+        grown = (found.going > 0) & ~over & ~lost
         done = ~grown & ~lost
         finishing = found.ends.any(axis=1) & ~lost | done
         for index in finishing.nonzero()[0].tolist() if np.count_nonzero(finishing) else ():
@@ -656,7 +656,7 @@ class Batch:
         log_prob: Floats,
     ) -> None:
         """Make the children the live hypotheses of their requests, with histories of their own."""
-        placement = beams.place(found.source, found.count)
+        placement = beams.place(found.source, found.going)
         moved = placement.moved & grown[:, None]
         if np.count_nonzero(moved):
             request, child = moved.nonzero()
@@ -665,7 +665,7 @@ class Batch:
             differ = lengths[request] > prefix[request]  # before, all rows of a request were fed the same tokens
             self._copy_distinct(source[~differ], target[~differ])
             self._copy_hypotheses(source[differ], target[differ], int(lengths.max()))
-        if found.count.min() == rows.shape[1] and np.count_nonzero(grown) == len(grown):
+        if found.going.min() == rows.shape[1] and np.count_nonzero(grown) == len(grown):
             there = rows[np.arange(len(rows))[:, None], placement.target]
             token, child_log_prob, cost = found.token, found.log_prob, found.cost
             rank: Ints = np.arange(rows.shape[1])
@@ -673,7 +673,7 @@ class Batch:
             all_rows = rows[grown].ravel()
             new[all_rows], log_prob[all_rows] = self._end_id, 0.0
             self._costs[all_rows], self._ranks[all_rows] = math.inf, -1
-            request, rank = ((np.arange(rows.shape[1]) < found.count[:, None]) & grown[:, None]).nonzero()
+            request, rank = ((np.arange(rows.shape[1]) < found.going[:, None]) & grown[:, None]).nonzero()
             there = rows[request, placement.target[request, rank]]
             token, child_log_prob = found.token[request, rank], found.log_prob[request, rank]
             cost = found.cost[request, rank]

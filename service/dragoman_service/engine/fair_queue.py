@@ -16,6 +16,8 @@ _SLACK = 64
 """Entries that may lie about for nobody who waits."""
 
 _Key = tuple[str, Priority]
+_Entry = tuple[float, int, int, _Key]
+"""Start of a flow's first request, its serial number, the number of the entry, and the flow."""
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class _Flow:
     start: float = 0.0
     """Where the first that waits begins, in virtual time; where the last one ended, if none does."""
     turn: int = 0
-    """The serial number of its entry in the order."""
+    """The number of its entry in the order."""
 
 
 class FairQueue:
@@ -43,10 +45,11 @@ class FairQueue:
         self._keys: dict[int, _Key] = {}
         """Of those that wait, by request id."""
         self._flows: dict[_Key, _Flow] = {}
-        self._order: list[tuple[float, int, _Key]] = []
+        self._order: list[_Entry] = []
         """A heap with an entry for each flow that waits, and some that are not valid any more: see `_is_valid`."""
         self._now = 0.0
         self._serial = 0
+        self._entries = 0
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -58,15 +61,15 @@ class FairQueue:
         """In the order in which they would be served if nobody else came."""
         order = [entry for entry in self._order if self._is_valid(entry)]
         heapify(order)
-        lines = {key: iter(self._flows[key].waiting.values()) for _, _, key in order}
+        lines = {key: iter(self._flows[key].waiting.values()) for *_, key in order}
         firsts = {key: next(line) for key, line in lines.items()}
         while order:
-            start, _, key = heappop(order)
+            start, _, turn, key = heappop(order)
             _, waiting = firsts[key]
             following = next(lines[key], None)
             if following is not None:
                 firsts[key] = following
-                heappush(order, (start + _cost_of(waiting.request), following[0], key))
+                heappush(order, (start + _cost_of(waiting.request), following[0], turn, key))
             yield waiting
 
     def sources(self, max_tokens: int) -> tuple[tuple[int, ...], ...]:
@@ -91,20 +94,37 @@ class FairQueue:
             self._enter(key, flow, max(self._now, flow.start))
 
     def head(self) -> Waiting | None:
-        """Who is next."""
+        """The request that is next."""
+        key = self._head_key()
+        return None if key is None else next(iter(self._flows[key].waiting.values()))[1]
+
+    def _head_key(self) -> _Key | None:
         while self._order:
             if self._is_valid(self._order[0]):
-                return next(iter(self._flows[self._order[0][2]].waiting.values()))[1]
+                return self._order[0][3]
             heappop(self._order)
         return None
 
+    def get(self, request_id: int) -> Waiting | None:
+        """The request with an id, if it waits."""
+        key = self._keys.get(request_id)
+        return None if key is None else self._flows[key].waiting[request_id][1]
+
     def pop(self) -> None:
         """Take the head out, because it is served."""
-        self._now, _, key = heappop(self._order)
+        head = self.head()
+        assert head is not None
+        self.serve(head.request.id)
+
+    def serve(self, request_id: int) -> None:
+        """Take a request out, because it is served: the head, or one that overtakes it. Its flow pays for it."""
+        key = self._keys[request_id]
         flow = self._flows[key]
-        request_id, (_, waiting) = next(iter(flow.waiting.items()))
-        del flow.waiting[request_id], self._keys[request_id]
-        flow.start = self._now + _cost_of(waiting.request)
+        if self._head_key() == key and next(iter(flow.waiting)) == request_id:
+            self._now = flow.start
+        _, waiting = flow.waiting.pop(request_id)
+        del self._keys[request_id]
+        flow.start += _cost_of(waiting.request)
         if flow.waiting:
             self._enter(key, flow, flow.start)
         self._tidy()
@@ -119,12 +139,13 @@ class FairQueue:
 
     def _enter(self, key: _Key, flow: _Flow, start: float) -> None:
         flow.start = start
-        flow.turn = next(iter(flow.waiting.values()))[0]
-        heappush(self._order, (start, flow.turn, key))
+        self._entries += 1
+        flow.turn = self._entries
+        heappush(self._order, (start, next(iter(flow.waiting.values()))[0], flow.turn, key))
 
-    def _is_valid(self, entry: tuple[float, int, _Key]) -> bool:
-        flow = self._flows.get(entry[2])
-        return flow is not None and flow.turn == entry[1] and bool(flow.waiting)
+    def _is_valid(self, entry: _Entry) -> bool:
+        flow = self._flows.get(entry[3])
+        return flow is not None and flow.turn == entry[2] and bool(flow.waiting)
 
     def _tidy(self) -> None:
         """Keep no more than a few entries for each request that waits.

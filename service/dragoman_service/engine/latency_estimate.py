@@ -12,6 +12,9 @@ _SMOOTHING = 0.05
 _ENOUGH = 20
 """Sentences that must have ended before anything is foretold."""
 _RELAXATION = 0.9
+_MOST_AT_ONCE = 4.0
+"""An observation counts for at most this many times the average: a process that was stopped for a while, or a machine
+that swapped, must not decide what is refused afterwards. What stays slow is believed within a few dozen steps."""
 
 HOPELESS = 0.5
 """Work is given up beforehand only if less than this part of the time that it is expected to take is left: sentences
@@ -31,7 +34,9 @@ class LatencyEstimate:
         """A step of so many rows has taken so long."""
         size = rows.bit_length()
         # Replaced, not changed: other threads look at it.
-        self._seconds = {**self._seconds, size: _average(self._seconds.get(size), seconds)}
+        known = self._seconds.get(size)
+        seen = seconds if known is None else min(seconds, _MOST_AT_ONCE * known)
+        self._seconds = {**self._seconds, size: _average(known, seen)}
 
     def ended(self, source_tokens: int, steps: int) -> None:
         """A sentence of so many source tokens was done after so many steps."""

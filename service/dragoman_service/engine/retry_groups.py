@@ -29,6 +29,10 @@ class RetryGroups:
         for group in reversed(self._groups):
             yield from group
 
+    def get(self, request_id: int) -> Waiting | None:
+        """The request with an id, if it is there."""
+        return next((waiting for waiting in self if waiting.request.id == request_id), None)
+
     def split(self, group: Sequence[Waiting]) -> None:
         """Take a group whose step has failed; of one, if others of it were given up while the step ran."""
         half = len(group) // 2

@@ -7,6 +7,8 @@ No runtime, no clock, no threads: times and results are passed in. A step is thr
 from __future__ import annotations
 
 import math
+from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from dragoman_service.engine.batch import ActiveRequest, Batch, Waiting, last_progress
 from dragoman_service.engine.fair_queue import FairQueue
@@ -17,6 +19,14 @@ from dragoman_service.engine.retry_groups import RetryGroups
 from dragoman_service.errors import Overloaded
 
 
+OVERTAKING = 4
+"""While a request waits for more rows than are free, others may take this many times the rows of the batch."""
+_OVERTAKERS = 32
+"""Waiting requests that are looked at for one that fits."""
+_SLACK = 64
+"""Deadlines that may be kept for nobody."""
+
+
 class Scheduler:
     """Requests wait in a fair queue, whose head joins as soon as its rows are free.
 
@@ -25,7 +35,7 @@ class Scheduler:
     Between `plan` and `commit` rows stay where they are, so `add`, `abort` and `expire` are allowed at any time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         max_rows: int,
@@ -67,10 +77,11 @@ class Scheduler:
         self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, **limit)
         self._waiting = FairQueue()
         self._retry_groups = RetryGroups()
+        self._overtaken = 0  # rows that have gone to others while the head of the queue waits for more than are free
         self._retrying = False  # whether those that run are a group of them
         self._joined: list[ActiveRequest] = []  # in the plan in flight
         self._in_flight: StepPlan | None = None
-        self._next_deadline = math.inf  # no request has an earlier one; may lag behind when requests end
+        self._deadlines: list[tuple[float, int]] = []  # a heap of (when to look at it, request id)
 
     @property
     def num_waiting(self) -> int:
@@ -112,13 +123,13 @@ class Scheduler:
         Raises `InvalidInput` as `validate` does, `Overloaded` if the queue is full, and `ValueError` for an id in use.
         """
         self.validate(request)
-        if request.id in self._batch.active or request.id in self._waiting or request.id in self._retry_groups:
+        if self._is_there(request.id):
             raise ValueError(f"request id {request.id} is in use")
         if len(self._waiting) >= self.max_queue:
             raise Overloaded(f"{len(self._waiting)} requests are waiting, which is the most allowed")
         self._waiting.push(Waiting(request, now))
         if request.deadline is not None:
-            self._next_deadline = min(self._next_deadline, self.latency.latest_start(request))
+            heappush(self._deadlines, (self.latency.latest_start(request), request.id))
 
     def abort(self, request_id: int, error: Exception) -> list[Event]:
         """End a request with `error`; its rows are free for the next plan. No events if it is not there (any more)."""
@@ -130,19 +141,28 @@ class Scheduler:
 
     def expire(self, now: float) -> list[Event]:
         """Fail every request whose deadline has come, and those that wait and could not be done before it comes."""
-        if now < self._next_deadline:
-            return []
         events: list[Event] = []
-        for waiting in [*self._retry_groups, *self._waiting]:
-            if self.latency.latest_start(waiting.request) <= now:
-                events += self.abort(waiting.request.id, self.latency.too_late(waiting.request, now))
-        for active in list(self._batch.active.values()):
-            if (active.request.deadline or math.inf) <= now:
-                events += self.abort(active.request.id, self.latency.too_late(active.request, now))
-        waiting_until = (self.latency.latest_start(w.request) for w in (*self._retry_groups, *self._waiting))
-        running_until = (active.request.deadline or math.inf for active in self._batch.active.values())
-        self._next_deadline = min(*waiting_until, *running_until, math.inf, math.inf)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, request_id = heappop(self._deadlines)
+            active = self._batch.active.get(request_id)
+            if active is not None:
+                request, until = active.request, active.request.deadline or math.inf
+            else:
+                waiting = self._waiting.get(request_id) or self._retry_groups.get(request_id)
+                if waiting is None:  # it has ended
+                    continue
+                request, until = waiting.request, self.latency.latest_start(waiting.request)
+            if until <= now:
+                events += self.abort(request_id, self.latency.too_late(request, now))
+            else:
+                heappush(self._deadlines, (until, request_id))
+        if len(self._deadlines) > _SLACK + 2 * (self.num_running + self.num_waiting):
+            self._deadlines = [entry for entry in self._deadlines if self._is_there(entry[1])]
+            heapify(self._deadlines)
         return events
+
+    def _is_there(self, request_id: int) -> bool:
+        return request_id in self._batch.active or request_id in self._waiting or request_id in self._retry_groups
 
     def plan(self) -> StepPlan | None:
         """What the next step shall do; None exactly if nothing is waiting or running.
@@ -188,14 +208,32 @@ class Scheduler:
                 return [self._join(waiting) for waiting in group]
         joins: list[Join] = []
         budget = self._max_encode_tokens
-        while (waiting := self._waiting.head()) is not None:
+        while (waiting := self._next()) is not None:
             request = waiting.request
-            if request.options.num_rows > self._batch.num_free or (joins and len(request.source) > budget):
+            if joins and len(request.source) > budget:
                 break
             budget -= len(request.source)
-            self._waiting.pop()
+            self._waiting.serve(request.id)
             joins.append(self._join(waiting))
         return joins
+
+    def _next(self) -> Waiting | None:
+        """The request to join next: the head of the queue, or if it needs more rows than are free, one that fits.
+
+        The head is overtaken by so many rows at most; then the rows that come free are kept for it.
+        """
+        free = self._batch.num_free
+        head = self._waiting.head()
+        if head is None or head.request.options.num_rows <= free:
+            self._overtaken = 0
+            return head
+        if not free or self._overtaken >= OVERTAKING * self.max_rows:
+            return None
+        for waiting in islice(self._waiting, _OVERTAKERS):
+            if waiting.request.options.num_rows <= free:
+                self._overtaken += waiting.request.options.num_rows
+                return waiting
+        return None
 
     def _join(self, waiting: Waiting) -> Join:
         join = self._batch.join(waiting)

@@ -82,7 +82,9 @@ class BeamSearch(Search):
             for adjustment in self._constraints.adjustments(row, [each.token for each in node.last(self._length)])
         ]
 
-    def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
+    def advance(  # noqa: PLR0912
+        self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]
+    ) -> None:
         if self._length < len(self._prefix):
             self._force(self._prefix[self._length])
             return

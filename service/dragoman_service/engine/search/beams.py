@@ -21,15 +21,15 @@ class Children(NamedTuple):
     """The best children of `n` requests with `B` rows each; `B` of them go on wherever there are as many."""
 
     token: Ints
-    """[n, B], those that go on, best first; the entries from `count` on mean nothing."""
+    """[n, B], those that go on, best first; the entries from `going` on mean nothing."""
     log_prob: Floats
     """[n, B]"""
     cost: Floats
-    """[n, B], minus the sum of log-probabilities from the beginning; infinity from `count` on."""
+    """[n, B], minus the sum of log-probabilities from the beginning; infinity from `going` on."""
     source: Ints
     """[n, B], the parent's row within the request."""
-    count: Ints
-    """[n]"""
+    going: Ints
+    """[n], how many go on."""
     ends: Bools
     """[n, B], by rank among all children: whether this one ends a hypothesis."""
     end_cost: Floats
@@ -81,7 +81,7 @@ def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id
         log_prob=log_probs.take(going_at).astype(np.float64),
         cost=going_cost,
         source=going_at // width % beam_size,
-        count=count,
+        going=count,
         ends=is_end[:, first],
         end_cost=cost[:, first],
         end_source=row[:, first],
