@@ -36,7 +36,6 @@ def test_growing_keeps_the_rows_that_are_to_be_kept() -> None:
     before = cache.array.copy()
     cache.reserve(70, kept_rows=3)
     assert cache.array.shape == (2, 2, 4, 3, 128, 8)
-    assert cache.generation == 1
     np.testing.assert_array_equal(cache.array[:, :, :3, :, :32], before[:, :, :3])
     assert not cache.array[:, :, 3].any()
 
@@ -45,9 +44,9 @@ def test_it_shrinks_only_when_there_is_nothing_to_keep() -> None:
     cache = filled()
     cache.reserve(70, kept_rows=1)
     cache.reserve(1, kept_rows=1)
-    assert (cache.capacity, cache.generation) == (128, 1)
+    assert cache.capacity == 128
     cache.reserve(1, kept_rows=0)
-    assert (cache.capacity, cache.generation) == (32, 2)
+    assert cache.capacity == 32
 
 
 def test_memory_stays_where_it_is_while_there_is_room() -> None:
@@ -56,7 +55,20 @@ def test_memory_stays_where_it_is_while_there_is_room() -> None:
     cache.reserve(32, kept_rows=0)
     cache.reserve(5, kept_rows=2)
     assert cache.array is array
-    assert cache.generation == 0
+
+
+def test_each_capacity_has_memory_of_its_own_that_is_used_again() -> None:
+    cache = filled()
+    small = cache.array
+    cache.reserve(70, kept_rows=0)
+    large = cache.array
+    for _ in range(3):
+        cache.reserve(1, kept_rows=0)
+        assert cache.array is small
+        cache.reserve(70, kept_rows=2)
+        assert cache.array is large
+        np.testing.assert_array_equal(large[:, :, :2, :, :32], small[:, :, :2])
+    assert cache.num_bytes == small.nbytes + large.nbytes
 
 
 def test_copying_a_row_copies_all_layers_and_only_the_first_positions() -> None:
@@ -86,8 +98,8 @@ def test_both_caches_are_accounted_for_and_copied_as_asked() -> None:
     cache = KvCache(LAYOUT, max_rows=4, max_target_tokens=64, max_source_tokens=200)
     cache.reserve(target_length=40, source_length=100, kept_rows=0)
     per_position = 2 * 2 * 4 * 3 * 8 * 4
-    assert cache.num_bytes == per_position * (64 + 128)
-    assert cache.generation == (1, 1)
+    assert cache.num_bytes == per_position * (32 + 64 + 32 + 128)
+    assert cache.capacities == (64, 128)
     cache.self_attention.array[:, :, 2] = 1
     cache.cross_attention.array[:, :, 2] = 1
     cache.copy_row(2, 0, 3, 0)

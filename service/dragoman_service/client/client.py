@@ -48,7 +48,7 @@ class TranslationClient:
     ) -> None:
         """Long lists go in calls of `texts_per_call` texts, `concurrency` at a time.
 
-        A call that finds the server full is tried up to `attempts` times (at most 5), ever more seldom. Nothing is
+        A call that finds the server full or shutting down is tried up to `attempts` times (at most 5), ever more seldom. Nothing is
         sent before the first call.
         """
         self._texts_per_call = texts_per_call
@@ -270,7 +270,7 @@ def _channel_options(attempts: int) -> list[tuple[str, Any]]:
             "initialBackoff": "0.5s",
             "maxBackoff": "10s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+            "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"],
         }
         config["methodConfig"] = [{"name": [{"service": "dragoman.v1.Translation"}], "retryPolicy": policy}]
     return [("grpc.max_receive_message_length", _MAX_REPLY_BYTES), ("grpc.service_config", json.dumps(config))]

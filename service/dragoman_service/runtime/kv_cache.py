@@ -39,9 +39,8 @@ class AttentionCache:
         self._layout = layout
         self._max_rows = max_rows
         self._limit = limit
-        self.generation = 0
-        """Counts how often the memory moved."""
-        self.array = self._allocate(capacity_for(1, limit))
+        self._arrays: dict[int, npt.NDArray[Any]] = {}
+        self.array = self._of(capacity_for(1, limit))
 
     @property
     def capacity(self) -> int:
@@ -51,7 +50,8 @@ class AttentionCache:
     def reserve(self, length: int, kept_rows: int) -> None:
         """Make room for `length` positions a row.
 
-        Rows below `kept_rows` keep their contents; with none to keep, the capacity may shrink as well.
+        Rows below `kept_rows` keep their contents; with none to keep, the capacity may shrink as well. Every capacity has
+        memory of its own, which stays: at low concurrency it changes several times a second.
 
         Raises:
             ValueError: `length` is beyond the limit.
@@ -59,8 +59,7 @@ class AttentionCache:
         capacity = capacity_for(length, self._limit)
         if capacity == self.capacity or (kept_rows and capacity < self.capacity):
             return
-        old, self.array = self.array, self._allocate(capacity)
-        self.generation += 1
+        old, self.array = self.array, self._of(capacity)
         if kept_rows:
             self.array[:, :, :kept_rows, :, : old.shape[4]] = old[:, :, :kept_rows]
 
@@ -72,11 +71,18 @@ class AttentionCache:
         """Set the first positions of a row to `values` [layers, 2, heads, length, head_dim]."""
         self.array[:, :, row, :, : values.shape[3]] = values
 
-    def _allocate(self, capacity: int) -> npt.NDArray[Any]:
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all capacities that there were, touched or not: less than twice that of the largest."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def _of(self, capacity: int) -> npt.NDArray[Any]:
         layout = self._layout
-        # Zeros, though never read before they are written: the system hands out such memory only as it is touched.
-        shape = (layout.decoder_layers, 2, self._max_rows, layout.num_heads, capacity, layout.head_dim)
-        return np.zeros(shape, layout.dtype)
+        if capacity not in self._arrays:
+            # Zeros, though never read before they are written: the system hands out such memory only as it is touched.
+            shape = (layout.decoder_layers, 2, self._max_rows, layout.num_heads, capacity, layout.head_dim)
+            self._arrays[capacity] = np.zeros(shape, layout.dtype)
+        return self._arrays[capacity]
 
 
 class KvCache:
@@ -90,12 +96,12 @@ class KvCache:
     @property
     def num_bytes(self) -> int:
         """Memory of both caches, touched or not."""
-        return self.self_attention.array.nbytes + self.cross_attention.array.nbytes
+        return self.self_attention.num_bytes + self.cross_attention.num_bytes
 
     @property
-    def generation(self) -> tuple[int, int]:
-        """Changes whenever the memory of either moved."""
-        return self.self_attention.generation, self.cross_attention.generation
+    def capacities(self) -> tuple[int, int]:
+        """Positions of either: with the same ones, the same memory."""
+        return self.self_attention.capacity, self.cross_attention.capacity
 
     def reserve(self, *, target_length: int, source_length: int, kept_rows: int) -> None:
         """Make room for the longest row of each; see `AttentionCache.reserve`."""

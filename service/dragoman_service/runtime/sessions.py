@@ -89,7 +89,7 @@ class DecoderSession:
     """One step of all running rows, over memory that stays where it is.
 
     Binding some forty tensors takes longer than a tenth of a small step, and the number of rows changes every few
-    steps. So every number of rows has a binding of its own, which is good until the caches move.
+    steps. So every number of rows has a binding of its own, for each of the capacities that caches have.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
@@ -106,10 +106,8 @@ class DecoderSession:
             "total_source_length": np.zeros((), np.int32),
             "num_candidates": np.zeros(1, np.int64),
         }
-        self._bound: dict[int, _Binding] = {}
-        """By number of rows."""
-        self._generation = cache.generation
-        """Of the memory that all of them are bound to."""
+        self._bound: dict[tuple[int, tuple[int, int]], _Binding] = {}
+        """By number of rows, and capacities of the caches."""
 
     def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Feed every row its token: candidates [rows, num_candidates], likeliest first, and their log-probabilities.
@@ -131,12 +129,10 @@ class DecoderSession:
         return binding.ids, binding.log_probs
 
     def _binding(self, rows: int) -> _Binding:
-        if self._generation != self._cache.generation:
-            self._bound.clear()
-            self._generation = self._cache.generation
-        binding = self._bound.get(rows)
+        key = (rows, self._cache.capacities)
+        binding = self._bound.get(key)
         if binding is None:
-            self._bound[rows] = binding = self._bind(rows)
+            self._bound[key] = binding = self._bind(rows)
         return binding
 
     def _bind(self, rows: int) -> _Binding:
