@@ -79,6 +79,7 @@ def verify_graphs(
     *,
     max_rows: int,
     max_length: int,
+    seed: int = 0,
 ) -> Report:
     """Compare parts, weights, distributions and greedy translations.
 
@@ -89,12 +90,16 @@ def verify_graphs(
         sources: Token ids of real sentences, their ends last. Random ones are added.
         max_rows: Rows of the crowded batch.
         max_length: Target tokens at most.
+        seed: Of the states of parts, and of random sources and steps.
     """
     folder, limits = runner.bundle.path, runner.bundle.manifest.limits
     longest = (limits.max_source_tokens, limits.max_target_tokens)
-    problems = [*stored_problems(folder, prepared), *scale_problems(prepared)]
-    parts: list[Deviation] = _attempt(lambda: deviations(folder, prepared, longest=longest), [], problems)
-    served = _Served(prepared, runner, sources, min(max_rows, FORCED_ROWS), max_length)
+    problems = list(scale_problems(prepared))
+    problems += _attempt(lambda: list(stored_problems(folder, prepared)), [], problems)
+    parts: list[Deviation] = _attempt(
+        lambda: list(deviations(folder, prepared, longest=longest, seed=seed)), [], problems
+    )
+    served = _Served(prepared, runner, sources, min(max_rows, FORCED_ROWS), max_length, seed)
     translations: list[list[int]] = _attempt(lambda: served.translations(max_rows), [], problems)
     forced: list[Forced] = _attempt(served.forced, [], problems)
     busy = _attempt(served.busy, NO_DISTANCE, problems)
@@ -129,11 +134,12 @@ class _Served:
         sources: Sequence[Sequence[int]],
         rows: int,
         max_length: int,
+        seed: int,
     ) -> None:
         """`rows` are fed targets side by side."""
         self._runner, self._rows, self._max_length = runner, rows, max_length
         self._model = prepared.reference
-        self._rng = np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)
         lengths = self._rng.integers(1, max(map(len, sources)) + 1, size=FORCED_ROWS)
         self._random = [self._random_ids(int(length)) for length in lengths]
         self.everything = [*map(list, sources), *self._random]
@@ -172,11 +178,11 @@ class _Served:
 
 
 def _attempt(compute: Callable[[], T], otherwise: T, problems: list[str]) -> T:
-    """What `compute` returns; if a graph cannot even be run, `otherwise`, and the problem is noted."""
+    """What `compute` returns; if a graph cannot even be read or run, `otherwise`, and the problem is noted."""
     try:
         return compute()
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        problems.append(f"the graphs cannot be run: {' '.join(str(error).split())[:200]}")
+        problems.append(f"the graphs cannot be read or run: {' '.join(str(error).split())[:200]}")
         return otherwise
 
 
