@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from bench.common import print_header, print_table, progress
-from dragoman_export.exporter import VERIFY_ROWS, write_graphs
+from dragoman_export.exporter import CACHE_DTYPE, VERIFY_ROWS, write_graphs
 from dragoman_export.golden_sentences import golden_length
 from dragoman_export.precision import prepare
 from dragoman_export.read_back import read_model
@@ -30,7 +30,6 @@ from dragoman_export.report import BOUNDS, MAX_DIVERGENCE_FROM_MODEL, MAX_EQUALI
 from dragoman_export.sources import Sources
 from dragoman_export.verify import verify_graphs
 from dragoman_service.bundle import Bundle
-from dragoman_service.manifest import CACHE_DTYPE
 from dragoman_service.runner import OrtRunner
 
 COLUMNS = (

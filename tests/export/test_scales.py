@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor
 
 from dragoman_export import quantise, scales
+from dragoman_export.calibration import Ranges
 from dragoman_export.exporter import write_graphs
 from dragoman_export.precision import Prepared, prepare
 from dragoman_export.scales import scale_problems
@@ -45,6 +48,32 @@ def test_scales_that_are_wrong_in_graphs_and_reference_alike(
     right = getattr(quantise, function)
     monkeypatch.setattr(quantise, function, lambda *given: right(*given) * factor)
     assert any(message in problem for problem in scale_problems(prepare(MODEL, "int8", SOURCES, LENGTH)))
+
+
+@pytest.mark.parametrize("sentences", [5, 64])
+@pytest.mark.parametrize(
+    ("function", "one", "other"),
+    [
+        ("cache_scale", ".key", ".value"),
+        ("cache_scale", "decoder.0", "decoder.1"),
+        ("cache_scale", ".self_attention", ".cross_attention"),
+        ("input_scale", ".0.feed_forward", ".1.feed_forward"),
+        ("input_scale", ".inner", ".outer"),
+    ],
+)
+def test_scales_that_are_exchanged_in_graphs_and_reference_alike(
+    monkeypatch: pytest.MonkeyPatch, sentences: int, function: str, one: str, other: str
+) -> None:
+    monkeypatch.setattr(scales, "SENTENCES", sentences)
+    right = getattr(quantise, function)
+    names = {one: other, other: one}
+
+    def exchanged(ranges: Ranges, name: str) -> Tensor:
+        found: Tensor = right(ranges, re.sub("|".join(map(re.escape, names)), lambda it: names[it[0]], name))
+        return found
+
+    monkeypatch.setattr(quantise, function, exchanged)
+    assert any("cuts off" in problem for problem in scale_problems(prepare(MODEL, "int8", SOURCES, LENGTH)))
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
