@@ -459,7 +459,7 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "epsilon of other libraries": (ALL, attribute("LayerNormalization", "epsilon", 1e-6)),
     "no epsilon": (ALL, attribute("LayerNormalization", "epsilon", 0.0, 1)),
     "not scaled": (ALL, attribute("MultiHeadAttention", "scale", 1.0)),
-    "more heads": (ALL, attribute("MultiHeadAttention", "num_heads", 4, 1)),
+    "more heads": (ALL, attribute("MultiHeadAttention", "num_heads", 8, 1)),
     "no residual": (ALL, alone("encoder.0.feed_forward_residual.sum", 1)),
     "no sub-layer": (ALL, alone("encoder.1.self_attention_residual.sum", 0)),
     "residual from further back": (
