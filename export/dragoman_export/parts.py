@@ -6,7 +6,7 @@ compared with integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,28 +46,39 @@ class Deviation(NamedTuple):
 
 
 @torch.no_grad()
-def deviations(folder: Path, prepared: Prepared, *, longest: tuple[int, int], seed: int = 0) -> list[Deviation]:
-    """Try every part of both graphs.
+def deviations(
+    folder: Path,
+    prepared: Prepared,
+    *,
+    longest: tuple[int, int],
+    seed: int = 0,
+    stacks: Collection[str] = (ENCODER, DECODER),
+) -> Iterator[Deviation]:
+    """Try every part of both graphs, one after the other; a part is tried when its deviation is asked for.
 
     Args:
         folder: With the graphs and their weights, as they are to be served; files are made in it, and removed.
         prepared: What they were made from.
         longest: Most positions of a source and of a target.
         seed: Of the states.
+        stacks: Which of the graphs to try: `ENCODER`, `DECODER` or both.
+
+    Yields:
+        Every part several times, each time with other states.
 
     Raises:
         ValueError: a graph has not the parts that it should have.
         Exception: whatever ONNX Runtime raises for a graph that it cannot run.
     """
-    exact, states = Exact(prepared), States(prepared, seed)
-    encoder = _Apart(folder / manifest.ENCODER, prepared, ENCODER)
-    decoder = _Apart(folder / manifest.DECODER, prepared, DECODER)
-    found: list[Deviation] = []
-    for batch, length in (*SOURCES, (1, longest[0])):
-        found += _encoder_deviations(exact, encoder, states, states.ids(batch, length))
-    for round_ in range(2):  # caches that are full to the last position, and such that have room behind it
-        found += _decoder_deviations(exact, decoder, states, longest, room=3 * round_)
-    return found
+    exact = Exact(prepared)
+    if ENCODER in stacks:
+        states, encoder = States(prepared, seed), _Apart(folder / manifest.ENCODER, prepared, ENCODER)
+        for batch, length in (*SOURCES, (1, longest[0])):
+            yield from _encoder_deviations(exact, encoder, states, states.ids(batch, length))
+    if DECODER in stacks:
+        states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
+        for room in (0, 3):  # caches that are full to the last position, and such that have room behind it
+            yield from _decoder_deviations(exact, decoder, states, longest, room)
 
 
 class _Apart:
@@ -141,11 +152,11 @@ def _decoder_deviations(
         yield from _self_attention(exact, layer, given, inputs, found)
         yield from _cross_attention(exact, layer, given, inputs, found)
     last = given[apart.stack.read[-1]]
-    yield from _candidates(found, exact.log_probs(last, adjustments))
-    for count in sorted({1, 4, 9, min(words, -(-words // BLOCK) + 1)}):
-        for changes in ((), adjustments):
-            found = apart.run(given, inputs | _wanted(min(count, words), changes))
-            yield from _candidates(found, exact.log_probs(last, changes))
+    yield from _candidates(found, words, exact.log_probs(last, adjustments))
+    for changes in ((), adjustments):
+        right = exact.log_probs(last, changes)
+        for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):
+            yield from _candidates(apart.run(given, inputs | _wanted(count, changes)), count, right)
 
 
 def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor) -> dict[str, Tensor]:
@@ -205,13 +216,15 @@ def _cross_attention(
     yield Deviation(attended(attention), relative(found[attended(attention)], wanted))
 
 
-def _candidates(found: Arrays, expected: Tensor) -> Iterator[Deviation]:
-    """Against log-probabilities [R, V]: the likeliest ids, likeliest first, each with its own."""
+def _candidates(found: Arrays, count: int, expected: Tensor) -> Iterator[Deviation]:
+    """Against log-probabilities [R, V]: the `count` likeliest ids, likeliest first, each with its own."""
     ids, log_probs = found["candidate_ids"], found["candidate_log_probs"].astype(np.float64)
     wanted = expected.numpy()
     possible = np.isfinite(log_probs)
     words = wanted.shape[1]
-    if (ids[possible] >= words).any() or any(len(set(row)) < len(row) for row in ids.tolist()):
+    shapes = {ids.shape, log_probs.shape}
+    twice = any(len(set(row)) < len(row) for row in ids.tolist())
+    if shapes != {(len(wanted), count)} or twice or (ids[possible] >= words).any():
         yield Deviation("candidate_ids", float("inf"))
         return
     of_ids = np.take_along_axis(wanted, np.minimum(ids, words - 1), axis=1)

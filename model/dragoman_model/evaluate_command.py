@@ -42,7 +42,7 @@ class EvaluateCommand:
         )
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, default=4, help="1 is greedy search (default: 4)")
-        search.add_argument("--length-penalty", type=float, default=0.6, help="over 0 favours length (default: 0.6)")
+        search.add_argument("--length-penalty", type=float, default=1.4, help="over 0 favours length (default: 1.4)")
         scores = parser.add_argument_group("scores")
         scores.add_argument("--lowercase", action="store_true", help="take upper and lower case for the same")
         scores.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenizer for BLEU (default: 13a)")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,7 +75,12 @@ def without_mask(graph: onnx.ModelProto) -> None:
     ],
 )
 def test_a_graph_that_disagrees_leaves_no_bundle(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: str, mutate: Mutation
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    few_sentences: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    builder: str,
+    mutate: Mutation,
 ) -> None:
     build = getattr(exporter, builder)
 
@@ -84,8 +90,9 @@ def test_a_graph_that_disagrees_leaves_no_bundle(
         return graph
 
     monkeypatch.setattr(exporter, builder, build_wrongly)
+    options = dataclasses.replace(OPTIONS, sentences=few_sentences)
     with pytest.raises(VerificationError, match=r"log-probabilities differ by .*; allowed: 0.001"):
-        export_checkpoint(tiny_checkpoint, tmp_path / "tiny" / "1", OPTIONS)
+        export_checkpoint(tiny_checkpoint, tmp_path / "tiny" / "1", options)
     assert not (tmp_path / "tiny").exists()
 
 

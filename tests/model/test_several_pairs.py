@@ -82,6 +82,7 @@ def test_checkpoints_from_before_there_were_several_pairs_are_read(folder: Path)
     assert load_checkpoint(config.parent).config.language_pairs == (("en", "de"),)
 
 
+@pytest.mark.usefixtures("curves")
 def test_progress_is_measured_on_every_validation_set(folder: Path) -> None:
     valid = {"path": "valid.en", "target_path": "valid.de"}
     reversed_valid = {

@@ -106,6 +106,7 @@ def test_seeds_differ(tmp_path: Path, data: PreparedData) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_run_leaves_its_files(tmp_path: Path, data: PreparedData) -> None:
     recipe = make_recipe(training={"max_steps": 7, "validate_every": 2})
     run(recipe, data, tmp_path)

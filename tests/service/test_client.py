@@ -107,7 +107,7 @@ def test_options_left_out_are_left_to_the_server(client: TranslationClient, engi
     drawn, beam, default = (request.options for request in engine.submitted)
     assert drawn.sampling is not None
     assert (beam.beam_size, beam.length_penalty) == (2, 0.0)
-    assert (default.beam_size, default.length_penalty) == (4, 0.6)
+    assert (default.beam_size, default.length_penalty) == (4, 1.4)
 
 
 def test_stream(client: TranslationClient) -> None:

@@ -8,8 +8,8 @@ import random
 from collections import Counter
 
 import pytest
-from dragoman_service.engine.batch import Waiting
 
+from dragoman_service.engine.batch import Waiting
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue, work_of
 from support.builders import make_request, make_scheduler, run_to_end
 from support.fake_runner import FakeRunner

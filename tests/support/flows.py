@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dragoman_service.engine.batch import Waiting
-
 from dragoman_service.engine.fair_queue import FairQueue
 from dragoman_service.engine.request import DecodingOptions, Priority, Request
 

@@ -19,8 +19,12 @@ def nodes(graph: onnx.GraphProto, kind: str) -> list[NodeProto]:
 
 
 def tensor(graph: onnx.GraphProto, ending: str, place: int = 0) -> TensorProto:
-    """The `place`-th initializer whose name ends so, of those in the weights file."""
-    return [it for it in graph.initializer if it.name.endswith(ending) and it.external_data][place]
+    """Of the initializers in the weights file, the one of this name, or else the `place`-th whose name ends so.
+
+    Names are taken without the shape that a graph gives to a tensor.
+    """
+    found = {it.name.partition("_as_")[0]: it for it in graph.initializer if it.external_data}
+    return found[ending] if ending in found else [it for name, it in found.items() if name.endswith(ending)][place]
 
 
 def attribute(kind: str, name: str, value: object, place: int = 0) -> Mutation:
@@ -155,12 +159,6 @@ def no_penalty(graph: onnx.GraphProto) -> None:
     where.input[1] = where.input[2] = gather.output[0]
 
 
-def always_divided(graph: onnx.GraphProto) -> None:
-    """Penalties of negative logits, too."""
-    (where,) = nodes(graph, "Where")
-    where.input[1] = where.input[2]
-
-
 def warmer(graph: onnx.GraphProto) -> None:
     """Logits are a hundredth smaller."""
     (softmax,) = nodes(graph, "LogSoftmax")
@@ -191,6 +189,230 @@ def word_allowed(word: int) -> Mutation:
     return constant("masked_output_bias", change)
 
 
+def bytes_moved(ending: str, count: int, place: int = 0) -> Mutation:
+    """A tensor begins so many bytes further on: amid a number, unless they are of 8 bits."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        offset = next(entry for entry in tensor(graph, ending, place).external_data if entry.key == "offset")
+        offset.value = str(int(offset.value) + count)
+
+    return mutate
+
+
+def rows_moved(ending: str, rows: int) -> Mutation:
+    """A tensor begins so many of its rows further on, or back."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        moved(ending, rows * tensor(graph, ending).dims[-1])(graph)
+
+    return mutate
+
+
+def exchanged(one: str, other: str) -> Mutation:
+    """Two tensors of one size change places."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        left, right = tensor(graph, one), tensor(graph, other)
+        for_left, for_right = list(right.external_data), list(left.external_data)
+        for it, entries in ((left, for_left), (right, for_right)):
+            del it.external_data[:]
+            it.external_data.extend(entries)
+
+    return mutate
+
+
+def named_from(one: str, other: str) -> Mutation:
+    """A tensor is another one, of another name and the same size."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        entries = list(tensor(graph, other).external_data)
+        it = tensor(graph, one)
+        del it.external_data[:]
+        it.external_data.extend(entries)
+
+    return mutate
+
+
+def makers(graph: onnx.GraphProto, result: str) -> Iterator[tuple[int, NodeProto]]:
+    """The node that gives `result`, and those that give what it reads, the nearest first."""
+    place, node = next((i, node) for i, node in enumerate(graph.node) if result in node.output)
+    yield place, node
+    made = {name for node in graph.node for name in node.output}
+    for name in node.input:
+        if name in made:
+            yield from makers(graph, name)
+
+
+def maker(graph: onnx.GraphProto, result: str, *kinds: str) -> NodeProto:
+    """The nearest node of some kind that has to do with making `result`."""
+    return next(node for _, node in makers(graph, result) if node.op_type in kinds)
+
+
+PRODUCTS = ("Gemm", "FusedMatMul", "MatMulIntegerToFloat")
+
+
+def transposed(result: str) -> Mutation:
+    """A square matrix is multiplied with from its other side."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        node = maker(graph, result, *PRODUCTS)
+        if node.op_type == "MatMulIntegerToFloat":
+            place = list(graph.node).index(node)
+            turned = helper.make_node("Transpose", [node.input[1]], ["turned"], perm=[1, 0])
+            node.input[1] = "turned"
+            graph.node.insert(place, turned)
+        else:
+            next(it for it in node.attribute if it.name == "transB").i = 0
+
+    return mutate
+
+
+def no_bias(result: str) -> Mutation:
+    """A linear map without its bias."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        node = maker(graph, result, *PRODUCTS)
+        if node.op_type == "FusedMatMul":
+            add = maker(graph, result, "Add")
+            add.op_type = "Identity"
+            del add.input[1:]
+        else:
+            del node.input[-1]
+
+    return mutate
+
+
+def alone(result: str, index: int) -> Mutation:
+    """Of all that a node reads, it passes on one."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        _, node = next(makers(graph, result))
+        kept = node.input[index]
+        node.op_type, node.domain = "Identity", ""
+        del node.input[:], node.attribute[:]
+        node.input.append(kept)
+
+    return mutate
+
+
+def read_instead(result: str, index: int, name: str) -> Mutation:
+    """The node that gives `result` reads something else."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        _, node = next(makers(graph, result))
+        node.input[index] = name
+
+    return mutate
+
+
+def every_reader(name: str, other: str) -> Mutation:
+    """All who read `name` read something else."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            for place, each in enumerate(node.input):
+                if each == name:
+                    node.input[place] = other
+
+    return mutate
+
+
+def computed(name: str, kind: str, value: object, dtype: type) -> Mutation:
+    """All who read `name` read what an operator makes of it and a constant."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), "other"))
+        behind(name, kind, "other")(graph)
+
+    return mutate
+
+
+def given_out(name: str, kind: str, value: object, dtype: type) -> Mutation:
+    """An output of the graph is what an operator makes of it and a constant."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            for place, each in enumerate(node.output):
+                if each == name:
+                    node.output[place] = "given_out"
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), "other"))
+        graph.node.append(helper.make_node(kind, ["given_out", "other"], [name]))
+
+    return mutate
+
+
+def read_instead_where(one: int, other: int) -> Mutation:
+    """Whatever the sign of a logit, the same of both: input `other` takes the place of `one`."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        (where,) = nodes(graph, "Where")
+        where.input[one] = where.input[other]
+
+    return mutate
+
+
+def without_offset(graph: onnx.GraphProto) -> None:
+    """Offsets are not added, bans among them."""
+    add = next(node for node in graph.node if "adjust_bias" in node.input)
+    add.op_type = "Identity"
+    del add.input[1]
+
+
+def last_input_twice(graph: onnx.GraphProto) -> None:
+    """Of an attention: with int8 the scales of keys are those of values, else a length stands for another."""
+    node = nodes(graph, "GroupQueryAttention")[2]
+    node.input[-2] = node.input[-1]
+
+
+def position_of_embedding(graph: onnx.GraphProto) -> None:
+    """Words are told that they stand one further on; the caches are not."""
+    (gather,) = [node for node in graph.node if node.op_type == "Gather" and "positions" in node.input]
+    graph.initializer.append(numpy_helper.from_array(np.array(1, np.int32), "one_more"))
+    graph.node.insert(0, helper.make_node("Add", ["positions", "one_more"], ["next_positions"]))
+    gather.input[1] = "next_positions"
+
+
+def untied(graph: onnx.GraphProto) -> None:
+    """The output layer has a matrix of its own: each word has the next one's row."""
+    own = TensorProto()
+    own.CopyFrom(tensor(graph, "embedding.weight"))
+    own.name = "output.embedding.weight"
+    graph.initializer.append(own)
+    rows_moved("output.embedding.weight", 1)(graph)
+    (softmax,) = nodes(graph, "LogSoftmax")
+    reader = next(node for _, node in makers(graph, softmax.input[0]) if "embedding.weight" in node.input)
+    reader.input[list(reader.input).index("embedding.weight")] = own.name
+
+
+def adjusted_afterwards(graph: onnx.GraphProto) -> None:
+    """Probabilities are adjusted, and logits are not."""
+    (softmax,), (scatter,) = nodes(graph, "LogSoftmax"), nodes(graph, "ScatterND")
+    logits, log_probs = scatter.input[0], softmax.output[0]
+    kept = NodeProto()
+    kept.CopyFrom(softmax)
+    graph.node.remove(softmax)
+    every_reader(log_probs, scatter.output[0])(graph)
+    every_reader(logits, log_probs)(graph)
+    kept.input[0] = logits
+    first = min(place for place, node in enumerate(graph.node) if log_probs in node.input)
+    graph.node.insert(first, kept)
+
+
+def offset_first(graph: onnx.GraphProto) -> None:
+    """Offsets are penalised like logits."""
+    (where,) = nodes(graph, "Where")
+    add = next(node for node in graph.node if "adjust_bias" in node.input)
+    (old,) = [node.output[0] for node in graph.node if "adjust_index" in node.input and node.op_type == "GatherND"]
+    every_reader(add.output[0], where.output[0])(graph)
+    every_reader(old, add.output[0])(graph)
+    kept = NodeProto()
+    kept.CopyFrom(add)
+    graph.node.remove(add)
+    kept.input[0] = old
+    first = min(place for place, node in enumerate(graph.node) if kept.output[0] in node.input)
+    graph.node.insert(first, kept)
+
+
 ALL, FLOATS, INT8, BLOCKS = ("fp32", "fp16", "int8"), ("fp32", "fp16"), ("int8",), ("fp32", "int8")
 
 ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
@@ -203,7 +425,7 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "weight of another layer": (ALL, taken_from("attention.output.weight", 0, 1)),
     "weight moved": (ALL, moved("feed_forward.outer.weight", 1)),
     "bias moved": (ALL, moved("feed_forward.inner.bias", 1, 1)),
-    "positions moved": (ALL, moved("positions.table", 32)),
+    "positions moved": (ALL, rows_moved("positions.table", 1)),
     "sharper attention": (ALL, attribute("MultiHeadAttention", "scale", 0.26)),
     "other heads": (ALL, attribute("MultiHeadAttention", "num_heads", 1)),
     "sees no later words": (ALL, attribute("MultiHeadAttention", "unidirectional", 1)),
@@ -219,6 +441,53 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "input scale of another matrix": (INT8, taken_from("input_scale", 1, 2)),
     "weight scales moved": (INT8, moved("weight_scale", 1, 2)),
     "cache scales moved": (INT8, moved(".value.weight_scale", 1)),
+    "weight a byte off": (ALL, bytes_moved("encoder.1.feed_forward.outer.weight", 1)),
+    "bias a byte off": (ALL, bytes_moved("encoder.1.feed_forward.outer.bias", 1)),
+    "output bias as feed-forward bias": (ALL, named_from("0.self_attention.output.bias", "0.feed_forward.outer.bias")),
+    "biases of a layer exchanged": (ALL, exchanged("0.self_attention.output.bias", "0.feed_forward.outer.bias")),
+    "biases of layers exchanged": (ALL, exchanged("0.feed_forward.inner.bias", "1.feed_forward.inner.bias")),
+    "key for value, by weights": (ALL, rows_moved("0.self_attention.value.weight", 3)),
+    "keys' biases for queries'": (ALL, moved("0.self_attention.value.bias", 16)),
+    "gain for bias": (ALL, exchanged("0.feed_forward_residual.norm.weight", "0.feed_forward_residual.norm.bias")),
+    "gains of two norms": (
+        ALL,
+        exchanged("0.feed_forward_residual.norm.weight", "0.self_attention_residual.norm.weight"),
+    ),
+    "no bias of a norm": (ALL, lambda graph: nodes(graph, "LayerNormalization")[1].input.pop()),
+    "no bias": (ALL, no_bias("encoder.0.feed_forward.result")),
+    "square weights transposed": (ALL, transposed("encoder.1.self_attention.result")),
+    "epsilon of other libraries": (ALL, attribute("LayerNormalization", "epsilon", 1e-6)),
+    "no epsilon": (ALL, attribute("LayerNormalization", "epsilon", 0.0, 1)),
+    "not scaled": (ALL, attribute("MultiHeadAttention", "scale", 1.0)),
+    "more heads": (ALL, attribute("MultiHeadAttention", "num_heads", 8, 1)),
+    "no residual": (ALL, alone("encoder.0.feed_forward_residual.sum", 1)),
+    "no sub-layer": (ALL, alone("encoder.1.self_attention_residual.sum", 0)),
+    "residual from further back": (
+        ALL,
+        read_instead("encoder.1.self_attention_residual.sum", 0, "encoder.0.self_attention_residual.sum"),
+    ),
+    "a norm of what another reads": (
+        ALL,
+        read_instead("encoder.1.feed_forward_residual.norm.output", 0, "encoder.0.feed_forward_residual.sum"),
+    ),
+    "no last norm": (ALL, every_reader("encoder_norm.output", "encoder.1.feed_forward_residual.sum")),
+    "the next sentence": (ALL, rows_mixed("source")),
+    "words of the next id": (ALL, rows_moved("embedding.weight", 1)),
+    "keys before values": (ALL, given_out("cross_kv", "Gather", [0, 2, 1, 3], np.int64)),
+    "heads behind positions": (ALL, attribute("Transpose", "perm", [2, 0, 1, 3, 4], -1)),
+    "keys and values a bit larger": (BLOCKS, computed("encoder_norm.output", "Mul", 1.01, np.float32)),
+    "no embedding scale": (FLOATS, constant("embedding_scale", lambda x: x * 0 + 1)),
+    "smooth ReLU": (FLOATS, renamed("Relu", "Gelu")),
+    "scales of a layer exchanged": (
+        INT8,
+        exchanged("0.self_attention.output.weight_scale", "0.feed_forward.outer.weight_scale"),
+    ),
+    "input scales exchanged": (INT8, exchanged("0.feed_forward.inner.input_scale", "0.feed_forward.outer.input_scale")),
+    "rounded by another scale than multiplied": (
+        INT8,
+        instead("QuantizeLinear", 2, 1, "encoder.1.feed_forward.outer.input_scale"),
+    ),
+    "zero of weights": (INT8, constant("encoder.0.feed_forward.inner.weight_zero", lambda x: x + 1)),
     "zero": (INT8, constant("zero_128", lambda x: x - 1)),
     "zero behind ReLU": (INT8, constant("zero_0", lambda x: x + 1)),
     "zero of the cache": (INT8, constant("cache_zero", lambda x: x + 1)),
@@ -230,7 +499,7 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "gain of another layer": (ALL, taken_from("norm.weight", 4, 1)),
     "query bias of another layer": (ALL, taken_from("cross_attention.query.bias", 0, 1)),
     "bias moved": (ALL, moved("self_attention.output.bias", -1, 1)),
-    "positions moved": (ALL, moved("positions.table_as_160x1x32", -32)),
+    "positions moved": (ALL, rows_moved("positions.table", -1)),
     "no position before the own": (ALL, instead("GroupQueryAttention", 0, 5, "source_lengths")),
     "one source word too many": (ALL, constant("one", lambda x: x - 1)),
     "one source word too few": (ALL, fewer_source_words),
@@ -250,7 +519,7 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "negated": (ALL, behind("decoder.1.feed_forward.result", "Neg")),
     "penalty inverted": (ALL, swapped("Where", 1, 2)),
     "penalty of zero's other side": (ALL, renamed("Less", "Greater")),
-    "penalty always divides": (ALL, always_divided),
+    "penalty always divides": (ALL, read_instead_where(1, 2)),
     "penalty ignored": (ALL, no_penalty),
     "offset subtracted": (ALL, renamed("Add", "Sub", -1)),
     "no adjustments": (ALL, no_adjustments),
@@ -266,6 +535,56 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "fewer blocks": (BLOCKS, constant("num_blocks", lambda x: x - 1)),
     "words of the next block": (BLOCKS, constant("ids", lambda x: np.roll(x, 1, axis=0))),
     "embedding scale": (FLOATS, constant("embedding_scale", lambda x: x * 1.01)),
+    "cache scales": (FLOATS, last_input_twice),
+    "output bias as query bias": (ALL, named_from("0.cross_attention.query.bias", "0.cross_attention.output.bias")),
+    "query and output biases exchanged": (
+        ALL,
+        exchanged("1.cross_attention.query.bias", "1.cross_attention.output.bias"),
+    ),
+    "query and output weights exchanged": (
+        ALL,
+        exchanged("1.cross_attention.query.weight", "1.cross_attention.output.weight"),
+    ),
+    "output weights of self- and cross-attention exchanged": (
+        ALL,
+        exchanged("1.self_attention.output.weight", "1.cross_attention.output.weight"),
+    ),
+    "weight a byte off": (ALL, bytes_moved("1.feed_forward.outer.weight", 1)),
+    "bias a byte off": (ALL, bytes_moved("1.self_attention.output.bias", -1)),
+    "gain a byte off": (ALL, bytes_moved("1.feed_forward_residual.norm.weight", 1)),
+    "square weights transposed": (ALL, transposed("decoder.0.cross_attention.queries")),
+    "no bias": (ALL, no_bias("decoder.1.self_attention.result")),
+    "epsilon of other libraries": (ALL, attribute("LayerNormalization", "epsilon", 1e-6, 1)),
+    "not scaled": (ALL, attribute("GroupQueryAttention", "scale", 1.0, 3)),
+    "fewer heads": (ALL, attribute("GroupQueryAttention", "num_heads", 1, 1)),
+    "no residual": (ALL, alone("decoder.1.cross_attention_residual.sum", 1)),
+    "no last norm": (ALL, every_reader("decoder_norm.output", "decoder.1.feed_forward_residual.sum")),
+    "position of the embedding": (ALL, position_of_embedding),
+    "positions one further on": (ALL, computed("positions", "Add", 1, np.int32)),
+    "past of another layer": (ALL, instead("GroupQueryAttention", 0, 3, "self_key_1")),
+    "source of another layer": (ALL, instead("GroupQueryAttention", 3, 4, "cross_value_0")),
+    "cross-attention over the past": (ALL, instead("GroupQueryAttention", 1, 3, "self_key_0")),
+    "the next row's token": (ALL, rows_mixed("tokens")),
+    "the next row's position": (ALL, rows_mixed("positions")),
+    "the next row's source length": (ALL, rows_mixed("source_lengths")),
+    "untied": (ALL, untied),
+    "penalty squared": (ALL, behind("adjust_penalty", "Mul", "adjust_penalty")),
+    "penalty never divides": (ALL, read_instead_where(2, 1)),
+    "offset ignored": (ALL, without_offset),
+    "offset twice": (ALL, behind("adjust_bias", "Add", "adjust_bias")),
+    "offset penalised": (ALL, offset_first),
+    "bans negated": (ALL, behind("adjust_bias", "Neg")),
+    "bans that only discourage": (ALL, computed("adjust_bias", "Max", -30, np.float32)),
+    "adjustments of the row before": (ALL, computed("adjust_index", "Sub", [1, 0], np.int64)),
+    "adjustments of the word before": (ALL, computed("adjust_index", "Sub", [0, 1], np.int64)),
+    "adjusted after the softmax": (ALL, adjusted_afterwards),
+    "softmax": (ALL, renamed("LogSoftmax", "Softmax")),
+    "one candidate more": (ALL, computed("num_candidates", "Add", [1], np.int64)),
+    "the best candidate alone": (ALL, computed("num_candidates", "Min", [1], np.int64)),
+    "ids one further on": (ALL, given_out("candidate_ids", "Add", 1, np.int64)),
+    "begin allowed": (ALL, word_allowed(1)),
+    "end for padding": (ALL, constant("masked_output_bias", lambda x: x[[2, 1, 0, *range(3, len(x))]])),
+    "end never": (ALL, constant("masked_output_bias", lambda x: np.where(np.arange(len(x)) == 2, -np.inf, x))),
     "key scales for value scales": (INT8, swapped("GroupQueryAttention", -2, -1, 2)),
     "value scales for key scales": (
         INT8,
@@ -276,6 +595,28 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "input scale": (INT8, taken_from("input_scale", 4, 5)),
     "output scales moved": (INT8, moved("output.weight_scale", 1)),
     "output scale": (INT8, taken_from("input_scale", -1, -2)),
+    "cache scales of keys and values exchanged": (
+        INT8,
+        exchanged("1.self_attention.key.cache_scale", "1.self_attention.value.cache_scale"),
+    ),
+    "cache scales of keys twice": (INT8, last_input_twice),
+    "cache scales of layers exchanged": (
+        INT8,
+        exchanged("0.cross_attention.key.cache_scale", "1.cross_attention.key.cache_scale"),
+    ),
+    "cache scales of self- and cross-attention exchanged": (
+        INT8,
+        exchanged("0.self_attention.value.cache_scale", "0.cross_attention.value.cache_scale"),
+    ),
+    "one scale for a cache": (INT8, attribute("GroupQueryAttention", "k_quant_type", "PER_TENSOR", 1)),
+    "no embedding scale": (INT8, named_from("embedding.scale", "output.weight_scale")),
+    "rounded by another scale than multiplied": (
+        INT8,
+        instead("QuantizeLinear", -1, 1, "decoder.1.feed_forward.inner.input_scale"),
+    ),
+    "zero of words": (INT8, constant("output.weight_zero", lambda x: x + 1)),
+    "zero": (INT8, constant("zero_128", lambda x: x + 1)),
+    "no ReLU": (INT8, constant("zero_0", lambda x: x + 128)),
 }
 
 

@@ -52,7 +52,7 @@ class TranslateCommand:
         search.add_argument(
             "--n-best", type=int, metavar="N", help='print N translations, as "NUMBER ||| TRANSLATION ||| SCORE"'
         )
-        search.add_argument("--length-penalty", type=float, help="higher favours longer translations (default: 0.6)")
+        search.add_argument("--length-penalty", type=float, help="higher favours longer translations (default: 1.4)")
         search.add_argument("--min-length", type=int, help="tokens of each sentence at least")
         search.add_argument("--max-length", type=int, help="tokens of each sentence at most")
         search.add_argument("--repetition-penalty", type=float, help="over 1 makes repeated words less likely")

@@ -57,7 +57,7 @@ class DecodingOptions:
     """Hypotheses kept alive; 1 is greedy search. 1 to `MAX_BEAM_SIZE`."""
     num_hypotheses: int = 1
     """Translations returned, best first: at most `beam_size`, or so many independent samples with `sampling`."""
-    length_penalty: float = 0.6
+    length_penalty: float = 1.4
     """Alpha of Wu et al. 2016, equation 14: score = log-probability / ((5 + length) / 6) ** alpha. 0 to 5."""
     min_length: int = 0
     """Target tokens that must stand before the end of the sentence."""

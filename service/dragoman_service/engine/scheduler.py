@@ -18,7 +18,6 @@ from dragoman_service.engine.request import Event, Failed, Request, check_reques
 from dragoman_service.engine.retry_groups import RetryGroups
 from dragoman_service.errors import Overloaded
 
-
 OVERTAKING = 4
 """While a request waits for more rows than are free, others may take this many times the rows of the batch."""
 _OVERTAKERS = 32

@@ -50,8 +50,8 @@ class AttentionCache:
     def reserve(self, length: int, kept_rows: int) -> None:
         """Make room for `length` positions a row.
 
-        Rows below `kept_rows` keep their contents; with none to keep, the capacity may shrink as well. Every capacity has
-        memory of its own, which stays: at low concurrency it changes several times a second.
+        Rows below `kept_rows` keep their contents; with none to keep, the capacity may shrink as well. Every capacity
+        has memory of its own, which stays: at low concurrency it changes several times a second.
 
         Raises:
             ValueError: `length` is beyond the limit.
