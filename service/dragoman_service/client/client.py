@@ -48,7 +48,7 @@ class TranslationClient:
     ) -> None:
         """Long lists go in calls of `texts_per_call` texts, `concurrency` at a time.
 
-        A call that finds the server full or shutting down is tried up to `attempts` times (at most 5), ever more seldom.
+        A call that finds the server full or shutting down is tried up to `attempts` times, 5 at most, ever more seldom.
         Nothing is sent before the first call.
         """
         self._texts_per_call = texts_per_call
