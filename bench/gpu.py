@@ -34,13 +34,13 @@ from bench.models import bundle_path
 from bench.servers import dragoman_command, server_process
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
-from dragoman_service.config import GpuOptions
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Request
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.runtime.cuda import Cuda
 from dragoman_service.runtime.device import cuda_problem
 from dragoman_service.runtime.golden import translate
+from dragoman_service.runtime.settings import GpuOptions
 
 TARGET_TOKENS = 30
 SETTLED = slice(6, 26)

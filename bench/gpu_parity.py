@@ -9,13 +9,13 @@ from pathlib import Path
 from bench.common import ROOT, print_table
 from bench.models import bundle_path
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import GpuOptions
 from dragoman_service.engine.request import DecodingOptions, Hypothesis, Request
 from dragoman_service.runtime.cuda import Cuda
 from dragoman_service.runtime.cuda_runner import CudaRunner
 from dragoman_service.runtime.device import cuda_runtime
 from dragoman_service.runtime.golden import translate
 from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.runtime.settings import GpuOptions
 
 EVERYDAY = ROOT / "recipes" / "everyday.en.txt"
 SAME_TOKENS = 0.95

@@ -17,17 +17,17 @@ from prometheus_client import CollectorRegistry
 
 from dragoman_service import errors
 from dragoman_service.cli.commands import serve
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.request import FinishReason
 from dragoman_service.server.gpu_metrics import GpuCollector
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.settings import ServerSettings
 from support.fake_engine import FakeEngine, served
 from support.fake_nvml import BUS_ID, FakeNvml
 from support.proxy import HAPROXY
 from support.server_thread import serving
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
-DEFAULTS = ServiceConfig(model_paths=(Path("unused"),))
+DEFAULTS = ServerSettings()
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
 TARGET_LABELS = {"job", "instance", "le"}
 """Added by Prometheus, and by its histograms."""

@@ -18,8 +18,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from dragoman_model.corpus import OPENERS, in_brackets, read_columns, read_lines
 from dragoman_model.provenance import fingerprint
-from dragoman_service.client.values import Translation
-from dragoman_service.engine.request import FinishReason
+from dragoman_service.client.values import FinishReason, Translation
 from dragoman_service.errors import InvalidInput
 
 Translate = Callable[[Iterable[str]], Iterator[Translation]]

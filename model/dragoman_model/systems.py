@@ -14,14 +14,16 @@ from typing import Protocol
 
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.values import Options
-from dragoman_service.config import RequestLimits, ServiceConfig
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.permits import Permits
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.repository.models import ModelDescription, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.translation.frontend import Call, Frontend
+from dragoman_service.translation.settings import RequestLimits
 
 MAX_QUEUE = 1024
 MAX_QUEUE_TOKENS = 65_536
@@ -117,8 +119,8 @@ def load_bundle_system(
     from dragoman_service.repository.loading import load_models  # noqa: PLC0415
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
 
-    config = ServiceConfig(model_paths=(folder,), device=device, threads=threads, max_queue=MAX_QUEUE)
-    (model,) = load_models(config, Metrics(CollectorRegistry()))
+    settings = ModelSettings(device=device, engine=EngineSettings(threads=threads, max_queue=MAX_QUEUE))
+    (model,) = load_models([folder], settings, Metrics(CollectorRegistry()))
     return LocalSystem(model, options, languages)
 
 

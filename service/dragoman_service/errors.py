@@ -21,6 +21,12 @@ class InvalidInput(DragomanError):
         self.field = field
 
 
+def at_least(name: str, value: int, least: int) -> None:
+    """Raise InvalidInput for a value of a setting that is too small."""
+    if value < least:
+        raise InvalidInput(name, value, f"{least} or more")
+
+
 class NotFound(DragomanError):
     """An unknown model or language pair; the message lists what there is."""
 

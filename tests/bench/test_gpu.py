@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench import gpu, gpu_parity
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import GpuOptions
 from dragoman_service.runtime.cuda_runner import CudaRunner
+from dragoman_service.runtime.settings import GpuOptions
 from support.fake_cuda import FakeCuda
 
 TITLES = (

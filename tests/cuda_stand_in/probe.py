@@ -14,10 +14,10 @@ from pathlib import Path
 import onnxruntime
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import GpuOptions
 from dragoman_service.engine.plan import Adjustment, Adjustments, Join, StepPlan
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda_runner import CudaRunner
+from dragoman_service.runtime.settings import GpuOptions
 from support.fake_cuda import FakeCuda
 
 SOURCE = (5, 6, 7, 2)

@@ -102,15 +102,15 @@ def outcome_of(path: Path) -> Outcome:
     """Load a bundle, and use it as its clients would."""
     from prometheus_client import CollectorRegistry  # noqa: PLC0415 - the parent process needs none of this
 
-    from dragoman_service.config import ServiceConfig  # noqa: PLC0415
     from dragoman_service.errors import DragomanError  # noqa: PLC0415
     from dragoman_service.repository.loading import load_models  # noqa: PLC0415
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
+    from dragoman_service.server.settings import ServiceConfig  # noqa: PLC0415
     from support.server_thread import serving  # noqa: PLC0415
 
     try:
-        config = ServiceConfig(model_paths=(path,), threads=1, lanes=1, max_rows=4)
-        models = load_models(config, Metrics(CollectorRegistry()))
+        config = ServiceConfig.of(model_paths=(path,), threads=1, lanes=1, max_rows=4)
+        models = load_models(config.model_paths, config.model, Metrics(CollectorRegistry()))
         with serving(models) as server:
             answer = ask(server.address)
     except DragomanError as error:

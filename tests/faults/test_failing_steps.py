@@ -16,13 +16,13 @@ from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.errors import ServerFailure, ServerUnavailable, TranslationError
 from dragoman_service.client.values import Options
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine import engine as engine_module
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.repository.loading import load_models
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.settings import ServiceConfig
 from support.server_thread import ServerThread, serving
 from support.tiny import sentences
 from support.waiting import PATIENCE, wait_until
@@ -49,8 +49,8 @@ class Poisoning:
 
 
 def load(bundle: Bundle, **config: Any) -> ServedModel:
-    settings = ServiceConfig(**{"model_paths": (bundle.path,), "threads": 1, "max_rows": 16, **config})
-    (model,) = load_models(settings, Metrics(CollectorRegistry()))
+    settings = ServiceConfig.of(**{"model_paths": (bundle.path,), "threads": 1, "max_rows": 16, **config})
+    (model,) = load_models(settings.model_paths, settings.model, Metrics(CollectorRegistry()))
     return dataclasses.replace(model, tokenizer=Poisoning(model.tokenizer))
 
 

@@ -20,12 +20,12 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.tokenizer import Tokenizer
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.loading import load_models
 from dragoman_service.repository.models import Route
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.prepare import PreparedText, assemble, prepare
 from support.fake_engine import FakeEngine, served
 from support.server_thread import serving
@@ -168,8 +168,8 @@ def test_a_prefix_is_taken_or_named(route: Route, rounds: int) -> None:
 
 @pytest.fixture(scope="module")
 def stub(tiny_bundle: Bundle) -> Iterator[translation_pb2_grpc.TranslationStub]:
-    config = ServiceConfig(model_paths=(tiny_bundle.path,), threads=1, lanes=1, max_rows=16)
-    models = load_models(config, Metrics(CollectorRegistry()))
+    config = ServiceConfig.of(model_paths=(tiny_bundle.path,), threads=1, lanes=1, max_rows=16)
+    models = load_models(config.model_paths, config.model, Metrics(CollectorRegistry()))
     with serving(models) as server, grpc.insecure_channel(server.address) as channel:
         yield translation_pb2_grpc.TranslationStub(channel)
 

@@ -17,10 +17,9 @@ from dragoman_model.corpus import read_pairs
 from dragoman_model.recipe import Corpus
 from dragoman_model.synthetic import Job, make_pairs
 from dragoman_service.cli.main import main
-from dragoman_service.client.values import Hypothesis, Translation
-from dragoman_service.config import RequestLimits
-from dragoman_service.engine.request import FinishReason
+from dragoman_service.client.values import FinishReason, Hypothesis, Translation
 from dragoman_service.errors import InvalidInput
+from dragoman_service.translation.settings import RequestLimits
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, serving
 

@@ -41,7 +41,7 @@ def check(bundle: Bundle, address: str, texts: Sequence[str], beam_size: int, cl
         best = translation.hypotheses[0]
         assert best.tokens == tuple(bundle.tokenizer.pieces(expected.tokens)), text
         assert best.token_scores == tuple(np.float32(expected.token_scores).tolist()), text
-        assert best.finish_reason is expected.finish_reason, text
+        assert best.finish_reason.value == expected.finish_reason.value, text
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from dragoman_service.config import RequestLimits
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Progress, Request, Timings
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.capitals import in_capitals, in_small_letters
 from dragoman_service.translation.frontend import Call, Frontend
+from dragoman_service.translation.settings import RequestLimits
 from support.fake_engine import FIRST, FakeEngine, hypothesis_of, served
 
 

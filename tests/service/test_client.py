@@ -21,8 +21,8 @@ from dragoman_service.client.errors import (
     ServerUnavailable,
     TranslationError,
 )
-from dragoman_service.client.values import Options, Sampling, Translation
-from dragoman_service.engine.request import Failed, FinishReason
+from dragoman_service.client.values import FinishReason, Options, Sampling, Translation
+from dragoman_service.engine.request import Failed
 from dragoman_service.errors import EngineFailure
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, serving

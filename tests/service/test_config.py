@@ -7,24 +7,26 @@ from typing import Any
 
 import pytest
 
-from dragoman_service.config import MODEL_SETTINGS, ServiceConfig
+from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.settings import MODEL_SETTINGS
+from dragoman_service.server.settings import ServiceConfig
 
-CONFIG = ServiceConfig(repository="models", threads=2, max_rows=32, default_beam_size=2)
+CONFIG = ServiceConfig.of(repository="models", threads=2, max_rows=32, default_beam_size=2).model
 
 
 def test_a_server_needs_a_bundle_or_a_repository() -> None:
-    assert ServiceConfig(repository="s3://bucket/models").model_paths == ()
-    assert ServiceConfig(model_paths=(Path("m/1"),)).repository == ""
+    assert ServiceConfig.of(repository="s3://bucket/models").model_paths == ()
+    assert ServiceConfig.of(model_paths=(Path("m/1"),)).repository.repository == ""
     with pytest.raises(InvalidInput, match="allowed: a folder of a model bundle, or a repository"):
-        ServiceConfig()
+        ServiceConfig.of()
 
 
 def test_a_model_has_settings_of_its_own_and_the_rest_from_the_server() -> None:
     own = CONFIG.with_settings({"max_rows": 8, "lanes": 2, "threads": 4, "max_queue": 5, "max_queue_tokens": 700})
-    assert (own.max_rows, own.lanes, own.threads, own.max_queue, own.max_queue_tokens) == (8, 2, 4, 5, 700)
-    assert (own.repository, own.default_beam_size) == ("models", 2)
-    assert CONFIG.max_rows == 32
+    assert own.engine == EngineSettings(threads=4, lanes=2, max_rows=8, max_queue=5, max_queue_tokens=700)
+    assert own.default_beam_size == 2
+    assert CONFIG.engine.max_rows == 32
 
 
 def test_no_settings_change_nothing() -> None:
@@ -55,7 +57,7 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: st
 
 def test_every_setting_of_a_model_is_one_of_the_servers() -> None:
     for name in MODEL_SETTINGS:
-        assert isinstance(getattr(CONFIG, name), int)
+        assert isinstance(getattr(CONFIG.engine, name), int)
 
 
 @pytest.mark.parametrize(
@@ -72,5 +74,10 @@ def test_every_setting_of_a_model_is_one_of_the_servers() -> None:
 )
 def test_values_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(InvalidInput) as caught:
-        ServiceConfig(repository="models", **{field: value})  # type: ignore[arg-type]
+        ServiceConfig.of(repository="models", **{field: value})
     assert caught.value.field == field
+
+
+def test_a_setting_that_is_none_is_named() -> None:
+    with pytest.raises(InvalidInput, match="max_row: got 3; allowed: a setting of a server"):
+        ServiceConfig.of(repository="models", max_row=3)

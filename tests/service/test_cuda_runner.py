@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import GpuOptions
 from dragoman_service.engine.plan import Join, Runner, StepPlan, StepResult
 from dragoman_service.engine.request import DecodingOptions, Finished, Hypothesis, Request
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.cuda_runner import CudaRunner, parts, row_buckets
 from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.runtime.settings import GpuOptions
 from support.fake_cuda import PACES, FakeCuda
 from support.parity import EVERY_KIND, encode
 from support.tiny import sentences

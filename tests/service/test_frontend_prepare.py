@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from dragoman_service.config import RequestLimits
 from dragoman_service.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -17,6 +16,7 @@ from dragoman_service.errors import (
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.prepare import Sender
+from dragoman_service.translation.settings import RequestLimits
 from support.fake_engine import CharacterTokenizer, FakeEngine, served
 from support.frontends import LIMITS, call, collect, on_frontend, until
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lanes import Division, Lanes, divide
 from dragoman_service.engine.observer import EngineStats
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Request
+from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import Cancelled, EngineFailure, InvalidInput, Overloaded, ShuttingDown
+from dragoman_service.repository.settings import ModelSettings
 from support.builders import make_request, run_alone
 from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker
 from support.fake_runner import FakeRunner
@@ -247,8 +247,8 @@ def test_all_lanes_refuse_before_one_is_closed() -> None:
 # --- how many
 
 
-def config(**fields: Any) -> ServiceConfig:
-    return ServiceConfig(model_paths=(Path("unused"),), **fields)
+def config(**fields: Any) -> EngineSettings:
+    return ModelSettings(engine=EngineSettings(**fields)).engine
 
 
 @pytest.mark.parametrize(

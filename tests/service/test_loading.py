@@ -10,17 +10,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository import loading
 from dragoman_service.repository.loading import BundleErrors, load_models
+from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.settings import ServiceConfig
 
 
 def load(*paths: Path) -> Any:
-    return load_models(ServiceConfig(model_paths=paths, threads=1, max_rows=4), Metrics(CollectorRegistry()))
+    return load_models(paths, ModelSettings(engine=EngineSettings(threads=1, max_rows=4)), Metrics(CollectorRegistry()))
 
 
 def changed(bundle: Bundle, path: Path, **fields: Any) -> Path:
@@ -84,12 +86,12 @@ def test_lanes_share_one_set_of_weights_and_are_closed_together(
         init(runner, *arguments, **options)
 
     monkeypatch.setattr(OrtRunner, "__init__", noted)
-    config = ServiceConfig(model_paths=(tiny_bundle.path,), threads=3, lanes=3, max_rows=13)
-    (model,) = load_models(config, Metrics(CollectorRegistry()))
+    config = ServiceConfig.of(model_paths=(tiny_bundle.path,), threads=3, lanes=3, max_rows=13)
+    (model,) = load_models(config.model_paths, config.model, Metrics(CollectorRegistry()))
     assert len({id(runner.graphs) for runner in made[:3]}) == 1
     assert [runner.max_rows for runner in made] == [5, 5, 5, 1], "the last one tries the limits"
     assert (model.description.max_rows, model.description.max_request_rows) == (15, 5)
-    assert model.permits.capacity == config.max_queue
+    assert model.permits.capacity == config.model.engine.max_queue
     model.engine.close()
     assert not any(hasattr(runner, "graphs") for runner in made)
 
@@ -103,8 +105,8 @@ def test_a_runner_that_fails_closes_those_made_before(tiny_bundle: Bundle, monke
             raise MemoryError
 
     monkeypatch.setattr(OrtRunner, "warm_up", warm_up)
-    config = ServiceConfig(model_paths=(tiny_bundle.path,), threads=2, lanes=2)
+    config = ServiceConfig.of(model_paths=(tiny_bundle.path,), threads=2, lanes=2)
     with pytest.raises(BundleErrors, match="MemoryError"):
-        load_models(config, Metrics(CollectorRegistry()))
+        load_models(config.model_paths, config.model, Metrics(CollectorRegistry()))
     assert len(made) == 2
     assert not any(hasattr(runner, "graphs") for runner in made)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.config import RequestLimits
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.translation.frontend import Call, Frontend
+from dragoman_service.translation.settings import RequestLimits
 from support.stage import Stage, until
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from dragoman_service.config import GpuOptions
 from dragoman_service.runtime.cuda import Cuda
 from dragoman_service.runtime.sessions import SLOWER_FUSIONS
+from dragoman_service.runtime.settings import GpuOptions
 
 PACES = ("lazy", "contrary", "eager", "random")
 _OUT_OF_MEMORY = 2

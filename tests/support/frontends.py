@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from dragoman_service.config import RequestLimits
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import TextResult
+from dragoman_service.translation.settings import RequestLimits
 
 LIMITS = RequestLimits(max_texts=8, max_characters=1_000, window=4)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dragoman_service.config import ServiceConfig
 from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.observer import ModelObserver
+from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.server import server
-from dragoman_service.server.metrics import Metrics
 from support.server_thread import ServerThread, serving
 from support.stage import Stage
 
@@ -38,7 +38,7 @@ def operated(folder: Path, *versions: str, **config: Any) -> Iterator[Operated]:
     stage = Stage(folder)
     stage.store.add_manifest("m", *versions)
 
-    def load(*arguments: Any, config: ServiceConfig, metrics: Metrics) -> ServedModel:
+    def load(*arguments: Any, settings: ModelSettings, observer: ModelObserver) -> ServedModel:
         return stage.load(*arguments)
 
     admin = f"unix:{folder}/admin"

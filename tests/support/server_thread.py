@@ -14,10 +14,10 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service.config import ServiceConfig
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.server import Server
+from dragoman_service.server.settings import ServiceConfig
 from support.server_process import page
 from support.waiting import PATIENCE
 
@@ -51,7 +51,7 @@ class ServerThread:
 def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThread]:
     """Serve models on free ports; `config` are fields of ServiceConfig."""
     metrics = Metrics(CollectorRegistry())
-    settings = ServiceConfig(**{"model_paths": (Path("unused"),), "port": 0, "metrics_port": 0, **config})
+    settings = ServiceConfig.of(**{"model_paths": (Path("unused"),), "port": 0, "metrics_port": 0, **config})
     server = Server(settings, models, metrics)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

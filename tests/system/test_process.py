@@ -29,8 +29,7 @@ from dragoman_service.client.errors import (
     ServerUnavailable,
     TranslationError,
 )
-from dragoman_service.client.values import Options, Sampling, Translation
-from dragoman_service.engine.request import FinishReason
+from dragoman_service.client.values import FinishReason, Options, Sampling, Translation
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
 from support.waiting import wait_until
 

@@ -15,12 +15,15 @@ from pathlib import Path
 
 from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, TOKENIZER, Manifest, from_json, read_manifest
 from dragoman_service.bundle.tokenizer import Tokenizer
-from dragoman_service.engine.request import MAX_BEAM_SIZE
 from dragoman_service.errors import BundleError, InvalidInput
 
 __all__ = ["FORMAT_VERSION", "Bundle", "GoldenSentence", "Manifest", "write_bundle"]
 
 MANIFEST = "manifest.json"
+
+
+MAX_GOLDEN_BEAM = 16
+"""The widest beam of a golden sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +177,8 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
     if not found and not golden:
         found.append("sentences: got none; allowed: one or more")
     for index, sentence in enumerate(golden if not found else ()):
-        if not 1 <= sentence.beam_size <= MAX_BEAM_SIZE:
-            found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_BEAM_SIZE}")
+        if not 1 <= sentence.beam_size <= MAX_GOLDEN_BEAM:
+            found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_GOLDEN_BEAM}")
     if not found:
         ids = {i for sentence in golden for i in (*sentence.source_ids, *sentence.target_ids)}
         found += [

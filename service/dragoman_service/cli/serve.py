@@ -7,7 +7,7 @@ import logging
 import os
 
 from dragoman_service.cli.serve_arguments import add_arguments, config_of
-from dragoman_service.config import ServiceConfig
+from dragoman_service.server.settings import ServiceConfig
 
 GRPC_LOGGER = "grpc._cython.cygrpc"
 
@@ -56,26 +56,26 @@ def _serve(config: ServiceConfig) -> int:
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import Server, address, check_free, serve_until_signal  # noqa: PLC0415
 
-    check_free("--port", config.host, config.port)
-    check_free("--metrics-port", config.host, config.metrics_port)
+    check_free("--port", config.server.host, config.server.port)
+    check_free("--metrics-port", config.server.host, config.server.metrics_port)
     # They would be half as many lines again, which nobody reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
-    models = load_models(config, metrics)
+    models = load_models(config.model_paths, config.model, metrics)
 
     def report_ready(server: Server) -> None:
         for model in server.registry.models:
             pairs = ", ".join(f"{source} to {target}" for source, target in model.description.language_pairs)
             print(f"model    {model.description.name} {model.description.version} ({pairs})")
-        print(f"gRPC     {address(config.host, server.port)}")
-        if config.admin:
-            print(f"admin    {config.admin}")
-        print(f"metrics  http://{address(config.host, server.metrics_port)}/metrics")
+        print(f"gRPC     {address(config.server.host, server.port)}")
+        if config.server.admin:
+            print(f"admin    {config.server.admin}")
+        print(f"metrics  http://{address(config.server.host, server.metrics_port)}/metrics")
         print("ready", flush=True)
 
     try:
         server = Server(config, models, metrics)
-        asyncio.run(serve_until_signal(server, config.grace, lambda: report_ready(server)))
+        asyncio.run(serve_until_signal(server, config.server.grace, lambda: report_ready(server)))
     finally:
         for model in models:
             model.engine.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dragoman_service.config import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions, RequestLimits, ServiceConfig
+from dragoman_service.runtime.settings import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions
+from dragoman_service.server.settings import ServiceConfig
+from dragoman_service.translation.settings import RequestLimits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the defaults are those of ServiceConfig."""
-    fallback = ServiceConfig(model_paths=(Path(),))
+    fallback = ServiceConfig.of(model_paths=(Path(),))
     parser.formatter_class = _HelpFormatter
     parser.add_argument(
         "models",
@@ -21,28 +23,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_repository_arguments(parser.add_argument_group("model repository"), fallback)
     net = parser.add_argument_group("network")
-    net.add_argument("--host", default=fallback.host, help="address to listen on; 0.0.0.0 is every address")
-    net.add_argument("--port", type=int, default=fallback.port, help="port for gRPC; 0 takes a free one")
+    net.add_argument("--host", default=fallback.server.host, help="address to listen on; 0.0.0.0 is every address")
+    net.add_argument("--port", type=int, default=fallback.server.port, help="port for gRPC; 0 takes a free one")
     net.add_argument(
         "--admin",
-        default=fallback.admin,
+        default=fallback.server.admin,
         metavar="ADDRESS",
         help="address of the interface for operators, HOST:PORT or unix:PATH; without it there is none",
     )
     net.add_argument(
         "--client-header",
-        default=fallback.client_header,
+        default=fallback.server.client_header,
         metavar="KEY",
         help="metadata in which calls say whose they are, if whoever sets it can be trusted; else it is their address",
     )
     net.add_argument(
         "--metrics-port",
         type=int,
-        default=fallback.metrics_port,
+        default=fallback.server.metrics_port,
         help="port for Prometheus metrics; 0 takes a free one",
     )
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
-    _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.gpu)
+    _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
     _add_call_arguments(parser.add_argument_group("calls"), fallback)
     _add_stop_arguments(parser.add_argument_group("stopping"), fallback)
     parser.add_argument(
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> ServiceConfig:
     """What the arguments say. Raises InvalidInput."""
-    return ServiceConfig(
+    return ServiceConfig.of(
         model_paths=tuple(args.models),
         repository=args.repository,
         watch=args.watch,
@@ -94,18 +96,21 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
 def _add_repository_arguments(repository: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
     repository.add_argument(
         "--repository",
-        default=fallback.repository,
+        default=fallback.repository.repository,
         metavar="PATH|URL",
         help="folder of NAME/VERSION bundles, here or wherever fsspec reads (s3://bucket/models needs s3fs)",
     )
     repository.add_argument(
         "--watch",
         type=float,
-        default=fallback.watch,
+        default=fallback.repository.watch,
         help="seconds between looks at it; 0: only at the start, and on request",
     )
     repository.add_argument(
-        "--cache", type=Path, default=fallback.cache, help="where bundles from afar are kept; . is ~/.cache/dragoman"
+        "--cache",
+        type=Path,
+        default=fallback.repository.cache,
+        help="where bundles from afar are kept; . is ~/.cache/dragoman",
     )
 
 
@@ -113,22 +118,25 @@ def _add_computing_arguments(work: argparse._ArgumentGroup, fallback: ServiceCon
     work.add_argument(
         "--device",
         choices=DEVICES,
-        default=fallback.device,
+        default=fallback.model.device,
         help="where the models run; auto is the GPU for fp16 bundles, where there is one",
     )
     work.add_argument(
-        "--threads", type=int, default=fallback.threads, help="threads for each model; 0 is one for each core"
+        "--threads",
+        type=int,
+        default=fallback.model.engine.threads,
+        help="threads for each model; 0 is one for each core",
     )
     work.add_argument(
         "--lanes",
         type=int,
-        default=fallback.lanes,
+        default=fallback.model.engine.lanes,
         help="batches of each model that run side by side; 0 is one for each thread, up to 4",
     )
     work.add_argument(
         "--max-rows",
         type=int,
-        default=fallback.max_rows,
+        default=fallback.model.engine.max_rows,
         help="rows decoded side by side, in all lanes; a sentence takes as many as its beam size",
     )
 
@@ -178,19 +186,19 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
     calls.add_argument(
         "--default-beam-size",
         type=int,
-        default=fallback.default_beam_size,
+        default=fallback.model.default_beam_size,
         help="beam size of requests that do not choose one; 1 is the fastest",
     )
     calls.add_argument(
         "--max-queue",
         type=int,
-        default=fallback.max_queue,
+        default=fallback.model.engine.max_queue,
         help="sentences waiting or running for each model; more are refused",
     )
     calls.add_argument(
         "--max-queue-tokens",
         type=int,
-        default=fallback.max_queue_tokens,
+        default=fallback.model.engine.max_queue_tokens,
         help="source tokens waiting or running for each model; beyond them no call begins",
     )
     calls.add_argument("--max-texts", type=int, default=fallback.limits.max_texts, help="texts in one call")
@@ -207,31 +215,34 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
     calls.add_argument(
         "--write-timeout",
         type=float,
-        default=fallback.write_timeout,
+        default=fallback.server.write_timeout,
         help="seconds that a stream waits for its reader before it is given up",
     )
     calls.add_argument(
         "--stream-interval",
         type=float,
-        default=fallback.stream_interval,
+        default=fallback.model.engine.stream_interval,
         help="seconds between two pieces of a stream, at least",
     )
 
 
 def _add_stop_arguments(stop: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
     stop.add_argument(
-        "--grace", type=float, default=fallback.grace, help="seconds that running calls are given to end at a stop"
+        "--grace",
+        type=float,
+        default=fallback.server.grace,
+        help="seconds that running calls are given to end at a stop",
     )
     stop.add_argument(
         "--lame-duck",
         type=float,
-        default=fallback.lame_duck,
+        default=fallback.server.lame_duck,
         help="seconds at a stop in which the server says that it goes, and still takes calls; the grace begins then",
     )
     stop.add_argument(
         "--step-timeout",
         type=float,
-        default=fallback.step_timeout,
+        default=fallback.model.engine.step_timeout,
         help="seconds of one step after which an engine is taken to hang",
     )
 

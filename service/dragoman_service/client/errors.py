@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from dragoman_service.server.status import DETAILS_KEY
+from dragoman_protos.metadata import DETAILS_KEY, REQUEST_ID_KEY
 
 
 class TranslationError(Exception):
@@ -76,7 +76,7 @@ def error_of(error: Any) -> TranslationError:
     metadata = dict(error.trailing_metadata() or ())
     code = error.code()
     kind = _KINDS.get(code, ServerFailure)
-    made = kind(error.details() or code.name, code, str(metadata.get("x-request-id", "")))
+    made = kind(error.details() or code.name, code, str(metadata.get(REQUEST_ID_KEY, "")))
     for detail in _details(metadata.get(DETAILS_KEY, b"")):
         if isinstance(made, InvalidRequest) and detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             request = error_details_pb2.BadRequest.FromString(detail.value)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.engine.request import FinishReason
+
+
+class FinishReason(enum.Enum):
+    """Why a translation ended."""
+
+    STOP = "stop"
+    """The model produced the end of the sentence."""
+    LENGTH = "length"
+    """A sentence reached its `max_length` first: the translation is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)

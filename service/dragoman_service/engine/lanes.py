@@ -11,14 +11,49 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.observer import EngineStats
 from dragoman_service.engine.request import MAX_BEAM_SIZE, Event, Request
+from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import DeadlineUnreachable, EngineFailure, InvalidInput, Overloaded
-from dragoman_service.repository.models import RequestEngine
 
 MOST_CHOSEN = 4
 """Lanes at most, unless somebody asks for more: what a step does in Python, one lane does at a time."""
+
+
+class RequestEngine(Protocol):
+    """What the frontend and the server ask of an engine: one `engine.Engine`, or `lanes.Lanes` of them."""
+
+    @property
+    def healthy(self) -> bool:
+        """False once it cannot work any more, or while it hangs."""
+        ...
+
+    @property
+    def backlog_seconds(self) -> float:
+        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
+        ...
+
+    def check_time(self, work: int, seconds: float) -> None:
+        """Raise DeadlineUnreachable for what cannot be done in so many seconds, even with the engine to itself.
+
+        `work` is in source tokens, each times the rows of its request.
+        """
+        ...
+
+    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
+        """Take a request; `on_events` is called on another thread, at last with Finished or Failed.
+
+        What a step decides about requests with an equal `on_events` comes in one call.
+        """
+        ...
+
+    def cancel(self, request_id: int) -> None:
+        """Give a request up; nothing happens if it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Fail what is left, and stop."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +69,27 @@ class Division:
     """Threads that a step can use: that of its lane, and those that all lanes share."""
 
 
-def divide(config: ServiceConfig, cores: int) -> Division:
+def divide(settings: EngineSettings, cores: int) -> Division:
     """Divide a model over lanes, on a machine with so many cores.
 
     Left to us, there is a lane for each thread, but no more than `MOST_CHOSEN`, and each has rows for the widest beam.
     Threads that are no lane's own help whichever lane is in a step. Raises InvalidInput for more lanes than threads.
     """
-    threads = config.threads or cores
-    if config.lanes > threads:
-        raise InvalidInput("lanes", config.lanes, f"0 to {threads}, the threads that compute")
-    lanes = config.lanes or max(1, min(threads, MOST_CHOSEN, config.max_rows // MAX_BEAM_SIZE))
+    threads = settings.threads or cores
+    if settings.lanes > threads:
+        raise InvalidInput("lanes", settings.lanes, f"0 to {threads}, the threads that compute")
+    lanes = settings.lanes or max(1, min(threads, MOST_CHOSEN, settings.max_rows // MAX_BEAM_SIZE))
     return Division(
         lanes=lanes,
-        rows=_ceil(config.max_rows, lanes),
-        queue=_ceil(config.max_queue, lanes),
+        rows=_ceil(settings.max_rows, lanes),
+        queue=_ceil(settings.max_queue, lanes),
         threads=threads - lanes + 1,
     )
 
 
-def one_lane(config: ServiceConfig) -> Division:
+def one_lane(settings: EngineSettings) -> Division:
     """The division on a GPU, which does one thing after the other whoever asks."""
-    return Division(lanes=1, rows=config.max_rows, queue=config.max_queue, threads=1)
+    return Division(lanes=1, rows=settings.max_rows, queue=settings.max_queue, threads=1)
 
 
 class Lane(RequestEngine, Protocol):

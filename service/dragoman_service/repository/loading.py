@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.engine.observer import EngineObserver
@@ -18,11 +17,12 @@ from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import BundleError, DragomanError
 from dragoman_service.repository.models import ModelDescription, ServedModel
+from dragoman_service.repository.observer import ModelObserver
 from dragoman_service.repository.registry import check_names
 from dragoman_service.repository.repository import Listed, Repository
+from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.device import choose_device
 from dragoman_service.runtime.runners import make_runners
-from dragoman_service.server.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -37,20 +37,20 @@ class BundleErrors(DragomanError):
         self.errors = tuple(errors)
 
 
-def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
+def load_models(paths: Sequence[Path], settings: ModelSettings, observer: ModelObserver) -> list[ServedModel]:
     """Load all models, the default first.
 
     Raises BundleErrors, or InvalidInput for two models of one name or more lanes than threads; then nothing is left
     running.
     """
     cores = _num_cores()
-    divide(config, cores)  # complains of too many lanes before a bundle is read
-    bundles = _load_bundles(config.model_paths)
+    divide(settings.engine, cores)  # complains of too many lanes before a bundle is read
+    bundles = _load_bundles(paths)
     check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
     models: list[ServedModel] = []
     try:
         for bundle in bundles:
-            models.append(_start(bundle, config, metrics, cores))
+            models.append(_start(bundle, settings, observer, cores))
     except BaseException as error:
         for model in models:
             model.engine.close()
@@ -61,13 +61,13 @@ def load_models(config: ServiceConfig, metrics: Metrics) -> list[ServedModel]:
 
 
 def load_version(
-    repository: Repository, name: str, version: str, listed: Listed, config: ServiceConfig, metrics: Metrics
+    repository: Repository, name: str, version: str, listed: Listed, settings: ModelSettings, observer: ModelObserver
 ) -> ServedModel:
     """Load a version of a model from a repository, and prove it.
 
     Raises BundleError, RepositoryError, or InvalidInput for settings of the model that are not allowed.
     """
-    config = config.with_settings(listed.settings)
+    settings = settings.with_settings(listed.settings)
     path = repository.fetch(name, version, listed.versions[version])
     try:
         bundle = Bundle.load(path)
@@ -77,7 +77,7 @@ def load_version(
         ):
             if value != wanted:
                 raise BundleError(path, [f"{field}: got {value!r}; allowed: {wanted!r}, as its folder is called"])
-        return _start(bundle, config, metrics, _num_cores())
+        return _start(bundle, settings, observer, _num_cores())
     except BundleError:
         repository.discard(path)
         raise
@@ -96,34 +96,36 @@ def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
     return bundles
 
 
-def _start(bundle: Bundle, config: ServiceConfig, metrics: Metrics, cores: int) -> ServedModel:
+def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores: int) -> ServedModel:
     """Take a bundle into service once its golden sentences come out right on this machine."""
-    device, problem = choose_device(config.device, bundle.manifest.precision)
+    device, problem = choose_device(settings.device, bundle.manifest.precision)
     if problem:
         _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
-    division = divide(config, cores) if device == "cpu" else one_lane(config)
+    division = divide(settings.engine, cores) if device == "cpu" else one_lane(settings.engine)
     description = describe(bundle, division, device)
-    observer = metrics.observer(description)
-    with _as_problems_of(bundle), _forgotten_if_not_started(metrics, description):
-        runners = make_runners(bundle, config, device, division, metrics)
-        lanes = Lanes([_make_engine(bundle, runner, observer, division, config, device) for runner in runners])
+    observer = models.observer(description)
+    with _as_problems_of(bundle), _forgotten_if_not_started(models, description):
+        runners = make_runners(bundle, settings.gpu, device, division, models.watch_gpu)
+        lanes = Lanes([_make_engine(bundle, runner, observer, division, settings, device) for runner in runners])
         try:
             lanes.start()
         except BaseException:
             lanes.close()
             raise
-    permits = Permits(config.max_queue, config.max_queue_tokens, backlog_seconds=lambda: lanes.backlog_seconds)
-    metrics.watch(description, lanes)
+    permits = Permits(
+        settings.engine.max_queue, settings.engine.max_queue_tokens, backlog_seconds=lambda: lanes.backlog_seconds
+    )
+    models.watch(description, lanes)
     return ServedModel(description, bundle.tokenizer, lanes, permits)
 
 
 @contextmanager
-def _forgotten_if_not_started(metrics: Metrics, description: ModelDescription) -> Iterator[None]:
-    """Have no metrics of a version that could not be started, where no other engine serves that version."""
+def _forgotten_if_not_started(models: ModelObserver, description: ModelDescription) -> Iterator[None]:
+    """Have nothing said of a version that could not be started, where no other engine serves that version."""
     try:
         yield
     except BaseException:
-        metrics.forget(description, None)
+        models.forget(description, None)
         raise
 
 
@@ -141,7 +143,7 @@ def _as_problems_of(bundle: Bundle) -> Iterator[None]:
 
 
 def _make_engine(
-    bundle: Bundle, runner: Runner, observer: EngineObserver, division: Division, config: ServiceConfig, device: str
+    bundle: Bundle, runner: Runner, observer: EngineObserver, division: Division, settings: ModelSettings, device: str
 ) -> Engine:
     """The engine of one lane."""
     on_gpu = device == "cuda"
@@ -150,12 +152,12 @@ def _make_engine(
         max_queue=division.queue,
         begin_id=bundle.tokenizer.begin_id,
         end_id=bundle.tokenizer.end_id,
-        stream_interval=config.stream_interval,
-        max_steps=config.gpu.steps if on_gpu else 1,
+        stream_interval=settings.engine.stream_interval,
+        max_steps=settings.gpu.steps if on_gpu else 1,
         look_ahead=on_gpu,
         max_positions=runner.max_positions,
     )
-    return Engine(scheduler, runner, observer=observer, step_timeout=config.step_timeout)
+    return Engine(scheduler, runner, observer=observer, step_timeout=settings.engine.step_timeout)
 
 
 def describe(bundle: Bundle, division: Division, device: str) -> ModelDescription:

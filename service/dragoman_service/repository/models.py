@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dragoman_service.bundle.manifest import Score
+from dragoman_service.engine.lanes import RequestEngine
 from dragoman_service.engine.permits import Permits
-from dragoman_service.engine.request import Event, Request
 
 
 class TextDecoder(Protocol):
@@ -51,42 +51,6 @@ class TextTokenizer(Protocol):
 
     def stream_decoder(self) -> TextDecoder:
         """A decoder for one sentence."""
-        ...
-
-
-class RequestEngine(Protocol):
-    """What the frontend and the server ask of an engine: one `engine.Engine`, or `lanes.Lanes` of them."""
-
-    @property
-    def healthy(self) -> bool:
-        """False once it cannot work any more, or while it hangs."""
-        ...
-
-    @property
-    def backlog_seconds(self) -> float:
-        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
-        ...
-
-    def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable for what cannot be done in so many seconds, even with the engine to itself.
-
-        `work` is in source tokens, each times the rows of its request.
-        """
-        ...
-
-    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
-        """Take a request; `on_events` is called on another thread, at last with Finished or Failed.
-
-        What a step decides about requests with an equal `on_events` comes in one call.
-        """
-        ...
-
-    def cancel(self, request_id: int) -> None:
-        """Give a request up; nothing happens if it has ended."""
-        ...
-
-    def close(self) -> None:
-        """Fail what is left, and stop."""
         ...
 
 

@@ -13,11 +13,11 @@ from typing import ParamSpec, TypeVar
 
 from dragoman_service.errors import Conflict, DragomanError, EngineFailure, InvalidInput, NotFound, RepositoryError
 from dragoman_service.repository.models import ServedModel
+from dragoman_service.repository.observer import RolloutObserver
 from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry
 from dragoman_service.repository.repository import Listed, Repository, check_aliases
 from dragoman_service.repository.versions import ModelVersions, VersionStatus
 from dragoman_service.runtime import memory
-from dragoman_service.server.metrics import Metrics
 
 _IDLE_PERIOD = 0.05
 """Seconds between looks at whether calls still use a version that was replaced."""
@@ -39,12 +39,12 @@ class Rollout:
     vanishes from the repository goes on serving until another version takes its place.
     """
 
-    def __init__(self, repository: Repository, registry: ModelRegistry, load: Load, metrics: Metrics) -> None:
+    def __init__(self, repository: Repository, registry: ModelRegistry, load: Load, observer: RolloutObserver) -> None:
         """To be made on the event loop. Models that the registry has already are left alone."""
         self._repository = repository
         self._registry = registry
         self._load = load
-        self._metrics = metrics
+        self._observer = observer
         self._fixed = frozenset(registry.entries)
         self._models: dict[str, ModelVersions] = {}
         self._lock = asyncio.Lock()
@@ -61,7 +61,7 @@ class Rollout:
                 await self._scan()
             except RepositoryError as error:
                 self._complain("", str(error))
-                self._metrics.repository_errors.inc()
+                self._observer.repository_failed()
                 return
             self._complain("", "")
             for model in self._models.values():
@@ -202,12 +202,11 @@ class Rollout:
                     mark,
                     error if isinstance(error, DragomanError) else EngineFailure(repr(error)),
                 )
-                result = "failure"
+                good = False
             else:
                 model.loaded[version] = (mark, served)
-                result = "success"
-            self._metrics.model_loads.labels(model.name, result).inc()
-            self._metrics.load_seconds.labels(model.name).observe(time.monotonic() - started)
+                good = True
+            self._observer.loaded(model.name, time.monotonic() - started, good=good)
 
     def _settle(self, model: ModelVersions) -> None:
         """Switch to what is there now; from here on, no new call finds what is not wanted any more."""
@@ -216,7 +215,7 @@ class Rollout:
         self._models[model.name] = model
         if model.entry != before:
             self._registry.replace(model.name, model.entry)
-            self._metrics.show_aliases(model.name, model.entry)
+            self._observer.show_aliases(model.name, model.entry)
             _log.warning("%s: in service: %s", model.name, _shown(model.entry))
         for served in going:
             self._retire(served)
@@ -235,7 +234,7 @@ class Rollout:
         while not (served.permits.idle or self._closing):
             await asyncio.sleep(_IDLE_PERIOD)
         await self._on_thread(served.engine.close)
-        self._metrics.forget(served.description, served.engine)
+        self._observer.forget(served.description, served.engine)
         await self._on_thread(memory.release)
 
     async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import DECODER, ENCODER
-from dragoman_service.config import GpuOptions
 from dragoman_service.engine.plan import Join, Runner, StepPlan, StepResult
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime import golden
@@ -20,6 +19,7 @@ from dragoman_service.runtime.cuda import Cuda, DeviceArray
 from dragoman_service.runtime.cuda_memory import CudaCache, split_inputs, split_outputs
 from dragoman_service.runtime.cuda_sessions import CudaDecoder, CudaEncoder, open_cuda_session
 from dragoman_service.runtime.runner import MAX_ENCODE_TOKENS, check_plan, empty_step, encoder_batches
+from dragoman_service.runtime.settings import GpuOptions
 
 GRAPH_CANDIDATES = (1, 8, 16, 32)
 """Candidates a row for which steps are captured: those of greedy search, and of beams of 4, 8 and 16."""

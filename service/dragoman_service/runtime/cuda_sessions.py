@@ -18,11 +18,11 @@ import numpy.typing as npt
 import onnxruntime
 
 from dragoman_service.bundle.manifest import CacheLayout
-from dragoman_service.config import GpuOptions
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
 from dragoman_service.runtime.cuda_memory import AdjustmentBuffer, CudaCache, split_inputs, split_outputs
+from dragoman_service.runtime.settings import GpuOptions
 
 ATTENTION = {"auto": 0, "flash": 1, "efficient": 2, "cudnn": 8, "math": 16}
 """Kernels of attention, as the bits of ONNX Runtime's option `sdpa_kernel`."""

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.config import ServiceConfig
 from dragoman_service.engine.lanes import Division
 from dragoman_service.engine.plan import Runner
 from dragoman_service.runtime.cuda import Cuda
 from dragoman_service.runtime.cuda_runner import CudaRunner
 from dragoman_service.runtime.device import cuda_runtime
 from dragoman_service.runtime.runner import OrtRunner
-from dragoman_service.server.metrics import Metrics
+from dragoman_service.runtime.settings import GpuOptions
 
 _log = logging.getLogger(__name__)
 
 
 def make_runners(
-    bundle: Bundle, config: ServiceConfig, device: str, division: Division, metrics: Metrics
+    bundle: Bundle, gpu: GpuOptions, device: str, division: Division, on_gpu: Callable[[str], None]
 ) -> Sequence[Runner]:
-    """A runner for each lane, over the same weights.
+    """A runner for each lane, over the same weights; `on_gpu` is told the place on the bus of the GPU that is used.
 
     Raises:
         BundleError: a graph cannot be opened.
@@ -29,10 +28,12 @@ def make_runners(
     """
     if device == "cuda":
         cuda = Cuda(cuda_runtime())
-        metrics.watch_gpu(cuda.bus_id())
-        on_gpu = CudaRunner(bundle, cuda, max_rows=division.rows, options=config.gpu)
-        _log.info("%s: keys and values take %.0f MiB of the GPU", bundle.manifest.name, on_gpu.cache.num_bytes / 2**20)
-        return [on_gpu]
+        on_gpu(cuda.bus_id())
+        cuda_runner = CudaRunner(bundle, cuda, max_rows=division.rows, options=gpu)
+        _log.info(
+            "%s: keys and values take %.0f MiB of the GPU", bundle.manifest.name, cuda_runner.cache.num_bytes / 2**20
+        )
+        return [cuda_runner]
     runners: list[OrtRunner] = []
     try:
         for _ in range(division.lanes):

@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 
+from dragoman_protos.metadata import DETAILS_KEY, REQUEST_ID_KEY
 from dragoman_service import errors
 from dragoman_service.repository.models import ModelDescription
 from dragoman_service.server.metrics import Metrics
-from dragoman_service.server.status import DETAILS_KEY, status_of
+from dragoman_service.server.status import status_of
 
-REQUEST_ID_KEY = "x-request-id"
 _LONGEST_REQUEST_ID = 64
 
 # A caller's deadline passes there a little before it does here.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.config import RequestLimits
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.translation.prepare import TextHypothesis, TextResult
+from dragoman_service.translation.settings import RequestLimits
 
 _PRIORITIES: dict[int, Priority] = {
     pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,

@@ -6,7 +6,6 @@ The registry is passed in. Labels have small, closed sets of values: never a tex
 from __future__ import annotations
 
 import threading
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
@@ -17,6 +16,7 @@ from dragoman_service.engine.observer import EngineObserver, EngineStats
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Finished, FinishReason, Request
 from dragoman_service.repository.models import ModelDescription
+from dragoman_service.repository.observer import WatchedEngine
 from dragoman_service.repository.registry import ModelEntry
 from dragoman_service.server.gpu_metrics import gpu_collector
 
@@ -28,19 +28,6 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 _VERSION = ("model", "version")
-
-
-class WatchedEngine(Protocol):
-    """What is reported of an engine."""
-
-    @property
-    def healthy(self) -> bool:
-        """See `models.RequestEngine`."""
-        ...
-
-    def stats(self) -> EngineStats:
-        """Counts at this moment."""
-        ...
 
 
 class Metrics:
@@ -179,6 +166,15 @@ class Metrics:
         self.model_aliases.remove_by_labels({"model": name})
         for alias, value in entry.aliases.items() if entry else ():
             self.model_aliases.labels(name, value.version, alias).set(1)
+
+    def loaded(self, name: str, seconds: float, *, good: bool) -> None:
+        """Count a version that was loaded, or could not be."""
+        self.model_loads.labels(name, "success" if good else "failure").inc()
+        self.load_seconds.labels(name).observe(seconds)
+
+    def repository_failed(self) -> None:
+        """Count a look at the repository that failed."""
+        self.repository_errors.inc()
 
     def watch_gpu(self, bus_id: str) -> None:
         """Report the GPU at a place of the bus; once is enough."""

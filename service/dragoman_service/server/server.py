@@ -19,7 +19,6 @@ from grpc_reflection.v1alpha import reflection
 
 from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.config import ServiceConfig
 from dragoman_service.errors import DragomanError
 from dragoman_service.repository.loading import load_version
 from dragoman_service.repository.models import ServedModel
@@ -31,6 +30,7 @@ from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.invalid_messages import MalformedRequests
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
+from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.frontend import Frontend
 
 MAX_REQUEST_BYTES = 16 * 2**20
@@ -66,10 +66,11 @@ class Server:
 
     def __init__(self, config: ServiceConfig, models: Sequence[ServedModel], metrics: Metrics) -> None:
         self._config = config
+        self._settings = config.server
         self.registry = ModelRegistry(models)
         """What serves, at this moment."""
         self._metrics = metrics
-        self._rollout = _make_rollout(config, self.registry, metrics) if config.repository else None
+        self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
         self._health = health.aio.HealthServicer()
         self._admin: grpc.aio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,11 +83,11 @@ class Server:
 
     async def start(self) -> None:
         """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
-        config = self._config
+        config = self._settings
         if self._rollout:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
-        self._frontend = Frontend(self.registry, config.limits)
+        self._frontend = Frontend(self.registry, self._config.limits)
         self._listen(config.port)
         try:
             self._pages = PagesServer(config.host, config.metrics_port, self._metrics.registry, lambda: self._condition)
@@ -98,14 +99,15 @@ class Server:
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
-        if self._rollout and config.watch:
-            self._tasks.append(asyncio.create_task(self._rollout.watch(config.watch)))
+        watch = self._config.repository.watch
+        if self._rollout and watch:
+            self._tasks.append(asyncio.create_task(self._rollout.watch(watch)))
 
     def _listen(self, port: int) -> None:
         """Make the gRPC server, and take its port. Raises StartupError."""
-        config = self._config
+        config = self._settings
         self._server = grpc.aio.server(options=_OPTIONS, interceptors=[MalformedRequests(self._metrics)])
-        servicer = TranslationServicer(self._frontend, self._metrics, config)
+        servicer = TranslationServicer(self._frontend, self._metrics, config, self._config.model.default_beam_size)
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -118,7 +120,7 @@ class Server:
     async def _listen_again_if_closed(self) -> None:
         """See that somebody listens: in grpcio 1.84 and 1.85 a call whose path is no UTF-8 ends a server."""
         try:
-            _, writer = await asyncio.open_connection(self._config.host, self.port)
+            _, writer = await asyncio.open_connection(self._settings.host, self.port)
             writer.close()
         except ConnectionRefusedError:
             _log.error("the gRPC server has ended by itself; another takes its place")
@@ -135,7 +137,7 @@ class Server:
             task.cancel()
         self._condition = Condition(not_ready="shutting down", not_alive=self._condition.not_alive)
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._config.lame_duck)
+        await asyncio.sleep(self._settings.lame_duck)
         started = time.monotonic()
         # Health and refusals must still be answered while calls run: gRPC itself stops last.
         self._frontend.stop_accepting()
@@ -179,9 +181,10 @@ class Server:
 
 
 def _make_rollout(config: ServiceConfig, registry: ModelRegistry, metrics: Metrics) -> Rollout:
-    cache = config.cache if config.cache != Path() else Path.home() / ".cache" / "dragoman"
-    load = partial(load_version, config=config, metrics=metrics)
-    return Rollout(Repository(config.repository, cache), registry, load, metrics)
+    settings = config.repository
+    cache = settings.cache if settings.cache != Path() else Path.home() / ".cache" / "dragoman"
+    load = partial(load_version, settings=config.model, observer=metrics)
+    return Rollout(Repository(settings.repository, cache), registry, load, metrics)
 
 
 async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:

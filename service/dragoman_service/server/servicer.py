@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.config import ServiceConfig
 from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.settings import ServerSettings
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import Sender, TextResult
 
@@ -28,10 +28,11 @@ Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     """Answers calls; every way for a call to end is counted."""
 
-    def __init__(self, frontend: Frontend, metrics: Metrics, config: ServiceConfig) -> None:
+    def __init__(self, frontend: Frontend, metrics: Metrics, settings: ServerSettings, default_beam_size: int) -> None:
         self._frontend = frontend
         self._metrics = metrics
-        self._config = config
+        self._settings = settings
+        self._default_beam_size = default_beam_size
 
     async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
         async with Answering(self._metrics, "Translate", context):
@@ -80,10 +81,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     async def _write(self, context: Context, message: pb.TranslateStreamResponse) -> None:
         """Send a message. A reader who takes nothing for too long has left, as far as those who wait are concerned."""
         try:
-            async with asyncio.timeout(self._config.write_timeout):
+            async with asyncio.timeout(self._settings.write_timeout):
                 await context.write(message)
         except TimeoutError:
-            raise Cancelled(f"the stream was not read for {self._config.write_timeout:g} s") from None
+            raise Cancelled(f"the stream was not read for {self._settings.write_timeout:g} s") from None
         except Exception as gone:
             # The call has ended while the message waited for its reader: as if we had heard of it.
             raise asyncio.CancelledError from gone
@@ -118,10 +119,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         return Call(
             texts=tuple(texts),
             route=self._frontend.models.route(request.model, request.source_language, request.target_language),
-            options=decoding_options(request.options, self._config.default_beam_size),
+            options=decoding_options(request.options, self._default_beam_size),
             target_prefixes=tuple(prefixes),
             sender=Sender(
-                client=client_of(context, self._config.client_header),
+                client=client_of(context, self._settings.client_header),
                 priority=priority_of(request.priority),
                 deadline=None if remaining is None else self._frontend.clock() + remaining,
             ),

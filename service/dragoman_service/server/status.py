@@ -13,8 +13,6 @@ from google.rpc import error_details_pb2, status_pb2
 from dragoman_service import errors
 
 DOMAIN = "dragoman"
-DETAILS_KEY = "grpc-status-details-bin"
-"""The trailing metadata in which gRPC carries a `google.rpc.Status`."""
 
 _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from dragoman_service.config import RequestLimits
 from dragoman_service.engine.request import DecodingOptions, Finished, Progress, Request
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route
@@ -27,6 +26,7 @@ from dragoman_service.translation.prepare import (
     requests,
 )
 from dragoman_service.translation.request_window import Mailbox, Receivers, Window, finish_all
+from dragoman_service.translation.settings import RequestLimits
 
 _INLINE_CHARACTERS = 4_000
 """Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 
+from dragoman_service.engine.lanes import RequestEngine
 from dragoman_service.engine.permits import Grant
 from dragoman_service.engine.request import Event, Failed, Finished, Progress, Request
-from dragoman_service.repository.models import RequestEngine
 
 
 class Receivers:

@@ -1,0 +1,64 @@
+"""Where models come from, and how each is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dragoman_service.engine.request import MAX_BEAM_SIZE
+from dragoman_service.engine.settings import EngineSettings
+from dragoman_service.errors import InvalidInput
+from dragoman_service.runtime.settings import DEVICES, GpuOptions
+
+MODEL_SETTINGS = ("threads", "lanes", "max_rows", "max_queue", "max_queue_tokens")
+"""What a model of a repository may have of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How each model is run."""
+
+    device: str = "cpu"
+    """Where the models run, one of `DEVICES`."""
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    """How they use a GPU."""
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    """How its requests are decoded."""
+
+    default_beam_size: int = 4
+    """Beam size of requests that do not choose one; 1 is greedy search."""
+
+    def __post_init__(self) -> None:
+        most = min(MAX_BEAM_SIZE, -(-self.engine.max_rows // max(1, self.engine.lanes)))
+        if not 1 <= self.default_beam_size <= most:
+            allowed = f"1 to {most} (no more than max_rows for each lane)"
+            raise InvalidInput("default_beam_size", self.default_beam_size, allowed)
+        if self.device not in DEVICES:
+            raise InvalidInput("device", self.device, ", ".join(DEVICES))
+
+    def with_settings(self, settings: Mapping[str, Any]) -> ModelSettings:
+        """These, with the settings of one model. Raises InvalidInput."""
+        for name, value in settings.items():
+            if name not in MODEL_SETTINGS:
+                raise InvalidInput(name, value, f"one of {', '.join(MODEL_SETTINGS)}")
+            if type(value) is not int:
+                raise InvalidInput(name, value, "a whole number")
+        return replace(self, engine=replace(self.engine, **settings))
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """The repository that a server follows."""
+
+    repository: str = ""
+    """Path or URL of a model repository, whose models are served beside these; empty: none."""
+    watch: float = 5.0
+    """Seconds between looks at the repository; 0: it is looked at when the server starts, and on request."""
+    cache: Path = Path()
+    """Where bundles of a repository that is not on this machine are kept; `Path()` is a folder of the user's."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.watch <= 86_400:
+            raise InvalidInput("watch", self.watch, "0 to 86400 seconds")

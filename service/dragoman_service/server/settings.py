@@ -1,0 +1,89 @@
+"""All settings of a server: its own, and those of the rooms below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dragoman_service.engine.settings import EngineSettings
+from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.settings import ModelSettings, RepositorySettings
+from dragoman_service.translation.settings import RequestLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where a server listens, and for how long it waits."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every address of the machine."""
+    port: int = 50051
+    """Port for gRPC; 0 takes a free one."""
+    metrics_port: int = 9090
+    """Port for Prometheus metrics; 0 takes a free one."""
+    admin: str = ""
+    """Address of the interface for operators, HOST:PORT or unix:PATH; empty: there is none."""
+    client_header: str = ""
+    """Metadata key in which calls say whose they are, for the queue to be fair; empty: it goes by network address."""
+    grace: float = 30.0
+    """Seconds that running calls are given to end after SIGTERM."""
+    lame_duck: float = 0.0
+    """Seconds after SIGTERM in which the server says that it is not ready and still takes calls, so that load balancers
+    can hear of it; `grace` begins after them."""
+    write_timeout: float = 30.0
+    """Seconds that a stream waits for its reader to take a piece; then it is given up, for others to have its place."""
+
+    def __post_init__(self) -> None:
+        _port("port", self.port)
+        _port("metrics_port", self.metrics_port)
+        if self.port and self.port == self.metrics_port:
+            raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        if not 0 <= self.grace <= 86_400:
+            raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
+        if not 0 <= self.lame_duck <= 3_600:
+            raise InvalidInput("lame_duck", self.lame_duck, "0 to 3600 seconds")
+        if not 0 < self.write_timeout <= 86_400:
+            raise InvalidInput("write_timeout", self.write_timeout, "above 0, at most 86400 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """All settings of a server, by the room that they belong to."""
+
+    model_paths: tuple[Path, ...] = ()
+    """Folders of the bundles to serve; where a request names no model, the first that has its language pair is used."""
+    server: ServerSettings = field(default_factory=ServerSettings)
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    repository: RepositorySettings = field(default_factory=RepositorySettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+    @classmethod
+    def of(cls, **settings: Any) -> ServiceConfig:
+        """Settings by their names alone, such as `port` and `max_rows`; what is not named has its default.
+
+        Raises:
+            InvalidInput: a value that is not allowed, or no such setting.
+        """
+        rooms = {kind: _taken(settings, kind) for kind in (ServerSettings, RepositorySettings, EngineSettings)}
+        limits = settings.pop("limits", RequestLimits())
+        paths = settings.pop("model_paths", ())
+        model = ModelSettings(**_taken(settings, ModelSettings), engine=EngineSettings(**rooms[EngineSettings]))
+        if settings:
+            raise InvalidInput(min(settings), settings[min(settings)], "a setting of a server")
+        server, repository = ServerSettings(**rooms[ServerSettings]), RepositorySettings(**rooms[RepositorySettings])
+        return cls(paths, server, limits, repository, model)
+
+    def __post_init__(self) -> None:
+        if not self.model_paths and not self.repository.repository:
+            raise InvalidInput("model_paths", self.model_paths, "a folder of a model bundle, or a repository")
+
+
+def _taken(settings: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Remove from `settings` those that are fields of a kind, and return them."""
+    return {it.name: settings.pop(it.name) for it in fields(kind) if it.name in settings}
+
+
+def _port(name: str, value: int) -> None:
+    if not 0 <= value <= 65_535:
+        raise InvalidInput(name, value, "0 to 65535")

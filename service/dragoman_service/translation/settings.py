@@ -1,0 +1,27 @@
+"""What one call may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dragoman_service.errors import at_least
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one call may ask for."""
+
+    max_texts: int = 1024
+    """Texts in one call."""
+    max_characters: int = 100_000
+    """Characters (Unicode code points) in one text."""
+    max_sentences: int = 20_000
+    """Sentences in one call, in all its texts."""
+    window: int = 64
+    """Sentences of one call that may be in the engine at once, so that a call with thousands cannot fill the queue."""
+
+    def __post_init__(self) -> None:
+        at_least("max_texts", self.max_texts, 1)
+        at_least("max_characters", self.max_characters, 1)
+        at_least("max_sentences", self.max_sentences, 1)
+        at_least("window", self.window, 1)
