@@ -11,11 +11,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from dragoman_protos.metadata import DETAILS_KEY
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.errors import ServerOverloaded
 from dragoman_service.client.values import Options, translate_request
-from dragoman_service.server.status import DETAILS_KEY
 from support.server_process import START_SECONDS, ServerProcess, server_process
 
 HEADER = "x-client"

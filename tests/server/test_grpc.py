@@ -9,11 +9,12 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from dragoman_protos.metadata import DETAILS_KEY
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service import errors
 from dragoman_service.engine.request import Event, Failed, Progress, Request
-from dragoman_service.server.status import DETAILS_KEY, status_of
+from dragoman_service.server.status import status_of
 from dragoman_service.translation.settings import RequestLimits
 from support.fake_engine import FIRST, FakeEngine, served, shout
 from support.server_thread import ServerThread, refusal, serving

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from dragoman_service.engine.scheduler import Scheduler
+from engine.test_scheduler_random import random_request
 from oracle.scheduler import Scheduler as OldScheduler
-from service.test_scheduler_random import random_request
 from support.fake_runner import BEGIN, END, FakeRunner
 
 MAX_ROWS = 24
