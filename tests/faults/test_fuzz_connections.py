@@ -181,7 +181,7 @@ def test_the_port_of_the_metrics_survives_it_too(server: ServerProcess) -> None:
 
 
 def test_a_path_that_is_no_text_ends_connections_and_not_the_server(server: ServerProcess) -> None:
-    """In grpcio 1.84 and 1.85 it ends gRPC's server from within, with all its connections: another takes its place."""
+    """In grpcio 1.84 and 1.85 it ends gRPC's server from within, which is why the version is pinned."""
     with unharmed(server):
         say(server.address, call(path="/?").replace(b"/?", b"/\xf6"), patience=0.3)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import platform
 import random
 from pathlib import Path
@@ -10,7 +11,7 @@ from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import ENCODER
 from dragoman_service.engine.plan import Join, StepPlan
 from dragoman_service.runtime import processor, sessions
-from dragoman_service.runtime.processor import EXACT_INT8, instruction_sets, int8_may_overflow
+from dragoman_service.runtime.processor import EXACT_INT8, instruction_sets, int8_may_overflow, num_cores
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.runtime.sessions import Placement, open_session
 
@@ -120,3 +121,26 @@ def test_exact_kernels_give_the_same_bits_as_fast_ones_that_cannot_overflow(
     fast = everything(tiny_int8_bundle)
     monkeypatch.setattr(sessions, "int8_may_overflow", lambda: True)
     assert everything(tiny_int8_bundle) == fast
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "10000000 100000"}, 8),
+        ({"cpu.max": "damaged"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+    ],
+)
+def test_a_quota_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert num_cores(tmp_path) == cores

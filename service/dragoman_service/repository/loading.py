@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from dragoman_service.repository.registry import check_names
 from dragoman_service.repository.repository import Listed, Repository
 from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.device import choose_device
+from dragoman_service.runtime.processor import num_cores
 from dragoman_service.runtime.runners import make_runners
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def load_models(paths: Sequence[Path], settings: ModelSettings, observer: ModelO
     Raises BundleErrors, or InvalidInput for two models of one name or more lanes than threads; then nothing is left
     running.
     """
-    cores = _num_cores()
+    cores = num_cores()
     divide(settings.engine, cores)  # complains of too many lanes before a bundle is read
     bundles = _load_bundles(paths)
     check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
@@ -77,7 +77,7 @@ def load_version(
         ):
             if value != wanted:
                 raise BundleError(path, [f"{field}: got {value!r}; allowed: {wanted!r}, as its folder is called"])
-        return _start(bundle, settings, observer, _num_cores())
+        return _start(bundle, settings, observer, num_cores())
     except BundleError:
         repository.discard(path)
         raise
@@ -177,12 +177,6 @@ def describe(bundle: Bundle, division: Division, device: str) -> ModelDescriptio
         lanes=division.lanes,
         scores=manifest.scores,
     )
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a container may be confined to some of the cores
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _lines(error: BundleError) -> list[str]:

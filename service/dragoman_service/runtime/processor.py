@@ -1,7 +1,9 @@
-"""What the processor can do, as far as results and not only speed depend on it."""
+"""What the processor can do, and how much of it is ours."""
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,29 @@ def int8_may_overflow() -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     return not EXACT_INT8 & instruction_sets()
+
+
+def num_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those that it is confined to, or fewer where a container has a quota of time.
+
+    Args:
+        root: Where the kernel shows the control group of a container, in version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_*`).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota(root: Path) -> float | None:
+    """Cores that a quota is worth; None without one."""
+    try:
+        if (root / "cpu.max").exists():
+            time, period = (root / "cpu.max").read_text().split()
+        else:
+            time, period = ((root / "cpu" / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+        return int(time) / int(period) if int(time) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no control groups here, or `max`
+        return None
 
 
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -117,18 +117,6 @@ class Server:
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
 
-    async def _listen_again_if_closed(self) -> None:
-        """See that somebody listens: in grpcio 1.84 and 1.85 a call whose path is no UTF-8 ends a server."""
-        try:
-            _, writer = await asyncio.open_connection(self._settings.host, self.port)
-            writer.close()
-        except ConnectionRefusedError:
-            _log.error("the gRPC server has ended by itself; another takes its place")
-            self._listen(self.port)
-            await self._server.start()
-        except OSError:  # there may be no descriptors left, for one
-            return
-
     async def stop(self, grace: float) -> None:
         """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
         that run `grace` seconds, and end everything.
@@ -159,7 +147,6 @@ class Server:
         while True:
             await asyncio.sleep(_HEALTH_PERIOD)
             try:
-                await self._listen_again_if_closed()
                 await self._look()
             except Exception:
                 _log.exception("looking after the server failed")
