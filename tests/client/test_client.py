@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from itertools import islice
 
 import grpc
 import pytest
 
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
 from dragoman_service.client.errors import (
     CallCancelled,
@@ -248,3 +251,27 @@ def test_async_client_cancelled_or_late_frees_the_engine() -> None:
     with serving([served(engine)]) as server:
         asyncio.run(work(server.address))
         wait_until(lambda: engine.running == 0)
+
+
+def test_attempts_outlast_a_server_that_restarts() -> None:
+    """While it shuts down a server answers UNAVAILABLE, and the next one is there soon."""
+    answers = iter([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE])
+
+    class Restarting(translation_pb2_grpc.TranslationServicer):
+        def Translate(  # noqa: N802
+            self, request: pb.TranslateRequest, context: grpc.ServicerContext
+        ) -> pb.TranslateResponse:
+            if code := next(answers, None):
+                context.abort(code, "the server is shutting down")
+            hypotheses = [pb.Hypothesis(text=text.upper()) for text in request.texts]
+            return pb.TranslateResponse(translations=[pb.TextTranslation(hypotheses=[each]) for each in hypotheses])
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    translation_pb2_grpc.add_TranslationServicer_to_server(Restarting(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with TranslationClient(f"127.0.0.1:{port}", attempts=5) as client:
+            assert [it.text for it in client.translate(["one", "two"])] == ["ONE", "TWO"]
+    finally:
+        server.stop(0)

@@ -81,6 +81,8 @@ class TranslateCommand:
                 output = _output(args.output, stack)
                 texts = args.texts or _progress(lines, args.input, output)
                 stack.enter_context(errors_reported(args.server))
+                # Once it is known that a server is there, one that restarts is waited for.
+                stack.enter_context(TranslationClient(args.server)).list_models(deadline=args.deadline)
                 client = stack.enter_context(TranslationClient(args.server, attempts=_ATTEMPTS, **calls))
                 act = _stream if args.stream else _translate
                 act(client, texts, _options(args), args, output)
