@@ -1,23 +1,26 @@
 """Training text that is segmented anew for every epoch: BPE-dropout (Provilkov et al. 2020).
 
-SentencePiece draws: each merge that could be made is passed over with a probability, so that a word falls apart in
-different ways. In the paper a merge that was passed over may be tried again behind another one; SentencePiece tries it
-again only once a neighbour has changed, so that the same probability makes a few more subwords.
+Before each merge, every merge that is possible in a word is passed over with a probability, and the best of the others
+is made; if there is none, the word is done. SentencePiece can sample too, but draws other subwords in every process,
+whatever the seed, so that no run could be repeated or resumed. What it knows of merges is in the vocabulary: two
+neighbours merge if they are a subword together, the pair of the highest score first (Sennrich et al. 2016). It never
+merges across a space, so that a word's plain subwords are all that it takes to segment it in another way.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import itertools
 import logging
+import math
+import random
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from dragoman_model.batches import Tokenized, TokenizedCorpus, flatten
@@ -31,8 +34,8 @@ log = logging.getLogger(__name__)
 _TOGETHER = 1_000
 """Pairs that are segmented with one seed. Another number is another segmentation: see `FORMAT`."""
 
-_DRAWING = threading.Lock()
-"""The seed is one for the whole process."""
+_WORDS_KEPT = 200_000
+"""Words whose characters are kept at hand: 100 MB at most."""
 
 
 def check_is_bpe(tokenizer_model: bytes, rate: float) -> None:
@@ -43,26 +46,70 @@ def check_is_bpe(tokenizer_model: bytes, rate: float) -> None:
         raise InvalidInput("tokenizer.bpe_dropout", rate, "0, as the vocabulary is not one of byte-pair encoding")
 
 
-def sample(
-    processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str], rate: float, seed: int
-) -> list[list[int]]:
-    """The ids of texts in segmentations drawn with BPE-dropout; the same for the same seed, below 2**31.
+@dataclass(frozen=True, slots=True)
+class _Word:
+    plain: list[int]
+    symbols: tuple[str, ...]
+    """What there is before the first merge: characters, and what never merges, such as bytes."""
 
-    A new thread does it all: SentencePiece has a random number generator for each thread, which some of its versions
-    seed when the thread first draws, and several threads would share the texts by chance.
-    """
-    with _DRAWING, ThreadPoolExecutor(1) as thread:
-        sentencepiece.set_random_generator_seed(seed)
-        ids: list[list[int]] = thread.submit(
-            processor.encode, list(texts), enable_sampling=True, nbest_size=-1, alpha=rate, num_threads=1
-        ).result()
-        return ids
+    @property
+    def num_merges(self) -> int:
+        return len(self.symbols) - len(self.plain)
+
+
+class BpeDropout:
+    """Segments words anew from their plain subwords."""
+
+    def __init__(self, tokenizer_model: bytes, rate: float) -> None:
+        """Of a vocabulary of byte-pair encoding; `rate` is above 0 and below 1."""
+        model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+        model.ParseFromString(tokenizer_model)
+        self._pieces = [piece.piece for piece in model.pieces]
+        self._ids = {piece: index for index, piece in enumerate(self._pieces)}
+        normal = [piece for piece in model.pieces if piece.type == piece.NORMAL]
+        self._normal = {piece.piece for piece in normal}
+        self._costs = {piece.piece: -piece.score for piece in normal if len(piece.piece) > 1}
+        self._begins_word = np.array([piece.startswith("\u2581") for piece in self._pieces])
+        self._log_keep, self._log_drop = math.log1p(-rate), math.log(rate)
+        self._word = functools.lru_cache(_WORDS_KEPT)(self._split)
+
+    def segment(self, ids: np.ndarray, rng: random.Random) -> list[int]:
+        """Other ids of the same text, from the plain ones, without special ids."""
+        begins = np.flatnonzero(self._begins_word[ids]).tolist()
+        bounds = [0, *begins[bool(begins and begins[0] == 0) :], len(ids)]
+        plain, found = ids.tolist(), list[int]()
+        for start, end in itertools.pairwise(bounds):
+            word = self._word(tuple(plain[start:end]))
+            # The best merge is kept so many times before it is passed over for the first time.
+            kept = int(math.log(1.0 - rng.random()) / self._log_keep) if word.num_merges else 0
+            found.extend(word.plain if kept >= word.num_merges else self._merged(word.symbols, kept, rng))
+        return found
+
+    def _merged(self, symbols: Sequence[str], kept: int, rng: random.Random) -> list[int]:
+        """With the first `kept` merges as without dropout, the best passed over then, and chance deciding from there."""
+        word, costs = list(symbols), self._costs
+        for made in itertools.count():
+            pairs = map(str.__add__, word, word[1:])
+            possible = sorted((costs[pair], place) for place, pair in enumerate(pairs) if pair in costs)
+            passed_over = 0 if made < kept else int(math.log(1.0 - rng.random()) / self._log_drop) + (made == kept)
+            if passed_over >= len(possible):
+                return [self._ids[symbol] for symbol in word]
+            place = possible[passed_over][1]
+            word[place : place + 2] = [word[place] + word[place + 1]]
+        raise AssertionError("counting has no end")
+
+    def _split(self, ids: tuple[int, ...]) -> _Word:
+        symbols = list[str]()
+        for piece in map(self._pieces.__getitem__, ids):
+            characters = piece in self._normal and all(character in self._normal for character in piece)
+            symbols.extend(piece if characters else [piece])
+        return _Word(list(ids), tuple(symbols))
 
 
 def segmented_anew(
     entry: Entry, rate: float, seed: int, max_tokens: int, epoch: int, cache: Path | None
 ) -> TokenizedCorpus:
-    """The pairs of an entry that keeps its text, in the same order, segmented as they are seen in one epoch.
+    """The pairs of an entry, in the same order, segmented as they are seen in one epoch.
 
     A pair that would get longer than `max_tokens` keeps the segmentation without dropout. The ids are in files: the
     cache keeps those of the epoch that was asked for last, from which a resumed run and other processes take them.
@@ -95,33 +142,35 @@ def segmented_anew(
 
 
 def _write(entry: Entry, rate: float, max_tokens: int, seed: str, partial: Path, key: str) -> None:
-    tokenizer = Tokenizer(entry.tokenizer_model)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=entry.tokenizer_model)
+    tokenizer, dropout = Tokenizer(entry.tokenizer_model), BpeDropout(entry.tokenizer_model, rate)
     writer = EntryWriter(partial, tokenizer.vocab_size)
     try:
         for first in range(0, len(entry.train), _TOGETHER):
             indices = range(first, min(first + _TOGETHER, len(entry.train)))
-            drawn = int.from_bytes(hashlib.sha256(f"{seed} {first}".encode()).digest()[:4], "little") >> 1
-            ids = sample(processor, entry.texts(indices), rate, drawn)
-            writer.add(_tokenized(entry, tokenizer, indices, ids, max_tokens), entry.weights[first : indices.stop])
+            rng = random.Random(f"{seed} {first}")
+            made = _tokenized(entry.train, indices, tokenizer, dropout, max_tokens, rng)
+            writer.add(made, entry.weights[first : indices.stop])
         writer.finish(key, entry.tokenizer_model, {})
     finally:
         writer.abandon()
 
 
 def _tokenized(
-    entry: Entry, tokenizer: Tokenizer, indices: range, ids: Sequence[list[int]], max_tokens: int
+    plain: TokenizedCorpus,
+    indices: range,
+    tokenizer: Tokenizer,
+    dropout: BpeDropout,
+    max_tokens: int,
+    rng: random.Random,
 ) -> Tokenized:
-    """With tag, begin and end, as in the entry."""
+    """With tag, begin and end, as in `plain`."""
     sources, targets = list[list[int]](), list[list[int]]()
     num_tags = tokenizer.source_overhead - 1
-    for place, index in enumerate(indices):
-        source, target = ids[2 * place], ids[2 * place + 1]
-        plain_source, plain_target = entry.train.ids(index)
-        if max(len(source) + tokenizer.source_overhead, len(target) + 1) > max_tokens:
-            sources.append(plain_source.tolist())
-            targets.append(plain_target.tolist())
-        else:
-            sources.append([*plain_source[:num_tags].tolist(), *source, tokenizer.end_id])
-            targets.append([tokenizer.begin_id, *target, tokenizer.end_id])
+    for index in indices:
+        source, target = plain.ids(index)
+        segmented = dropout.segment(source[num_tags:-1], rng), dropout.segment(target[1:-1], rng)
+        if max(len(segmented[0]) + tokenizer.source_overhead, len(segmented[1]) + 1) > max_tokens:
+            segmented = source[num_tags:-1].tolist(), target[1:-1].tolist()
+        sources.append([*source[:num_tags].tolist(), *segmented[0], tokenizer.end_id])
+        targets.append([tokenizer.begin_id, *segmented[1], tokenizer.end_id])
     return Tokenized(np.arange(len(sources)), *flatten(sources), *flatten(targets))

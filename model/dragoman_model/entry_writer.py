@@ -13,7 +13,6 @@ from typing import IO, Any
 import numpy as np
 
 from dragoman_model.batches import Tokenized
-from dragoman_model.corpus import Pair
 
 FORMAT = 2
 """Of an entry. It goes up whenever other files, or other ids from the same text, are written: a change of cleaning,
@@ -21,42 +20,34 @@ augmentation, tokenising or BPE-dropout is one. An entry of another format is ma
 
 ARRAYS = ("source_ids", "source_starts", "target_ids", "target_starts", "lengths", "weights")
 """Names of files, without `.npy`."""
-TEXT_ARRAYS = ("text", "text_ends")
-"""The same, of an entry that keeps its text."""
-_ENDS = {"source_starts", "target_starts", "text_ends"}
+_STARTS = ("source_starts", "target_starts")
 
 
 class EntryWriter:
     """Writes the files of an entry little by little; what it has taken is in no list of its own."""
 
-    def __init__(self, folder: Path, vocab_size: int, keeps_text: bool = False) -> None:
+    def __init__(self, folder: Path, vocab_size: int) -> None:
         """Begin in an empty folder; OSError if it cannot be written."""
         ids, number = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32), np.dtype(np.int64)
         dtypes = dict(zip(ARRAYS, (ids, number, ids, number, np.dtype(np.int32), np.dtype(np.float64)), strict=True))
-        if keeps_text:
-            dtypes |= dict(zip(TEXT_ARRAYS, (np.dtype(np.uint8), number), strict=True))
         self._folder = folder
         self._files = {name: _GrowingArray(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
-        self._ends: dict[str, int] = dict.fromkeys(_ENDS & self._files.keys(), 0)
+        self._ends: dict[str, int] = dict.fromkeys(_STARTS, 0)
         for name in self._ends:
             self._files[name].append(np.zeros(1))
         self.pairs = 0
 
-    def add(self, tokenized: Tokenized, weight: float | np.ndarray, pairs: Sequence[Pair] = ()) -> None:
+    def add(self, tokenized: Tokenized, weight: float | np.ndarray) -> None:
         """Append pairs.
 
         Args:
             tokenized: Their ids.
             weight: How often each is seen in an epoch; one number for all, or one for each.
-            pairs: The text that `tokenized.kept` has indices of, for an entry that keeps it.
         """
         self._append("source_ids", tokenized.source_ids, "source_starts", tokenized.source_lengths)
         self._append("target_ids", tokenized.target_ids, "target_starts", tokenized.target_lengths)
         self._files["lengths"].append(tokenized.lengths.ravel())
         self._files["weights"].append(np.broadcast_to(weight, len(tokenized.kept)))
-        if "text" in self._files:
-            texts = [text.encode() for index in tokenized.kept for text in pairs[index]]
-            self._append("text", np.frombuffer(b"".join(texts), dtype=np.uint8), "text_ends", list(map(len, texts)))
         self.pairs += len(tokenized.kept)
 
     def finish(self, key: str, tokenizer_model: bytes, details: dict[str, Any]) -> None:
@@ -82,7 +73,7 @@ class EntryWriter:
         for file in self._files.values():
             file.abandon()
 
-    def _append(self, name: str, values: np.ndarray, ends: str, lengths: Sequence[int] | np.ndarray) -> None:
+    def _append(self, name: str, values: np.ndarray, ends: str, lengths: np.ndarray) -> None:
         self._files[name].append(values)
         self._files[ends].append(self._ends[ends] + np.cumsum(lengths))
         self._ends[ends] += len(values)

@@ -33,7 +33,7 @@ from dragoman_service.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 500_000
+_CHUNK = 200_000
 """Characters that are tokenised together: as ids in lists they take up to forty times their room."""
 
 
@@ -135,13 +135,13 @@ def _train_text(
 ) -> Entry:
     """From the cache if it is there."""
     learned = settings_of(recipe.tokenizer)
-    keeps_text = learned.pop("bpe_dropout") > 0
+    del learned["bpe_dropout"]  # which changes neither the vocabulary nor these ids
 
     def key(tokenizer: Any) -> str:
         """What decides the ids: libraries, files, what the recipe says of text, and the vocabulary."""
         files = {path: made_of["data"][path] for path in sorted(made_of["data"])}
         libraries = [sentencepiece.__version__, unicodedata.unidata_version]
-        return key_of(libraries, files, settings_of(recipe.data), recipe.training.seed, keeps_text, tokenizer)
+        return key_of(libraries, files, settings_of(recipe.data), recipe.training.seed, tokenizer)
 
     def key_with(model: bytes) -> str:
         return key([hashlib.sha256(model).hexdigest()])
@@ -178,12 +178,12 @@ def _write_entry(
         model = train_tokenizer(texts, recipe.tokenizer, seed, data.target_tags)
     tokenizer = Tokenizer(model)
     _check_vocabulary(recipe, tokenizer, model)
-    writer, count = EntryWriter(partial, tokenizer.vocab_size, recipe.tokenizer.bpe_dropout > 0), 0
+    writer, count = EntryWriter(partial, tokenizer.vocab_size), 0
     try:
         for part in parts:
             for chunk in _chunks(part.pairs):
                 languages = [part.languages[1]] * len(chunk)
-                writer.add(tokenize(chunk, tokenizer, data.max_tokens, languages), part.weight, chunk)
+                writer.add(tokenize(chunk, tokenizer, data.max_tokens, languages), part.weight)
                 count += len(chunk)
         details = {"summary": [part.summary() for part in parts], "too_long": count - writer.pairs}
         writer.finish(key_with(model), model, details)

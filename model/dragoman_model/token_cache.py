@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dragoman_model.batches import TokenizedCorpus
-from dragoman_model.entry_writer import ARRAYS, FORMAT, TEXT_ARRAYS, flush_to_disk
+from dragoman_model.entry_writer import ARRAYS, FORMAT, flush_to_disk
 from dragoman_model.file_lock import locked
 from dragoman_service.errors import InvalidInput
 
@@ -49,18 +48,8 @@ class Entry:
     train: TokenizedCorpus
     weights: np.ndarray
     tokenizer_model: bytes
-    text: np.ndarray
-    """[bytes] of both sides of every pair, one behind the other in UTF-8; none if the entry does not keep its text."""
-    text_ends: np.ndarray
-    """[2 * pairs + 1] where each side begins, and the last end."""
     details: dict[str, Any]
     """As given to `EntryWriter.finish`."""
-
-    def texts(self, indices: range) -> list[str]:
-        """Source, target, source, target and so on of neighbouring pairs, if the entry keeps its text."""
-        ends = self.text_ends[2 * indices.start : 2 * indices.stop + 1].tolist()
-        text = self.text[ends[0] : ends[-1]].tobytes()
-        return [text[start - ends[0] : end - ends[0]].decode() for start, end in itertools.pairwise(ends)]
 
 
 class TokenCache:
@@ -217,17 +206,13 @@ def _read(folder: Path) -> Entry:
         raise ValueError("tokenizer.model was changed")
 
     def array(name: str) -> np.ndarray:
-        if f"{name}.npy" not in described["files"]:
-            return np.zeros(0, dtype=np.uint8)
         return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
 
     source_ids, source_starts, target_ids, target_starts, lengths, weights = map(array, ARRAYS)
-    text, text_ends = map(array, TEXT_ARRAYS)
     train = TokenizedCorpus.from_arrays(source_ids, source_starts, target_ids, target_starts, lengths.reshape(-1, 2))
-    text_fits = not len(text_ends) or (len(text_ends) == 2 * len(train) + 1 and text_ends[-1] == len(text))
-    if len(train) != len(weights) or len(train) != described["pairs"] or not text_fits:
+    if len(train) != len(weights) or len(train) != described["pairs"]:
         raise ValueError("its files do not belong together")
-    return Entry(folder.name, train, weights, model, text, text_ends, described["details"])
+    return Entry(folder.name, train, weights, model, described["details"])
 
 
 def settings_of(value: Any) -> Any:

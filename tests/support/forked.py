@@ -32,14 +32,15 @@ def end_of(process: int) -> int:
 
 
 def killed_at(moment: int, folder: Path, action: Callable[[], object]) -> Callable[[], object]:
-    """`action`, killed before it does something to a file below `folder` for that many times, counted from 1."""
+    """`action`, killed before it changes something below `folder` for the time of this number, counted from 1."""
 
     def run() -> None:
         count = 0
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             nonlocal count
-            if event in _FILE_EVENTS and str(arguments[0]).startswith(str(folder)):
+            reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if event in _FILE_EVENTS and not reads and str(arguments[0]).startswith(str(folder)):
                 count += 1
                 if count == moment:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -50,4 +51,4 @@ def killed_at(moment: int, folder: Path, action: Callable[[], object]) -> Callab
     return run
 
 
-_FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "shutil.rmtree"}
+_FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
