@@ -13,10 +13,13 @@ import functools
 import itertools
 import logging
 import math
+import multiprocessing
+import os
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +37,10 @@ log = logging.getLogger(__name__)
 _TOGETHER = 1_000
 """Pairs that are segmented with one seed. Another number is another segmentation: see `FORMAT`."""
 
-_WORDS_KEPT = 200_000
-"""Words whose characters are kept at hand: 100 MB at most."""
+_REMEMBERED = 100_000
+"""Words, and states of words, that need not be looked at anew: some hundred bytes each. Few words make up most text."""
+
+_work: Callable[[int], Tokenized]
 
 
 def check_is_bpe(tokenizer_model: bytes, rate: float) -> None:
@@ -71,7 +76,8 @@ class BpeDropout:
         self._costs = {piece.piece: -piece.score for piece in normal if len(piece.piece) > 1}
         self._begins_word = np.array([piece.startswith("\u2581") for piece in self._pieces])
         self._log_keep, self._log_drop = math.log1p(-rate), math.log(rate)
-        self._word = functools.lru_cache(_WORDS_KEPT)(self._split)
+        self._word = functools.lru_cache(_REMEMBERED)(self._split)
+        self._merges = functools.lru_cache(_REMEMBERED)(self._find_merges)
 
     def segment(self, ids: np.ndarray, rng: random.Random) -> list[int]:
         """Other ids of the same text, from the plain ones, without special ids."""
@@ -85,18 +91,21 @@ class BpeDropout:
             found.extend(word.plain if kept >= word.num_merges else self._merged(word.symbols, kept, rng))
         return found
 
-    def _merged(self, symbols: Sequence[str], kept: int, rng: random.Random) -> list[int]:
-        """With the first `kept` merges as without dropout, the best passed over then, and chance deciding from there."""
-        word, costs = list(symbols), self._costs
+    def _merged(self, symbols: tuple[str, ...], kept: int, rng: random.Random) -> list[int]:
+        """The first `kept` merges as without dropout, the best passed over then, and chance deciding after it."""
         for made in itertools.count():
-            pairs = map(str.__add__, word, word[1:])
-            possible = sorted((costs[pair], place) for place, pair in enumerate(pairs) if pair in costs)
+            places = self._merges(symbols)
             passed_over = 0 if made < kept else int(math.log(1.0 - rng.random()) / self._log_drop) + (made == kept)
-            if passed_over >= len(possible):
-                return [self._ids[symbol] for symbol in word]
-            place = possible[passed_over][1]
-            word[place : place + 2] = [word[place] + word[place + 1]]
-        raise AssertionError("counting has no end")
+            if passed_over >= len(places):
+                break
+            place = places[passed_over]
+            symbols = (*symbols[:place], symbols[place] + symbols[place + 1], *symbols[place + 2 :])
+        return [self._ids[symbol] for symbol in symbols]
+
+    def _find_merges(self, symbols: tuple[str, ...]) -> tuple[int, ...]:
+        """Where two neighbours may become one, the best merge first."""
+        pairs, costs = map(str.__add__, symbols, symbols[1:]), self._costs
+        return tuple(place for _, place in sorted((costs[pair], i) for i, pair in enumerate(pairs) if pair in costs))
 
     def _split(self, ids: tuple[int, ...]) -> _Word:
         symbols = list[str]()
@@ -144,15 +153,40 @@ def segmented_anew(
 def _write(entry: Entry, rate: float, max_tokens: int, seed: str, partial: Path, key: str) -> None:
     tokenizer, dropout = Tokenizer(entry.tokenizer_model), BpeDropout(entry.tokenizer_model, rate)
     writer = EntryWriter(partial, tokenizer.vocab_size)
+
+    def block(first: int) -> Tokenized:
+        indices, rng = range(first, min(first + _TOGETHER, len(entry.train))), random.Random(f"{seed} {first}")
+        return _tokenized(entry.train, indices, tokenizer, dropout, max_tokens, rng)
+
     try:
-        for first in range(0, len(entry.train), _TOGETHER):
-            indices = range(first, min(first + _TOGETHER, len(entry.train)))
-            rng = random.Random(f"{seed} {first}")
-            made = _tokenized(entry.train, indices, tokenizer, dropout, max_tokens, rng)
-            writer.add(made, entry.weights[first : indices.stop])
+        firsts = range(0, len(entry.train), _TOGETHER)
+        for first, made in zip(firsts, _on_all_cores(block, firsts), strict=True):
+            writer.add(made, entry.weights[first : first + _TOGETHER])
         writer.finish(key, entry.tokenizer_model, {})
     finally:
         writer.abandon()
+
+
+def _on_all_cores(work: Callable[[int], Tokenized], values: Sequence[int]) -> Iterator[Tokenized]:
+    """What `work` makes of each value, in order; few values are not worth another process."""
+    cores = min(len(os.sched_getaffinity(0)), len(values) // 10)
+    if cores < 2:
+        yield from map(work, values)
+        return
+    # Copies of this process, as they need what it has mapped; they touch neither PyTorch nor a GPU.
+    copies = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(cores, copies, initializer=_begin, initargs=(work,)) as processes:
+        for start in range(0, len(values), 8 * cores):  # not all at once: what is made waits in memory
+            yield from processes.map(_go_on, values[start : start + 8 * cores])
+
+
+def _begin(work: Callable[[int], Tokenized]) -> None:
+    global _work  # noqa: PLW0603  # of a process that does nothing else
+    _work = work
+
+
+def _go_on(value: int) -> Tokenized:
+    return _work(value)
 
 
 def _tokenized(

@@ -10,12 +10,14 @@ import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import sentencepiece
 import torch
 
+from dragoman_model import bpe_dropout
 from dragoman_model.bpe_dropout import BpeDropout
 from dragoman_model.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
@@ -136,6 +138,16 @@ def test_each_epoch_is_segmented_in_its_own_way_and_is_the_same_text(data: Prepa
     assert lengths == [[len(source), len(target) - 1] for source, target in second]
     other_seed = prepare(recipe(training={"seed": 2}), corpus, data.tokenizer_model)
     assert ids(other_seed, 0) != first
+
+
+def test_several_processes_segment_as_one_does(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dragoman_model.bpe_dropout._TOGETHER", 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    alone = ids(prepare(recipe(), corpus), 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("dragoman_model.bpe_dropout._begin", begun := Mock(wraps=bpe_dropout._begin))
+    assert ids(prepare(recipe(), corpus), 0) == alone
+    assert not begun.called, "only in other processes"
 
 
 def test_without_dropout_every_epoch_is_the_text(corpus: Path) -> None:
