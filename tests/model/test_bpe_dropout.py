@@ -18,10 +18,13 @@ import sentencepiece
 import torch
 
 from dragoman_model import bpe_dropout
+from dragoman_model.batches import TokenizedCorpus
 from dragoman_model.bpe_dropout import BpeDropout
+from dragoman_model.epochs import planned
 from dragoman_model.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
 from dragoman_model.train import Trainer
+from dragoman_model.training_state import Progress
 from dragoman_model.validation import measure
 from dragoman_service.errors import InvalidInput
 from dragoman_service.tokenizer import Tokenizer
@@ -229,6 +232,17 @@ def test_a_resumed_run_learns_what_one_without_a_break_does(
     other = Trainer(plain, prepare(plain, corpus), tmp_path / "plain", CPU)
     other.run()
     assert not torch.equal(other.model.state_dict()["output_bias"], whole.model.state_dict()["output_bias"])
+
+
+def test_batches_are_of_the_text_of_their_epoch(data: PreparedData) -> None:
+    progress, seen = Progress(), dict[int, TokenizedCorpus]()
+    for text, _ in planned(data, recipe().training, progress):
+        seen.setdefault(progress.epoch, text)
+        if progress.epoch == 2:
+            break
+    found = [text.batch([0, 1]).source.tolist() for text in seen.values()]
+    assert found == [data.epoch(epoch).batch([0, 1]).source.tolist() for epoch in range(3)]
+    assert found[0] != found[1] != found[2]
 
 
 def test_an_update_that_two_epochs_share_has_the_text_of_both(data: PreparedData, tmp_path: Path) -> None:

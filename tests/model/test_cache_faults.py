@@ -151,6 +151,26 @@ def test_who_waits_for_a_lock_is_told_and_gets_one_that_holds(tmp_path: Path, ca
     assert not path.exists()
 
 
+def test_a_lock_is_one_thread_s_at_a_time_though_its_file_comes_and_goes(tmp_path: Path) -> None:
+    inside, most = list[int](), list[int]()
+
+    def work(number: int) -> None:
+        for _ in range(100):
+            with locked(tmp_path / "lock"):
+                inside.append(number)
+                time.sleep(0.0001)
+                most.append(len(inside))
+                inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (set(most), len(most)) == ({1}, 400)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_entry_of_another_format_is_made_anew_and_the_log_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,8 +17,8 @@ from support.tiny import tokenizer_model
 from support.tiny_model import make_recipe
 
 PINNED_FORMAT = 2
-PINNED_TEXT = "ec099711b08bb48b"
-PINNED_FILES = "e6af7f5187e4b657"
+PINNED_TEXT = "f447c9ff0556a87a"
+PINNED_FILES = "8a889b448179e4db"
 PINNED_WITH = "0.2.3"
 """The version of SentencePiece, whose draws and whose handling of text may differ in another."""
 
@@ -37,6 +37,7 @@ LINES = (
     "a much longer text than the other side has\tkurz",
     "good evening\tдобрый вечер",
     "This must not be learned\tDas darf nicht gelernt werden",
+    "THE STREET IS LONG\tDIE STRASSE IST LANG, SEHR LANG",
     "Where is the station?\tWo ist der Bahnhof?",
     "a dog sees " + "the cat " * 30 + "\tein Hund sieht " + "die Katze " * 30,
 )
@@ -45,8 +46,10 @@ LINES = (
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "train.tsv").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
-    (tmp_path / "valid.en").write_text("This must not be learned!\n", encoding="utf-8")
-    (tmp_path / "valid.de").write_text("Das darf nicht gelernt werden!\n", encoding="utf-8")
+    (tmp_path / "valid.en").write_text("This must not be learned!\nLong street\n", encoding="utf-8")
+    (tmp_path / "valid.de").write_text(
+        "Das darf nicht gelernt werden!\nDie Straße ist lang, sehr lang.\n", encoding="utf-8"
+    )
     return tmp_path
 
 

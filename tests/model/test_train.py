@@ -350,6 +350,18 @@ def test_a_resume_with_other_text_is_refused(tmp_path: Path) -> None:
         run(make_recipe(), changed, tmp_path / "run", resume=True)
 
 
+def test_a_resume_with_other_held_out_text_is_refused(tmp_path: Path) -> None:
+    """It decides what is learned."""
+    write_corpus(tmp_path)
+    (tmp_path / "test.en").write_text("what stands here is not learned\n", encoding="utf-8")
+    recipe = make_recipe(data={"held_out": ["test.en"]}, training={"max_steps": 1})
+    data = prepare(recipe, tmp_path)
+    run(recipe, data, tmp_path / "run")
+    (tmp_path / "test.en").write_text("the old cat sees\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"--resume: .*: contents of test\.en: "):
+        run(recipe, prepare(recipe, tmp_path, data.tokenizer_model), tmp_path / "run", resume=True)
+
+
 def test_the_length_of_a_run_may_change(tmp_path: Path, data: PreparedData) -> None:
     run(make_recipe(training={"max_steps": 2}), data, tmp_path)
     longer = make_recipe(training={"max_steps": 3, "patience": 4, "validate_every": 1, "average_checkpoints": 1})
