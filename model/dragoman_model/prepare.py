@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import sentencepiece
 
 from dragoman_model.batches import TokenizedCorpus, tokenize
 from dragoman_model.bpe_dropout import check_is_bpe, segmented_anew
-from dragoman_model.corpus import Pair, read_pairs
+from dragoman_model.corpus import CleaningReport, Pair, read_pairs
 from dragoman_model.entry_writer import EntryWriter
 from dragoman_model.mixture import natural_texts, read_parts
 from dragoman_model.pair_store import StoredPairs
@@ -153,14 +154,21 @@ def _train_text(
     wanted = key(learned) if tokenizer_model is None else key_with(tokenizer_model)
     if entry := find():
         log.info("the text is tokenised already, in %s", cache.folder)
-        return entry
+        return _told(entry)
     with cache.writing(wanted) as partial:
         if entry := find(quiet=True):
             log.info("another process has tokenised the text meanwhile, into %s", cache.folder)
-            return entry
+            return _told(entry)
         model = _write_entry(recipe, folder, tokenizer_model, partial, key_with)
         _check_unchanged(recipe.data, folder, made_of)
         return cache.publish(partial, key_with(model), asked=wanted if tokenizer_model is None else None)
+
+
+def _told(entry: Entry) -> Entry:
+    """Has the log say what who wrote the entry has kept and dropped."""
+    for part in entry.details["summary"]:
+        log.info("%s", CleaningReport(part["corpus"], part["kept"], Counter(part["dropped"])))
+    return entry
 
 
 def _write_entry(

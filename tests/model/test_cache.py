@@ -45,12 +45,17 @@ def no_reading(*_: Any) -> Any:
     raise AssertionError("the text was read again")
 
 
-def test_the_second_start_and_a_resumed_run_read_no_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_start_and_a_resumed_run_read_no_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     first = prepare(make_recipe(), folder, None, folder / "cache")
     monkeypatch.setattr(prepare_module, "read_parts", no_reading)
     assert everything(prepare(make_recipe(), folder, None, folder / "cache")) == everything(first)
     resumed = prepare(make_recipe(), folder, first.tokenizer_model, folder / "cache")
     assert everything(resumed) == everything(first)
+    said = [message for message in caplog.messages if message.startswith("train.tsv: kept")]
+    assert (len(said), len(set(said))) == (3, 1), "each says what was kept and dropped"
     (entry,) = entries(folder / "cache")
     assert not [path for path in entry.iterdir() if path.name.startswith("pairs-")]
     assert isinstance(first.train._source_ids.base, np.memmap)
