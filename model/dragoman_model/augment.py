@@ -9,14 +9,22 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Container, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
-from dragoman_model.corpus import Pair
+from dragoman_model.corpus import Pair, PairStore
 from dragoman_model.numerals import Notation, other_numbers
 from dragoman_model.recipe import Augmentation
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Indexed(Protocol[T_co]):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> T_co: ...
+
 
 _MOST_JOINED = 3
 _ENDS = ".!?…。！？"
@@ -29,37 +37,48 @@ _ADDRESS_SHARE = 0.1
 """Of names that are replaced, those that become an address, a path or an identifier."""
 
 
-def augment(pairs: Sequence[Pair], languages: tuple[str, str], shares: Augmentation, seed: int) -> list[Pair]:
-    """The pairs to add to `pairs`, of these languages, the same for the same seed.
+def augment(
+    pairs: Sequence[Pair] | PairStore, languages: tuple[str, str], shares: Augmentation, seed: int
+) -> Iterator[Pair]:
+    """What to add to `pairs`, of these languages, the same for the same seed; some may equal another of `pairs`.
 
     A share is one of the pairs drawn; where a change does nothing to those (no name to replace), there are fewer.
+    Memory holds the numbers of the pairs that a change is drawn for, some dozens of bytes each, and no text.
     """
-    rng = random.Random(seed)
-    made: list[Pair] = []
+    made = _made(pairs, languages, shares, random.Random(seed))
+    return (changed for pair, changed in made if changed != pair and all(changed))
+
+
+def _made(
+    pairs: Sequence[Pair] | PairStore, languages: tuple[str, str], shares: Augmentation, rng: random.Random
+) -> Iterator[tuple[Pair, Pair]]:
+    """A pair and what becomes of it."""
     for source, target in _draw(pairs, shares.upper, rng):
-        made.append((source.upper(), target.upper()))
+        yield (source, target), (source.upper(), target.upper())
     for source, target in _draw(pairs, shares.lower, rng):
-        made.append((source.lower(), target))
+        yield (source, target), (source.lower(), target)
     for source, target in _draw(pairs, shares.unpunctuated, rng):
-        made.append((source.rstrip(_ENDS), target.rstrip(_ENDS)))
+        yield (source, target), (source.rstrip(_ENDS), target.rstrip(_ENDS))
     for first in _draw(range(len(pairs)), shares.joined, rng):
-        several = pairs[first : first + rng.randint(2, _MOST_JOINED)]  # neighbours often belong together
-        made.append((" ".join(source for source, _ in several), " ".join(target for _, target in several)))
+        last = min(first + rng.randint(2, _MOST_JOINED), len(pairs))
+        several = [pairs[index] for index in range(first, last)]  # neighbours often belong together
+        yield several[0], (" ".join(source for source, _ in several), " ".join(target for _, target in several))
     if shares.swapped:
         names = _names(pairs)
         known = frozenset(names)
-        made += [_swapped(pair, names, known, rng) for pair in _draw(pairs, shares.swapped, rng)]
+        for pair in _draw(pairs, shares.swapped, rng):
+            yield pair, _swapped(pair, names, known, rng)
     if shares.numbers:
         notations = Notation.of(languages[0]), Notation.of(languages[1])
         for pair in (pair for pair in pairs if any(map(str.isdigit, pair[0]))):
-            made += [other_numbers(pair, notations, rng) for _ in range(int(shares.numbers + rng.random()))]
-    originals = set(pairs)
-    return [pair for pair in made if pair not in originals and all(pair)]
+            for _ in range(int(shares.numbers + rng.random())):
+                yield pair, other_numbers(pair, notations, rng)
 
 
-def _draw(values: Sequence[T], share: float, rng: random.Random) -> list[T]:
-    """So many of the values, each at most once."""
-    return rng.sample(values, round(share * len(values)))
+def _draw(values: _Indexed[T], share: float, rng: random.Random) -> Iterator[T]:
+    """So many of the values, each at most once; they are drawn at once, and got one by one."""
+    drawn = rng.sample(range(len(values)), round(share * len(values)))
+    return (values[index] for index in drawn)
 
 
 def _names(pairs: Iterable[Pair]) -> list[str]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import lzma
 import random
 import re
-from array import array
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Protocol
+
+import numpy as np
 
 from dragoman_model.recipe import Cleaning, Corpus, Data
 from dragoman_model.scripts import script_share
@@ -65,8 +65,14 @@ class PairStore(Protocol):
     def extend(self, pairs: Iterable[Pair], /) -> None:
         """Add several at the end."""
 
-    def keep_only(self, indices: Sequence[int]) -> None:
+    def keep_only(self, indices: Sequence[int] | np.ndarray) -> None:
         """Drop all but these, which get the order that they are named in."""
+
+    def repeats(self, among: int | None = None) -> np.ndarray:
+        """[pairs] whether each equals one before it; with `among`, one of so many at the beginning."""
+
+    def discard(self) -> None:
+        """Free what the pairs take; they are gone."""
 
     def __len__(self) -> int: ...
 
@@ -78,9 +84,22 @@ class PairStore(Protocol):
 class PairList(list[Pair]):
     """Pairs in memory."""
 
-    def keep_only(self, indices: Sequence[int]) -> None:
+    def keep_only(self, indices: Sequence[int] | np.ndarray) -> None:
         """See `PairStore`."""
         self[:] = [self[index] for index in indices]
+
+    def repeats(self, among: int | None = None) -> np.ndarray:
+        """See `PairStore`."""
+        seen, found = set[Pair](), np.zeros(len(self), dtype=bool)
+        for index, pair in enumerate(self):
+            found[index] = pair in seen
+            if among is None or index < among:
+                seen.add(pair)
+        return found
+
+    def discard(self) -> None:
+        """See `PairStore`."""
+        self.clear()
 
 
 def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
@@ -199,12 +218,9 @@ def clean_together(
         held_out: Texts, `folded`, that neither side may be.
     """
     reports = [CleaningReport(corpus.name) for corpus, _, _ in corpora]
-    seen = [HashSet() for _ in corpora]
     for index, pair in read_together([corpus for corpus, _, _ in corpora], folder):
         _, languages, kept = corpora[index]
         reason = _reason_to_drop(pair, rules, languages)
-        if reason is None and rules.drop_duplicates and not seen[index].add(_hash(pair)):
-            reason = "duplicate"
         if reason is None and (folded(pair[0]) in held_out or folded(pair[1]) in held_out):
             reason = "held out"
         if reason is None:
@@ -212,54 +228,14 @@ def clean_together(
         else:
             reports[index].dropped[reason] += 1
     for (corpus, _, kept), report in zip(corpora, reports, strict=True):
+        if rules.drop_duplicates and (repeats := kept.repeats()).any():
+            report.dropped["duplicate"] = int(repeats.sum())
+            kept.keep_only(np.flatnonzero(~repeats))
         if corpus.limit is not None and len(kept) > corpus.limit:
             report.dropped["over the limit"] = len(kept) - corpus.limit
             kept.keep_only(random.Random(seed).sample(range(len(kept)), corpus.limit))
         report.kept = len(kept)
     return reports
-
-
-class HashSet:
-    """A set of 64-bit hashes in 8 to 32 bytes each, where a set of Python's takes ten times as much.
-
-    Open addressing with linear probing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
-    """
-
-    def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * 1024))
-        self._count = 0
-
-    def add(self, value: int) -> bool:
-        """Whether the hash is new; 0 and 1 are one."""
-        value = value or 1  # 0 is an empty slot
-        slots, mask = self._slots, len(self._slots) - 1
-        slot = value & mask
-        while found := slots[slot]:
-            if found == value:
-                return False
-            slot = (slot + 1) & mask
-        slots[slot] = value
-        self._count += 1
-        if 2 * self._count > len(slots):
-            self._grow()
-        return True
-
-    def _grow(self) -> None:
-        old, size = self._slots, 2 * len(self._slots)
-        slots, mask = array("Q", [0]) * size, size - 1
-        for value in old:
-            if value:
-                slot = value & mask
-                while slots[slot]:
-                    slot = (slot + 1) & mask
-                slots[slot] = value
-        self._slots = slots
-
-
-def _hash(pair: Pair) -> int:
-    """64 bits: among a hundred million pairs, two of the same hash have a probability of 0.0003."""
-    text = "\0".join(pair).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> str | None:

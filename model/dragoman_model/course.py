@@ -18,14 +18,15 @@ the bound that saves a run from diverging."""
 
 
 def course(recipe: Recipe, files: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """All settings of a run, and the contents of the files that it learns from.
+    """All settings of a run, and the contents of the files that decide what it learns from.
 
     Args:
         recipe: Of the run.
         files: Path -> `bytes` and `sha256`, as `provenance` notes them.
     """
-    learned = [path for corpus in recipe.data.train for path in (corpus.path, corpus.target_path) if path in files]
-    contents = {f"contents of {path}": files[path]["sha256"] for path in learned if path}
+    learned = [path for corpus in recipe.data.train for path in (corpus.path, corpus.target_path)]
+    decisive = dict.fromkeys((*learned, *recipe.data.held_out))
+    contents = {f"contents of {path}": files[path]["sha256"] for path in decisive if path and path in files}
     return dict(_flat(recipe.to_json(), "")) | contents
 
 

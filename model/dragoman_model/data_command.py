@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +43,7 @@ class DataCommand:
     def run(self, args: argparse.Namespace) -> int:
         """Report; returns the exit status."""
         from dragoman_model.mixture import one_epoch, read_parts, table  # noqa: PLC0415
+        from dragoman_model.pair_store import StoredPairs  # noqa: PLC0415
         from dragoman_model.recipe import load_recipe  # noqa: PLC0415
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
@@ -48,16 +51,19 @@ class DataCommand:
         if args.output and args.output.exists():
             raise InvalidInput("--output", str(args.output), "a file that is not there yet")
         parts = []
-        for part in read_parts(recipe, args.data or args.recipe.parent):
-            print(part.report, file=sys.stderr)
-            parts.append(part)
-        print(table(parts))
-        if args.output:
-            try:
-                _write(args.output, one_epoch(parts, recipe.training.seed))
-            except OSError as error:
-                args.output.unlink(missing_ok=True)
-                raise InvalidInput("--output", str(args.output), f"a file that can be written ({error})") from error
+        with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
+            numbers = itertools.count()
+            stores = lambda: StoredPairs(Path(folder) / f"pairs-{next(numbers)}")  # noqa: E731
+            for part in read_parts(recipe, args.data or args.recipe.parent, stores):
+                print(part.report, file=sys.stderr)
+                parts.append(part)
+            print(table(parts))
+            if args.output:
+                try:
+                    _write(args.output, one_epoch(parts, recipe.training.seed))
+                except OSError as error:
+                    args.output.unlink(missing_ok=True)
+                    raise InvalidInput("--output", str(args.output), f"a file that can be written ({error})") from error
         return 0
 
 

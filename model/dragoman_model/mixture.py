@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+from array import array
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from dragoman_model.augment import augment
 from dragoman_model.corpus import CleaningReport, Pair, PairList, PairStore, clean_together, held_out_texts, reasons
@@ -49,8 +54,8 @@ def read_parts(recipe: Recipe, folder: Path, new_store: Callable[[], PairStore] 
     Args:
         recipe: Names them.
         folder: What their paths are relative to.
-        new_store: Makes what keeps the pairs of one corpus. If that is not memory, memory holds the pairs of one corpus
-            at a time where the recipe has augmentation, which needs them side by side, and none where it has none.
+        new_store: Makes what keeps the pairs of one corpus. If that is not memory, memory holds no text but
+            `held_out_texts`, and for augmentation and limits some dozens of bytes a pair of one corpus at a time.
 
     Raises:
         InvalidInput: a corpus cannot be read, or nothing is left of it.
@@ -69,9 +74,22 @@ def read_parts(recipe: Recipe, folder: Path, new_store: Callable[[], PairStore] 
         if not len(kept):
             raise InvalidInput("data.train", corpus.name, f"a corpus with usable pairs ({report})")
         languages = data.languages(corpus)
-        added = augment(list(kept), languages, data.augmentation, seed) if data.augmentation.adds_anything else []
-        kept.extend(added)
-        yield Part(report, languages, corpus.weight, kept, len(added))
+        if data.augmentation.adds_anything:
+            made = new_store()
+            made.extend(augment(kept, languages, data.augmentation, seed))
+            _add(kept, made)
+            made.discard()
+        yield Part(report, languages, corpus.weight, kept, len(kept) - report.kept)
+
+
+def _add(kept: PairStore, made: PairStore) -> None:
+    """Add what was made and is not there already."""
+    count = len(kept)
+    kept.extend(made)
+    repeats = kept.repeats(count)
+    repeats[:count] = False
+    if repeats.any():
+        kept.keep_only(np.flatnonzero(~repeats))
 
 
 def _files(corpus: Corpus) -> tuple[str, str | None]:
@@ -79,12 +97,19 @@ def _files(corpus: Corpus) -> tuple[str, str | None]:
 
 
 def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
-    """Pairs and the names of their corpora, each as often as its weight says, in random order."""
+    """Pairs and the names of their corpora, each as often as its weight says, in random order.
+
+    Memory holds 8 bytes for each.
+    """
     rng = random.Random(seed)
-    drawn = [(part, pair) for part in parts for pair in _weighted(part.pairs, part.weight, rng)]
+    first = list(accumulate((len(part.pairs) for part in parts), initial=0))
+    drawn = array("q")
+    for part, start in zip(parts, first, strict=False):
+        drawn.extend(_weighted(range(start, start + len(part.pairs)), part.weight, rng))
     rng.shuffle(drawn)
-    for part, pair in drawn:
-        yield pair, part.report.corpus
+    for place in drawn:
+        number = bisect(first, place) - 1
+        yield parts[number].pairs[place - first[number]], parts[number].report.corpus
 
 
 def natural_texts(parts: Sequence[Part], seed: int, limit: int | None = None) -> list[str]:

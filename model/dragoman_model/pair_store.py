@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import mmap
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dragoman_model.corpus import Pair
+from dragoman_model.repeats import hash_of, repeated
 
 _BUFFER_BYTES = 1 << 20
 _ITERATED = 10_000
 
 
 class StoredPairs:
-    """A `PairStore` of two files: the text in UTF-8, and where each side ends. They are open only while read."""
+    """A `PairStore` of files: the text in UTF-8, where each side ends, and the order. They are open only while read.
+
+    Memory holds 1 MB of text that is not written yet, and while pairs are dropped 9 bytes for each.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Begin an empty store: `path` with `.text` and `.ends` behind its name.
+        """Begin an empty store: `path` with `.text`, `.ends` and `.order` behind its name.
 
         Raises:
             OSError: the files cannot be written.
         """
-        self._text_path, self._ends_path = Path(f"{path}.text"), Path(f"{path}.ends")
+        self._text_path, self._ends_path, self._order_path = (Path(f"{path}.{name}") for name in _FILES)
         self._text, self._ends = bytearray(), list[int]()
         self._size = 0
         self._stored = 0
@@ -34,34 +39,47 @@ class StoredPairs:
 
     def append(self, pair: Pair, /) -> None:
         """See `PairStore`; OSError if it cannot be written."""
-        for text in pair:
-            encoded = text.encode()
-            self._text += encoded
-            self._size += len(encoded)
-            self._ends.append(self._size)
-        if self._order is not None:
-            self._order = np.append(self._order, self._stored)
-        self._stored += 1
-        if len(self._text) > _BUFFER_BYTES:
-            self._flush()
+        self.extend([pair])
 
     def extend(self, pairs: Iterable[Pair], /) -> None:
         """See `PairStore`; OSError if it cannot be written."""
-        order, first = self._order, self._stored
-        self._order = None
+        first = self._stored
         for pair in pairs:
-            self.append(pair)
-        self._order = None if order is None else np.concatenate((order, np.arange(first, self._stored)))
+            for text in pair:
+                encoded = text.encode()
+                self._text += encoded
+                self._size += len(encoded)
+                self._ends.append(self._size)
+            self._stored += 1
+            if len(self._text) > _BUFFER_BYTES:
+                self._flush()
+        if self._order is not None and self._stored > first:
+            self._set_order(np.concatenate((self._order, np.arange(first, self._stored))))
 
-    def keep_only(self, indices: Sequence[int]) -> None:
-        """See `PairStore`."""
-        chosen = np.array(indices, dtype=np.int64)
-        self._order = chosen if self._order is None else self._order[chosen]
+    def keep_only(self, indices: Sequence[int] | np.ndarray) -> None:
+        """See `PairStore`; OSError if it cannot be written."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        self._set_order(chosen if self._order is None else self._order[chosen])
 
-    def remove(self) -> None:
-        """Delete the files; the pairs are gone."""
-        self._mapped = None
-        for file in (self._text_path, self._ends_path):
+    def repeats(self, among: int | None = None) -> np.ndarray:
+        """See `PairStore`; OSError if there is no room for 8 bytes a pair.
+
+        Pairs of equal hashes are taken as equal: see `hash_of`.
+        """
+        if not len(self):
+            return np.zeros(0, dtype=bool)
+        text, _ = self._read()
+        with tempfile.TemporaryFile(dir=self._text_path.parent) as file:
+            for places in self._places():
+                hashes = [hash_of(text[start:middle] + b"\0" + text[middle:end]) for start, middle, end in places]
+                file.write(np.array(hashes, dtype=np.uint64).tobytes())
+            file.flush()
+            return repeated(np.memmap(file, dtype=np.uint64, mode="r"), len(self) if among is None else among)
+
+    def discard(self) -> None:
+        """See `PairStore`: the files are gone."""
+        self._mapped = self._order = None
+        for file in (self._text_path, self._ends_path, self._order_path):
             file.unlink(missing_ok=True)
 
     def __len__(self) -> int:
@@ -76,13 +94,24 @@ class StoredPairs:
         return text[start:middle].decode(), text[middle:end].decode()
 
     def __iter__(self) -> Iterator[Pair]:
-        text, ends = self._read()
+        text, _ = self._read()
+        for places in self._places():
+            for start, middle, end in places:
+                yield text[start:middle].decode(), text[middle:end].decode()
+
+    def _places(self) -> Iterator[Iterator[tuple[int, int, int]]]:
+        """Of some pairs at a time: where the source begins, where it ends and the target begins, where that ends."""
+        _, ends = self._read()
         for first in range(0, len(self), _ITERATED):
             last = min(first + _ITERATED, len(self))
-            at = np.arange(first, last) if self._order is None else self._order[first:last]
-            sides = (ends[2 * at].tolist(), ends[2 * at + 1].tolist(), ends[2 * at + 2].tolist())
-            for start, middle, end in zip(*sides, strict=True):
-                yield text[start:middle].decode(), text[middle:end].decode()
+            at = np.arange(first, last) if self._order is None else np.asarray(self._order[first:last])
+            yield zip(ends[2 * at].tolist(), ends[2 * at + 1].tolist(), ends[2 * at + 2].tolist(), strict=True)
+
+    def _set_order(self, order: np.ndarray) -> None:
+        self._order = None
+        self._order_path.unlink(missing_ok=True)  # a file that is mapped must not be cut
+        order.tofile(self._order_path)
+        self._order = np.memmap(self._order_path, dtype=np.int64, mode="r") if len(order) else order
 
     def _flush(self) -> None:
         with self._text_path.open("ab") as file:
@@ -105,3 +134,6 @@ class StoredPairs:
                 text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._mapped = text, np.asarray(np.memmap(self._ends_path, dtype=np.int64, mode="r"))
         return self._mapped
+
+
+_FILES = ("text", "ends", "order")

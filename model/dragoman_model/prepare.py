@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import logging
 import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +20,22 @@ import numpy as np
 import sentencepiece
 
 from dragoman_model.batches import TokenizedCorpus, tokenize
-from dragoman_model.corpus import Pair, read_pairs
+from dragoman_model.bpe_dropout import check_is_bpe, segmented_anew
+from dragoman_model.corpus import CleaningReport, Pair, read_pairs
+from dragoman_model.entry_writer import EntryWriter
 from dragoman_model.mixture import natural_texts, read_parts
 from dragoman_model.pair_store import StoredPairs
 from dragoman_model.provenance import fingerprint, provenance
 from dragoman_model.recipe import Corpus, Data, Recipe
-from dragoman_model.token_cache import Entry, EntryWriter, TokenCache, key_of, settings_of
+from dragoman_model.token_cache import Entry, TokenCache, key_of, settings_of
 from dragoman_model.vocab import train_tokenizer
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 50_000
-"""Pairs that are tokenised together."""
+_CHUNK = 200_000
+"""Characters that are tokenised together: as ids in lists they take up to forty times their room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,16 @@ class PreparedData:
     """Per corpus: name, weight, pairs kept, pairs dropped by reason, pairs added by augmentation."""
     provenance: dict[str, Any]
     """Of code, libraries, machine and text; see `provenance`."""
+    segmented_anew: functools.partial[TokenizedCorpus] | None = None
+    """With BPE-dropout, what `epoch` returns."""
+
+    def epoch(self, number: int) -> TokenizedCorpus:
+        """The text as it is seen in an epoch, from 0: `train`, with BPE-dropout in a segmentation of its own.
+
+        Raises:
+            InvalidInput: the cache has no room for that.
+        """
+        return self.segmented_anew(number) if self.segmented_anew else self.train
 
     @property
     def validation_fingerprint(self) -> str:
@@ -75,9 +90,9 @@ def prepare(
 ) -> PreparedData:
     """Read, clean and tokenise the text of a recipe, and log what was dropped and why; or take it from the cache.
 
-    The token ids are files that are mapped into memory, so text may be larger than memory. Memory holds a few numbers
-    a pair (its lengths, its weight, a hash to find duplicates), the sentences that the vocabulary is learned from, and
-    with augmentation, which needs them side by side, the pairs of one corpus at a time.
+    Text and ids are in files that are mapped into memory, so they may be larger than memory. Memory holds the sentences
+    that the vocabulary is learned from, what must not be learned (`held_out_texts`), and for one corpus at a time 9
+    bytes a pair while duplicates are dropped, and some dozens for those that a limit or augmentation draws.
 
     Args:
         recipe: Names the corpora.
@@ -91,18 +106,28 @@ def prepare(
     """
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
-            return prepare(recipe, data_folder, tokenizer_model, Path(folder))
+            made = prepare(recipe, data_folder, tokenizer_model, Path(folder))
+        anew = made.segmented_anew
+        return dataclasses.replace(made, segmented_anew=anew and functools.partial(anew, cache=None))
     made_of = provenance(recipe.data, data_folder)
     entry = _train_text(recipe, data_folder, tokenizer_model, TokenCache(cache), made_of)
-    tokenizer, data = Tokenizer(entry.tokenizer_model), recipe.data
-    _check_tags(data, tokenizer)
+    tokenizer, data, rate = Tokenizer(entry.tokenizer_model), recipe.data, recipe.tokenizer.bpe_dropout
+    _check_vocabulary(recipe, tokenizer, entry.tokenizer_model)
     too_long = entry.details["too_long"]
     log.info("%s pairs; %s were longer than %s subwords", f"{len(entry.train):,}", f"{too_long:,}", data.max_tokens)
     validation = tuple(_validation_set(corpus, recipe, data_folder, tokenizer) for corpus in data.validation)
     if not len(entry.train) or not all(len(measured.tokenized) for measured in validation):
         raise InvalidInput("data", "no pairs", f"text with sentences of at most {data.max_tokens} subwords")
+    anew = functools.partial(segmented_anew, entry, rate, recipe.training.seed, data.max_tokens, cache=cache)
     return PreparedData(
-        tokenizer, entry.tokenizer_model, entry.train, entry.weights, validation, entry.details["summary"], made_of
+        tokenizer,
+        entry.tokenizer_model,
+        entry.train,
+        entry.weights,
+        validation,
+        entry.details["summary"],
+        made_of,
+        anew if rate else None,
     )
 
 
@@ -110,6 +135,8 @@ def _train_text(
     recipe: Recipe, folder: Path, tokenizer_model: bytes | None, cache: TokenCache, made_of: dict[str, Any]
 ) -> Entry:
     """From the cache if it is there."""
+    learned = settings_of(recipe.tokenizer)
+    del learned["bpe_dropout"]  # which changes neither the vocabulary nor these ids
 
     def key(tokenizer: Any) -> str:
         """What decides the ids: libraries, files, what the recipe says of text, and the vocabulary."""
@@ -120,26 +147,27 @@ def _train_text(
     def key_with(model: bytes) -> str:
         return key([hashlib.sha256(model).hexdigest()])
 
-    def find() -> Entry | None:
+    def find(quiet: bool = False) -> Entry | None:
         found = cache.alias(wanted) if tokenizer_model is None else wanted
-        return cache.open(found) if found else None
+        return cache.open(found, quiet) if found else None
 
-    wanted = key(settings_of(recipe.tokenizer)) if tokenizer_model is None else key_with(tokenizer_model)
+    wanted = key(learned) if tokenizer_model is None else key_with(tokenizer_model)
     if entry := find():
         log.info("the text is tokenised already, in %s", cache.folder)
-        return entry
+        return _told(entry)
     with cache.writing(wanted) as partial:
-        if entry := find():  # another process was faster
-            return entry
+        if entry := find(quiet=True):
+            log.info("another process has tokenised the text meanwhile, into %s", cache.folder)
+            return _told(entry)
         model = _write_entry(recipe, folder, tokenizer_model, partial, key_with)
         _check_unchanged(recipe.data, folder, made_of)
-        made = key_with(model)
-        cache.publish(partial, made)
-        if tokenizer_model is None:
-            cache.set_alias(wanted, made)
-        entry = cache.open(made)
-    if entry is None:
-        raise InvalidInput("--cache", str(cache.folder), "a folder that nobody removes files from meanwhile")
+        return cache.publish(partial, key_with(model), asked=wanted if tokenizer_model is None else None)
+
+
+def _told(entry: Entry) -> Entry:
+    """Has the log say what who wrote the entry has kept and dropped."""
+    for part in entry.details["summary"]:
+        log.info("%s", CleaningReport(part["corpus"], part["kept"], Counter(part["dropped"])))
     return entry
 
 
@@ -157,12 +185,11 @@ def _write_entry(
         texts = natural_texts(parts, seed, recipe.tokenizer.sample_sentences)
         model = train_tokenizer(texts, recipe.tokenizer, seed, data.target_tags)
     tokenizer = Tokenizer(model)
-    _check_tags(data, tokenizer)
+    _check_vocabulary(recipe, tokenizer, model)
     writer, count = EntryWriter(partial, tokenizer.vocab_size), 0
     try:
         for part in parts:
-            pairs = iter(part.pairs)
-            while chunk := list(itertools.islice(pairs, _CHUNK)):
+            for chunk in _chunks(part.pairs):
                 languages = [part.languages[1]] * len(chunk)
                 writer.add(tokenize(chunk, tokenizer, data.max_tokens, languages), part.weight)
                 count += len(chunk)
@@ -171,13 +198,25 @@ def _write_entry(
     finally:
         writer.abandon()
     for part in parts:
-        if isinstance(part.pairs, StoredPairs):
-            part.pairs.remove()
+        part.pairs.discard()
     return model
 
 
-def _check_tags(data: Data, tokenizer: Tokenizer) -> None:
-    missing = [language for language in data.target_tags if language not in tokenizer.target_tags]
+def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    chunk, size = list[Pair](), 0
+    for pair in pairs:
+        chunk.append(pair)
+        size += len(pair[0]) + len(pair[1])
+        if size >= _CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _check_vocabulary(recipe: Recipe, tokenizer: Tokenizer, model: bytes) -> None:
+    check_is_bpe(model, recipe.tokenizer.bpe_dropout)
+    missing = [language for language in recipe.data.target_tags if language not in tokenizer.target_tags]
     if missing:
         raise InvalidInput("data.train", ", ".join(missing), "target languages that the given vocabulary has tags for")
 

@@ -119,12 +119,18 @@ class TokenizerConfig:
     """Share of the text's characters that get a subword of their own; the rest are spelt in bytes."""
     sample_sentences: int = 1_000_000
     """Lines of text, both sides counted, to train on at most."""
+    bpe_dropout: float = 0.0
+    """Probability that a merge is passed over when training text is segmented, anew in every epoch (Provilkov et al.
+    2020); the paper takes 0.1. Validation text and what is served are always segmented without."""
 
     def __post_init__(self) -> None:
         check("tokenizer.vocab_size", self.vocab_size, self.vocab_size > 260, "more than 260: 256 bytes, 4 special ids")
         coverage = self.character_coverage
         check("tokenizer.character_coverage", coverage, 0 < coverage <= 1, "above 0, at most 1")
         check("tokenizer.sample_sentences", self.sample_sentences, self.sample_sentences >= 1, "1 or more")
+        check("tokenizer.bpe_dropout", self.bpe_dropout, 0 <= self.bpe_dropout < 1, "0 up to, not including, 1")
+        merges = self.algorithm == "bpe" or not self.bpe_dropout
+        check("tokenizer.bpe_dropout", self.bpe_dropout, merges, f"0 with algorithm {self.algorithm!r}")
 
 
 @dataclass(frozen=True, slots=True)

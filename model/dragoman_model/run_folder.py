@@ -48,8 +48,7 @@ class RunFolder:
         """
         try:
             recipe = json.loads((self.path / RECIPE).read_text(encoding="utf-8"))
-            lines = (self.path / PROVENANCE).read_text(encoding="utf-8").splitlines()
-            starts = [json.loads(line) for line in lines]
+            starts = json_lines(self.path / PROVENANCE)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -112,9 +111,13 @@ class RunFolder:
     def drop_metrics_after(self, step: int) -> None:
         """Forget the measurements of steps that are about to be done again."""
         if self._metrics.exists():
-            lines = self._metrics.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self._metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            kept = [line for line in json_lines(self._metrics) if line["step"] <= step]
+            partial = self._metrics.with_name(f".{METRICS}.partial")
+            try:
+                partial.write_text("".join(map(_as_line, kept)), encoding="utf-8")
+                partial.replace(self._metrics)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*"))
@@ -139,11 +142,21 @@ def step_of(checkpoint: Path) -> int:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The measurements of a run; none if there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return json_lines(path) if path.exists() else []
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of a run, but for half a line at the end: the disk was full, or the process was killed."""
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in whole]
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(line), ensure_ascii=False) + "\n")
+    with path.open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(_as_line(line).encode())
+
+
+def _as_line(values: Mapping[str, Any]) -> str:
+    return json.dumps(dict(values), ensure_ascii=False) + "\n"

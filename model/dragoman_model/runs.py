@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman_model.markdown import markdown_table
-from dragoman_model.run_folder import METRICS, PROVENANCE, RECIPE
+from dragoman_model.run_folder import METRICS, PROVENANCE, RECIPE, read_metrics
 from dragoman_service.errors import InvalidInput
 
 COLUMNS = (
@@ -76,7 +76,7 @@ def read_run(folder: Path, below: Path) -> Run:
     name = folder.relative_to(below).as_posix() if folder != below else folder.name
     try:
         recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-        return Run(name, recipe, _lines(folder / METRICS), _lines(folder / PROVENANCE))
+        return Run(name, recipe, read_metrics(folder / METRICS), read_metrics(folder / PROVENANCE))
     except (OSError, ValueError) as error:
         raise InvalidInput("FOLDER", str(folder), f"the folder of a run, whole ({error})") from error
 
@@ -84,9 +84,3 @@ def read_run(folder: Path, below: Path) -> Run:
 def table(runs: Iterable[Run]) -> str:
     """A Markdown table of runs."""
     return markdown_table(COLUMNS, (run.row() for run in runs))
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dragoman_model.batches import plan_epoch
+from dragoman_model.batches import TokenizedCorpus
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_training_state
 from dragoman_model.config import DROPOUTS
 from dragoman_model.course import changes, course, shown
+from dragoman_model.epochs import planned
 from dragoman_model.loss import loss_sum
 from dragoman_model.optim import learning_rate, make_optimizer, matmul_precision
 from dragoman_model.prepare import PreparedData
@@ -142,7 +143,7 @@ class Trainer:
     def _loop(self, report: Report | None) -> None:
         training, progress = self.recipe.training, self.progress
         started = time.monotonic() - progress.seconds
-        batches = self._batches()
+        batches = planned(self.data, training, progress)
         while progress.step < training.max_steps and not self._out_of_patience():
             began = time.monotonic()
             loss, tokens = self._update([next(batches) for _ in range(training.accumulate)])
@@ -164,8 +165,8 @@ class Trainer:
             if stop:
                 raise KeyboardInterrupt
 
-    def _update(self, batches: list[np.ndarray]) -> tuple[float, int]:
-        """One update from the gradients of several batches.
+    def _update(self, batches: Sequence[tuple[TokenizedCorpus, np.ndarray]]) -> tuple[float, int]:
+        """One update from the gradients of several batches, each a text and indices of its pairs.
 
         Returns:
             The loss without label smoothing, summed over the target tokens, and their number.
@@ -173,10 +174,10 @@ class Trainer:
         training, progress, workers = self.recipe.training, self.progress, self.workers
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(int(self.data.train.lengths[indices, 1].sum()) for indices in batches)
+        tokens = sum(int(text.lengths[indices, 1].sum()) for text, indices in batches)
         losses, unsmoothed = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for indices in batches[workers.rank :: workers.count]:
-            batch = self.data.train.batch(indices)
+        for text, indices in batches[workers.rank :: workers.count]:
+            batch = text.batch(indices)
             with matmul_precision(training, self.device):
                 source, target = batch.source.to(self.device), batch.target.to(self.device)
                 loss = loss_sum(self.model, source, target, training.label_smoothing, unsmoothed)
@@ -201,21 +202,6 @@ class Trainer:
         progress.tokens += tokens
         progress.unreported_norm += float(norm)
         return float(unsmoothed), tokens
-
-    def _batches(self) -> Iterator[np.ndarray]:
-        """Batches from where the run stands, for ever, as indices of pairs."""
-        progress = self.progress
-        while True:
-            plan = plan_epoch(
-                self.data.train.lengths,
-                self.data.weights,
-                self.recipe.training.batch_tokens,
-                seed=self.recipe.training.seed * 1_000_003 + progress.epoch,
-            )
-            while progress.batch < len(plan):
-                progress.batch += 1
-                yield plan[progress.batch - 1]
-            progress.epoch, progress.batch = progress.epoch + 1, 0
 
     def _validate(self, report: Report | None) -> None:
         """Measure, and report it; all processes learn how good the best was, as that may end the run."""

@@ -18,7 +18,7 @@ LANGUAGES = ("en", "de")
 
 
 def added(**shares: float) -> list[tuple[str, str]]:
-    return augment(PAIRS, LANGUAGES, Augmentation(**shares), seed=1)
+    return list(augment(PAIRS, LANGUAGES, Augmentation(**shares), seed=1))
 
 
 def test_nothing_is_added_unasked() -> None:
@@ -59,7 +59,7 @@ def test_what_has_nothing_to_swap_is_not_added_again() -> None:
 
 def test_a_share_is_one_of_the_pairs() -> None:
     pairs = [(f"sentence number {index}", f"Satz Nummer {index}") for index in range(200)]
-    assert len(augment(pairs, LANGUAGES, Augmentation(upper=0.25, lower=0.0), seed=1)) == 50
+    assert len(list(augment(pairs, LANGUAGES, Augmentation(upper=0.25, lower=0.0), seed=1))) == 50
 
 
 def test_numbers_are_so_many_times_each() -> None:
@@ -71,5 +71,5 @@ def test_numbers_are_so_many_times_each() -> None:
 
 def test_the_same_seed_gives_the_same_pairs() -> None:
     shares = Augmentation(0.2, 0.4, 0.2, 0.6, 1.0, 3.0)
-    one, again, other = (augment(PAIRS, LANGUAGES, shares, seed) for seed in (5, 5, 6))
+    one, again, other = (list(augment(PAIRS, LANGUAGES, shares, seed)) for seed in (5, 5, 6))
     assert one == again != other

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import torch
 
 from dragoman_model import corpus as corpus_module
 from dragoman_model import prepare as prepare_module
-from dragoman_model.corpus import HashSet, folded
+from dragoman_model.corpus import PairList, folded
 from dragoman_model.mixture import natural_texts, read_parts
 from dragoman_model.pair_store import StoredPairs
 from dragoman_model.prepare import PreparedData, prepare
@@ -48,12 +45,17 @@ def no_reading(*_: Any) -> Any:
     raise AssertionError("the text was read again")
 
 
-def test_the_second_start_and_a_resumed_run_read_no_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_start_and_a_resumed_run_read_no_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     first = prepare(make_recipe(), folder, None, folder / "cache")
     monkeypatch.setattr(prepare_module, "read_parts", no_reading)
     assert everything(prepare(make_recipe(), folder, None, folder / "cache")) == everything(first)
     resumed = prepare(make_recipe(), folder, first.tokenizer_model, folder / "cache")
     assert everything(resumed) == everything(first)
+    said = [message for message in caplog.messages if message.startswith("train.tsv: kept")]
+    assert (len(said), len(set(said))) == (3, 1), "each says what was kept and dropped"
     (entry,) = entries(folder / "cache")
     assert not [path for path in entry.iterdir() if path.name.startswith("pairs-")]
     assert isinstance(first.train._source_ids.base, np.memmap)
@@ -115,37 +117,6 @@ def test_a_damaged_entry_is_made_anew(folder: Path, damage: str, caplog: pytest.
     caplog.clear()
     prepare(make_recipe(), folder, None, folder / "cache")
     assert "made anew" not in caplog.text
-
-
-def test_a_full_disk_says_so_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("dragoman_model.token_cache.EntryWriter.add", full)
-    with pytest.raises(InvalidInput, match=r"--cache: got .*No space left on device.*--cache chooses another"):
-        prepare(make_recipe(), folder, None, folder / "cache")
-    assert not entries(folder / "cache")
-
-
-KILLED = """
-import os, sys
-from pathlib import Path
-from dragoman_model import prepare as module
-sys.path.insert(0, sys.argv[2])
-from support.tiny_model import make_recipe
-module.tokenize = lambda *_: os._exit(9)
-module.prepare(make_recipe(), Path(sys.argv[1]), None, Path(sys.argv[1]) / "cache")
-"""
-
-
-def test_what_a_killed_run_leaves_is_not_used_and_removed(folder: Path) -> None:
-    tests = str(Path(__file__).parents[1])
-    assert subprocess.run([sys.executable, "-c", KILLED, str(folder), tests], check=False).returncode == 9
-    (left,) = entries(folder / "cache")
-    assert left.name.endswith(".partial")
-    prepare(make_recipe(training={"seed": 5}), folder, None, folder / "cache")  # of another key
-    assert not left.exists()
-    assert len(entries(folder / "cache")) == 1
 
 
 def test_text_that_changes_meanwhile_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,12 +186,28 @@ def test_pairs_in_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.
     assert list(StoredPairs(tmp_path / "empty")) == []
 
 
-def test_a_set_of_hashes_is_a_set() -> None:
+def test_repeats_are_found_in_files_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dragoman_model.repeats._SORTED_TOGETHER", 64)
+    monkeypatch.setattr("dragoman_model.pair_store._ITERATED", 50)
     rng = random.Random(1)
-    hashes, known = HashSet(), set[int]()
-    for value in [rng.getrandbits(64) % 4000 * 1024 + 1 for _ in range(6000)]:  # most want the same slot
-        assert hashes.add(value) == (value not in known)
-        known.add(value)
+    pairs = [(f"a{rng.randrange(150)}", f"b{rng.randrange(2)}") for _ in range(500)]
+    store, plain = StoredPairs(tmp_path / "store"), PairList()
+    for kept in (store, plain):
+        kept.extend(pairs)
+        kept.keep_only(range(499, -1, -1))
+    for among in (None, 0, 100, 500):
+        assert store.repeats(among).tolist() == plain.repeats(among).tolist()
+    assert plain.repeats().sum() == 500 - len(set(pairs))
+    assert StoredPairs(tmp_path / "empty").repeats().tolist() == []
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "store.text",
+        "store.ends",
+        "store.order",
+        "empty.text",
+        "empty.ends",
+    }
+    store.discard()
+    assert not list(tmp_path.glob("store*"))
 
 
 TEXTS = ["Don't go_there, 1 2 3!", "Straße Ⅷ ²³", "", "... 42", "Über 5 % — naïve", "добрый day", "日本 abc", "ÅéÎ"]

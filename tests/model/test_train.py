@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from torch import Tensor
 from dragoman_model import train as train_module
 from dragoman_model.checkpoint import load_checkpoint, load_training_state
 from dragoman_model.commands import train as train_command
+from dragoman_model.epochs import planned
 from dragoman_model.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
 from dragoman_model.train import Trainer, TrainingDiverged
-from dragoman_model.training_state import state_tensors
+from dragoman_model.training_state import Progress, state_tensors
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus
 
@@ -143,7 +145,7 @@ def test_the_training_loss_is_that_since_the_last_measurement(
 def test_accumulated_batches_make_the_gradient_of_one(data: PreparedData, tmp_path: Path) -> None:
     def gradients(batches: list[list[int]]) -> dict[str, Tensor]:
         trainer = Trainer(make_recipe(model={"dropout": 0.0}), data, tmp_path, CPU)
-        trainer._update(batches)
+        trainer._update([(data.train, np.array(indices)) for indices in batches])
         return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
     split, whole = gradients([[0, 1, 2], [3]]), gradients([[0, 1, 2, 3]])
@@ -310,6 +312,7 @@ def test_of_equal_bleu_the_lower_loss_is_better(
         ({"training": {"learning_rate_scale": 0.5}}, "training.learning_rate_scale: 1.0 -> 0.5"),
         ({"model": {"dropout": 0.3}}, "model.dropout: 0.1 -> 0.3"),
         ({"data": {"max_tokens": 50}}, "data.max_tokens: 60 -> 50"),
+        ({"tokenizer": {"bpe_dropout": 0.1}}, "tokenizer.bpe_dropout: 0.0 -> 0.1"),
         ({"data": {"train": [{"path": "train.tsv", "weight": 2.0}]}}, r"data.train\[0\].weight: 1.0 -> 2.0"),
     ],
 )
@@ -346,6 +349,18 @@ def test_a_resume_with_other_text_is_refused(tmp_path: Path) -> None:
     changed = prepare(make_recipe(), tmp_path, data.tokenizer_model)
     with pytest.raises(InvalidInput, match=r"--resume: .*: contents of train\.tsv: "):
         run(make_recipe(), changed, tmp_path / "run", resume=True)
+
+
+def test_a_resume_with_other_held_out_text_is_refused(tmp_path: Path) -> None:
+    """It decides what is learned."""
+    write_corpus(tmp_path)
+    (tmp_path / "test.en").write_text("what stands here is not learned\n", encoding="utf-8")
+    recipe = make_recipe(data={"held_out": ["test.en"]}, training={"max_steps": 1})
+    data = prepare(recipe, tmp_path)
+    run(recipe, data, tmp_path / "run")
+    (tmp_path / "test.en").write_text("the old cat sees\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"--resume: .*: contents of test\.en: "):
+        run(recipe, prepare(recipe, tmp_path, data.tokenizer_model), tmp_path / "run", resume=True)
 
 
 def test_the_length_of_a_run_may_change(tmp_path: Path, data: PreparedData) -> None:
@@ -386,11 +401,10 @@ def test_measurements_tell_loss_norm_rate_and_speed(tmp_path: Path, data: Prepar
     """The training loss is that of validation: of the same text and parameters, without dropout, it is the same."""
     recipe = make_recipe(model={"dropout": 0.0}, training={"max_steps": 1, "validate_every": 1})
     trainer = Trainer(recipe, data, tmp_path, CPU)
-    indices = next(trainer._batches())
-    batch = data.train.batch(indices)
+    text, indices = next(planned(data, recipe.training, Progress()))
+    batch = text.batch(indices)
     with torch.no_grad():
         plain = train_module.loss_sum(trainer.model, batch.source, batch.target, 0.0) / batch.num_tokens
-    trainer.progress.batch = 0
     trainer.run()
     (line,) = (json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     assert line["train_loss"] == pytest.approx(float(plain), rel=1e-4)

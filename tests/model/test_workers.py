@@ -58,6 +58,7 @@ def recipe(tmp_path: Path) -> Path:
 def command(recipe: Path, output: Path, *arguments: str, processes: int = 2) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     train = ["-m", "dragoman_service.cli", "train", str(recipe), "--output", str(output), "--device", "cpu"]
+    train += ["--cache", f"{output}.cache"]
     return [sys.executable, *(torchrun if processes > 1 else []), *train, *arguments]
 
 

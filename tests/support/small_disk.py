@@ -22,7 +22,7 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # somebody may still have a file open
 
 
 def fill(path: Path) -> None:

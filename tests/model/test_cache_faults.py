@@ -1,0 +1,239 @@
+"""The cache of tokenised text when things go wrong: killed writers, full disks, several at a time, other versions."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman_model import corpus as corpus_module
+from dragoman_model import entry_writer, token_cache
+from dragoman_model import prepare as prepare_module
+from dragoman_model.entry_writer import FORMAT
+from dragoman_model.file_lock import locked
+from dragoman_model.prepare import PreparedData, prepare
+from dragoman_model.token_cache import TokenCache
+from dragoman_service.errors import InvalidInput
+from support.forked import end_of, killed_at, start
+from support.small_disk import fill, small_disk
+from support.tiny_model import make_recipe, write_corpus
+from support.waiting import wait_until
+
+RECIPE = make_recipe(tokenizer={"bpe_dropout": 0.1}, data={"augmentation": {"lower": 0.5}})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_corpus(tmp_path)
+    return tmp_path
+
+
+def digest(data: PreparedData) -> str:
+    """Of what training sees, the text of the second epoch included."""
+    texts = [text.batch(range(len(text))) for text in (data.train, data.epoch(1))]
+    ids = [[batch.source.tolist(), batch.target.tolist()] for batch in texts]
+    everything = json.dumps([ids, data.weights.tolist(), data.summary]).encode() + data.tokenizer_model
+    return hashlib.sha256(everything).hexdigest()
+
+
+def prepare_and_see(folder: Path, cache: Path) -> str:
+    return digest(prepare(RECIPE, folder, None, cache))
+
+
+def tidied(cache: Path) -> list[str]:
+    """Kinds of what is in the cache once somebody else has begun to write an entry."""
+    with TokenCache(cache).writing("other"):
+        pass
+    return sorted(path.suffix or ("epoch" if "-" in path.name else "entry") for path in cache.iterdir())
+
+
+def test_a_writer_may_be_killed_before_anything_that_it_does_to_a_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is left, the next start has the same result, and nothing piles up."""
+    for module in (entry_writer, token_cache):  # what a killed process has written is there without
+        monkeypatch.setattr(module, "flush_to_disk", lambda path: None)
+    expected = digest(prepare(RECIPE, folder))
+    moment, ends = 0, list[int]()
+    while not ends or ends[-1] != 0:
+        moment += 1
+        cache = folder / f"cache-{moment}"
+        writer = functools.partial(prepare_and_see, folder, cache)
+        ends.append(end_of(start(killed_at(moment, cache, writer))))
+        assert prepare_and_see(folder, cache) == expected, moment
+        assert tidied(cache) == [".alias", "entry", "epoch"], moment
+    assert set(ends[:-1]) == {-signal.SIGKILL}
+    assert moment > 25
+
+
+def test_a_writer_may_be_killed_at_any_time(folder: Path) -> None:
+    expected = digest(prepare(RECIPE, folder))
+    began = time.monotonic()
+    prepare_and_see(folder, folder / "cache-0")
+    whole = time.monotonic() - began
+    for number in range(1, 9):
+        cache = folder / f"cache-{number}"
+        process = start(functools.partial(prepare_and_see, folder, cache))
+        time.sleep(whole * number / 8)
+        os.kill(process, signal.SIGKILL)
+        assert end_of(process) in (0, -signal.SIGKILL)
+        assert prepare_and_see(folder, cache) == expected
+        assert tidied(cache) == [".alias", "entry", "epoch"]
+
+
+def test_starts_at_the_same_time_share_one_entry(folder: Path) -> None:
+    """Two that learn the vocabulary, and two that are given it, which ask for the same entry in another way."""
+    vocabulary = prepare(RECIPE, folder).tokenizer_model
+    expected = digest(prepare(RECIPE, folder))
+
+    def run(model: bytes | None) -> None:
+        write, read = prepare_module._write_entry, os.read(gate, 1)
+        assert not read, "the gate opens for all when its other end is closed"
+
+        def noted(*arguments: Any) -> bytes:
+            with (folder / "writes").open("ab") as file:
+                file.write(b"." if model is None else b":")
+            return write(*arguments)
+
+        prepare_module._write_entry = noted
+        assert digest(prepare(RECIPE, folder, model, folder / "cache")) == expected
+
+    for _ in range(3):
+        gate, opener = os.pipe()
+        processes = [start(functools.partial(closing, opener, run, model)) for model in (None, vocabulary) * 2]
+        os.close(opener)
+        assert [end_of(process) for process in processes] == [0] * 4
+        os.close(gate)
+        written = (folder / "writes").read_text()
+        assert written.count(".") <= 1, "two that ask for the same wait for each other"
+        assert written.count(":") <= 1
+        assert tidied(folder / "cache") == [".alias", "entry", "epoch"]
+        (folder / "writes").unlink()
+        shutil.rmtree(folder / "cache")
+
+
+def closing(descriptor: int, action: Callable[[bytes | None], None], model: bytes | None) -> None:
+    os.close(descriptor)
+    action(model)
+
+
+def test_who_waits_for_a_lock_is_told_and_gets_one_that_holds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The holder removes the file: who has opened that one must not take it for the lock."""
+    path, order = tmp_path / "lock", list[str]()
+
+    def wait(name: str) -> None:
+        with locked(path):
+            order.append(f"{name} in")
+            time.sleep(0.01)
+            order.append(f"{name} out")
+
+    with caplog.at_level(logging.INFO), locked(path), locked(path, wait=False) as got:
+        assert not got
+        threads = [threading.Thread(target=wait, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: caplog.text.count("waiting for another process") == 3)
+    for thread in threads:
+        thread.join()
+    assert [entry.removesuffix(" in") + " out" for entry in order[::2]] == order[1::2]
+    assert not path.exists()
+
+
+def test_a_lock_is_one_thread_s_at_a_time_though_its_file_comes_and_goes(tmp_path: Path) -> None:
+    inside, most = list[int](), list[int]()
+
+    def work(number: int) -> None:
+        for _ in range(100):
+            with locked(tmp_path / "lock"):
+                inside.append(number)
+                time.sleep(0.0001)
+                most.append(len(inside))
+                inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (set(most), len(most)) == ({1}, 400)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_entry_of_another_format_is_made_anew_and_the_log_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected, cache = digest(prepare(RECIPE, folder)), folder / "cache"
+    for module in (entry_writer, token_cache):
+        monkeypatch.setattr(module, "FORMAT", FORMAT - 1)
+    prepare_and_see(folder, cache)
+    monkeypatch.undo()
+    with caplog.at_level(logging.WARNING):
+        assert prepare_and_see(folder, cache) == expected
+    said = [message for message in caplog.messages if "format" in message]
+    assert len(said) == 2, "one of the entry, and one of the epoch"
+    for message in said:
+        assert message.endswith(f"has format {FORMAT - 1}, while this version writes {FORMAT}, and is made anew")
+    assert tidied(cache) == [".alias", "entry", "epoch"]
+    caplog.clear()
+    assert prepare_and_see(folder, cache) == expected
+    assert not caplog.messages
+
+
+def test_a_full_disk_is_told_and_nothing_half_written_is_taken_for_whole(tmp_path: Path) -> None:
+    """With room for one block, for two and so on, until there is enough."""
+    write_corpus(tmp_path)
+    expected = digest(prepare(RECIPE, tmp_path))
+    blocks, messages = 0, list[str]()
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        while True:
+            leave_room(disk, blocks)
+            try:
+                assert prepare_and_see(tmp_path, disk / "cache") == expected
+                break
+            except InvalidInput as error:
+                messages.append(str(error))
+                assert not list((disk / "cache").rglob("*.partial"))
+            blocks += 2
+        assert tidied(disk / "cache") == [".alias", "entry", "epoch"]
+    assert len(messages) > 5
+    named = rf"--cache: got '{re.escape(str(tmp_path / 'disk' / 'cache'))}'; allowed: a folder with room "
+    for message in messages:
+        assert re.match(named, message), message
+    amounts = [
+        re.search(r"for more than ([\d.]+) MB of this text, which were written when it was full", m) for m in messages
+    ]
+    assert max(float(found[1]) for found in amounts if found) > 0
+
+
+def leave_room(disk: Path, blocks: int) -> None:
+    """Fill it but for so many blocks of 4,096 bytes."""
+    fill(disk / "filler")
+    os.truncate(disk / "filler", max(0, (disk / "filler").stat().st_size - 4096 * blocks))
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = corpus_module.read_lines
+
+    def changing(path: Path) -> Any:
+        for line in genuine(path):
+            yield line
+            if path.name == "train.tsv":
+                with path.open("a") as file:
+                    file.write("one more\tnoch eins\n" if file.tell() < 20_000 else "")
+
+    monkeypatch.setattr(corpus_module, "read_lines", changing)
+    with pytest.raises(InvalidInput, match=r"corpus: got 'train\.tsv'; allowed: a file that does not change"):
+        prepare(RECIPE, folder, None, folder / "cache")
+    assert not list((folder / "cache").iterdir())
