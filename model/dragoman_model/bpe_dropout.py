@@ -29,8 +29,8 @@ from sentencepiece import sentencepiece_model_pb2
 from dragoman_model.batches import Tokenized, TokenizedCorpus, flatten
 from dragoman_model.entry_writer import EntryWriter
 from dragoman_model.token_cache import Entry, TokenCache, key_of
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from dragoman_model.recipe import Recipe
 from dragoman_model.train import Trainer
 from dragoman_model.training_state import Progress
 from dragoman_model.validation import measure
+from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
-from dragoman_service.tokenizer import Tokenizer
 from support.tiny import sentences, tokenizer_model
 from support.tiny_model import make_recipe, write_corpus
 
