@@ -29,7 +29,8 @@ class EntryWriter:
     def __init__(self, folder: Path, vocab_size: int) -> None:
         """Begin in an empty folder; OSError if it cannot be written."""
         ids, number = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32), np.dtype(np.int64)
-        dtypes = dict(zip(ARRAYS, (ids, number, ids, number, np.dtype(np.int32), np.dtype(np.float64)), strict=True))
+        kinds: tuple[np.dtype[Any], ...] = (ids, number, ids, number, np.dtype(np.int32), np.dtype(np.float64))
+        dtypes = dict(zip(ARRAYS, kinds, strict=True))
         self._folder = folder
         self._files = {name: _GrowingArray(folder / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
         self._ends: dict[str, int] = dict.fromkeys(_STARTS, 0)
