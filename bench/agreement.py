@@ -9,7 +9,7 @@ import ctranslate2
 
 from bench.models import bundle_path, ct2_path, load_model, source_pieces
 from dragoman_export.sentences import BUILT_IN
-from dragoman_model.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.engine.request import Request

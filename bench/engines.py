@@ -115,7 +115,7 @@ class PyTorch:
         self._model = load_checkpoint(Path(model)).model
 
     def translate(self, sources: Sequence[Sequence[int]], beam_size: int, length: int) -> int:
-        from dragoman_model.greedy import greedy_cached  # noqa: PLC0415
+        from dragoman_model.evaluation.greedy import greedy_cached  # noqa: PLC0415
 
         if beam_size != 1:
             raise ValueError("greedy alone")

@@ -25,9 +25,9 @@ from transformers import MarianMTModel
 from bench.common import interleaved, print_header, print_table, ratio
 from bench.marian import marian_config
 from dragoman_model.config import ModelConfig
-from dragoman_model.loss import loss_sum
-from dragoman_model.optim import make_optimizer, matmul_precision
 from dragoman_model.recipe import Training
+from dragoman_model.training.loss import loss_sum
+from dragoman_model.training.optim import make_optimizer, matmul_precision
 from dragoman_model.transformer import Transformer
 
 SHAPES = {"multi30k-tiny": ("tiny", 10_000), "small": ("small", 8000), "base": ("base", 32_000)}

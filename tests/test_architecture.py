@@ -194,7 +194,7 @@ def _command_parsers() -> dict[str, argparse.ArgumentParser]:
     parsers = {}
     for entry in importlib.metadata.entry_points(group="dragoman.commands"):
         parsers[entry.name] = argparse.ArgumentParser(prog=f"dragoman {entry.name}")
-        entry.load().add_arguments(parsers[entry.name])
+        entry.load()().add_arguments(parsers[entry.name])
     return parsers
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from dragoman_service.cli.commands import serve
 from prometheus_client import CollectorRegistry
 
 from dragoman_service import errors
-from dragoman_service.cli.commands import serve
 from dragoman_service.engine.request import FinishReason
 from dragoman_service.server.gpu_metrics import GpuCollector
 from dragoman_service.server.metrics import Metrics

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dragoman_export.weights import POSITIONS, Weights
 from dragoman_model.config import ModelConfig
-from dragoman_model.reference_decode import NEVER_PRODUCED
+from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 
 OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
 IR_VERSION = 10

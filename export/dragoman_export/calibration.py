@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dragoman_model.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import Transformer, source_mask
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 

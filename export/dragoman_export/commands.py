@@ -181,6 +181,3 @@ def _command(args: argparse.Namespace) -> str:
     return shlex.join(
         ["dragoman", "export", str(args.checkpoint), *words, *["--force"] * args.force, "--calibration"]
     ) + (" FILE")
-
-
-export = Export()

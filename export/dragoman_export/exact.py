@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dragoman_export.precision import Prepared
-from dragoman_model.reference_decode import mask_logits
+from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.transformer import scaled_dot_product_attention
 from dragoman_service.engine.plan import Adjustment
 

@@ -21,7 +21,7 @@ from dragoman_export.sources import Sources, read_text
 from dragoman_export.verify import verify_graphs
 from dragoman_model.checkpoint import Checkpoint, load_checkpoint
 from dragoman_model.config import ModelConfig
-from dragoman_model.reference_decode import NEVER_PRODUCED
+from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
 from dragoman_service.bundle.manifest import (
     DECODER,

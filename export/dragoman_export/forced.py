@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dragoman_model.reference_decode import NEVER_PRODUCED, mask_logits
-from dragoman_model.torch_runner import TorchRunner
+from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED, mask_logits
+from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy, Runner, StepPlan, StepResult

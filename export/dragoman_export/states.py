@@ -16,7 +16,7 @@ from dragoman_export.joints import DECODER, ENCODER, Stack
 from dragoman_export.precision import Prepared
 from dragoman_export.quantise import least_integer
 from dragoman_export.weights import BLOCK, cross_key_value
-from dragoman_model.reference_decode import END_ID, NEVER_PRODUCED
+from dragoman_model.evaluation.reference_decode import END_ID, NEVER_PRODUCED
 from dragoman_service.engine.plan import Adjustment
 
 MAGNITUDES = (0.0, 1e-3, 1.0, 30.0, 0.05, 4.0)

@@ -66,7 +66,7 @@ from dragoman_export.precision import Prepared
 from dragoman_export.report import BOUNDS, Report, VerificationError
 from dragoman_export.scales import scale_problems
 from dragoman_export.stored import stored_problems
-from dragoman_model.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.request import Request

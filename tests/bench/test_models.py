@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench.grow import grow, grow_tokenizer, without_end
 
-from dragoman_model.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS, Tokenizer
 from support.tiny import tokenizer_model

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dragoman_export import calibration
 from dragoman_export.calibration import Ranges, calibrate
-from dragoman_model.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import source_mask
 from support.tiny_checkpoint import random_model, random_sources
 

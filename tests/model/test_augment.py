@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from dragoman_model.augment import augment
+from dragoman_model.data.augment import augment
 from dragoman_model.recipe import Augmentation
 
 PAIRS = [

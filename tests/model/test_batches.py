@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman_model.batches import TokenizedCorpus, plan_epoch
+from dragoman_model.data.batches import TokenizedCorpus, plan_epoch
 from dragoman_service.bundle.tokenizer import Tokenizer
 from support.tiny import sentences, tokenizer_model
 

@@ -17,15 +17,15 @@ import pytest
 import sentencepiece
 import torch
 
-from dragoman_model import bpe_dropout
-from dragoman_model.batches import TokenizedCorpus
-from dragoman_model.bpe_dropout import BpeDropout
-from dragoman_model.epochs import planned
-from dragoman_model.prepare import PreparedData, prepare
+from dragoman_model.data import bpe_dropout
+from dragoman_model.data.batches import TokenizedCorpus
+from dragoman_model.data.bpe_dropout import BpeDropout
+from dragoman_model.data.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
-from dragoman_model.train import Trainer
-from dragoman_model.training_state import Progress
-from dragoman_model.validation import measure
+from dragoman_model.training.epochs import planned
+from dragoman_model.training.train import Trainer
+from dragoman_model.training.training_state import Progress
+from dragoman_model.training.validation import measure
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
 from support.tiny import sentences, tokenizer_model
@@ -144,11 +144,11 @@ def test_each_epoch_is_segmented_in_its_own_way_and_is_the_same_text(data: Prepa
 
 
 def test_several_processes_segment_as_one_does(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragoman_model.bpe_dropout._TOGETHER", 2)
+    monkeypatch.setattr("dragoman_model.data.bpe_dropout._TOGETHER", 2)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
     alone = ids(prepare(recipe(), corpus), 0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr("dragoman_model.bpe_dropout._begin", begun := Mock(wraps=bpe_dropout._begin))
+    monkeypatch.setattr("dragoman_model.data.bpe_dropout._begin", begun := Mock(wraps=bpe_dropout._begin))
     assert ids(prepare(recipe(), corpus), 0) == alone
     assert not begun.called, "only in other processes"
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from dragoman_model import corpus as corpus_module
-from dragoman_model import prepare as prepare_module
-from dragoman_model.corpus import PairList, folded
-from dragoman_model.mixture import natural_texts, read_parts
-from dragoman_model.pair_store import StoredPairs
-from dragoman_model.prepare import PreparedData, prepare
-from dragoman_model.scripts import SCRIPTS, _script, script_share
-from dragoman_model.token_cache import default_folder
+from dragoman_model.data import corpus as corpus_module
+from dragoman_model.data import prepare as prepare_module
+from dragoman_model.data.corpus import PairList, folded
+from dragoman_model.data.mixture import natural_texts, read_parts
+from dragoman_model.data.pair_store import StoredPairs
+from dragoman_model.data.prepare import PreparedData, prepare
+from dragoman_model.data.scripts import SCRIPTS, _script, script_share
+from dragoman_model.data.token_cache import default_folder
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
 from support.tiny import tokenizer_model
@@ -173,8 +173,8 @@ def test_a_limited_vocabulary_sample_is_that_of_all_texts(folder: Path) -> None:
 
 
 def test_pairs_in_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragoman_model.pair_store._BUFFER_BYTES", 50)
-    monkeypatch.setattr("dragoman_model.pair_store._ITERATED", 7)
+    monkeypatch.setattr("dragoman_model.data.pair_store._BUFFER_BYTES", 50)
+    monkeypatch.setattr("dragoman_model.data.pair_store._ITERATED", 7)
     pairs = [(f"a\t{n}é", f"β{n}" * (n % 3)) for n in range(40)]
     store = StoredPairs(tmp_path / "store")
     store.extend(pairs)
@@ -187,8 +187,8 @@ def test_pairs_in_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_repeats_are_found_in_files_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragoman_model.repeats._SORTED_TOGETHER", 64)
-    monkeypatch.setattr("dragoman_model.pair_store._ITERATED", 50)
+    monkeypatch.setattr("dragoman_model.data.repeats._SORTED_TOGETHER", 64)
+    monkeypatch.setattr("dragoman_model.data.pair_store._ITERATED", 50)
     rng = random.Random(1)
     pairs = [(f"a{rng.randrange(150)}", f"b{rng.randrange(2)}") for _ in range(500)]
     store, plain = StoredPairs(tmp_path / "store"), PairList()

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from dragoman_model import corpus as corpus_module
-from dragoman_model import entry_writer, token_cache
-from dragoman_model import prepare as prepare_module
-from dragoman_model.entry_writer import FORMAT
-from dragoman_model.file_lock import locked
-from dragoman_model.prepare import PreparedData, prepare
-from dragoman_model.token_cache import TokenCache
+from dragoman_model.data import corpus as corpus_module
+from dragoman_model.data import entry_writer, token_cache
+from dragoman_model.data import prepare as prepare_module
+from dragoman_model.data.entry_writer import FORMAT
+from dragoman_model.data.file_lock import locked
+from dragoman_model.data.prepare import PreparedData, prepare
+from dragoman_model.data.token_cache import TokenCache
 from dragoman_service.errors import InvalidInput
 from support.forked import end_of, killed_at, start
 from support.small_disk import fill, small_disk

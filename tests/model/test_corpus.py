@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dragoman_model.corpus import clean_pairs, held_out_texts, read_pairs
+from dragoman_model.data.corpus import clean_pairs, held_out_texts, read_pairs
 from dragoman_model.recipe import Cleaning, Corpus, Data
 from dragoman_service.errors import InvalidInput
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from dragoman_model.curves import draw_curves
+from dragoman_model.training.curves import draw_curves
 
 
 def test_curves_are_cut_where_the_validation_sets_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sacrebleu
 
 from dragoman_model.commands import evaluate as command
-from dragoman_model.evaluate import evaluate, read_test_sets, table, write_lines
+from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, table, write_lines
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import Score, from_json
 from dragoman_service.errors import InvalidInput

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from dragoman_model.entry_writer import FORMAT
-from dragoman_model.mixture import read_parts
-from dragoman_model.prepare import prepare
+from dragoman_model.data.entry_writer import FORMAT
+from dragoman_model.data.mixture import read_parts
+from dragoman_model.data.prepare import prepare
 from support.tiny import tokenizer_model
 from support.tiny_model import make_recipe
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dragoman_model.checkpoint import load_checkpoint
-from dragoman_model.prepare import prepare
-from dragoman_model.run_folder import RunFolder, read_metrics
-from dragoman_model.train import Trainer
+from dragoman_model.data.prepare import prepare
+from dragoman_model.training.run_folder import RunFolder, read_metrics
+from dragoman_model.training.train import Trainer
 from support.small_disk import fill, small_disk
 from support.tiny_model import make_recipe, write_corpus
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman_model.augment import augment
-from dragoman_model.batches import plan_epoch
-from dragoman_model.mixture import one_epoch, read_parts
-from dragoman_model.pair_store import StoredPairs
+from dragoman_model.data.augment import augment
+from dragoman_model.data.batches import plan_epoch
+from dragoman_model.data.mixture import one_epoch, read_parts
+from dragoman_model.data.pair_store import StoredPairs
 from support.tiny_model import make_recipe
 
 # RLIMIT_DATA bounds what a process has written to that is no file, and what it may write to: heap, stacks and so on.
@@ -26,8 +26,8 @@ for parameter, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESH
     ctypes.CDLL(None).mallopt(parameter, value)
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[2])
-from dragoman_model.prepare import prepare
-from dragoman_model.train import Trainer
+from dragoman_model.data.prepare import prepare
+from dragoman_model.training.train import Trainer
 from support.tiny import WORDS
 from support.tiny_model import make_recipe
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dragoman_model import loss
-from dragoman_model.loss import loss_sum
+from dragoman_model.training import loss
+from dragoman_model.training.loss import loss_sum
 from dragoman_model.transformer import PAD_ID, Transformer
 from support.tiny_model import make_model
 

@@ -9,7 +9,7 @@ import pytest
 # Blocks as of activations come and go: pages that the kernel must clear anew are faults.
 PROGRAM = """
 import random, resource, sys, torch
-from dragoman_model.memory import keep_freed_memory
+from dragoman_model.training.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 sizes = random.Random(0)

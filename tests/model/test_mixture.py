@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dragoman_model.corpus import read_pairs
-from dragoman_model.mixture import natural_texts, one_epoch, read_parts, table
+from dragoman_model.data.corpus import read_pairs
+from dragoman_model.data.mixture import natural_texts, one_epoch, read_parts, table
 from dragoman_model.recipe import Corpus
 from dragoman_service.cli.main import main
 from support.tiny_model import make_recipe

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dragoman_model.numerals import Notation, other_numbers
+from dragoman_model.data.numerals import Notation, other_numbers
 
 ENGLISH, GERMAN, FRENCH, UNKNOWN = (Notation.of(language) for language in ("en", "de", "fr", "xx"))
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dragoman_model.optim import learning_rate, make_optimizer, matmul_precision
 from dragoman_model.recipe import Training
+from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
 from support.tiny_model import make_model
 
 

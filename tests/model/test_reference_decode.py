@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from dragoman_model.greedy import greedy_cached
-from dragoman_model.reference_decode import END_ID, greedy_uncached, search_uncached
-from dragoman_model.torch_runner import TorchRunner
+from dragoman_model.evaluation.greedy import greedy_cached
+from dragoman_model.evaluation.reference_decode import END_ID, greedy_uncached, search_uncached
+from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
 from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis, Request, Sampling
 from dragoman_service.engine.scheduler import Scheduler

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dragoman_model.prepare import prepare
-from dragoman_model.provenance import fingerprint, git_state
-from dragoman_model.runs import find_runs, table
-from dragoman_model.train import Trainer
+from dragoman_model.data.prepare import prepare
+from dragoman_model.data.provenance import fingerprint, git_state
+from dragoman_model.training.runs import find_runs, table
+from dragoman_model.training.train import Trainer
 from dragoman_service.cli.main import main
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from dragoman_model.scripts import SCRIPTS, script_share
+from dragoman_model.data.scripts import SCRIPTS, script_share
 
 
 @pytest.mark.parametrize(

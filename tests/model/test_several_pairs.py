@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from dragoman_model.checkpoint import load_checkpoint
-from dragoman_model.mixture import read_parts
-from dragoman_model.prepare import prepare
+from dragoman_model.data.mixture import read_parts
+from dragoman_model.data.prepare import prepare
 from dragoman_model.recipe import Recipe
-from dragoman_model.train import Trainer
+from dragoman_model.training.train import Trainer
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus
 

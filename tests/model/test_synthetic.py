@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from dragoman_model import synthetic
-from dragoman_model.corpus import read_pairs
+from dragoman_model.data import synthetic
+from dragoman_model.data.corpus import read_pairs
+from dragoman_model.data.synthetic import Job, make_pairs
 from dragoman_model.recipe import Corpus
-from dragoman_model.synthetic import Job, make_pairs
 from dragoman_service.cli.main import main
 from dragoman_service.client.values import FinishReason, Hypothesis, Translation
 from dragoman_service.errors import InvalidInput

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dragoman_model import train as train_module
 from dragoman_model.checkpoint import load_checkpoint, load_training_state
 from dragoman_model.commands import train as train_command
-from dragoman_model.epochs import planned
-from dragoman_model.prepare import PreparedData, prepare
+from dragoman_model.data.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
-from dragoman_model.train import Trainer, TrainingDiverged
-from dragoman_model.training_state import Progress, state_tensors
+from dragoman_model.training import train as train_module
+from dragoman_model.training.epochs import planned
+from dragoman_model.training.train import Trainer, TrainingDiverged
+from dragoman_model.training.training_state import Progress, state_tensors
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus
 

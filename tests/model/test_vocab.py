@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from dragoman_model.data.vocab import train_tokenizer
 from dragoman_model.recipe import TokenizerConfig
-from dragoman_model.vocab import train_tokenizer
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
 from support.tiny import sentences

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from dragoman_model.checkpoint import load_checkpoint
-from dragoman_model.prepare import prepare
-from dragoman_model.train import Trainer
-from dragoman_model.workers import Workers, join_workers
+from dragoman_model.data.prepare import prepare
+from dragoman_model.training.train import Trainer
+from dragoman_model.training.workers import Workers, join_workers
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import make_recipe, write_corpus
 
@@ -116,7 +116,7 @@ def test_a_signal_saves_and_stops_all(recipe: Path, tmp_path: Path) -> None:
 
 _THREADS = """
 import os, sys, torch
-from dragoman_model import workers
+from dragoman_model.training import workers
 leave = workers.leave_workers
 def watched(them):
     leave(them)

@@ -14,8 +14,8 @@ from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.precision import prepare
 from dragoman_export.read_back import read_model
 from dragoman_export.verify import verify_graphs
-from dragoman_model.greedy import greedy_cached
-from dragoman_model.reference_decode import greedy_uncached, search_uncached
+from dragoman_model.evaluation.greedy import greedy_cached
+from dragoman_model.evaluation.reference_decode import greedy_uncached, search_uncached
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions

@@ -12,8 +12,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from dragoman_model.config import ModelConfig
-from dragoman_model.loss import loss_sum
 from dragoman_model.recipe import Recipe, parse_recipe
+from dragoman_model.training.loss import loss_sum
 from dragoman_model.transformer import Transformer
 from support.tiny import sentences
 

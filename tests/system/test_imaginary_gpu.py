@@ -5,7 +5,7 @@ import functools
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_model.systems import LocalSystem
+from dragoman_model.evaluation.systems import LocalSystem
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.repository import loading

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dragoman_export.exporter import ExportOptions, export_checkpoint
-from dragoman_model.evaluate import evaluate, read_test_sets, write_lines
-from dragoman_model.prepare import prepare
+from dragoman_model.data.prepare import prepare
+from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, write_lines
+from dragoman_model.evaluation.systems import System, load_bundle_system, load_checkpoint_system
 from dragoman_model.recipe import parse_recipe
-from dragoman_model.systems import System, load_bundle_system, load_checkpoint_system
-from dragoman_model.train import Trainer
+from dragoman_model.training.train import Trainer
 from dragoman_service.engine.request import DecodingOptions
 
 LETTERS = "abcdefghij"

@@ -40,7 +40,7 @@ _ORDER = (
 
 
 class Command(Protocol):
-    """What the entry points of the group `dragoman.commands` are."""
+    """What the entry points of the group `dragoman.commands` are classes of."""
 
     help: str
     """One line."""
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for entry in _entry_points():
         try:
-            command: Command = entry.load()
+            command: Command = entry.load()()
         except (ImportError, AttributeError) as error:
             # The others must go on working, and its help still say that it exists.
             missing = commands.add_parser(entry.name, help=_missing(entry.name, error), add_help=False)

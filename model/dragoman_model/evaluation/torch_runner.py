@@ -1,0 +1,112 @@
+"""The engine's runner in PyTorch: any checkpoint can be searched with it, as it will be served, without an export."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dragoman_model.evaluation.reference_decode import mask_logits
+from dragoman_model.transformer import KeyValue, Ragged, Transformer
+from dragoman_service.engine.plan import Adjustments, Integers, Join, RowCopy, StepPlan, StepResult
+
+
+class TorchRunner:
+    """Performs the plans of `dragoman_service.engine.scheduler` (a `dragoman_service.engine.plan.Runner`)."""
+
+    def __init__(self, model: Transformer, *, max_rows: int) -> None:
+        """Make caches [max_rows, H, positions, K] for self and cross attention of every decoder layer.
+
+        Args:
+            model: In evaluation mode, on any device.
+            max_rows: Rows of the running batch at most.
+        """
+        config, self._device = model.config, model.output_bias.device
+        shape = (max_rows, config.num_heads, config.max_positions, config.head_dim)
+        self._model = model
+        self._past = [self._zeros(shape) for _ in range(config.decoder_layers)]
+        self._cross = [self._zeros(shape) for _ in range(config.decoder_layers)]
+
+        self.max_positions = config.max_positions
+
+    def prepare(self) -> None:
+        """Nothing to do: the first step costs what all do."""
+
+    @torch.no_grad()
+    def run(self, plan: StepPlan) -> StepResult:
+        """Perform one step."""
+        started = time.perf_counter()
+        for copy in plan.copies:
+            self._copy(copy)
+        for join in plan.joins:
+            self._join(join)
+        encoded = time.perf_counter()
+        logits = mask_logits(self._step(plan))  # [rows, V]
+        _adjust(logits, plan.adjustments)
+        best = logits.log_softmax(dim=-1).topk(min(plan.num_candidates, logits.size(1)), dim=-1)
+        ids, log_probs = best.indices.numpy(force=True), best.values.numpy(force=True)
+        return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded)
+
+    def probe(self) -> None:
+        """Nothing to do: this runner is for evaluation, which ends with the first error."""
+
+    def close(self) -> None:
+        """Free the caches."""
+        self._past, self._cross = [], []
+
+    def _copy(self, copy: RowCopy) -> None:
+        for key_value in self._past:
+            for cache in key_value:
+                cache[copy.target, :, : copy.length] = cache[copy.source, :, : copy.length]
+        for key_value in self._cross if copy.cross else ():
+            for cache in key_value:
+                cache[copy.target, :, : copy.cross] = cache[copy.source, :, : copy.cross]
+
+    def _join(self, join: Join) -> None:
+        """Encode a source by itself: no padding, hence nothing that a neighbour could change."""
+        source = torch.tensor([join.source], device=self._device)  # [1, S]
+        projected = self._model.project_cross(self._model.encode(source))  # per layer [1, H, S, K], twice
+        for caches, values in zip(self._cross, projected, strict=True):
+            for cache, value in zip(caches, values, strict=True):
+                cache[list(join.rows), :, : len(join.source)] = value
+
+    def _step(self, plan: StepPlan) -> Tensor:
+        """One decoder step over all rows, each at its own position; returns [rows, V] logits."""
+        rows = len(plan.tokens)
+        positions = self._tensor(plan.positions)  # [rows]
+        behind, sources = int(np.max(plan.positions)), int(np.max(plan.source_lengths))
+        past = [(key[:rows, :, :behind], value[:rows, :, :behind]) for key, value in self._past]
+        cross = [(key[:rows, :, :sources], value[:rows, :, :sources]) for key, value in self._cross]
+        logits, present = self._model.decode_step(
+            self._tensor(plan.tokens),
+            past,
+            cross,
+            self._shorter(plan.source_lengths, sources),
+            Ragged(positions.unsqueeze(1), functional.pad(self._shorter(plan.positions, behind), (0, 1), value=True)),
+        )
+        every = torch.arange(rows, device=self._device)
+        for caches, values in zip(self._past, present, strict=True):
+            for cache, value in zip(caches, values, strict=True):
+                cache[every, :, positions] = value[:, :, -1]  # [rows, H, K], the new position's
+        return logits
+
+    def _shorter(self, lengths: Integers, width: int) -> Tensor:
+        """[rows, 1, 1, width], True before each row's length."""
+        return (torch.arange(width, device=self._device) < self._tensor(lengths).unsqueeze(1))[:, None, None, :]
+
+    def _tensor(self, values: Integers) -> Tensor:
+        return torch.as_tensor(values, device=self._device)
+
+    def _zeros(self, shape: tuple[int, ...]) -> KeyValue:
+        return torch.zeros(shape, device=self._device), torch.zeros(shape, device=self._device)
+
+
+def _adjust(logits: Tensor, adjustments: Adjustments) -> None:
+    """Change single logits of [rows, V], in place."""
+    for adjustment in adjustments:
+        value = float(logits[adjustment.row, adjustment.token])
+        value = value / adjustment.penalty if value > 0 else value * adjustment.penalty
+        logits[adjustment.row, adjustment.token] = value + adjustment.bias
