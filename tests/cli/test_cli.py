@@ -274,7 +274,7 @@ class Needs:
 def test_missing_library_names_the_extra_that_brings_it(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, command: str, module: str, library: str, install: str
 ) -> None:
-    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda point: Needs(module))
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda point: lambda: Needs(module))
     entry_point(monkeypatch, command, "anything:at_all")
     assert run(command) == 2
     assert_one_message(capsys, f"dragoman {command} needs {library}: run {install} in a checkout")
