@@ -2,134 +2,169 @@
 
 A script stands in for the neural network. A full batch is stepped in two ways: `steady`, where nobody comes or goes,
 and `busy`, where translations are of many lengths, and whoever has waited joins as soon as rows are free. The times are
-means over the steps of a round, in microseconds; of the rounds, the median.
+means over the steps of a round, in microseconds of processor time, `plan` and `commit` together; of the rounds, the
+median.
+
+With `--old FOLDER`, a checkout of another commit, its scheduler is timed in turns with this one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import statistics
+import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bench.common import int_list, print_header, print_table
-from dragoman_service.engine.plan import StepPlan, StepResult
-from dragoman_service.engine.request import DecodingOptions, Request
-from dragoman_service.engine.scheduler import Scheduler
-
+ROOT = Path(__file__).parents[1]
 BEGIN, END = 1, 2
 WORDS = range(4, 32_000)
 SCRIPTED_RESULTS = 32
+WIDE = 256
+"""Candidates of the request that wants many."""
+PENALISED = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3}
+SEARCHES: dict[str, tuple[dict[str, Any], bool]] = {
+    "greedy": ({}, False),
+    "greedy, one samples of 256": ({}, True),
+    "penalty": ({"repetition_penalty": 1.2}, False),
+    "penalty, 3-grams": (PENALISED, False),
+    "beam 4": ({"beam_size": 4}, False),
+    "beam 4, penalty, 3-grams": ({"beam_size": 4, **PENALISED}, False),
+}
+"""Name -> options of all requests, and whether one of them draws among many candidates."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What is measured in one line of the table."""
-
-    rows: int
-    beam_size: int
-    length: int
-    """Target tokens of a request; when busy, the mean of them."""
-    source_length: int
-    stream: bool
-    busy: bool
+def worker(rounds: int) -> None:
+    """Time every setting that a line of standard input has, as JSON; a line of microseconds comes back for each."""
+    for line in sys.stdin:
+        setting = json.loads(line)
+        times = [time_round(**setting) for _ in range(rounds)]
+        print(statistics.median(times) * 1e6, flush=True)
 
 
-class ScriptedRunner:
-    """Gives results that were made beforehand, in turn. Nothing in them ends a sentence: requests end by length."""
-
-    def __init__(self, rows: int, num_candidates: int) -> None:
-        rng = random.Random(0)
-        self._results = cycle(
-            StepResult(
-                token_ids=[rng.sample(WORDS, k=num_candidates) for _ in range(rows)],
-                log_probs=[
-                    sorted((-rng.expovariate(0.5) for _ in range(num_candidates)), reverse=True) for _ in range(rows)
-                ],
-            )
-            for _ in range(SCRIPTED_RESULTS)
-        )
-
-    def prepare(self) -> None:
-        """Nothing to do."""
-
-    def run(self, plan: StepPlan) -> StepResult:
-        """The next result, whatever the plan."""
-        return next(self._results)
-
-
-def time_round(setting: Setting) -> tuple[float, float]:
-    """Mean seconds of `plan` and of `commit`, over the steps of one round in which the batch is full."""
-    rng = random.Random(1)
-    num_requests = setting.rows // setting.beam_size
-    scheduler = Scheduler(
-        max_rows=setting.rows, max_queue=num_requests, begin_id=BEGIN, end_id=END, max_encode_tokens=1_000_000
+def time_round(search: str, rows: int, length: int, busy: bool) -> float:
+    """Mean seconds of the steps of one round in which the batch is full."""
+    engine = _engine()
+    options, wide = SEARCHES[search]
+    width = options.get("beam_size", 1)
+    requests = rows // width
+    rng, ids = random.Random(1), count()
+    scheduler = engine.Scheduler(
+        max_rows=rows, max_queue=requests + 1, begin_id=BEGIN, end_id=END, max_encode_tokens=1_000_000
     )
-    runner = ScriptedRunner(setting.rows, 1 if setting.beam_size == 1 else 2 * setting.beam_size)
-    options = DecodingOptions(beam_size=setting.beam_size)
-    ids = count()
-    planning = committing = 0.0
-    for step in range(setting.length):
-        while scheduler.num_waiting < num_requests and (setting.busy or not step):
-            spread = setting.length - 1 if setting.busy else 0
-            length = setting.length + rng.randint(-spread, spread)
-            source = (WORDS[0],) * setting.source_length
-            scheduler.add(Request(next(ids), source, length, options, stream=setting.stream), now=0.0)
-        started = time.perf_counter()
+    results = _results(engine, rows, WIDE if wide else 1 if width == 1 else 2 * width)
+    if wide:
+        sampling = engine.Sampling(top_k=WIDE, seed=1)
+        scheduler.add(engine.Request(next(ids), (5,) * 30, 10 * length, engine.DecodingOptions(sampling=sampling)), 0.0)
+    spent = 0.0
+    for step in range(length):
+        while scheduler.num_waiting < requests and (busy or not step):
+            spread = length - 1 if busy else 0
+            target = length + 1 + rng.randint(-spread, spread)
+            scheduler.add(engine.Request(next(ids), (5,) * 30, target, engine.DecodingOptions(**options)), now=0.0)
+        result = next(results)
+        started = time.thread_time()
         plan = scheduler.plan()
-        planned = time.perf_counter()
-        assert plan is not None
-        result = runner.run(plan)
-        ran = time.perf_counter()
+        planned = time.thread_time()
+        if engine.in_lists:
+            result = engine.StepResult(result.token_ids.tolist(), result.log_probs.tolist())
+        ran = time.thread_time()
         scheduler.commit(plan, result, now=0.0)
-        if 0 < step < setting.length - 1:  # when steady, all join in the first step and leave in the last
-            planning += planned - started
-            committing += time.perf_counter() - ran
-    return planning / (setting.length - 2), committing / (setting.length - 2)
+        if 0 < step < length - 1:  # when steady, all join in the first step
+            spent += planned - started + time.thread_time() - ran
+    return spent / (length - 2)
 
 
-def measure(setting: Setting, repeats: int) -> tuple[float, float]:
-    """Microseconds of `plan` and of `commit`."""
-    rounds = [time_round(setting) for _ in range(repeats)]
-    plan, commit = (statistics.median(values) * 1e6 for values in zip(*rounds, strict=True))
-    return plan, commit
+def _engine() -> Any:
+    """The engine's names, wherever they stood in a commit."""
+    from types import SimpleNamespace  # noqa: PLC0415
+
+    names = SimpleNamespace(in_lists=False)
+    try:
+        from dragoman_service.engine import plan, request, scheduler  # noqa: PLC0415
+    except ImportError:
+        from dragoman_service import plan, request, scheduler  # type: ignore[no-redef,attr-defined] # noqa: PLC0415
+
+        names.in_lists = True
+    names.Scheduler, names.StepResult = scheduler.Scheduler, plan.StepResult
+    names.Request, names.DecodingOptions, names.Sampling = request.Request, request.DecodingOptions, request.Sampling
+    return names
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int_list, default=[1, 8, 32, 64], help="rows of the batch (default: 1,8,32,64)")
-    parser.add_argument("--beam-size", type=int, default=4, help="for the lines that are not greedy (default: 4)")
-    parser.add_argument("--length", type=int, default=40, help="target tokens of a request (default: 40)")
-    parser.add_argument("--source-length", type=int, default=30, help="source tokens of a request (default: 30)")
-    parser.add_argument("--stream", action="store_true", help="all requests ask for their tokens as they come")
-    parser.add_argument("--repeats", type=int, default=20, help="rounds of timing (default: 20)")
-    return parser
+def _results(engine: Any, rows: int, candidates: int) -> Any:
+    """Results made beforehand, in turn. Nothing in them ends a sentence: requests end by length."""
+    import numpy as np  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(SCRIPTED_RESULTS):
+        ids = rng.integers(WORDS.start, WORDS.stop, (rows, candidates))
+        log_probs = -np.sort(rng.exponential(2.0, (rows, candidates)), axis=1)
+        made.append(engine.StepResult(ids, log_probs.astype(np.float32)))
+    return cycle(made)
+
+
+def _start(folder: Path, rounds: int) -> subprocess.Popen[str]:
+    path = os.pathsep.join(str(folder / name) for name in ("service", "model", "protos"))
+    command = [sys.executable, str(ROOT / "bench" / "scheduler.py"), "--worker", "--repeats", str(rounds)]
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _ask(process: subprocess.Popen[str], setting: dict[str, Any]) -> float:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(setting) + "\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
 
 
 def main() -> None:
     """Measure, and print the table."""
-    arguments = argument_parser().parse_args()
-    print_header("The scheduler's time per step", vars(arguments))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="1,8,32,64", help="rows of the batch (default: 1,8,32,64)")
+    parser.add_argument("--length", type=int, default=40, help="target tokens of a request (default: 40)")
+    parser.add_argument("--repeats", type=int, default=20, help="rounds of timing (default: 20)")
+    parser.add_argument("--old", type=Path, metavar="FOLDER", help="a checkout to compare with")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        worker(arguments.repeats)
+        return
+    sys.path.insert(0, str(ROOT))
+    from bench.common import print_header, print_table  # noqa: PLC0415 - another checkout may have another
+
+    settings = {"length": arguments.length, "repeats": arguments.repeats, "old": arguments.old is not None}
+    print_header("The scheduler's time per step", settings)
+    processes = [_start(ROOT, arguments.repeats)]
+    if arguments.old:
+        processes.append(_start(arguments.old.resolve(), arguments.repeats))
     lines: list[tuple[object, ...]] = []
-    for beam_size in (1, arguments.beam_size):
-        for rows in arguments.rows:
-            if rows < beam_size:
+    for search in SEARCHES:
+        for rows in map(int, arguments.rows.split(",")):
+            width = SEARCHES[search][0].get("beam_size", 1)
+            if rows < width or (SEARCHES[search][1] and rows == 1):
                 continue
-            times: list[float] = []
+            cells: list[object] = []
             for busy in (False, True):
-                setting = Setting(rows, beam_size, arguments.length, arguments.source_length, arguments.stream, busy)
-                plan, commit = measure(setting, arguments.repeats)
-                times += [plan, commit, plan + commit]
-            lines.append((rows // beam_size, "greedy" if beam_size == 1 else f"beam {beam_size}", rows, *times))
-    columns = [f"{kind}: {part}" for kind in ("steady", "busy") for part in ("plan", "commit", "both, us")]
-    print_table(["requests", "search", "rows", *columns], lines)
+                setting = {"search": search, "rows": rows, "length": arguments.length, "busy": busy}
+                times = [_ask(process, setting) for process in processes]
+                cells += [f"{value:.0f}" for value in times]
+                cells += [f"{times[-1] / times[0]:.2f}"] if arguments.old else []
+            lines.append((search, rows, rows // width, *cells))
+    kinds = ("steady", "busy")
+    columns = [f"{kind}, us" for kind in kinds]
+    if arguments.old:
+        columns = [name for kind in kinds for name in (f"{kind}, us", "old, us", "old / new")]
+    print_table(("search", "rows", "requests", *columns), lines)
+    for process in processes:
+        process.terminate()
 
 
 if __name__ == "__main__":
