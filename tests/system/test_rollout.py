@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -237,3 +239,43 @@ def test_the_admin_interface_is_closed_unless_asked_for(tiny_bundle: Bundle, tmp
     with server_process([tiny_bundle.path], "--admin", address):
         done = run_dragoman("models", "status", "--admin", address)
         assert (done.returncode, "start it with --repository" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("slow", ["the first", "the second"])
+def test_a_load_that_takes_minutes_does_not_keep_the_server_from_ending(
+    tiny_bundle: Bundle, tmp_path: Path, slow: str
+) -> None:
+    """A signal is obeyed within the grace period, whatever a thread is loading."""
+    repository = tmp_path / "models"
+    add_version(repository, tiny_bundle.path, "tiny", "1")
+    script = f"""
+import sys, time
+from dragoman_service.cli.main import main
+from dragoman_service.server import server
+
+load, calls = server.load_version, []
+
+def slow(*arguments, **settings):
+    calls.append(arguments)
+    if len(calls) >= {1 if slow == "the first" else 2}:
+        print("loading", flush=True)
+        time.sleep(600)
+    return load(*arguments, **settings)
+
+server.load_version = slow
+options = ["--port", "0", "--metrics-port", "0", "--watch", "0.1", "--grace", "1", "--threads", "1"]
+sys.exit(main(["serve", "--repository", {str(repository)!r}, *options]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line == "ready\n":
+                add_version(repository, tiny_bundle.path, "tiny", "2")
+            if line == "loading\n":
+                break
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+    finally:
+        process.kill()
+        process.stdout.close()

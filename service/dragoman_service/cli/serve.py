@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 
 from dragoman_service.cli.serve_arguments import add_arguments, config_of
 from dragoman_service.server.settings import ServiceConfig
@@ -79,4 +80,8 @@ def _serve(config: ServiceConfig) -> int:
     finally:
         for model in models:
             model.engine.close()
+    if server.busy:  # a thread loads a version, and cannot be stopped: what the process would tidy up may be its own
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     return 0

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -17,8 +16,11 @@ from dragoman_service.repository.observer import RolloutObserver
 from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry
 from dragoman_service.repository.repository import Listed, Repository, check_aliases
 from dragoman_service.repository.versions import ModelVersions, VersionStatus
+from dragoman_service.repository.worker import Worker
 from dragoman_service.runtime import memory
 
+CLOSE_SECONDS = 10.0
+"""How long `close` waits for what ends."""
 _IDLE_PERIOD = 0.05
 """Seconds between looks at whether calls still use a version that was replaced."""
 
@@ -50,8 +52,7 @@ class Rollout:
         self._lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._closing = False
-        # Of its own, and one: the C library keeps memory for each thread, and a bundle is read into it.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dragoman-rollout")
+        self._thread = Worker("dragoman-rollout")
         self._problems: dict[str, str] = {}
 
     async def refresh(self) -> None:
@@ -140,12 +141,21 @@ class Rollout:
         """All versions that are known, as of the last look."""
         return [status for name in sorted(self._models) for status in self._models[name].status()]
 
-    async def close(self) -> None:
-        """End what is retiring, with its calls; what is in the registry is its owner's to close."""
+    @property
+    def busy(self) -> bool:
+        """Whether a version is being loaded or closed, which nothing can stop."""
+        return self._thread.busy
+
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End what is retiring, with its calls, and wait for it, so long at most: what is being loaded may come first.
+
+        What is in the registry is its owner's to close.
+        """
         # No task is cancelled: one that has not begun, or waits for the thread, would close nothing.
         self._closing = True
-        await asyncio.gather(*self._retiring, return_exceptions=True)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=seconds)
+        self._thread.close()
 
     async def _scan(self) -> None:
         found = await self._on_thread(self._repository.scan)
@@ -238,7 +248,7 @@ class Rollout:
         await self._on_thread(memory.release)
 
     async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+        return await asyncio.wrap_future(self._thread.submit(partial(work, *args, **kwargs)))
 
     def _complain(self, about: str, problem: str) -> None:
         """Log a problem once, not at every look."""

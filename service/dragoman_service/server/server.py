@@ -136,12 +136,17 @@ class Server:
         if self._admin is not None:
             await self._admin.stop(0)
         if self._rollout:
-            await self._rollout.close()
+            await self._rollout.close(max(_REPLY_SECONDS, grace - (time.monotonic() - started)))
         for model in self.registry.models:
             await asyncio.to_thread(model.engine.close)
         self._frontend.close()
         if self._pages is not None:
             await asyncio.to_thread(self._pages.close)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a version is being loaded or closed, which nothing can stop."""
+        return self._rollout is not None and self._rollout.busy
 
     async def _watch_engines(self) -> None:
         while True:
@@ -198,9 +203,15 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await server.start()
+    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(asked.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # a repository may take minutes to load; nobody has been served yet
+        starting.cancel()
+        _log.warning("stopped while starting")
+        return
+    starting.result()
     on_ready()
-    await asked.wait()
+    await stopping
     await server.stop(grace)
 
 
