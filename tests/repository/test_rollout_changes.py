@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dragoman_service.errors import BundleError, Conflict, DragomanError, InvalidInput, NotFound, RepositoryError
+from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from support.stage import Stage, refused, state_of, until, written
 
@@ -126,6 +127,42 @@ def test_a_model_unloaded_whole_is_gone_until_one_of_its_versions_is_loaded(stag
         assert [it.state for it in rollout.status()] == ["unloaded"] * 3
         await rollout.load("m", "1")
         assert (stage.serving(), stage.default()) == (["1"], "1")
+
+    stage.play(act)
+
+
+def test_a_model_unloaded_whole_stays_so_when_a_version_is_published_and_after_a_restart(stage: Stage) -> None:
+    async def unload(rollout: Rollout) -> None:
+        await rollout.refresh()
+        await rollout.unload("m")
+        stage.store.add_manifest("m", "4")
+        await rollout.refresh()
+        assert "m" not in stage.registry.entries
+        assert state_of(rollout, "4") == "unloaded"
+
+    async def restarted(rollout: Rollout) -> None:
+        await rollout.refresh()
+        assert "m" not in stage.registry.entries
+        await rollout.load("m")
+        assert stage.serving() == ["4"]
+        stage.store.add_manifest("m", "5")
+        await rollout.refresh()  # it is followed again
+        assert stage.serving() == ["4", "5"]
+
+    stage.play(unload)
+    stage.play(restarted)
+
+
+def test_what_cannot_be_noted_in_the_repository_is_not_unloaded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*arguments: object) -> None:
+        raise RepositoryError("m/unloaded.json cannot be written: No space left on device")
+
+    async def act(rollout: Rollout) -> None:
+        await rollout.refresh()
+        before = stage.serving()
+        monkeypatch.setattr(Repository, "write_unloaded", full_disk)
+        await refused(rollout.unload("m"), RepositoryError, "unloaded.json cannot be written")
+        assert stage.serving() == before
 
     stage.play(act)
 

@@ -197,8 +197,7 @@ def test_a_version_asked_for_serves_beside_the_default(world: World) -> None:
 
 def test_a_version_held_back_gives_way_to_the_next(world: World) -> None:
     world.follow("1 2 3")
-    world.model.held.add("3")
-    world.bring()
+    world.unload("3")
     assert (world.serving, world.loads, world.gone) == ("2*", ["2=g2"], ["3=g3"])
     assert world.states == "1:available 2:serving 3:unloaded"
     world.follow("1 2 3=gnew")
@@ -209,27 +208,26 @@ def test_a_version_held_back_gives_way_to_the_next(world: World) -> None:
 
 def test_a_model_held_back_whole_serves_nothing_and_comes_back(world: World) -> None:
     world.follow("1 2")
-    world.model.held |= {"1", "2"}
-    world.bring()
+    world.unload("1", "2", model=True)
     assert (world.serving, world.gone) == ("", ["2=g2"])
     assert world.model.entry is None
     assert world.states == "1:unloaded 2:unloaded"
-    world.model.held.clear()
-    world.bring()
-    assert (world.serving, world.loads) == ("2*", ["2=g2"])
+    world.follow("1 2 3")  # what is published later does not bring it back
+    assert (world.serving, world.loads) == ("", [])
+    assert world.states == "1:unloaded 2:unloaded 3:unloaded"
+    world.unload("1")
+    assert (world.serving, world.loads) == ("3*", ["3=g3"])
 
 
 def test_an_alias_to_a_version_held_back_is_not_in_force(world: World) -> None:
     world.follow("1 2", canary="1")
-    world.model.held.add("1")
-    world.bring()
+    world.unload("1")
     assert (world.serving, world.aliases) == ("2*", {})
 
 
 def test_if_nothing_good_is_left_a_version_held_back_is_still_held_back(world: World) -> None:
     world.follow("1=bad 2")
-    world.model.held.add("2")
-    world.bring()
+    world.unload("2")
     assert (world.serving, world.states) == ("", "1:failed 2:unloaded")
 
 
@@ -245,8 +243,7 @@ def test_what_was_loaded_and_is_not_wanted_after_all_goes(world: World) -> None:
 
 def test_a_bad_version_that_is_held_back_is_so_on_request(world: World) -> None:
     world.follow("1 2=bad")
-    world.model.held.add("2")
-    world.bring()
+    world.unload("2")
     assert world.states == "1:serving 2:unloaded"
     assert "bad is bad" in world.model.status()[1].reason
 
@@ -263,7 +260,6 @@ def test_a_copy_is_changed_alone(world: World) -> None:
     world.follow("1 2=bad", canary="1")
     before = dataclasses.replace(world.model.copy())
     trial = world.model.copy()
-    trial.held.add("1")
     trial.asked.add("2")
     trial.failed.clear()
     trial.loaded["2"] = ("g", bundle("2", "g"))

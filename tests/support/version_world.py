@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dragoman_service.errors import BundleError
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import Alias
-from dragoman_service.repository.repository import Listed
+from dragoman_service.repository.repository import Listed, Unloaded
 from dragoman_service.repository.versions import ModelVersions
 from support.fake_engine import FakeEngine, served
 
@@ -16,6 +18,7 @@ class World:
 
     def __init__(self) -> None:
         self.model = ModelVersions("m")
+        self.unloaded = Unloaded()
         self.loads: list[str] = []
         self.gone: list[str] = []
 
@@ -24,7 +27,13 @@ class World:
         pairs = (item.partition("=") for item in versions.split())
         marks = {version: mark or f"g{version}" for version, _, mark in pairs}
         read = {name: Alias(it) if isinstance(it, str) else Alias(*it) for name, it in aliases.items()}
-        self.model.listed = Listed(marks, read)
+        self.model.listed = Listed(marks, read, unloaded=self.unloaded)
+        self.bring()
+
+    def unload(self, *versions: str, model: bool = False) -> None:
+        """Operators have taken these out of service, and no others."""
+        self.unloaded = Unloaded(model, versions)
+        self.model.listed = replace(self.model.listed, unloaded=self.unloaded)
         self.bring()
 
     def bring(self) -> None:

@@ -18,7 +18,7 @@ import tomllib
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,28 @@ from dragoman_service.repository.registry import Alias, version_order
 
 ALIASES = "aliases.json"
 SETTINGS = "serving.toml"
+UNLOADED = "unloaded.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """What operators have taken out of service, until it is loaded by name."""
+
+    model: bool = False
+    """The whole model: its versions to come as well."""
+    versions: tuple[str, ...] = ()
+    """Versions, in any order."""
+
+    def __contains__(self, version: str) -> bool:
+        return self.model or version in self.versions
+
+    def with_version(self, version: str) -> Unloaded:
+        """This, and one version more."""
+        return replace(self, versions=tuple(sorted({*self.versions, version})))
+
+    def without_version(self, version: str) -> Unloaded:
+        """This, but for one version; that it is loaded ends the holding of the model."""
+        return Unloaded(versions=tuple(other for other in self.versions if other != version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +64,7 @@ class Listed:
     """Version -> fingerprint, which changes with the bundle and its settings; the oldest version first."""
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    unloaded: Unloaded = Unloaded()
     problem: str = ""
     """What is wrong with the files beside the bundles; then aliases and settings are not to be relied on."""
 
@@ -107,11 +130,17 @@ class Repository:
 
     def write_aliases(self, name: str, aliases: Mapping[str, Alias]) -> None:
         """Replace a model's aliases, at once or not at all. Raises RepositoryError."""
-        text = json.dumps({alias: asdict(value) for alias, value in sorted(aliases.items())}, indent=2) + "\n"
+        self._write_json(name, ALIASES, {alias: asdict(value) for alias, value in sorted(aliases.items())})
+
+    def write_unloaded(self, name: str, unloaded: Unloaded) -> None:
+        """Replace what is kept of a model's versions out of service, at once or not at all. Raises RepositoryError."""
+        self._write_json(name, UNLOADED, asdict(unloaded))
+
+    def _write_json(self, name: str, file: str, value: Any) -> None:
         try:
-            self._write(f"{self._root}/{name}/{ALIASES}", text.encode())
+            self._write(f"{self._root}/{name}/{file}", (json.dumps(value, indent=2) + "\n").encode())
         except Exception as error:
-            raise RepositoryError(f"{self.url}/{name}/{ALIASES} cannot be written: {_said(error)}") from error
+            raise RepositoryError(f"{self.url}/{name}/{file} cannot be written: {_said(error)}") from error
 
     def publish(self, bundle: Path, name: str, version: str) -> str:
         """Copy a bundle that has been checked into its place, the manifest last; returns where.
@@ -178,9 +207,11 @@ class Repository:
             settings = tomllib.loads((settings_text or b"").decode())
             reading = ALIASES
             aliases = read_aliases(self._read(f"{folder}/{ALIASES}"))
+            reading = UNLOADED
+            unloaded = read_unloaded(self._read(f"{folder}/{UNLOADED}"))
         except (ValueError, RecursionError, InvalidInput) as error:
             return Listed(versions, problem=f"{name}/{reading} cannot be read: {error}")
-        return Listed(versions, aliases, settings)
+        return Listed(versions, aliases, settings, unloaded)
 
     def _folders(self, path: str) -> list[str]:
         return [
@@ -227,6 +258,17 @@ def read_aliases(text: bytes | None) -> dict[str, Alias]:
         raise InvalidInput(ALIASES, "; ".join(problems), '{"ALIAS": {"version": "3", "share": 0.0}}')
     check_aliases(aliases)
     return aliases
+
+
+def read_unloaded(text: bytes | None) -> Unloaded:
+    """Parse `unloaded.json`. Raises InvalidInput with every problem, or ValueError for what is no JSON."""
+    problems: list[str] = []
+    unloaded: Unloaded = from_json(
+        Unloaded, json.loads(text or b'{"model": false, "versions": []}'), UNLOADED, problems
+    )
+    if problems:
+        raise InvalidInput(UNLOADED, "; ".join(problems), '{"model": false, "versions": ["3"]}')
+    return unloaded
 
 
 def check_aliases(aliases: Mapping[str, Alias]) -> None:

@@ -14,7 +14,7 @@ from dragoman_service.errors import Conflict, DragomanError, EngineFailure, Inva
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.observer import RolloutObserver
 from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry
-from dragoman_service.repository.repository import Listed, Repository, check_aliases
+from dragoman_service.repository.repository import Listed, Repository, Unloaded, check_aliases
 from dragoman_service.repository.versions import ModelVersions, VersionStatus
 from dragoman_service.repository.worker import Worker
 from dragoman_service.runtime import memory
@@ -86,20 +86,14 @@ class Rollout:
             version = version or list(model.listed.versions)[-1]
             _must_be_listed(version, model)
             trial = model.copy()
-            trial.held.discard(version)
-            trial.failed.pop(version, None)
             trial.asked.add(version)
-            await self._bring(trial)
-            if error := trial.failure(version):
-                model.failed = trial.failed
-                self._let_go(trial)
-                raise error
-            self._settle(trial)
+            await self._change(model, trial, version)
 
     async def unload(self, name: str, version: str = "") -> None:
-        """Take a version out of service, or the whole model, until it is loaded on request.
+        """Take a version out of service, or the whole model with its versions to come, until it is loaded by name.
 
-        Raises Conflict if an alias means the version.
+        Kept in the repository: other servers follow, and it outlasts a restart. Raises Conflict if an alias means the
+        version.
         """
         async with self._lock:
             model = await self._known(name)
@@ -109,8 +103,13 @@ class Rollout:
                 if aliases:
                     names = ", ".join(aliases)
                     raise Conflict(f"version {version} of {name} has the alias {names}: move or delete it first")
-            versions = {version} if version else {*model.listed.versions, *model.serving}
-            model.held |= versions
+            unloaded = model.listed.unloaded.with_version(version)
+            versions = {version}
+            if not version:
+                versions = {*model.listed.versions, *model.serving}
+                unloaded = Unloaded(model=True, versions=tuple(sorted(versions)))
+            await self._on_thread(self._repository.write_unloaded, model.name, unloaded)
+            model.listed = replace(model.listed, unloaded=unloaded)
             model.asked -= versions
             await self._bring(model)  # what takes the place comes before what goes
             self._settle(model)
@@ -165,7 +164,8 @@ class Rollout:
             model = self._models.setdefault(name, ModelVersions(name))
             listed = found.get(name, Listed())
             if listed.problem:
-                listed = replace(listed, aliases=model.listed.aliases, settings=model.listed.settings)
+                kept = model.listed
+                listed = replace(listed, aliases=kept.aliases, settings=kept.settings, unloaded=kept.unloaded)
             model.listed = listed
 
     async def _known(self, name: str) -> ModelVersions:
@@ -183,13 +183,23 @@ class Rollout:
         check_aliases(aliases)
         trial = model.copy()
         trial.listed = replace(model.listed, aliases=aliases)
-        trial.held.discard(version)
+        await self._change(model, trial, version)
+
+    async def _change(self, model: ModelVersions, trial: ModelVersions, version: str) -> None:
+        """Have a model be as `trial`, with a version in service if one is named; what is wrong is raised, and then
+        nothing has changed.
+        """
+        if version:
+            trial.listed = replace(trial.listed, unloaded=trial.listed.unloaded.without_version(version))
         trial.failed.pop(version, None)
         await self._bring(trial)
         try:
             if error := trial.failure(version):
                 raise error
-            await self._on_thread(self._repository.write_aliases, model.name, aliases)
+            if trial.listed.unloaded != model.listed.unloaded:
+                await self._on_thread(self._repository.write_unloaded, model.name, trial.listed.unloaded)
+            if trial.listed.aliases != model.listed.aliases:
+                await self._on_thread(self._repository.write_aliases, model.name, trial.listed.aliases)
         except DragomanError:
             model.failed = trial.failed
             self._let_go(trial)

@@ -41,14 +41,12 @@ class ModelVersions:
     """By version: the fingerprint that could not be loaded, and why."""
     asked: set[str] = field(default_factory=set)
     """Versions loaded on request."""
-    held: set[str] = field(default_factory=set)
-    """Versions taken out on request."""
     entry: ModelEntry | None = None
     """How it is served."""
 
     def copy(self) -> ModelVersions:
         """One that can be changed without changing this."""
-        containers = {name: getattr(self, name).copy() for name in ("serving", "loaded", "failed", "asked", "held")}
+        containers = {name: getattr(self, name).copy() for name in ("serving", "loaded", "failed", "asked")}
         return replace(self, **containers)
 
     def failure(self, version: str) -> DragomanError | None:
@@ -67,7 +65,11 @@ class ModelVersions:
 
     def settle(self) -> list[ServedModel]:
         """Decide on `entry`, and have it serve; returns what serves no more."""
-        there = {version: item for version, item in {**self.serving, **self.loaded}.items() if version not in self.held}
+        there = {
+            version: item
+            for version, item in {**self.serving, **self.loaded}.items()
+            if version not in self.listed.unloaded
+        }
         before = self.entry.aliases if self.entry else {}
         # An alias whose new version could not be loaded stays where it was.
         aliases = {
@@ -91,7 +93,7 @@ class ModelVersions:
 
     def _status(self, version: str) -> VersionStatus:
         error = self.failure(version)
-        state = "unloaded" if version in self.held else "failed" if error else "available"
+        state = "unloaded" if version in self.listed.unloaded else "failed" if error else "available"
         return VersionStatus(
             name=self.name,
             version=version,
@@ -102,14 +104,14 @@ class ModelVersions:
         )
 
     def _wanted(self) -> list[str]:
-        """The versions that should serve, the oldest first, of those that are not held back nor known to be bad.
+        """The versions that should serve, the oldest first, of those that are not unloaded nor known to be bad.
 
         Those that aliases mean, those asked for, and one for the name alone.
         """
         usable = [
             version
             for version in self.listed.versions
-            if version not in self.held and (version in self.serving or not self.failure(version))
+            if version not in self.listed.unloaded and (version in self.serving or not self.failure(version))
         ]
         chosen = {alias.version for alias in self.listed.aliases.values()} | self.asked
         if usable:

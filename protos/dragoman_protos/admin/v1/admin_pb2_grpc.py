@@ -85,7 +85,8 @@ class ModelAdminServicer:
 
     def UnloadModel(self, request, context):
         """Takes a version, or a whole model, out of service until it is loaded again by name. If the model's name alone meant
-        it, the next version that is good takes its place first.
+        it, the next version that is good takes its place first. Kept in the repository: other servers follow, and it
+        outlasts a restart; versions that are published later do not bring back a model that was unloaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
