@@ -40,7 +40,6 @@ from bench.common import (
     ratio,
 )
 from dragoman_model.corpus import read_columns
-from dragoman_model.optim import computes_bf16
 from dragoman_service.tokenizer import Tokenizer
 
 TRAINERS = Path(__file__).parent / "trainers"
@@ -61,8 +60,8 @@ class Kind:
     """What its environment needs: the arguments of one or several `pip install`."""
     sorted: bool = False
     """See `Settings.sorted` of the workers."""
-    bf16: bool = True
-    """Whether it can train in bf16; one that cannot is compared in fp32."""
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+    """Those that it has. One without bf16 is compared in fp32 there; `auto` is Dragoman's alone."""
 
 
 JOEYNMT = (
@@ -70,12 +69,12 @@ JOEYNMT = (
     "sacrebleu sentencepiece subword-nmt matplotlib tqdm"
 )
 KINDS = {
-    "Dragoman": Kind("dragoman.py"),
-    "Dragoman old": Kind("dragoman.py"),
+    "Dragoman": Kind("dragoman.py", precisions=("fp32", "bf16", "auto")),
+    "Dragoman old": Kind("dragoman.py", precisions=("fp32", "bf16", "auto")),
     "transformers": Kind("transformers_marian.py", "transformers", "torch==2.13.0 numpy transformers"),
     "JoeyNMT": Kind("joeynmt_trainer.py", "joeynmt", JOEYNMT),
     "JoeyNMT sorted": Kind("joeynmt_trainer.py", "joeynmt", JOEYNMT, sorted=True),
-    "Marian": Kind("marian_trainer.py", "marian", "'pymarian==1.12.*'", bf16=False),
+    "Marian": Kind("marian_trainer.py", "marian", "'pymarian==1.12.*'", precisions=("fp32",)),
 }
 
 
@@ -94,7 +93,7 @@ class Trainer:
         """
         kind = KINDS[name]
         self.name, self._log = name, log
-        self.precision = settings["precision"] if kind.bf16 else "fp32"
+        self.precision = settings["precision"] if settings["precision"] in kind.precisions else "fp32"
         self.updates: list[float] = []
         """Target tokens of an update, on average over a round, of each round."""
         checkout = args.old if name == "Dragoman old" else ROOT
@@ -189,6 +188,8 @@ def measure(names: Iterable[str], settings: dict[str, Any], args: argparse.Names
     notes = set()
     with contextlib.ExitStack() as stack:
         for name in names:
+            if settings["precision"] == "auto" and "auto" not in KINDS[name].precisions:
+                continue
             progress(f"starting {name}")
             try:
                 trainer = Trainer(name, settings, args, Path(settings["folder"]) / "log")
@@ -222,7 +223,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--trainers", type=name_list, help=f"of {', '.join(KINDS)}")
     parser.add_argument("--batch-tokens", type=int_list, default=[2048], help="of a batch (default: 2048)")
-    parser.add_argument("--precisions", type=name_list, help="default: fp32, and bf16 if the processor computes it")
+    parser.add_argument(
+        "--precisions", type=name_list, help="default: fp32, and bf16 and auto if the processor has bf16"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: all cores)")
     parser.add_argument("--preload", type=Path, metavar="LIB", help="LD_PRELOAD of all trainers, such as an allocator")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a round, at least (default: 10)")
@@ -236,7 +239,8 @@ def main() -> None:
     names = list(KINDS) if args.trainers is None else args.trainers
     if unknown := set(names) - set(KINDS):
         raise SystemExit(f"no such trainers: {', '.join(sorted(unknown))}")
-    precisions = args.precisions or (["fp32", "bf16"] if computes_bf16(torch.device("cpu")) else ["fp32"])
+    bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    precisions = args.precisions or (["fp32", "bf16", "auto"] if bf16 else ["fp32"])
     rows: list[Any] = []
     notes: set[str] = set()
     if args.old is None and "Dragoman old" in names:
