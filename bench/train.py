@@ -229,6 +229,10 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: all cores)")
     parser.add_argument("--preload", type=Path, metavar="LIB", help="LD_PRELOAD of all trainers, such as an allocator")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a round, at least (default: 10)")
+    parser.add_argument(
+        "--cpu-time", action="store_true",
+        help="count seconds of the processor, for a machine that others use; needs --threads 1 to mean anything",
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
     return parser
 
@@ -253,11 +257,12 @@ def main() -> None:
         )
         settings = {"preset": "small", "pairs": f"{pairs:,}", "target tokens": f"{tokens:,}", "threads": args.threads}
         settings |= {"preload": args.preload.name if args.preload else "nothing"}
+        settings |= {"seconds": "of the processor" if args.cpu_time else "of the clock"}
         settings |= {"rounds": f"{args.repeats} of {args.seconds:g} s", "of the text every line": args.every}
         print_header("Training", settings)
         for batch_tokens, precision in itertools.product(args.batch_tokens, precisions):
             common = {"folder": name, "precision": precision, "batch_tokens": batch_tokens}
-            common |= {"threads": args.threads, "seconds": args.seconds}
+            common |= {"threads": args.threads, "seconds": args.seconds, "cpu_time": args.cpu_time}
             more, said = measure(names, common, args)
             rows += more
             notes |= said

@@ -57,7 +57,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
     trainer = Trainer(recipe, data, folder, torch.device("cpu"))
     # The loop around these two also measures, reports and saves, which no other trainer is asked to do here.
     batches = trainer._batches()
-    return worker.rounds_of(lambda: trainer._update([next(batches)])[1], settings.seconds)
+    return worker.rounds_of(lambda: trainer._update([next(batches)])[1], settings)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
         manager.stats.steps += 1
         return int(batch.ntokens)
 
-    return worker.rounds_of(update, settings.seconds)
+    return worker.rounds_of(update, settings)
 
 
 def _config(settings: worker.Settings, ids: worker.Ids, folder: Path) -> dict[str, Any]:

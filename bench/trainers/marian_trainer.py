@@ -8,10 +8,12 @@ sentence and without padding.
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,15 +44,21 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
             str(folder / "model.npz"),
             "--overwrite",
         ]
+        before, started = os.times(), time.perf_counter()
         done = subprocess.run(command + options, capture_output=True, text=True, check=False)
-        found = [(float(time), float(rate)) for time, rate in LINE.findall(done.stdout + done.stderr)][1:]
+        found = [(float(passed), float(rate)) for passed, rate in LINE.findall(done.stdout + done.stderr)][1:]
         if done.returncode or len(found) != displays:
             raise RuntimeError(f"Marian ended with {done.returncode}: {done.stderr[-2000:]}")
         for file in folder.glob("model.npz*"):
             file.unlink()  # or else the next round would go on with it
-        seconds = sum(time for time, _ in found)
+        seconds = sum(passed for passed, _ in found)
+        tokens = sum(passed * rate for passed, rate in found)
+        if settings.cpu_time:  # the share of the processor that it had on the whole
+            after = os.times()
+            used = after.children_user + after.children_system - before.children_user - before.children_system
+            seconds *= used / (time.perf_counter() - started)
         seconds_of_update = seconds / displays / DISPLAY
-        return worker.Round(round(sum(time * rate for time, rate in found)), displays * DISPLAY, seconds)
+        return worker.Round(round(tokens), displays * DISPLAY, seconds)
 
     return make_round
 

@@ -74,7 +74,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
         float(loss)
         return tokens
 
-    return worker.rounds_of(update, settings.seconds)
+    return worker.rounds_of(update, settings)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ class Settings:
     threads: int
     seconds: float
     """The least that a round takes."""
+    cpu_time: bool = False
+    """Count seconds of the processor instead of the clock's."""
     sorted: bool = False
     """Batches of sentences of one length, for a trainer that has none of its own."""
     checkout: str = ""
@@ -66,18 +68,19 @@ def read_ids(settings: Settings) -> Ids:
     return Ids(**json.loads((Path(settings.folder) / "ids.json").read_text(encoding="utf-8")))
 
 
-def rounds_of(update: Callable[[], int], seconds: float) -> Callable[[], Round]:
+def rounds_of(update: Callable[[], int], settings: Settings) -> Callable[[], Round]:
     """Rounds of a trainer in this process.
 
     Args:
         update: Makes one update; returns its target tokens.
-        seconds: The least that a round takes.
+        settings: How long a round takes, by which clock.
     """
+    clock = time.process_time if settings.cpu_time else time.perf_counter
 
     def make_round() -> Round:
         tokens = updates = 0
-        started = time.perf_counter()
-        while (passed := time.perf_counter() - started) < seconds:
+        started = clock()
+        while (passed := clock() - started) < settings.seconds:
             tokens += update()
             updates += 1
         return Round(tokens, updates, passed)
