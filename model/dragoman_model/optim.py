@@ -39,8 +39,8 @@ def computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if platform.machine().lower() in ("x86_64", "amd64"):
-        # AVX512_BF16 has about twice the multiplications a second of fp32 on AMD's Zen, half of them on Intel's Emerald
-        # Rapids, where AMX is what bf16 is for; virtual machines may hide that. Without any of these it is emulated.
+        # Measured on an Intel Emerald Rapids: half the multiplications a second of fp32 with AVX512_BF16. AMX is what bf16
+        # is for there, and virtual machines may hide it. With neither, oneDNN emulates bf16.
         avx512_bf16 = torch.cpu._is_avx512_bf16_supported() and not _is_intel()
         return bool(avx512_bf16 or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
