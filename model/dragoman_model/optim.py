@@ -39,8 +39,8 @@ def computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if platform.machine().lower() in ("x86_64", "amd64"):
-        # Measured on an Intel Emerald Rapids: AVX512_BF16 has half the multiplications a second of fp32. AMX is what bf16
-        # is for there, and virtual machines may hide it. With neither, oneDNN emulates bf16.
+        # On an Intel Emerald Rapids, AVX512_BF16 was measured at half the multiplications a second of fp32. AMX is what
+        # bf16 is for there, and virtual machines may hide it. With neither, oneDNN emulates bf16.
         avx512_bf16 = torch.cpu._is_avx512_bf16_supported() and not _is_intel()
         return bool(avx512_bf16 or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
