@@ -1,27 +1,34 @@
-"""How fast a model learns: updates on batches of random tokens, of Dragoman and of Hugging Face transformers.
+"""How fast trainers learn: target tokens a second of Dragoman, of an older Dragoman, and of three peers.
 
-Both do all that an update is, in the precision of `training.precision`: forward, cross-entropy with label smoothing,
-backward, the norm of the gradient, fused Adam. transformers' MarianMT has the same shapes, and dropout in the same
-places; it does without label smoothing here, which only makes it faster.
+All of them train a Transformer of the preset `small`, with dropout in the same places and label smoothing, on the same
+text in the same subwords, in batches of as many target tokens, on as many threads. An update is all that it is in
+practice: forward, smoothed cross-entropy, backward, the norm of the gradient, Adam. Each trainer is a process of its
+own (bench/trainers), in an environment of its own where its packages ask for that; they take turns.
+
+    python bench/train.py --data train/en-de.tsv.xz --old ../dragoman-of-before
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from torch import Tensor
-from torch.nn import functional
-from transformers import MarianMTModel
 
+<<<<<<< HEAD
 from bench.common import interleaved, print_header, print_table, ratio
 from bench.marian import marian_config
 from dragoman_model.config import ModelConfig
@@ -29,96 +36,249 @@ from dragoman_model.recipe import Training
 from dragoman_model.training.loss import loss_sum
 from dragoman_model.training.optim import make_optimizer, matmul_precision
 from dragoman_model.transformer import Transformer
+=======
+from bench.common import (
+    DEFAULT_CACHE,
+    ROOT,
+    int_list,
+    interleaved,
+    name_list,
+    print_header,
+    print_table,
+    progress,
+    ratio,
+)
+from dragoman_model.data.corpus import read_columns
+from dragoman_service.bundle.tokenizer import Tokenizer
+>>>>>>> main
 
-SHAPES = {"multi30k-tiny": ("tiny", 10_000), "small": ("small", 8000), "base": ("base", 32_000)}
-"""Name -> preset and vocabulary."""
-DEVICE = torch.device("cpu")
-UPDATES = 3
-"""Of a round."""
-
-
-def dragoman(config: ModelConfig) -> Callable[[Tensor, Tensor], None]:
-    """An update of our trainer."""
-    model, training = Transformer(config).train(), Training()
-
-    def loss(source: Tensor, target: Tensor) -> Tensor:
-        return loss_sum(model, source, target, training.label_smoothing)
-
-    return _update(model, loss, training)
-
-
-def transformers(config: ModelConfig) -> Callable[[Tensor, Tensor], None]:
-    """The same of the Hugging Face model."""
-    marian = marian_config(config)
-    marian.dropout = config.dropout
-    model, training = MarianMTModel(marian).train(), Training()
-
-    def loss(source: Tensor, target: Tensor) -> Tensor:
-        logits = model(input_ids=source, attention_mask=source != 0, decoder_input_ids=target[:, :-1]).logits
-        gold = target[:, 1:].flatten()
-        return functional.cross_entropy(logits.flatten(0, 1).float(), gold, reduction="sum")
-
-    return _update(model, loss, training)
+TRAINERS = Path(__file__).parent / "trainers"
+TOKENIZER = ROOT / "deploy/models/en-de/1/tokenizer.model"
+LONGEST = 250
+"""Subwords of a sentence: pairs with longer ones are left out, so that no trainer leaves out what others learn."""
 
 
-def _update(
-    model: Any, loss: Callable[[Tensor, Tensor], Tensor], training: Training
-) -> Callable[[Tensor, Tensor], None]:
-    optimizer = make_optimizer(model)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A trainer to compare."""
 
-    def update(source: Tensor, target: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with matmul_precision(training, DEVICE):
-            value = loss(source, target)
-        (value / target.numel()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-        optimizer.step()
-
-    return update
-
-
-COMPETITORS = {"Dragoman": dragoman, "transformers": transformers}
+    module: str
+    """Its worker in bench/trainers."""
+    environment: str = ""
+    """Name of its virtual environment; empty for this process's own."""
+    install: str = ""
+    """What its environment needs: the arguments of one or several `pip install`."""
+    sorted: bool = False
+    """See `Settings.sorted` of the workers."""
+    precisions: tuple[str, ...] = ("fp32", "bf16")
+    """Those that it has. One without bf16 is compared in fp32 there; `auto` is Dragoman's alone."""
 
 
-def batch(config: ModelConfig, tokens: int, length: int) -> tuple[Tensor, Tensor]:
-    """Source and target ids of random words."""
-    rows = tokens // length
-    return torch.randint(4, config.vocab_size, (rows, length)), torch.randint(4, config.vocab_size, (rows, length + 1))
+JOEYNMT = (
+    "torch==2.13.0 numpy && {pip} --no-deps 'joeynmt==2.3.*' && {pip} importlib_metadata packaging pyyaml tensorboard "
+    "sacrebleu sentencepiece subword-nmt matplotlib tqdm"
+)
+KINDS = {
+    "Dragoman": Kind("dragoman.py", precisions=("fp32", "bf16", "auto")),
+    "Dragoman old": Kind("dragoman.py", precisions=("fp32", "bf16", "auto")),
+    "transformers": Kind("transformers_marian.py", "transformers", "torch==2.13.0 numpy transformers"),
+    "JoeyNMT": Kind("joeynmt_trainer.py", "joeynmt", JOEYNMT),
+    "JoeyNMT sorted": Kind("joeynmt_trainer.py", "joeynmt", JOEYNMT, sorted=True),
+    "Marian": Kind("marian_trainer.py", "marian", "'pymarian==1.12.*'", precisions=("fp32",)),
+}
+
+
+class TrainerFailed(Exception):
+    """A trainer cannot be started or has ended; the message says why."""
+
+
+class Trainer:
+    """One of `KINDS`, started and ready."""
+
+    def __init__(self, name: str, settings: dict[str, Any], args: argparse.Namespace, log: Path) -> None:
+        """Start it and wait for it.
+
+        Raises:
+            TrainerFailed: its environment is missing, or it cannot prepare.
+        """
+        kind = KINDS[name]
+        self.name, self._log = name, log
+        self.precision = settings["precision"] if settings["precision"] in kind.precisions else "fp32"
+        self.updates: list[float] = []
+        """Target tokens of an update, on average over a round, of each round."""
+        checkout = args.old if name == "Dragoman old" else ROOT
+        given = settings | {"precision": self.precision, "sorted": kind.sorted, "checkout": str(checkout)}
+        command = [str(_python(kind, args.environments)), str(TRAINERS / kind.module), json.dumps(given)]
+        threads = str(settings["threads"])
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment.pop("PYTHONPATH", None)  # it would bring this process's packages into other environments
+        if args.preload:
+            environment["LD_PRELOAD"] = str(args.preload)
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            )
+        self.versions: list[str] = self._receive()
+
+    def seconds_per_token(self) -> float:
+        """Of a round. Raises TrainerFailed."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # if it has ended, so has its output
+            self._process.stdin.write("round\n")
+            self._process.stdin.flush()
+        found = self._receive()
+        self.updates.append(found["tokens"] / found["updates"])
+        progress(f"{self.name} {self.precision}: {found['tokens'] / found['seconds']:,.0f} target tokens/s")
+        return float(found["seconds"] / found["tokens"])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _receive(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "its process has ended"}
+        if isinstance(answer, dict) and "error" in answer:
+            self.close()
+            progress(self._log.read_text(errors="replace")[-3000:])
+            raise TrainerFailed(answer["error"])
+        return answer
+
+
+def _python(kind: Kind, environments: Path) -> Path:
+    if not kind.environment:
+        return Path(sys.executable)
+    folder = environments / kind.environment
+    python = folder.expanduser() / "bin/python"
+    if not python.is_file():
+        pip = f"{folder}/bin/pip install"
+        install = f"{pip} {kind.install.format(pip=pip)}"
+        raise TrainerFailed(f"it has no environment; this makes it: python -m venv {folder} && {install}")
+    return python
+
+
+def write_text(pairs: Iterable[tuple[str, str]], tokenizer_file: Path, folder: Path) -> tuple[int, int]:
+    """Write what the workers read: `text.tsv`, `ids.json`, `tokenizer.model`.
+
+    Returns:
+        Pairs, and target tokens with the end of each sentence.
+    """
+    tokenizer = Tokenizer(tokenizer_file)
+    lines, sources, targets = [], [], []
+    for source, target in pairs:
+        source_ids, target_ids = list(tokenizer.encode(source)), list(tokenizer.encode(target))
+        if 0 < len(source_ids) <= LONGEST and 0 < len(target_ids) <= LONGEST:
+            lines.append(f"{source}\t{target}\n")
+            sources.append(source_ids)
+            targets.append(target_ids)
+    if not lines:
+        raise SystemExit("there are no pairs in the text")
+    (folder / "text.tsv").write_text("".join(lines), encoding="utf-8")
+    ids = {"vocabulary": tokenizer.vocab_size, "source": sources, "target": targets}
+    (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
+    (folder / "tokenizer.model").write_bytes(tokenizer_file.read_bytes())
+    return len(lines), sum(len(target) + 1 for target in targets)
+
+
+def measure(names: Iterable[str], settings: dict[str, Any], args: argparse.Namespace) -> tuple[list[Any], set[str]]:
+    """Time the trainers in turns.
+
+    Returns:
+        Rows of the table, and what there is to say about trainers: versions, or why one is left out.
+    """
+    trainers: dict[str, Trainer] = {}
+    notes = set()
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            if settings["precision"] == "auto" and "auto" not in KINDS[name].precisions:
+                continue
+            progress(f"starting {name}")
+            try:
+                trainer = Trainer(name, settings, args, Path(settings["folder"]) / "log")
+            except TrainerFailed as failed:
+                notes.add(f"{name} is left out: {failed}")
+                continue
+            stack.callback(trainer.close)
+            trainers[name] = trainer
+            notes.add(f"{name}: {', '.join(trainer.versions)}")
+        timings = interleaved({name: trainer.seconds_per_token for name, trainer in trainers.items()}, args.repeats)
+    rows = []
+    for name, trainer in trainers.items():
+        times = f"{ratio(timings[name], timings['Dragoman']):.2f}" if "Dragoman" in timings else ""
+        rate, size = 1 / timings[name].median, statistics.median(trainer.updates)
+        spread = f"{timings[name].spread:.0%}"
+        rows.append([settings["batch_tokens"], trainer.precision, name, f"{rate:,.0f}", spread, f"{size:,.0f}", times])
+    return rows, notes
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="pairs in the first columns of a TSV")
+    parser.add_argument("--pairs", type=int, default=20_000, help="take so many (default: 20000)")
+    parser.add_argument("--every", type=int, default=1, help="take every so manieth line (default: 1)")
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="default: that of the bundled model")
+    parser.add_argument("--old", type=Path, metavar="FOLDER", help="an older checkout of Dragoman to compare with")
+    parser.add_argument(
+        "--environments", type=Path, default=DEFAULT_CACHE / "trainers", metavar="FOLDER",
+        help=f"the virtual environments of other trainers (default: {DEFAULT_CACHE / 'trainers'})",
+    )  # fmt: skip
+    parser.add_argument("--trainers", type=name_list, help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--batch-tokens", type=int_list, default=[2048], help="of a batch (default: 2048)")
+    parser.add_argument(
+        "--precisions", type=name_list, help="default: fp32, and bf16 and auto if the processor has bf16"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: all cores)")
+    parser.add_argument("--preload", type=Path, metavar="LIB", help="LD_PRELOAD of all trainers, such as an allocator")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a round, at least (default: 10)")
+    parser.add_argument(
+        "--cpu-time", action="store_true",
+        help="count seconds of the processor, for a machine that others use; needs --threads 1 to mean anything",
+    )  # fmt: skip
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    return parser
 
 
 def main() -> None:
-    """Print a table for each shape."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="multi30k-tiny,small", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--dropout", type=float, default=0.1, help="(default: 0.1)")
-    parser.add_argument("--batch-tokens", type=int, default=2048, help="(default: 2048)")
-    parser.add_argument("--length", type=int, default=16, help="tokens of a sentence (default: 16)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: all cores)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    settings = {name: getattr(args, name) for name in ("dropout", "batch_tokens", "length", "threads", "repeats")}
-    print_header("Training", settings)
-    rows: list[list[object]] = []
-    for model in args.models.split(","):
-        preset, vocabulary = SHAPES[model]
-        fields = {"preset": preset, "norm": "pre", "dropout": args.dropout, "vocab_size": vocabulary}
-        config = ModelConfig.from_settings(fields)
-        source, target = batch(config, args.batch_tokens, args.length)
-        rounds = {name: partial(_round, make(config), source, target) for name, make in COMPETITORS.items()}
-        timings = interleaved(rounds, args.repeats)
-        for name in COMPETITORS:
-            rate = UPDATES * target[:, 1:].numel() / timings[name].median
-            compared = ratio(timings["transformers"], timings[name])
-            rows.append([model, name, f"{rate:,.0f}", compared, f"{timings[name].spread:.0%}"])
-    print_table(("model", "trainer", "target tokens/s", "times transformers", "spread"), rows)
-
-
-def _round(update: Callable[[Tensor, Tensor], None], source: Tensor, target: Tensor) -> float:
-    started = time.perf_counter()
-    for _ in range(UPDATES):
-        update(source, target)
-    return time.perf_counter() - started
+    """Print the table."""
+    args = argument_parser().parse_args()
+    names = list(KINDS) if args.trainers is None else args.trainers
+    if unknown := set(names) - set(KINDS):
+        raise SystemExit(f"no such trainers: {', '.join(sorted(unknown))}")
+    bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    precisions = args.precisions or (["fp32", "bf16", "auto"] if bf16 else ["fp32"])
+    rows: list[Any] = []
+    notes: set[str] = set()
+    if args.old is None and "Dragoman old" in names:
+        names.remove("Dragoman old")
+        notes.add("Dragoman old is left out: --old FOLDER names its checkout")
+    with tempfile.TemporaryDirectory(prefix="dragoman-bench-") as name:
+        found = itertools.islice(read_columns(args.data, [0, 1]), 0, args.pairs * args.every, args.every)
+        pairs, tokens = write_text(
+            ((source.strip(), target.strip()) for source, target in found), args.tokenizer, Path(name)
+        )
+        settings = {"preset": "small", "pairs": f"{pairs:,}", "target tokens": f"{tokens:,}", "threads": args.threads}
+        settings |= {"preload": args.preload.name if args.preload else "nothing"}
+        settings |= {"seconds": "of the processor" if args.cpu_time else "of the clock"}
+        settings |= {"rounds": f"{args.repeats} of {args.seconds:g} s", "of the text every line": args.every}
+        print_header("Training", settings)
+        for batch_tokens, precision in itertools.product(args.batch_tokens, precisions):
+            common = {"folder": name, "precision": precision, "batch_tokens": batch_tokens}
+            common |= {"threads": args.threads, "seconds": args.seconds, "cpu_time": args.cpu_time}
+            more, said = measure(names, common, args)
+            rows += more
+            notes |= said
+    print("\n".join(f"- {note}" for note in sorted(notes)) + "\n")
+    columns = ("batch", "precision", "trainer", "target tokens/s", "spread", "tokens of an update", "Dragoman's, times")
+    print_table(columns, rows)
 
 
 if __name__ == "__main__":

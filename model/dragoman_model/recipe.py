@@ -206,8 +206,8 @@ class Training:
     clip_norm: float = 1.0
     """Largest norm of the whole gradient; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of matrix products; parameters, optimiser, loss and normalisation stay in fp32. `auto` takes bf16 where the
-    hardware computes it: elsewhere it is emulated, and much slower than fp32."""
+    """Of matrix products; parameters, optimiser, loss and normalisation stay in fp32. `auto` takes bf16 where
+    it is the faster of the two: on GPUs and on processors with AMX, on AMD's with AVX512_BF16, on Arm's with bf16."""
     validate_every: int = 1000
     """Updates between measuring validation loss and BLEU and writing a checkpoint."""
     patience: int = 10

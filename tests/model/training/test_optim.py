@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+<<<<<<< HEAD:tests/model/training/test_optim.py
+=======
+from dragoman_model import optim
+from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
+>>>>>>> main:tests/model/test_optim.py
 from dragoman_model.recipe import Training
 from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
 from support.tiny_model import make_model
@@ -49,14 +56,35 @@ def test_precision_decides_the_type_of_matrix_products() -> None:
 
 
 @pytest.mark.parametrize(
-    ("avx512_bf16", "amx", "expected"), [(False, False, False), (True, False, True), (False, True, True)]
+    ("vendor", "avx512_bf16", "amx", "expected"),
+    [
+        ("AuthenticAMD", False, False, False),
+        ("AuthenticAMD", True, False, True),
+        ("GenuineIntel", True, False, False),
+        ("GenuineIntel", True, True, True),
+        ("GenuineIntel", False, True, True),
+    ],
 )
-def test_auto_takes_bf16_only_where_the_processor_has_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, avx512_bf16: bool, amx: bool, expected: bool
+def test_auto_takes_bf16_only_where_the_processor_is_faster_with_it(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, avx512_bf16: bool, amx: bool, expected: bool
 ) -> None:
-    """oneDNN calls bf16 supported with AVX512 alone, where it emulates it."""
+    """oneDNN calls bf16 supported with AVX512 alone, where it emulates it; Intel's AVX512_BF16 is slower than fp32."""
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("dragoman_model.training.optim._is_intel", lambda: vendor == "GenuineIntel")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     with matmul_precision(Training(precision="auto"), torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is (torch.bfloat16 if expected else torch.float32)
+
+
+@pytest.mark.parametrize("vendor", ["AuthenticAMD", "GenuineIntel"])
+def test_the_vendor_is_known_with_and_without_cpuinfo(monkeypatch: pytest.MonkeyPatch, vendor: str) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"vendor_id\t: {vendor}\n")
+    assert optim._is_intel() is (vendor == "GenuineIntel")
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr("platform.processor", lambda: f"Intel64 Family 6 Model 207 Stepping 2, {vendor}")
+    assert optim._is_intel() is (vendor == "GenuineIntel")
