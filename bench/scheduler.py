@@ -87,7 +87,7 @@ def _engine() -> Any:
 
     names = SimpleNamespace(in_lists=False)
     try:
-        from dragoman_service.engine.engine import plan, request, scheduler  # noqa: PLC0415
+        from dragoman_service.engine import plan, request, scheduler  # noqa: PLC0415
     except ImportError:
         from dragoman_service import plan, request, scheduler  # type: ignore[no-redef,attr-defined] # noqa: PLC0415
 

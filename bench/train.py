@@ -28,15 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-<<<<<<< HEAD
-from bench.common import interleaved, print_header, print_table, ratio
-from bench.marian import marian_config
-from dragoman_model.config import ModelConfig
-from dragoman_model.recipe import Training
-from dragoman_model.training.loss import loss_sum
-from dragoman_model.training.optim import make_optimizer, matmul_precision
-from dragoman_model.transformer import Transformer
-=======
 from bench.common import (
     DEFAULT_CACHE,
     ROOT,
@@ -50,7 +41,6 @@ from bench.common import (
 )
 from dragoman_model.data.corpus import read_columns
 from dragoman_service.bundle.tokenizer import Tokenizer
->>>>>>> main
 
 TRAINERS = Path(__file__).parent / "trainers"
 TOKENIZER = ROOT / "deploy/models/en-de/1/tokenizer.model"

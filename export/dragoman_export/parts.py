@@ -22,7 +22,7 @@ from dragoman_export.precision import Prepared
 from dragoman_export.states import States
 from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
-from dragoman_service.bundle.bundle import manifest
+from dragoman_service.bundle import manifest
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.runtime.sessions import Placement, open_session
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from dragoman_service.engine import engine as engine_module
 from dragoman_service.engine.engine import Engine
-from dragoman_service.engine.engine import engine as engine_module
 from dragoman_service.engine.plan import StepPlan
 from dragoman_service.errors import EngineFailure
 from support.builders import make_request, make_scheduler, run_alone

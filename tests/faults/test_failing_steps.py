@@ -16,7 +16,7 @@ from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.errors import ServerFailure, ServerUnavailable, TranslationError
 from dragoman_service.client.values import Options
-from dragoman_service.engine.engine import engine as engine_module
+from dragoman_service.engine import engine as engine_module
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.repository.loading import load_models
 from dragoman_service.repository.models import ServedModel

@@ -13,8 +13,8 @@ from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository import loading
 from dragoman_service.repository.loading import BundleErrors, load_models
-from dragoman_service.repository.repository import loading
 from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from dragoman_service.server import http_pages as pages
 from dragoman_service.server.http_pages import Condition, PagesServer
-from dragoman_service.server.server import http_pages as pages
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; only a broken server comes near."""

@@ -13,7 +13,7 @@ import pytest
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.observer import ModelObserver
 from dragoman_service.repository.settings import ModelSettings
-from dragoman_service.server.server import server
+from dragoman_service.server import server
 from support.server_thread import ServerThread, serving
 from support.stage import Stage
 

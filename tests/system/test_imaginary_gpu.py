@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from dragoman_model.evaluation.systems import LocalSystem
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.repository import loading
 from dragoman_service.repository.loading import load_models
-from dragoman_service.repository.repository import loading
 from dragoman_service.runtime import runners
 from dragoman_service.runtime.cuda_runner import CudaRunner
 from dragoman_service.runtime.device import DeviceError

@@ -251,7 +251,7 @@ def test_a_load_that_takes_minutes_does_not_keep_the_server_from_ending(
     script = f"""
 import sys, time
 from dragoman_service.cli.main import main
-from dragoman_service.server.server import server
+from dragoman_service.server import server
 
 load, calls = server.load_version, []
 

@@ -5,12 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-<<<<<<< HEAD:tests/model/training/test_optim.py
-=======
-from dragoman_model import optim
-from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
->>>>>>> main:tests/model/test_optim.py
 from dragoman_model.recipe import Training
+from dragoman_model.training import optim
 from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
 from support.tiny_model import make_model
 
