@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from dragoman_service.cli.commands import serve
 from prometheus_client import CollectorRegistry
 
 from dragoman_service import errors
+from dragoman_service.cli.serve import ServeCommand
 from dragoman_service.engine.request import FinishReason
 from dragoman_service.server.gpu_metrics import GpuCollector
 from dragoman_service.server.metrics import Metrics
@@ -114,7 +114,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     command, *rest = arguments
     assert command == "serve"
     parser = argparse.ArgumentParser(exit_on_error=False)
-    serve.add_arguments(parser)
+    ServeCommand().add_arguments(parser)
     return parser.parse_args(rest)
 
 

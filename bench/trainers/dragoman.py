@@ -30,7 +30,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
             ("TokenizedCorpus", ("dragoman_model.data.batches", "dragoman_model.batches")),
             ("PreparedData", ("dragoman_model.data.prepare", "dragoman_model.prepare")),
             ("Trainer", ("dragoman_model.training.train", "dragoman_model.train")),
-            ("Tokenizer", ("dragoman_service.bundle.tokenizer", "dragoman_service.bundle.tokenizer")),
+            ("Tokenizer", ("dragoman_service.bundle.tokenizer", "dragoman_service.tokenizer")),
         )
     )
     if not Path(str(dragoman_model.__file__)).is_relative_to(Path(settings.checkout).resolve()):
@@ -61,7 +61,10 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
     data = data_kind(tokenizer, model, train, np.ones(len(train)), (), [], {"data": {}})
     trainer = trainer_kind(recipe, data, folder, torch.device("cpu"))
     # The loop around these two also measures, reports and saves, which no other trainer is asked to do here.
-    batches = trainer._batches()
+    if hasattr(trainer, "_batches"):
+        batches = trainer._batches()
+    else:
+        batches = _find("planned", "dragoman_model.training.epochs")(data, recipe.training, trainer.progress)
     return worker.rounds_of(lambda: trainer._update([next(batches)])[1], settings)
 
 

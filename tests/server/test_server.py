@@ -20,7 +20,8 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.cli import serve as serve_command
 from dragoman_service.cli.main import main
 from dragoman_service.cli.serve import GRPC_LOGGER
-from dragoman_service.server.server import _OPTIONS, StartupError, convert, servicer
+from dragoman_service.server import convert, servicer
+from dragoman_service.server.server import _OPTIONS, StartupError
 from support.fake_engine import FakeEngine, served
 from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until

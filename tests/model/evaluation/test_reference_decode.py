@@ -85,7 +85,7 @@ def test_greedy_uncached_is_the_search_without_options() -> None:
     (hypothesis,) = search_uncached(model, source, 12)
     assert tuple(i for i in ids if i != END_ID) == hypothesis.tokens
     assert scores[: len(hypothesis.tokens)] == pytest.approx(hypothesis.token_scores)
-    assert hypothesis.score == pytest.approx(sum(scores) / ((5 + len(ids)) / 6) ** 0.6)
+    assert hypothesis.score == pytest.approx(sum(scores) / ((5 + len(ids)) / 6) ** DecodingOptions().length_penalty)
 
 
 def test_greedy_cached_batch_equals_uncached() -> None:
@@ -127,3 +127,15 @@ def test_constraints_hold() -> None:
 def test_oracle_does_not_sample() -> None:
     with pytest.raises(InvalidInput, match="sampling"):
         search_uncached(make_model(), (4, END_ID), 5, DecodingOptions(sampling=Sampling()))
+
+
+def test_the_runner_keeps_no_graph_of_gradients() -> None:
+    """Its caches would grow with every step, until the memory is full."""
+    model = make_model(seed=1)
+    runner = TorchRunner(model, max_rows=2)
+    scheduler = Scheduler(max_rows=2, max_queue=2, end_id=END_ID, begin_id=1)
+    scheduler.add(Request(1, (5, 6, END_ID), 8), 0.0)
+    plan = scheduler.plan()
+    assert plan is not None
+    runner.run(plan)
+    assert not any(cache.requires_grad for key_value in (*runner._past, *runner._cross) for cache in key_value)
