@@ -9,7 +9,7 @@ from types import TracebackType
 import pytest
 import sacrebleu
 
-from dragoman_model.commands import evaluate as command
+from dragoman_model.commands.evaluate import EvaluateCommand
 from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, table, write_lines
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import Score, from_json
@@ -49,8 +49,8 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+    EvaluateCommand().add_arguments(parser)
+    return EvaluateCommand().run(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def test_scores_are_sacrebleus(files: tuple[Path, Path]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dragoman_model.checkpoint import load_checkpoint, load_training_state
-from dragoman_model.commands import train as train_command
+from dragoman_model.commands.train import TrainCommand
 from dragoman_model.data.prepare import PreparedData, prepare
 from dragoman_model.recipe import Recipe
 from dragoman_model.training import train as train_module
@@ -231,8 +231,8 @@ def write_recipe(corpus: Path) -> Path:
 
 def train(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser()
-    train_command.add_arguments(parser)
-    return train_command.run(parser.parse_args(arguments))
+    TrainCommand().add_arguments(parser)
+    return TrainCommand().run(parser.parse_args(arguments))
 
 
 def test_training_can_begin_with_what_another_model_has_learned(tmp_path: Path, corpus: Path) -> None:
