@@ -81,8 +81,41 @@ def test_who_has_none_gets_one_as_long_as_there_is_one() -> None:
 
 def test_calls_of_one_client_share_its_part() -> None:
     permits = Permits(100, PLENTY)
-    assert [permits.take(50, "a").count for _ in range(2)] == [50, 30]
+    assert [permits.take(50, "a").count for _ in range(4)] == [50, 7, 5, 4]
+
+
+def test_calls_of_one_client_find_a_place_beside_its_others() -> None:
+    """Twenty calls of a hundred sentences each, on an idle server of the default size, with the default window."""
+    permits = Permits(1024, PLENTY)
+    grants = [permits.take(64, "a") for _ in range(20)]
+    assert all(grant.count >= 1 for grant in grants)
+    assert grants[0].count == 64
+
+
+def test_a_call_widens_as_others_end() -> None:
+    permits = Permits(100, PLENTY)
+    first, second = permits.take(64, "a"), permits.take(64, "a")
+    assert (first.count, second.count) == (64, 4)
+    first.expect(0)
+    for _ in range(40):
+        second.enter(1)
+        second.leave(1)
+    assert second.count > 20
+
+
+def test_a_call_narrows_while_others_find_no_place() -> None:
+    permits = Permits(100, PLENTY)
+    big = permits.take(80, "a")
+    assert big.count == 80
+    big.expect(1000)
+    for _ in range(80):
+        big.enter(1)
     refusal(permits, "a")
+    for _ in range(5):  # sentences end, and their places are left to others
+        big.leave(1)
+    assert big.count == 79
+    small = permits.take(64, "a")
+    assert small.count == 1
 
 
 def test_a_call_takes_no_more_than_it_asks_for() -> None:

@@ -11,6 +11,9 @@ from dragoman_service.errors import Overloaded
 SHARE = 4
 """A client may have this many times as many permits as are left free: alone 4/5 of all, of two each 4/9, and there is
 always something left for who comes next (dynamic thresholds, Choudhury and Hahne, 1998)."""
+_LATER_CALLS = 4
+"""A call of a client that has others takes at most this part of what its client may still have, so that more find a
+place: twenty calls of a hundred sentences each, say, on a server that is otherwise idle."""
 _RETRY_SECONDS = (0.1, 30.0)
 _UNKNOWN_BACKLOG = 2.0
 
@@ -51,10 +54,22 @@ class Permits:
         most = max((SHARE * self.free - held) // (1 + SHARE), 0 if held else 1)
         if not most:
             raise self._overloaded(f"{held} sentences of this client are waiting or running; the rest is for others")
-        count = min(at_most, most)
+        grant = Grant(self, at_most, client)
+        self._give(grant, min(at_most, max(1, most // _LATER_CALLS) if held else most))
+        return grant
+
+    def adapt(self, grant: Grant) -> None:
+        """Widen a grant that could use more by one permit if there are many left, narrow it by one if there are none."""
+        most = (SHARE * self.free - self._held[grant.client]) // (1 + SHARE)
+        if most > grant.count and grant.wants_more and self.tokens < self.max_tokens:
+            self._give(grant, 1)
+        elif most < 1 and grant.has_spare:
+            self._give(grant, -1)
+
+    def _give(self, grant: Grant, count: int) -> None:
         self.free -= count
-        self._held[client] += count
-        return Grant(self, count, client)
+        self._held[grant.client] += count
+        grant.count += count
 
     def give_back(self, count: int, client: str) -> None:
         """Take back so many permits of a client."""
@@ -76,13 +91,24 @@ class Grant:
     the call ends before: until then the engine counts it, and would refuse whoever came in its place.
     """
 
-    def __init__(self, permits: Permits, count: int, client: str) -> None:
+    def __init__(self, permits: Permits, at_most: int, client: str) -> None:
         self._permits = permits
-        self._client = client
-        self._wanted = count
+        self.client = client
+        self._at_most = at_most
+        self._wanted = at_most
         self._in_engine = 0
-        self.count = count
-        """Permits held."""
+        self.count = 0
+        """Permits held: fewer while others want some, more when these have theirs given back."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether sentences wait for permits of this call."""
+        return self.count < min(self._at_most, self._wanted)
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether a permit can be taken away: not the last one, and none of a sentence in the engine."""
+        return self.count > max(1, self._in_engine)
 
     def expect(self, sentences: int) -> None:
         """So many sentences are to come; permits beyond that are given back, now and as they become fewer."""
@@ -105,13 +131,14 @@ class Grant:
         self._in_engine -= 1
         self._permits.tokens -= tokens
         self._wanted = max(0, self._wanted - 1)
+        self._permits.adapt(self)
         self._give_back_surplus()
 
     def _give_back_surplus(self) -> None:
         surplus = max(0, self.count - max(self._wanted, self._in_engine))
         self.count -= surplus
         if surplus:
-            self._permits.give_back(surplus, self._client)
+            self._permits.give_back(surplus, self.client)
 
     def __enter__(self) -> Grant:
         return self

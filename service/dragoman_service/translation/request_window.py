@@ -122,7 +122,6 @@ class Window:
         self._mailbox = mailbox
         self._supply = _Supply(wanted, grant)
         self._grant = grant
-        self._size = grant.count
         self._tickets: deque[Ticket] = deque()
 
     async def next_request(self) -> AsyncIterator[Progress | Finished]:
@@ -137,7 +136,7 @@ class Window:
             yield event
 
     def _fill(self) -> None:
-        while len(self._tickets) < self._size and (request := self._supply.take()):
+        while len(self._tickets) < self._grant.count and (request := self._supply.take()):
             self._tickets.append(Ticket(self._mailbox, request, self._grant))
 
     def __enter__(self) -> Window:
