@@ -59,7 +59,7 @@ class Permits:
         return grant
 
     def adapt(self, grant: Grant) -> None:
-        """Widen a grant that could use more by one permit if there are many left, narrow it by one if there are none."""
+        """Widen a grant by one permit if it needs more and many are left; narrow it by one if none is left."""
         most = (SHARE * self.free - self._held[grant.client]) // (1 + SHARE)
         if most > grant.count and grant.wants_more and self.tokens < self.max_tokens:
             self._give(grant, 1)
