@@ -137,7 +137,7 @@ class _Beams:
 class _Constrained:
     """The rows of requests with penalties or bans."""
 
-    __slots__ = ("min_length", "ngram", "penalty", "prefix", "rows")
+    __slots__ = ("min_length", "ngram", "penalised", "penalty", "plain", "prefix", "rows", "sizes")
 
     def __init__(self, requests: Sequence[ActiveRequest]) -> None:
         each = [(row, active.request) for active in requests for row in active.rows]
@@ -146,6 +146,40 @@ class _Constrained:
         self.min_length = np.array([request.options.min_length for _, request in each], np.int64)
         self.ngram = np.array([request.options.no_repeat_ngram_size for _, request in each], np.int64)
         self.penalty = np.array([request.options.repetition_penalty for _, request in each], np.float64)
+        self.sizes = sorted(set(self.ngram.tolist()) - {0})
+        self.plain = all(len(active.rows) == 1 and not active.request.target_prefix for active in requests)
+        """Whether every row has a hypothesis of its own, from its first token to its last."""
+        self.penalised: _Penalties | None = None
+        """Those of all rows so far, as long as nobody comes, goes or moves."""
+
+
+class _Penalties:
+    """The penalties of the next step, which grow by the tokens that are new to their rows."""
+
+    __slots__ = ("_bias", "_count", "_index", "_penalty")
+
+    def __init__(self, rows: Ints, tokens: Ints, penalty: Floats) -> None:
+        self._count = len(rows)
+        room = max(256, 2 * len(rows))
+        self._index = np.empty((room, 2), np.int64)
+        self._penalty, self._bias = np.empty(room, np.float32), np.zeros(room, np.float32)
+        self._index[: len(rows), 0], self._index[: len(rows), 1] = rows, tokens
+        self._penalty[: len(rows)] = penalty
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many more fit."""
+        return self._count + count <= len(self._penalty)
+
+    def add(self, rows: Ints, tokens: Ints, penalty: Floats) -> None:
+        """Penalise tokens that their rows have produced for the first time."""
+        new = slice(self._count, self._count + len(rows))
+        self._index[new, 0], self._index[new, 1], self._penalty[new] = rows, tokens, penalty
+        self._count = new.stop
+
+    def adjustments(self) -> Adjustments:
+        """All of them."""
+        count = self._count
+        return Adjustments(self._index[:count], self._penalty[:count], self._bias[:count]) if count else NO_ADJUSTMENTS
 
 
 class Batch:
@@ -310,21 +344,42 @@ class Batch:
         if group is None:
             return NO_ADJUSTMENTS
         lengths = self.positions[group.rows]
+        bans = self._bans(group, group.rows, lengths, group.min_length, group.ngram)
+        if group.plain and not len(bans[0]):
+            return self._penalties_of(group).adjustments()
         rows_at = ((lengths >= group.prefix) & ~self._written[group.rows] & (self._ranks[group.rows] >= 0)).nonzero()[0]
         rows, lengths = group.rows[rows_at], lengths[rows_at]
         if not len(rows):
             return NO_ADJUSTMENTS
-        bans = [_minimum_length_bans(lengths < group.min_length[rows_at], self._end_id)]
-        sizes = group.ngram[rows_at]
-        for size in set(sizes.tolist()) - {0}:
-            (of_size,) = (sizes == size).nonzero()
-            history = self._log[self._line - int(lengths[of_size].max()) : self._line, rows[of_size]]
-            column, token = constraints.repeated_ngram_ends(history, lengths[of_size], size)
-            bans.append((of_size[column], token))
+        if not group.plain:
+            bans = self._bans(group, rows, lengths, group.min_length[rows_at], group.ngram[rows_at])
         penalised = self._penalised_tokens(rows, group.penalty[rows_at])
-        banned = tuple(np.concatenate(parts) for parts in zip(*bans, strict=True))
-        most = max((int(tokens.max()) for tokens in (banned[1], penalised[1]) if len(tokens)), default=0)
-        return constraints.adjustments(rows, banned, penalised, group.penalty[rows_at], most)  # type: ignore[arg-type]
+        most = max((int(tokens.max()) for tokens in (bans[1], penalised[1]) if len(tokens)), default=0)
+        return constraints.adjustments(rows, bans, penalised, group.penalty[rows_at], most)
+
+    def _bans(self, group: _Constrained, rows: Ints, lengths: Ints, min_length: Ints, ngram: Ints) -> tuple[Ints, Ints]:
+        """Index into `rows` and token, of all that must not come next."""
+        short = lengths < min_length
+        parts = [_minimum_length_bans(short, self._end_id)] if np.count_nonzero(short) else []
+        for size in group.sizes:
+            of_size = np.arange(len(rows)) if len(group.sizes) == 1 and ngram.all() else (ngram == size).nonzero()[0]
+            if len(of_size):
+                history = self._log[self._line - int(lengths[of_size].max()) : self._line, rows[of_size]]
+                column, token = constraints.repeated_ngram_ends(history, lengths[of_size], size)
+                parts.append((of_size[column], token))
+        if len(parts) == 1:
+            return parts[0]
+        none = np.zeros(0, np.int64)
+        return (
+            np.concatenate([none, *(at for at, _ in parts)]),
+            np.concatenate([none, *(token for _, token in parts)]),
+        )
+
+    def _penalties_of(self, group: _Constrained) -> _Penalties:
+        if group.penalised is None:
+            at, token = self._penalised_tokens(group.rows, group.penalty)
+            group.penalised = _Penalties(group.rows[at], token, group.penalty[at])
+        return group.penalised
 
     def advance(self, token_ids: Any, log_probs: Any) -> Advance:
         """Take the candidates of one step, [extent, candidates] likeliest first.
@@ -712,16 +767,25 @@ class Batch:
         return at[index], self._distinct[rows[at[index]], column]
 
     def _note_distinct(self, new: npt.NDArray[Any]) -> None:
-        """Add the newest token of every row to its distinct ones."""
-        rows = len(self._owners)
-        counts = self._num_distinct[:rows]
+        """Add the newest token of every row with a penalty to its distinct ones."""
+        group = self._constrained
+        assert group is not None
+        rows = group.rows
+        counts, tokens = self._num_distinct[rows], new[rows]
         width = int(counts.max(initial=0))
-        known = (self._distinct[:rows, :width] == new[:, None]) & (np.arange(width) < counts[:, None])
-        (fresh,) = (~known.any(axis=1)).nonzero()
         if width == self._distinct.shape[1]:
             self._distinct = np.concatenate((self._distinct, np.zeros_like(self._distinct)), axis=1)
-        self._distinct[fresh, counts[fresh]] = new[fresh]
-        counts[fresh] += 1
+        known = self._distinct[rows, :width] == tokens[:, None]
+        known &= np.arange(width) < counts[:, None]
+        fresh = np.flatnonzero(~known.any(axis=1))
+        self._distinct[rows[fresh], counts[fresh]] = tokens[fresh]
+        self._num_distinct[rows[fresh]] += 1
+        if group.penalised is not None:
+            penalised = fresh[group.penalty[fresh] != 1.0]
+            if group.penalised.has_room(len(penalised)):
+                group.penalised.add(rows[penalised], tokens[penalised], group.penalty[penalised])
+            else:
+                group.penalised = None
 
     def _decided(self, active: ActiveRequest, length: int) -> list[int]:
         """The tokens, after those told, that are certain to stand in the best hypothesis."""

@@ -23,10 +23,15 @@ def repeated_ngram_ends(history: Ints, lengths: Ints, size: int) -> tuple[Ints, 
     starts = steps - size + 1
     if starts < 1:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    match = np.arange(starts)[:, None] >= steps - lengths
-    for offset in range(size - 1):
-        match &= history[offset : offset + starts] == history[steps - size + 1 + offset]
-    start, row = match.nonzero()
+    if size == 1:
+        start, row = (np.arange(steps)[:, None] >= steps - lengths).nonzero()
+        return row, history[start, row]
+    # Few places have the newest token: only these are looked at whole.
+    start, row = (history[size - 2 : size - 2 + starts] == history[-1]).nonzero()
+    found = start >= steps - lengths[row]
+    for offset in range(size - 2):
+        found &= history[start + offset, row] == history[starts + offset, row]
+    start, row = start[found], row[found]
     return row, history[start + size - 1, row]
 
 
