@@ -1,13 +1,23 @@
-"""How far the formats of a model agree: the proof that all competitors run the same network."""
+"""How far the formats of a model agree: the proof that all competitors run the same network.
+
+    python bench/agreement.py --models bundled,small,base --precisions fp32,int8
+
+makes the models that are missing, and compares the translations of all.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ctranslate2
 
-from bench.models import bundle_path, ct2_path, load_model, source_pieces
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.measure.common import DEFAULT_CACHE, name_list, print_header, print_table
+from bench.peers.models import MODELS, bundle_path, ct2_path, load_model, source_pieces
 from dragoman_export.sentences import BUILT_IN
 from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_service.bundle.bundle import Bundle
@@ -77,3 +87,30 @@ def _translations(
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=name_list, default=list(MODELS), help="which (default: all)")
+    parser.add_argument("--precisions", type=name_list, default=["fp32", "int8"], help="which (default: fp32,int8)")
+    parser.add_argument("--sentences", type=Path, help="source sentences to compare with, one a line")
+    parser.add_argument("--limit", type=int, default=50, help="so many of them (default: 50)")
+    parser.add_argument(
+        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where to keep them (default: {DEFAULT_CACHE})"
+    )
+    return parser
+
+
+def main() -> int:
+    """Run from the command line."""
+    args = argument_parser().parse_args()
+    print_header(
+        "Whether the models compute the same", {"sentences": args.sentences or "built-in", "limit": args.limit}
+    )
+    print_table(*compare(args.models, args.precisions, args.sentences, args.limit, args.cache))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.common import (
+from bench.measure.common import (
     Timing,
     base_parser,
     int_list,
@@ -30,9 +30,9 @@ from bench.common import (
     progress,
     ratio,
 )
-from bench.competitor import CompetitorFailed, Process
-from bench.engines import SOURCE_TOKENS, Setting
-from bench.models import bundle_path, checkpoint_path, ct2_path, marian_onnx_path, marian_path
+from bench.peers.competitor import CompetitorFailed, Process
+from bench.peers.engines import SOURCE_TOKENS, Setting
+from bench.peers.models import bundle_path, checkpoint_path, ct2_path, marian_onnx_path, marian_path
 from dragoman_service.errors import InvalidInput
 
 TARGET_TOKENS = 30

@@ -24,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from bench import gpu_peers
-from bench.calls import Search, rates, steady_window
-from bench.common import DEFAULT_CACHE, int_list, name_list, percentile, print_header, print_table, progress
-from bench.engines import SOURCE_TOKENS, make_sources
-from bench.gpu_parity import BEAM, EVERYDAY, make_runner, open_cuda, print_parity
-from bench.load import Target, load_generator
-from bench.models import bundle_path
-from bench.servers import dragoman_command, server_process
+from bench.measure.calls import Search, rates, steady_window
+from bench.measure.common import DEFAULT_CACHE, int_list, name_list, percentile, print_header, print_table, progress
+from bench.measure.load import Target, load_generator
+from bench.measure.servers import dragoman_command, server_process
+from bench.peers import gpu_peers
+from bench.peers.engines import SOURCE_TOKENS, make_sources
+from bench.peers.gpu_parity import BEAM, EVERYDAY, make_runner, open_cuda, print_parity
+from bench.peers.models import bundle_path
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.plan import Runner

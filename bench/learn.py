@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
-from bench.common import ROOT, print_header, print_table
+from bench.measure.common import ROOT, print_header, print_table
 
 ROWS: dict[str, tuple[str, ...]] = {
     "recipe": (),

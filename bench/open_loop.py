@@ -21,12 +21,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.artifacts import Artifacts, find_artifacts
-from bench.calls import Load, Search, steady_window
-from bench.common import base_parser, int_list, percentile, print_header, print_table, progress
-from bench.load import LoadGenerator, Target, load_generator, poisson_arrivals
-from bench.sentences import add_sentence_options, data_folder, sentences_for
-from bench.servers import ct2_command, dragoman_command, server_process
+from bench.measure.calls import Load, Search, steady_window
+from bench.measure.common import base_parser, int_list, percentile, print_header, print_table, progress
+from bench.measure.load import LoadGenerator, Target, load_generator, poisson_arrivals
+from bench.measure.servers import ct2_command, dragoman_command, server_process
+from bench.peers.artifacts import Artifacts, find_artifacts
+from bench.peers.sentences import add_sentence_options, data_folder, sentences_for
 
 DRAGOMAN, STREAMED, CT2 = "Dragoman", "Dragoman, streamed", "CTranslate2 server"
 

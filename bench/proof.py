@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from bench.common import print_header, print_table, progress
+from bench.measure.common import print_header, print_table, progress
 from dragoman_export.exporter import CACHE_DTYPE, VERIFY_ROWS, write_graphs
 from dragoman_export.golden_sentences import golden_length
 from dragoman_export.precision import prepare

@@ -20,12 +20,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.artifacts import Artifacts, find_artifacts
-from bench.calls import Search
-from bench.common import DEFAULT_CACHE, name_list, print_header, print_table, progress
-from bench.load import LoadGenerator, Target, load_generator
-from bench.sentences import add_sentence_options, data_folder, sentences_for
-from bench.servers import ct2_command, dragoman_command, peak_memory, resident_bytes, server_process
+from bench.measure.calls import Search
+from bench.measure.common import DEFAULT_CACHE, name_list, print_header, print_table, progress
+from bench.measure.load import LoadGenerator, Target, load_generator
+from bench.measure.servers import ct2_command, dragoman_command, peak_memory, resident_bytes, server_process
+from bench.peers.artifacts import Artifacts, find_artifacts
+from bench.peers.sentences import add_sentence_options, data_folder, sentences_for
 from dragoman_service.errors import InvalidInput
 
 MIB = 2**20
@@ -83,7 +83,7 @@ def try_direct(artifacts: Artifacts, task: Task, taken: Taken) -> None:
         "--batch-size": task.clients,
     }
     words = [str(word) for pair in options.items() for word in pair]
-    script = Path(__file__).with_name("ct2_once.py")
+    script = Path(__file__).parent / "peers" / "ct2_once.py"
     started = time.monotonic()
     process = subprocess.run(
         [sys.executable, str(script), str(artifacts.ct2), str(artifacts.tokenizer), *words],

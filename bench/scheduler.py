@@ -138,7 +138,7 @@ def main() -> None:
         worker(arguments.repeats)
         return
     sys.path.insert(0, str(ROOT))
-    from bench.common import print_header, print_table  # noqa: PLC0415 - another checkout may have another
+    from bench.measure.common import print_header, print_table  # noqa: PLC0415 - another checkout may have another
 
     settings = {"length": arguments.length, "repeats": arguments.repeats, "old": arguments.old is not None}
     print_header("The scheduler's time per step", settings)

@@ -22,10 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.alone import translate_alone
-from bench.artifacts import Artifacts, find_artifacts
-from bench.calls import Call, Rates, Search, rates, steady_window
-from bench.common import (
+from bench.measure.alone import translate_alone
+from bench.measure.calls import Call, Rates, Search, rates, steady_window
+from bench.measure.common import (
     Timing,
     base_parser,
     int_list,
@@ -36,11 +35,12 @@ from bench.common import (
     progress,
     ratio,
 )
-from bench.ct2_direct import Ct2Translator, Layout, Run
-from bench.hugging_face import ENGINES, HuggingFace, hugging_face
-from bench.load import LoadGenerator, Target, load_generator
-from bench.sentences import add_sentence_options, data_folder, sentences_for
-from bench.servers import ServerProcess, dragoman_command, server_process
+from bench.measure.load import LoadGenerator, Target, load_generator
+from bench.measure.servers import ServerProcess, dragoman_command, server_process
+from bench.peers.artifacts import Artifacts, find_artifacts
+from bench.peers.ct2_direct import Ct2Translator, Layout, Run
+from bench.peers.hugging_face import ENGINES, HuggingFace, hugging_face
+from bench.peers.sentences import add_sentence_options, data_folder, sentences_for
 from dragoman_service.bundle.tokenizer import Tokenizer
 
 LAYOUTS = (Layout(1, 1), Layout(1, 2), Layout(2, 1))

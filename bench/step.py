@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import onnxruntime
 
-from bench.common import base_parser, int_list, print_header, print_table
-from bench.engines import SOURCE_TOKENS, make_sources
-from bench.limits import measure_limits
-from bench.models import bundle_path
+from bench.measure.common import base_parser, int_list, print_header, print_table
+from bench.measure.limits import measure_limits
+from bench.peers.engines import SOURCE_TOKENS, make_sources
+from bench.peers.models import bundle_path
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS

@@ -3,7 +3,7 @@
 All of them train a Transformer of the preset `small`, with dropout in the same places and label smoothing, on the same
 text in the same subwords, in batches of as many target tokens, on as many threads. An update is all that it is in
 practice: forward, smoothed cross-entropy, backward, the norm of the gradient, Adam. Each trainer is a process of its
-own (bench/trainers), in an environment of its own where its packages ask for that; they take turns.
+own (bench/peers/trainers), in an environment of its own where its packages ask for that; they take turns.
 
     python bench/train.py --data train/en-de.tsv.xz --old ../dragoman-of-before
 """
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from bench.common import (
+from bench.measure.common import (
     DEFAULT_CACHE,
     ROOT,
     int_list,
@@ -42,7 +42,7 @@ from bench.common import (
 from dragoman_model.data.corpus import read_columns
 from dragoman_service.bundle.tokenizer import Tokenizer
 
-TRAINERS = Path(__file__).parent / "trainers"
+TRAINERS = Path(__file__).parent / "peers" / "trainers"
 TOKENIZER = ROOT / "deploy/models/en-de/1/tokenizer.model"
 LONGEST = 250
 """Subwords of a sentence: pairs with longer ones are left out, so that no trainer leaves out what others learn."""
@@ -53,7 +53,7 @@ class Kind:
     """A trainer to compare."""
 
     module: str
-    """Its worker in bench/trainers."""
+    """Its worker in bench/peers/trainers."""
     environment: str = ""
     """Name of its virtual environment; empty for this process's own."""
     install: str = ""

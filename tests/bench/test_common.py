@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.common import Timing, interleaved, percentile, ratio
+from bench.measure.common import Timing, interleaved, percentile, ratio
 
 from dragoman_model.markdown import markdown_table
 

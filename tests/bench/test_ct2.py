@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("ctranslate2")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.calls import Search
-from bench.ct2_direct import Translated
-from bench.ct2_server import Batcher
+from bench.measure.calls import Search
+from bench.peers.ct2_direct import Translated
+from bench.peers.ct2_server import Batcher
 
 GREEDY, BEAM = Search(1, 9, 0.0), Search(4, 9, 0.0)
 

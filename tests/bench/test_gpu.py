@@ -10,7 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import gpu, gpu_parity
+from bench.peers import gpu_parity
+
+from bench import gpu
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.runtime.cuda_runner import CudaRunner
 from dragoman_service.runtime.settings import GpuOptions

@@ -13,9 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.calls import Call, Load, Search, rates, steady_window
-from bench.load import Target, closed_loop, open_loop, poisson_arrivals
-from bench.sentences import choose
+from bench.measure.calls import Call, Load, Search, rates, steady_window
+from bench.measure.load import Target, closed_loop, open_loop, poisson_arrivals
+from bench.peers.sentences import choose
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc

@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.grow import grow, grow_tokenizer, without_end
+from bench.peers.grow import grow, grow_tokenizer, without_end
 
 from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
@@ -83,7 +83,7 @@ def test_a_grown_tokenizer_splits_texts_as_before() -> None:
 def test_ctranslate2_gives_the_same_translations(norm: str, tmp_path: Path) -> None:
     """The proof that the conversion is right, for every weight: all of them are random."""
     ctranslate2 = pytest.importorskip("ctranslate2")
-    from bench.ct2_convert import convert  # noqa: PLC0415  # which needs CTranslate2
+    from bench.peers.ct2_convert import convert  # noqa: PLC0415  # which needs CTranslate2
 
     model = random_model(seed=1, norm=norm)
     pieces = Tokenizer(tokenizer_model()).pieces(range(model.config.vocab_size))

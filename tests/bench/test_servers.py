@@ -4,8 +4,7 @@ import sys
 import time
 
 import pytest
-
-from bench import servers
+from bench.measure import servers
 
 READY = "print('gRPC localhost:1'); print('ready', flush=True); import time; time.sleep(60)"
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.common import percentile
+from bench.measure.common import percentile
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.common import Timing, interleaved, seconds_per_call
+from bench.measure.common import Timing, interleaved, seconds_per_call
 
 LARGE = 256 * 2**20
 """Bytes: more than processor caches hold."""

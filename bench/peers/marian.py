@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
-from bench.grow import OUT_OF_REACH
+from bench.peers.grow import OUT_OF_REACH
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.calls import Search
+from bench.measure.calls import Search
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions, Request
 from dragoman_service.runtime.golden import translate

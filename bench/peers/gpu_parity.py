@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.common import ROOT, print_table
-from bench.models import bundle_path
+from bench.measure.common import ROOT, print_table
+from bench.peers.models import bundle_path
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions, Hypothesis, Request
 from dragoman_service.runtime.cuda import Cuda

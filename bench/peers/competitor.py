@@ -1,6 +1,6 @@
 """A competitor in a process of its own: engines bring thread pools and read environment variables at their start.
 
-    python bench/competitor.py '{"engine": "Dragoman", "label": "", "model": "BUNDLE", "options": {...}}'
+    python bench/peers/competitor.py '{"engine": "Dragoman", "label": "", "model": "BUNDLE", "options": {...}}'
 
 answers each line of JSON on its standard input with one. decode.py starts it; it is nothing to start by hand.
 """
@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.common import seconds_per_call
-from bench.engines import ENGINES, Setting, make_sources
+from bench.measure.common import seconds_per_call
+from bench.peers.engines import ENGINES, Setting, make_sources
 
 
 class CompetitorFailed(Exception):

@@ -43,8 +43,14 @@ def dragoman_command(bundle: Path, *options: str) -> list[str]:
 
 
 def ct2_command(model: Path, tokenizer: Path, *options: str) -> list[str]:
-    """bench/ct2_server.py on a free port."""
-    return [sys.executable, str(Path(__file__).with_name("ct2_server.py")), str(model), str(tokenizer), *options]
+    """bench/peers/ct2_server.py on a free port."""
+    return [
+        sys.executable,
+        str(Path(__file__).parents[1] / "peers" / "ct2_server.py"),
+        str(model),
+        str(tokenizer),
+        *options,
+    ]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from bench.calls import Call, Load, Search
+from bench.measure.calls import Call, Load, Search
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 

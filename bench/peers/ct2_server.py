@@ -1,6 +1,6 @@
 """CTranslate2 behind gRPC, with the usual dynamic batching: collect calls for a while, translate, answer.
 
-    python bench/ct2_server.py MODEL TOKENIZER --batch-size 32 --wait-ms 5 --workers 2 --threads 1
+    python bench/peers/ct2_server.py MODEL TOKENIZER --batch-size 32 --wait-ms 5 --workers 2 --threads 1
 
 It speaks the `Translate` call of dragoman.v1, one text a call, so that the same client drives it. Prints its address
 and "ready".
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import grpc
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.calls import Search
-from bench.ct2_direct import Ct2Translator, Layout, Translated
+from bench.measure.calls import Search
+from bench.peers.ct2_direct import Ct2Translator, Layout, Translated
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 

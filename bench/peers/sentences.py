@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.artifacts import Artifacts
+from bench.peers.artifacts import Artifacts
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.text.segmenter import segment
 

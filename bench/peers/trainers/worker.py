@@ -1,6 +1,6 @@
 """What the workers of train.py share: each is a trainer in a process, and maybe a virtual environment, of its own.
 
-    python bench/trainers/NAME.py '{"folder": "...", "precision": "fp32", "batch_tokens": 2048, ...}'
+    python bench/peers/trainers/NAME.py '{"folder": "...", "precision": "fp32", "batch_tokens": 2048, ...}'
 
 A worker answers each line `round` on its standard input with a line of JSON, a `Round`, on its standard output; the
 first line that it writes says that it is ready, and with which versions. train.py starts it; it is nothing to start by

@@ -1,6 +1,6 @@
 """What all benchmarks share: the machine in words, tables, timing in turns, and the options of the command lines.
 
-A script begins with `sys.path.insert(0, str(Path(__file__).parents[1]))` and then imports `bench.common`.
+A script begins with `sys.path.insert(0, str(Path(__file__).parents[1]))` and then imports `bench.measure.common`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from dragoman_model.markdown import markdown_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DEFAULT_CACHE = Path("~/.cache/dragoman-bench")
 INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 """Those that matrix multiplication of one kind or another is written for."""

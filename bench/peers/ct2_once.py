@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.calls import Search
-from bench.ct2_direct import Ct2Translator, Layout
-from bench.servers import peak_memory, resident_bytes
+from bench.measure.calls import Search
+from bench.measure.servers import peak_memory, resident_bytes
+from bench.peers.ct2_direct import Ct2Translator, Layout
 
 
 def argument_parser() -> argparse.ArgumentParser:

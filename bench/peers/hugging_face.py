@@ -1,6 +1,6 @@
 """transformers and optimum-onnx on real sentences, in a process of their own: their thread pools stay out of ours.
 
-Their models are MarianMT of the same sizes and of random weights (bench/marian.py), so that they measure speed alone:
+Their models are MarianMT of the same sizes and of random weights (marian.py), so that they measure speed alone:
 every sentence is translated to a given number of tokens.
 """
 
@@ -47,8 +47,8 @@ _loaded: dict[str, Any] = {}
 def _load(engine: str, model: str, precision: str, cache: Path) -> None:
     import torch  # noqa: PLC0415 - in the engine's own process alone
 
-    from bench.marian import load_marian, load_marian_onnx  # noqa: PLC0415
-    from bench.models import marian_onnx_path, marian_path  # noqa: PLC0415
+    from bench.peers.marian import load_marian, load_marian_onnx  # noqa: PLC0415
+    from bench.peers.models import marian_onnx_path, marian_path  # noqa: PLC0415
 
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from bench.grow import OUT_OF_REACH
+from bench.peers.grow import OUT_OF_REACH
 from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 from dragoman_model.transformer import MultiHeadAttention, Transformer
 

@@ -45,11 +45,11 @@ def _available(name: str) -> bool:
 
 @cache
 def _transformers(model: str, folder: Path, compiled: bool) -> Any:
-    """MarianMT of the same sizes (bench/marian.py) in fp16; compiled, its forward pass goes through torch.compile."""
+    """MarianMT of the same sizes (marian.py) in fp16; compiled, its forward pass goes through torch.compile."""
     import torch  # noqa: PLC0415
 
-    from bench.marian import load_marian  # noqa: PLC0415
-    from bench.models import marian_path  # noqa: PLC0415
+    from bench.peers.marian import load_marian  # noqa: PLC0415
+    from bench.peers.models import marian_path  # noqa: PLC0415
 
     loaded = load_marian(marian_path(model, folder)).half().cuda()
     if compiled:
@@ -82,7 +82,7 @@ def _translator(model: str, folder: Path) -> tuple[Any, list[str]]:
 
     import ctranslate2  # noqa: PLC0415
 
-    from bench.models import ct2_path  # noqa: PLC0415
+    from bench.peers.models import ct2_path  # noqa: PLC0415
 
     path = ct2_path(model, folder, forced=True)
     pieces: list[str] = json.loads((path / "shared_vocabulary.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from typing import Any
 import ctranslate2
 import sentencepiece
 
-from bench.calls import Search
+from bench.measure.calls import Search
 
 END = "</s>"
 

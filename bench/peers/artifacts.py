@@ -39,7 +39,7 @@ class Artifacts:
 
 
 def find_artifacts(model: str, precision: str, cache: Path, *, forced: bool = False) -> Artifacts:
-    """Make what is missing; see bench/models.py.
+    """Make what is missing; see bench/peers/models.py.
 
     Raises:
         InvalidInput: no such model, or it cannot be had in this precision.
@@ -53,7 +53,7 @@ def find_artifacts(model: str, precision: str, cache: Path, *, forced: bool = Fa
 
 
 def _make(model: str, precision: str, cache: Path, forced: bool) -> tuple[Path, Path]:
-    from bench.models import bundle_path, ct2_path  # noqa: PLC0415 - PyTorch stays out of the caller's process
+    from bench.peers.models import bundle_path, ct2_path  # noqa: PLC0415 - PyTorch stays out of the caller's process
 
     bundle, ct2 = bundle_path(model, precision, cache, forced=forced), ct2_path(model, cache, forced=forced)
     return bundle, ct2 if precision == "fp32" else _quantised(ct2, model, precision, cache, forced)
@@ -66,8 +66,8 @@ def _quantised(ct2: Path, model: str, precision: str, cache: Path, forced: bool)
     """
     from ctranslate2.specs import TransformerSpec  # noqa: PLC0415
 
-    from bench.ct2_convert import convert  # noqa: PLC0415
-    from bench.models import load_model  # noqa: PLC0415
+    from bench.peers.ct2_convert import convert  # noqa: PLC0415
+    from bench.peers.models import load_model  # noqa: PLC0415
 
     output = ct2.with_name(f"{ct2.name}-{precision}")
     if not output.exists():

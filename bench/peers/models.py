@@ -1,9 +1,5 @@
 """The models to measure, made once and kept in a folder: one function, in the formats of all competitors.
 
-    python bench/models.py --models bundled,small,base --precisions fp32,int8
-
-makes what is missing, and prints how far the formats agree.
-
 bundled   deploy/models/en-de/1 itself: width 256, 6 + 2 layers, 8,000 words
 small     grown from it to the preset `small`: width 256, 6 + 2 layers, 8,000 words
 base      grown from it to the preset `base`: width 512, 6 + 6 layers, 32,000 words
@@ -14,7 +10,6 @@ translation has as many tokens as are asked for, and no engine has to do anythin
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import shutil
@@ -24,10 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.common import DEFAULT_CACHE, ROOT, name_list, print_header, print_table, progress
-from bench.grow import grow, grow_tokenizer, without_end
+from bench.measure.common import DEFAULT_CACHE, ROOT, progress
+from bench.peers.grow import grow, grow_tokenizer, without_end
 from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.read_back import read_model
 from dragoman_export.sentences import BUILT_IN
@@ -69,7 +64,7 @@ def ct2_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) ->
     checkpoint = checkpoint_path(name, cache, forced=forced)
     with _making(cache, f"ct2-{_digest(CT2, checkpoint)}") as (output, there):
         if not there:
-            from bench.ct2_convert import convert  # noqa: PLC0415  # not everybody has CTranslate2
+            from bench.peers.ct2_convert import convert  # noqa: PLC0415  # not everybody has CTranslate2
 
             loaded = load_checkpoint(checkpoint)
             pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
@@ -90,7 +85,7 @@ def checkpoint_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = Fa
 
 def marian_path(name: str, cache: Path = DEFAULT_CACHE) -> Path:
     """The folder of a MarianMTModel of the same sizes, with random weights; it never ends a sentence."""
-    from bench.marian import write_marian  # noqa: PLC0415  # transformers takes seconds to import
+    from bench.peers.marian import write_marian  # noqa: PLC0415  # transformers takes seconds to import
 
     checkpoint = checkpoint_path(name, cache)
     with _making(cache, f"marian-{_digest(MARIAN, checkpoint)}/{name}") as (output, there):
@@ -101,7 +96,7 @@ def marian_path(name: str, cache: Path = DEFAULT_CACHE) -> Path:
 
 def marian_onnx_path(name: str, precision: str, cache: Path = DEFAULT_CACHE) -> Path:
     """The folder of what optimum-onnx exports from `marian_path`: fp32, or dynamically quantised int8."""
-    from bench.marian import write_marian_onnx  # noqa: PLC0415
+    from bench.peers.marian import write_marian_onnx  # noqa: PLC0415
 
     marian = marian_path(name, cache)
     with _making(cache, f"{marian.parent.name}/{name}-onnx-{precision}") as (output, there):
@@ -163,7 +158,7 @@ def _code_digest() -> str:
     """Of all code that decides what a bundle holds."""
     service = [ROOT / "service" / "dragoman_service" / f"{name}.py" for name in ("manifest", "bundle", "tokenizer")]
     export = sorted((ROOT / "export").rglob("*.py"))
-    return _digest(*export, *service, ROOT / "bench" / "grow.py", BUNDLED / "manifest.json")
+    return _digest(*export, *service, ROOT / "bench" / "peers" / "grow.py", BUNDLED / "manifest.json")
 
 
 def _digest(*paths: Path) -> str:
@@ -172,32 +167,3 @@ def _digest(*paths: Path) -> str:
     for path in paths:
         digest.update(path.read_bytes() if path.is_file() else str(path.name + path.parent.name).encode())
     return digest.hexdigest()[:12]
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=name_list, default=list(MODELS), help="which (default: all)")
-    parser.add_argument("--precisions", type=name_list, default=["fp32", "int8"], help="which (default: fp32,int8)")
-    parser.add_argument("--sentences", type=Path, help="source sentences to compare with, one a line")
-    parser.add_argument("--limit", type=int, default=50, help="so many of them (default: 50)")
-    parser.add_argument(
-        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where to keep them (default: {DEFAULT_CACHE})"
-    )
-    return parser
-
-
-def main() -> int:
-    """Run from the command line."""
-    from bench.agreement import compare  # noqa: PLC0415  # which imports this module
-
-    args = argument_parser().parse_args()
-    print_header(
-        "Whether the models compute the same", {"sentences": args.sentences or "built-in", "limit": args.limit}
-    )
-    print_table(*compare(args.models, args.precisions, args.sentences, args.limit, args.cache))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

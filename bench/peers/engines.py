@@ -128,7 +128,7 @@ class Transformers:
     def __init__(self, model: str, *, threads: int, onnx: bool) -> None:
         import torch  # noqa: PLC0415
 
-        from bench.marian import load_marian, load_marian_onnx  # noqa: PLC0415
+        from bench.peers.marian import load_marian, load_marian_onnx  # noqa: PLC0415
 
         torch.set_num_threads(threads)
         self._torch = torch

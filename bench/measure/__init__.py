@@ -1,0 +1,4 @@
+"""What benchmarks measure with: turns and tables, calls, load, servers. Knows no competitor.
+
+Begin with `common`.
+"""
