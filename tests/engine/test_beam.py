@@ -49,7 +49,7 @@ def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float
             finished.sort(key=lambda hypothesis: -hypothesis[1])
             return finished[: options.num_hypotheses]
         live = [(total, (*tokens, token)) for total, tokens, token in children if token != END][:size]
-        best_possible = live[0][0] / penalty(request.max_length, options.length_penalty)
+        best_possible = live[0][0] / penalty(request.max_length + 1, options.length_penalty)
         wanted = finished[: options.num_hypotheses]
         if len(finished) >= size or (len(wanted) == options.num_hypotheses and best_possible <= wanted[-1][1]):
             return wanted

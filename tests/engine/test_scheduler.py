@@ -86,6 +86,25 @@ def test_a_wide_request_is_overtaken_by_so_many_rows_at_most() -> None:
     assert len(join.rows) == 4
 
 
+def test_what_others_take_is_counted_whoever_is_the_head_of_the_queue() -> None:
+    """Narrow requests of its own flow make another flow's the head again and again."""
+    scheduler = make_scheduler(max_rows=4, max_queue=10_000)
+    scheduler.add(make_request(0, max_length=10_000, min_length=10_000), 0.0)
+    scheduler.add(dataclasses.replace(make_request(1, source=(5, END), beam_size=4), client="a"), 0.0)
+    for request_id in range(2, 1000):
+        client, source = ("a", (5,) * 9 + (END,)) if request_id % 2 else ("b", (6, END))
+        scheduler.add(dataclasses.replace(make_request(request_id, source=source), client=client), 0.0)
+    others = 0
+    while True:
+        plan = plan_of(scheduler)
+        others += sum(len(join.rows) == 1 for join in plan.joins)
+        keeps_running = not any(len(join.rows) == 4 for join in plan.joins) and others < 100
+        if not plan.joins or not keeps_running:
+            break
+        scheduler.commit(plan, scripted(plan, 7, *[END] * (plan.num_rows - 1)), 0.0)
+    assert others <= 1 + 4 + OVERTAKING * 4
+
+
 def test_deadlines_are_found_without_looking_at_all_that_wait() -> None:
     scheduler = make_scheduler(max_queue=2000)
     for request_id in range(1000):

@@ -12,6 +12,7 @@ import pytest
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.engine.request import FinishReason, Sampling
 from dragoman_service.engine.search import constraints, sampling
+from dragoman_service.engine.search.sampling import Draws
 from dragoman_service.errors import EngineFailure
 from support.builders import make_request, run_alone
 from support.fake_runner import BEGIN, END, candidates
@@ -141,6 +142,13 @@ def test_a_seed_decides_the_samples() -> None:
     assert tokens(1) == tokens(1)
     assert tokens(1) != tokens(2)
     assert len(set(tokens(1))) == 3
+
+
+def test_sentences_with_one_seed_draw_independently() -> None:
+    """Else all of a call would draw the same quantile at the same place."""
+    first = [Draws(1, (source, END), 0).at(0) for source in range(4, 1004)]
+    assert len(set(first)) == 1000
+    assert sum(first) / 1000 == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_sample_does_not_depend_on_how_many_are_asked_for() -> None:

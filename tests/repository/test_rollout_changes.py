@@ -153,6 +153,41 @@ def test_a_model_unloaded_whole_stays_so_when_a_version_is_published_and_after_a
     stage.play(restarted)
 
 
+@pytest.mark.parametrize("file", ["serving.toml", "aliases.json", "unloaded.json"])
+def test_what_was_unloaded_does_not_come_back_at_a_restart_with_a_damaged_file(stage: Stage, file: str) -> None:
+    async def unload(rollout: Rollout) -> None:
+        await rollout.refresh()
+        await rollout.unload("m", "3")
+        assert stage.serving() == ["2"]
+
+    async def restarted(rollout: Rollout) -> None:
+        stage.store.write(f"m/{file}", "{")
+        await rollout.refresh()
+        # Where it cannot be told which are unloaded, all are.
+        assert "m" not in stage.registry.entries if file == "unloaded.json" else stage.serving() == ["2"]
+
+    stage.play(unload)
+    stage.registry.replace("m", None)
+    stage.play(restarted)
+
+
+def test_an_alias_that_cannot_be_written_leaves_what_is_unloaded_as_it_was(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*arguments: object) -> None:
+        raise RepositoryError("m/aliases.json cannot be written: No space left on device")
+
+    async def act(rollout: Rollout) -> None:
+        await rollout.refresh()
+        await rollout.unload("m")
+        monkeypatch.setattr(Repository, "write_aliases", full_disk)
+        await refused(rollout.set_alias("m", "canary", "1"), RepositoryError, "aliases.json cannot be written")
+        await rollout.refresh()
+        assert "m" not in stage.registry.entries
+
+    stage.play(act)
+
+
 def test_what_cannot_be_noted_in_the_repository_is_not_unloaded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*arguments: object) -> None:
         raise RepositoryError("m/unloaded.json cannot be written: No space left on device")

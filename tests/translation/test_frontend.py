@@ -121,3 +121,16 @@ def test_deadline_and_stream_flag_reach_the_engine() -> None:
     engine = FakeEngine()
     translate(served(engine), "a", sender=Sender(deadline=1e12))
     assert [(request.deadline, request.stream) for request in engine.submitted] == [(1e12, False)]
+
+
+@pytest.mark.parametrize("seed", [None, 0, 5])
+def test_without_a_seed_every_sentence_is_drawn_afresh(seed: int | None) -> None:
+    engine = FakeEngine()
+    translate(served(engine), "a\na", "a", options=DecodingOptions(sampling=Sampling(seed=seed)))
+    seeds = [request.options.sampling.seed for request in engine.submitted if request.options.sampling]
+    assert len(seeds) == 3
+    if seed is None:
+        assert len(set(seeds)) == 3
+        assert None not in seeds
+    else:
+        assert seeds == [seed] * 3

@@ -55,22 +55,18 @@ class ActiveRequest:
     draws: list[sampling.Draws]
     """Of each row, where tokens are drawn at random."""
     watched: bool
-    """Whether the next token may be another one than the likeliest candidate, or somebody waits to see it."""
+    """Whether the batch must look at every step of it: it searches, draws, streams, or has a prefix or constraints."""
     finished: list[Hypothesis] = field(default_factory=list)
     """Of a beam, best first, at most as many as it is wide; else in the order in which they ended."""
     threshold: float = BANNED
     """A beam is done once its best live hypothesis cannot have a higher score than this."""
     next_progress: float = -math.inf
-    begun: bool = False
     queue_seconds: float = 0.0
     encode_seconds: float = 0.0
     encoded: float = 0.0
 
     def begin(self, result: StepResult, now: float) -> None:
         """Note the times of the first step, which ended at `now`."""
-        if self.begun:  # it has run before, beside a request that made the step fail
-            return
-        self.begun = True
         self.encode_seconds = result.encode_seconds
         self.encoded = now - result.decode_seconds
         # The runner's clock need not be the engine's, hence the maximum.
@@ -114,9 +110,7 @@ class _Beams:
         self.max_length = np.array([active.request.max_length for active in requests], np.int64)
         self.limit = np.minimum(self.max_length + 1, max_positions)
         self.prefix = np.array([len(active.request.target_prefix) for active in requests], np.int64)
-        self.max_penalty = np.array(
-            [scores.length_penalty(a.request.max_length, a.request.options.length_penalty) for a in requests]
-        )
+        self.max_penalty = np.array([_max_penalty(active.request, max_positions) for active in requests])
         self.threshold = np.array([active.threshold for active in requests])
         self.waiting_for_better = bool((self.threshold > BANNED).any())
         """Whether some have finished hypotheses enough, and go on as long as a better one may come."""
@@ -125,7 +119,7 @@ class _Beams:
         self.ranks = self.each % self.rows.shape[1]
         self.longest = 0
         self.quiet = 0
-        """In so many steps from now on, none chooses its first token, nor reaches its limit."""
+        """The next so many steps are usual for all requests: each has all its hypotheses, none reaches its limit."""
 
     def look_ahead(self, lengths: Ints, costs: Floats) -> None:
         """Note how long nothing special happens; all arrays are [n] but `costs` [n, B]."""
@@ -260,7 +254,7 @@ class Batch:
         rows = self._take(options.num_rows)
         draws = []
         if options.sampling is not None:
-            seed = options.sampling.seed or 0
+            seed = options.sampling.seed or 0  # whoever makes a request draws one where the caller gave none
             draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
         beam, watched = options.beam_size > 1, _is_watched(request)
         active = ActiveRequest(request, waiting.submitted, rows, waiting.streamed, beam, draws, watched)
@@ -384,8 +378,9 @@ class Batch:
     def advance(self, token_ids: Any, log_probs: Any) -> Advance:
         """Take the candidates of one step, [extent, candidates] likeliest first.
 
-        Candidates of log-probability minus infinity are banned ones that came for want of others: they are never taken.
-        Of a wide neighbour's candidates, a request sees no more than it asked for.
+        A candidate with log-probability minus infinity is banned and never taken; it is there if too few others are.
+        All rows have as many candidates as the most demanding request wants. Every request reads only as many as it
+        asked for.
         """
         self._group()
         step = Advance()
@@ -789,12 +784,12 @@ class Batch:
 
     def _decided(self, active: ActiveRequest, length: int) -> list[int]:
         """The tokens, after those told, that are certain to stand in the best hypothesis."""
-        start, options = active.streamed, active.request.options
+        start = active.streamed
         if not active.beam:
             # Which of several samples is the best one is known only at the end.
             return self._tokens_of(active.rows[0], length - start)[0] if len(active.rows) == 1 else []
         best = active.finished[0] if active.finished else None
-        max_penalty = scores.length_penalty(active.request.max_length, options.length_penalty)
+        max_penalty = _max_penalty(active.request, self._max_positions)
         contenders = [
             self._tokens_of(row, length - start)[0]
             for row in active.rows
@@ -837,6 +832,11 @@ def _candidates(request: Request) -> int:
     if options.sampling is not None:
         return options.sampling.top_k
     return 2 * options.beam_size if options.beam_size > 1 else 1
+
+
+def _max_penalty(request: Request, max_positions: int) -> float:
+    """What the score of the longest hypothesis is divided by; its end counts as well."""
+    return scores.length_penalty(min(request.max_length + 1, max_positions), request.options.length_penalty)
 
 
 def _is_watched(request: Request) -> bool:

@@ -18,8 +18,8 @@ from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, EngineFailure, Overloaded, ShuttingDown
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""So many times, with no good step in between, a request failed alone and a probe failed after it, and the engine gives
-up: another try would not help either."""
+"""The engine gives up after so many failed probes with no good step between them. A probe is a step without requests;
+it follows every request that failed alone."""
 
 CLOSE_SECONDS = 10.0
 """How long `close` waits for the step that runs; a step that hangs cannot be stopped, only left behind."""

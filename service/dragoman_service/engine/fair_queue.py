@@ -35,10 +35,11 @@ class _Flow:
 class FairQueue:
     """Start-time fair queueing (Goyal, Vin and Cheng, 1996). A flow is one client's requests of one priority.
 
-    A request's work is its source tokens times its rows. Each request begins, in virtual time, where the one of its
-    flow that was served before it ended, or when it came if that is over; the least such start is served next, and is
-    what virtual time then is. So flows that have something waiting share the work by their weights, however much each
-    has waiting, and within a flow it is first come, first served. What is removed costs its flow nothing.
+    A request's work is its source tokens times its rows. Every request has a start in virtual time: the end of the
+    request that its flow was served before, or the time at which it came, whichever is later. The request with the
+    least start is served next, and virtual time moves to that start. So flows share the work by their weights, however
+    many requests each has. Within a flow, the first to come is the first served. A request that is removed costs its
+    flow nothing.
     """
 
     def __init__(self) -> None:
@@ -150,8 +151,8 @@ class FairQueue:
     def _tidy(self) -> None:
         """Keep no more than a few entries for each request that waits.
 
-        A flow that has nothing waiting may have been served ahead of the others: what it had too much is forgiven, for
-        a stream of ever new clients would else never let go of any.
+        Flows without waiting requests are forgotten, and with them the work that they had ahead of others. Otherwise
+        memory would grow with every new client.
         """
         if not self._keys:
             self._flows.clear()

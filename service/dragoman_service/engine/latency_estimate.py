@@ -17,8 +17,8 @@ _MOST_AT_ONCE = 4.0
 that swapped, must not decide what is refused afterwards. What stays slow is believed within a few dozen steps."""
 
 HOPELESS = 0.5
-"""Work is given up beforehand only if less than this part of the time that it is expected to take is left: sentences
-end sooner or later than the average, and what is refused must not be what could have been done."""
+"""Work is refused if less than this part of its expected time is left. The margin is wide because sentences differ from
+the average, and work that could be done must not be refused."""
 
 
 class LatencyEstimate:
@@ -35,7 +35,7 @@ class LatencyEstimate:
         size = rows.bit_length()
         # Replaced, not changed: other threads look at it.
         known = self._seconds.get(size)
-        seen = seconds if known is None else min(seconds, _MOST_AT_ONCE * known)
+        seen = min(seconds, _MOST_AT_ONCE * known) if known else seconds
         self._seconds = {**self._seconds, size: _average(known, seen)}
 
     def ended(self, source_tokens: int, steps: int) -> None:
@@ -53,8 +53,8 @@ class LatencyEstimate:
     def too_late(self, request: Request, now: float) -> DeadlineExceeded:
         """The error of a request that is given up.
 
-        From what does not run nothing is learned: if nothing else came, a pace that was slow once would be believed for
-        ever. So each refusal makes the next one less likely.
+        Refused work is never measured. If all work were refused, an estimate that was once too slow would never be
+        corrected. So each refusal lowers the estimate a little.
         """
         assert request.deadline is not None
         if request.deadline <= now:
@@ -66,7 +66,8 @@ class LatencyEstimate:
         """Raise DeadlineUnreachable if so much work, as `work_seconds` takes it, cannot be done in so many seconds."""
         expected = self.work_seconds(work, max_rows)
         if seconds < HOPELESS * expected:
-            self.relax()
+            if seconds > 0:  # what comes too late says nothing about the estimate
+                self.relax()
             raise DeadlineUnreachable(f"{seconds:.3f} s are left, and this is expected to take {expected:.3f} s")
 
     def relax(self) -> None:

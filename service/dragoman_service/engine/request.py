@@ -39,14 +39,15 @@ class Sampling:
     """Draw among so many likeliest tokens, 1 to `MAX_TOP_K`."""
     top_p: float = 1.0
     """Draw among the fewest of those whose probabilities add up to this (Holtzman et al. 2020), over 0, up to 1."""
-    seed: int = 0
-    """Same seed, same text, same model: same tokens, whatever else the server is doing."""
+    seed: int | None = None
+    """Same seed, same text, same model: same tokens, whatever else the server is doing. None: drawn afresh for each
+    sentence, by whoever makes the request."""
 
     def __post_init__(self) -> None:
         _check("sampling.temperature", self.temperature, 0 < self.temperature <= 100, "above 0, at most 100")
         _check("sampling.top_k", self.top_k, 1 <= self.top_k <= MAX_TOP_K, f"1 to {MAX_TOP_K}")
         _check("sampling.top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
-        _check("sampling.seed", self.seed, 0 <= self.seed < 2**64, "0 to 2**64 - 1")
+        _check("sampling.seed", self.seed, self.seed is None or 0 <= self.seed < 2**64, "0 to 2**64 - 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,8 @@ class Scheduler:
         self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, **limit)
         self._waiting = FairQueue()
         self._retry_groups = RetryGroups()
-        self._overtaken = 0  # rows that have gone to others while the head of the queue waits for more than are free
+        self._held: int | None = None  # the request for which rows are kept, once enough have gone to others
+        self._overtaken = 0  # rows that have gone to others since it became the head of the queue
         self._retrying = False  # whether those that run are a group of them
         self._joined: list[ActiveRequest] = []  # in the plan in flight
         self._in_flight: StepPlan | None = None
@@ -145,7 +146,8 @@ class Scheduler:
             _, request_id = heappop(self._deadlines)
             active = self._batch.active.get(request_id)
             if active is not None:
-                request, until = active.request, active.request.deadline or math.inf
+                request = active.request
+                until = math.inf if request.deadline is None else request.deadline
             else:
                 waiting = self._waiting.get(request_id) or self._retry_groups.get(request_id)
                 if waiting is None:  # it has ended
@@ -212,6 +214,8 @@ class Scheduler:
             if joins and len(request.source) > budget:
                 break
             budget -= len(request.source)
+            if self._held is not None:
+                self._overtaken += request.options.num_rows
             self._waiting.serve(request.id)
             joins.append(self._join(waiting))
         return joins
@@ -222,17 +226,17 @@ class Scheduler:
         The head is overtaken by so many rows at most; then the rows that come free are kept for it.
         """
         free = self._batch.num_free
-        head = self._waiting.head()
-        if head is None or head.request.options.num_rows <= free:
-            self._overtaken = 0
-            return head
+        held = None if self._held is None else self._waiting.get(self._held)
+        if held is None:
+            held = self._waiting.head()
+            self._held, self._overtaken = None if held is None else held.request.id, 0
+        if held is None or held.request.options.num_rows <= free:
+            self._held = None
+            return held
         if not free or self._overtaken >= OVERTAKING * self.max_rows:
             return None
-        for waiting in islice(self._waiting, _OVERTAKERS):
-            if waiting.request.options.num_rows <= free:
-                self._overtaken += waiting.request.options.num_rows
-                return waiting
-        return None
+        fitting = (it for it in islice(self._waiting, _OVERTAKERS) if it.request.options.num_rows <= free)
+        return next(fitting, None)
 
     def _join(self, waiting: Waiting) -> Join:
         join = self._batch.join(waiting)

@@ -2,6 +2,7 @@
 
     NAME/VERSION/manifest.json ...   a bundle; one is there as soon as its manifest is
     NAME/aliases.json                names for versions: {"stable": {"version": "3", "share": 0.0}}
+    NAME/unloaded.json               versions that operators took out of service: {"model": false, "versions": ["3"]}
     NAME/serving.toml                optional: settings of the server for this model alone, such as `max_rows = 16`
 
 Nothing else is looked at, nor what begins with a dot.
@@ -66,7 +67,8 @@ class Listed:
     settings: Mapping[str, Any] = field(default_factory=dict)
     unloaded: Unloaded = Unloaded()
     problem: str = ""
-    """What is wrong with the files beside the bundles; then aliases and settings are not to be relied on."""
+    """What is wrong with the files beside the bundles; then aliases and settings are not to be relied on. Where
+    `unloaded.json` cannot be read, the whole model is taken to be unloaded."""
 
 
 class Repository:
@@ -202,16 +204,16 @@ class Repository:
             if self._files.exists(manifest):
                 mark = f"{self._files.ukey(manifest)} {settings_text!r}"
                 versions[version] = hashlib.sha256(mark.encode()).hexdigest()[:12]
-        reading = SETTINGS
-        try:
-            settings = tomllib.loads((settings_text or b"").decode())
-            reading = ALIASES
-            aliases = read_aliases(self._read(f"{folder}/{ALIASES}"))
-            reading = UNLOADED
-            unloaded = read_unloaded(self._read(f"{folder}/{UNLOADED}"))
-        except (ValueError, RecursionError, InvalidInput) as error:
-            return Listed(versions, problem=f"{name}/{reading} cannot be read: {error}")
-        return Listed(versions, aliases, settings, unloaded)
+        problems: list[str] = []
+        found: dict[str, Any] = {}
+        # Each by itself: what is wrong with one must not bring back what another keeps out of service.
+        for file, read in ((SETTINGS, _read_settings), (ALIASES, read_aliases), (UNLOADED, read_unloaded)):
+            try:
+                found[file] = read(settings_text if file == SETTINGS else self._read(f"{folder}/{file}"))
+            except (ValueError, RecursionError, InvalidInput) as error:
+                problems.append(f"{name}/{file} cannot be read: {error}")
+        unloaded = found.get(UNLOADED, Unloaded(model=True))
+        return Listed(versions, found.get(ALIASES, {}), found.get(SETTINGS, {}), unloaded, "; ".join(problems))
 
     def _folders(self, path: str) -> list[str]:
         return [
@@ -230,7 +232,7 @@ class Repository:
         if not self._is_local:
             self._files.pipe_file(path, data)
             return
-        partial = f"{path}.partial"
+        partial = f"{path}.{uuid.uuid4().hex}.partial"  # two servers may write at once
         try:
             with open(partial, "wb") as file:
                 file.write(data)
@@ -248,6 +250,10 @@ class Repository:
         for path in self._cache.glob("*/[!.]*"):
             if path not in kept:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _read_settings(text: bytes | None) -> dict[str, Any]:
+    return tomllib.loads((text or b"").decode())
 
 
 def read_aliases(text: bytes | None) -> dict[str, Alias]:

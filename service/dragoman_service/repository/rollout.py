@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -165,7 +166,9 @@ class Rollout:
             listed = found.get(name, Listed())
             if listed.problem:
                 kept = model.listed
-                listed = replace(listed, aliases=kept.aliases, settings=kept.settings, unloaded=kept.unloaded)
+                listed = replace(listed, aliases=kept.aliases, settings=kept.settings)
+                if kept.versions:
+                    listed = replace(listed, unloaded=kept.unloaded)
             model.listed = listed
 
     async def _known(self, name: str) -> ModelVersions:
@@ -201,6 +204,9 @@ class Rollout:
             if trial.listed.aliases != model.listed.aliases:
                 await self._on_thread(self._repository.write_aliases, model.name, trial.listed.aliases)
         except DragomanError:
+            if trial.listed.unloaded != model.listed.unloaded:
+                with suppress(DragomanError):  # what went wrong first is what matters
+                    await self._on_thread(self._repository.write_unloaded, model.name, model.listed.unloaded)
             model.failed = trial.failed
             self._let_go(trial)
             raise

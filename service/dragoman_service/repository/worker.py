@@ -20,6 +20,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._unfinished = 0
+        self._closed = False
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -29,16 +30,23 @@ class Worker:
         return self._unfinished > 0
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Have a job done after those before it; one that is cancelled while it waits is left out."""
+        """Have a job done after those before it; one that is cancelled while it waits is left out.
+
+        Raises RuntimeError after `close`.
+        """
         future: Future[T] = Future()
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the worker is closed")
             self._unfinished += 1
-        self._jobs.put((future, job))
+            self._jobs.put((future, job))
         return future
 
     def close(self) -> None:
         """End the thread after the jobs that it has."""
-        self._jobs.put(None)
+        with self._lock:
+            self._closed = True
+            self._jobs.put(None)
 
     def _run(self) -> None:
         while (item := self._jobs.get()) is not None:

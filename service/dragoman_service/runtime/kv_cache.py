@@ -73,7 +73,7 @@ class AttentionCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of all capacities that there were, touched or not: less than twice that of the largest."""
+        """Memory of all capacities that there were, touched or not: less than three times that of the largest."""
         return sum(array.nbytes for array in self._arrays.values())
 
     def _of(self, capacity: int) -> npt.NDArray[Any]:

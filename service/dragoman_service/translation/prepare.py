@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -129,13 +130,21 @@ def requests(
             id=new_id(),
             source=route.model.tokenizer.source(sentence.tokens, route.target_language),
             max_length=max_length(options, route.model.description),
-            options=options,
+            options=_with_seed(options),
             target_prefix=prepared.prefix if index == 0 else (),
             deadline=sender.deadline,
             stream=stream,
             client=sender.client,
             priority=sender.priority,
         )
+
+
+def _with_seed(options: DecodingOptions) -> DecodingOptions:
+    """Where tokens are drawn at random and the caller gave no seed, every sentence has one of its own."""
+    sampling = options.sampling
+    if sampling is None or sampling.seed is not None:
+        return options
+    return replace(options, sampling=replace(sampling, seed=secrets.randbits(64)))
 
 
 def assemble(
@@ -175,7 +184,11 @@ def _hypothesis(
 
 
 def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedPiece]:
-    """A first sentence whose translation has a prefix stays in capitals: its beginning is not to be changed."""
+    """Cut a text into encoded pieces.
+
+    A sentence in capitals is translated in small letters, and its translation is put in capitals. The first sentence is
+    left as it is if its translation has a prefix, because the prefix must not change.
+    """
     tokenizer = route.model.tokenizer
     limit = route.model.description.max_source_tokens - tokenizer.source_overhead
     for piece in segment(text, route.source_language):

@@ -63,7 +63,7 @@ class BeamSearch(Search):
         self._alpha = options.length_penalty
         self._prefix = request.target_prefix
         self._max_length = request.max_length
-        self._max_penalty = length_penalty(request.max_length, options.length_penalty)
+        self._max_penalty = length_penalty(request.max_length + 1, options.length_penalty)  # its end counts
         self._end_id = end_id
         root = _Node(None, begin_id, 0.0, 0.0)
         self._rows: list[_Node | None] = [root] + [None] * (options.beam_size - 1)

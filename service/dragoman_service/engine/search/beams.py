@@ -1,8 +1,8 @@
 """Beam search over arrays: the best children of many requests' hypotheses, and the rows that they go to.
 
-Per position, children are looked at until `beam_size` go on: as each hypothesis has one end of the sentence, these are
-among the `2 * beam_size` best. Ends among the first `beam_size` finish a hypothesis. Ties are decided by row, then by
-candidate: the order of candidates in memory, which a stable sort keeps.
+A step keeps the best `beam_size` children that do not end. Each hypothesis has one child that ends, so the
+`2 * beam_size` best children are enough. A child that ends finishes its hypothesis if it is among the best `beam_size`.
+Of equal children, the lower row comes first, then the likelier candidate; the stable sort sees to it.
 """
 
 from __future__ import annotations
