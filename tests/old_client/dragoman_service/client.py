@@ -1,0 +1,276 @@
+"""Python clients for a Dragoman server: `TranslationClient`, and `AsyncTranslationClient` for asyncio.
+
+with TranslationClient("localhost:50051") as client:
+    for translation in client.translate(["Good morning.", "How are you?"], Options(target_language="de")):
+        print(translation.text)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+import grpc
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.client_errors import error_of
+from dragoman_service.client_values import (
+    Model,
+    Options,
+    Translation,
+    models,
+    stream_item,
+    stream_request,
+    translate_request,
+    translations,
+)
+
+DEFAULT_ADDRESS = "localhost:50051"
+DEFAULT_OPTIONS = Options()
+_MAX_REPLY_BYTES = 256 * 2**20
+
+
+class TranslationClient:
+    """A connection to a server, for ordinary code. May be shared by threads. A context manager, or call `close`."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        texts_per_call: int = 64,
+        concurrency: int = 4,
+        attempts: int = 1,
+    ) -> None:
+        """Long lists go in calls of `texts_per_call` texts, `concurrency` at a time.
+
+        A call that finds the server full is tried up to `attempts` times (at most 5), ever more seldom. Nothing is
+        sent before the first call.
+        """
+        self._texts_per_call = texts_per_call
+        self._concurrency = concurrency
+        self._channel = grpc.insecure_channel(address, _channel_options(attempts))
+        self._stub = translation_pb2_grpc.TranslationStub(self._channel)
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefixes: Sequence[str] | str = (),
+        deadline: float | None = None,
+    ) -> list[Translation]:
+        """Translate texts, in order; no texts, no translations.
+
+        `target_prefixes` is one for each text, or one string for all. `deadline` is in seconds, for all texts
+        together. Raises one of `dragoman_service.client_errors`; if any call fails, the others are given up.
+        """
+        return list(self.translate_many(texts, options, target_prefixes=target_prefixes, deadline=deadline))
+
+    def translate_many(
+        self,
+        texts: Iterable[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefixes: Sequence[str] | str = (),
+        deadline: float | None = None,
+    ) -> Generator[Translation, None, None]:
+        """As `translate`, but reads the texts as it goes and yields each translation when its turn has come."""
+        requests = _requests(texts, target_prefixes, options, self._texts_per_call)
+        timeout = _Timeout(deadline)
+        running: deque[Any] = deque()
+        try:
+            while True:
+                for request in itertools.islice(requests, self._concurrency - len(running)):
+                    running.append(self._stub.Translate.future(request, timeout=timeout.left()))
+                if not running:
+                    return
+                response = running[0].result()
+                running.popleft()
+                yield from translations(response)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            for call in running:
+                call.cancel()
+
+    def translate_stream(
+        self,
+        text: str,
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefix: str = "",
+        deadline: float | None = None,
+    ) -> Generator[str | Translation, None, None]:
+        """Translate one text: pieces of it as soon as they are decided, and at last the whole as a Translation.
+
+        Leaving the iteration early gives the call up.
+        """
+        call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
+        try:
+            for response in call:
+                yield stream_item(response)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            call.cancel()
+
+    def list_models(self, *, deadline: float | None = None) -> list[Model]:
+        """The models that the server has."""
+        try:
+            return models(self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline))
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
+    def close(self) -> None:
+        """Close the connection; calls still running are given up."""
+        self._channel.close()
+
+    def __enter__(self) -> TranslationClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncTranslationClient:
+    """A connection to a server, for asyncio. An asynchronous context manager, or call `close`."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        texts_per_call: int = 64,
+        concurrency: int = 4,
+        attempts: int = 1,
+    ) -> None:
+        """As TranslationClient; to be made inside the event loop."""
+        self._texts_per_call = texts_per_call
+        self._concurrency = concurrency
+        self._channel = grpc.aio.insecure_channel(address, _channel_options(attempts))
+        self._stub = translation_pb2_grpc.TranslationStub(self._channel)
+
+    async def translate(
+        self,
+        texts: Sequence[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefixes: Sequence[str] | str = (),
+        deadline: float | None = None,
+    ) -> list[Translation]:
+        """As TranslationClient.translate."""
+        found = self.translate_many(texts, options, target_prefixes=target_prefixes, deadline=deadline)
+        return [translation async for translation in found]
+
+    async def translate_many(
+        self,
+        texts: Iterable[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefixes: Sequence[str] | str = (),
+        deadline: float | None = None,
+    ) -> AsyncGenerator[Translation, None]:
+        """As TranslationClient.translate_many."""
+        requests = _requests(texts, target_prefixes, options, self._texts_per_call)
+        timeout = _Timeout(deadline)
+        running: deque[Any] = deque()
+        try:
+            while True:
+                for request in itertools.islice(requests, self._concurrency - len(running)):
+                    running.append(self._stub.Translate(request, timeout=timeout.left()))
+                if not running:
+                    return
+                response = await running[0]
+                running.popleft()
+                for translation in translations(response):
+                    yield translation
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
+        finally:
+            for call in running:
+                call.cancel()
+
+    async def translate_stream(
+        self,
+        text: str,
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefix: str = "",
+        deadline: float | None = None,
+    ) -> AsyncGenerator[str | Translation, None]:
+        """As TranslationClient.translate_stream; close it (`contextlib.aclosing`) to give the call up at once."""
+        call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
+        try:
+            async for response in call:
+                yield stream_item(response)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
+        finally:
+            call.cancel()
+
+    async def list_models(self, *, deadline: float | None = None) -> list[Model]:
+        """The models that the server has."""
+        try:
+            return models(await self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline))
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
+
+    async def close(self) -> None:
+        """Close the connection; calls still running are given up."""
+        await self._channel.close(None)
+
+    async def __aenter__(self) -> AsyncTranslationClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class _Timeout:
+    """Shares a deadline among the calls of one task."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+def _requests(
+    texts: Iterable[str], prefixes: Sequence[str] | str, options: Options, texts_per_call: int
+) -> Iterator[pb.TranslateRequest]:
+    if isinstance(texts, str):
+        raise TypeError("texts: got one string; allowed: a list of strings")
+    rest = iter(texts)
+    left = iter(()) if isinstance(prefixes, str) else iter(prefixes)
+    while chunk := list(itertools.islice(rest, texts_per_call)):
+        if isinstance(prefixes, str):
+            chosen = [prefixes] * len(chunk) if prefixes else []
+        else:
+            chosen = list(itertools.islice(left, len(chunk)))
+            if prefixes and len(chosen) != len(chunk):
+                raise ValueError("target_prefixes: fewer than texts; allowed: none, or one for each text")
+        yield translate_request(chunk, chosen, options)
+    if next(left, None) is not None:
+        raise ValueError("target_prefixes: more than texts; allowed: none, or one for each text")
+
+
+def _channel_options(attempts: int) -> list[tuple[str, Any]]:
+    if not 1 <= attempts <= 5:
+        raise ValueError(f"attempts: got {attempts}; allowed: 1 to 5")
+    # Round robin: a name with several addresses, such as a headless Kubernetes service, is used in full.
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if attempts > 1:
+        policy = {
+            "maxAttempts": attempts,
+            "initialBackoff": "0.5s",
+            "maxBackoff": "10s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+        }
+        config["methodConfig"] = [{"name": [{"service": "dragoman.v1.Translation"}], "retryPolicy": policy}]
+    return [("grpc.max_receive_message_length", _MAX_REPLY_BYTES), ("grpc.service_config", json.dumps(config))]

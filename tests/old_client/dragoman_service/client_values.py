@@ -1,0 +1,228 @@
+"""What the Python clients take and give: plain values, and their protobuf messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_service.request import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Draw at random; None leaves a value to the server. See `Sampling` in translation.proto."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked, and how; None leaves a value to the server. See translation.proto for what each does."""
+
+    model: str = ""
+    source_language: str = ""
+    target_language: str = ""
+    beam_size: int | None = None
+    num_hypotheses: int | None = None
+    length_penalty: float | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    sampling: Sampling | None = None
+    return_tokens: bool = False
+    return_token_scores: bool = False
+    priority: str = ""
+    """interactive, which is the default, or batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One way to translate a text."""
+
+    text: str
+    score: float
+    tokens: tuple[str, ...]
+    """Empty unless asked for."""
+    token_scores: tuple[float, ...]
+    """Empty unless asked for."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The translation of one text."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    """Best first."""
+    finish_reason: FinishReason
+    """That of the best."""
+    queue_seconds: float
+    encode_seconds: float
+    decode_seconds: float
+    source_tokens: int
+    target_tokens: int
+    sentences: int
+    model: str
+    version: str
+
+    @property
+    def text(self) -> str:
+        """That of the best hypothesis."""
+        return self.hypotheses[0].text
+
+    @property
+    def score(self) -> float:
+        """That of the best hypothesis."""
+        return self.hypotheses[0].score
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model scored on a test set."""
+
+    test_set: str
+    metric: str
+    value: float
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that a server has."""
+
+    name: str
+    version: str
+    description: str
+    language_pairs: tuple[tuple[str, str], ...]
+    """(source, target)."""
+    precision: str
+    max_source_tokens: int
+    max_target_tokens: int
+    max_texts: int
+    max_characters: int
+    max_beam_size: int
+    scores: tuple[Score, ...]
+    aliases: tuple[str, ...] = ()
+    """Other names for this version: NAME@ALIAS."""
+    is_default: bool = True
+    """Whether the name alone means this version."""
+
+
+def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
+    """Write a request for many texts."""
+    return pb.TranslateRequest(
+        texts=texts,
+        model=options.model,
+        source_language=options.source_language,
+        target_language=options.target_language,
+        options=_decoding(options),
+        target_prefixes=prefixes,
+        return_tokens=options.return_tokens,
+        return_token_scores=options.return_token_scores,
+        priority=_priority(options.priority),
+    )
+
+
+def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStreamRequest:
+    """Write a request for one text in pieces."""
+    return pb.TranslateStreamRequest(
+        text=text,
+        model=options.model,
+        source_language=options.source_language,
+        target_language=options.target_language,
+        options=_decoding(options),
+        target_prefix=prefix,
+        return_tokens=options.return_tokens,
+        return_token_scores=options.return_token_scores,
+        priority=_priority(options.priority),
+    )
+
+
+def translations(response: pb.TranslateResponse) -> list[Translation]:
+    """Read the translations of a reply."""
+    return [_translation(message, response.model, response.version) for message in response.translations]
+
+
+def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
+    """Read one message of a stream: a piece of text, or the result."""
+    if response.HasField("result"):
+        result = response.result
+        return _translation(result.translation, result.model, result.version)
+    return response.chunk
+
+
+def models(response: pb.ListModelsResponse) -> list[Model]:
+    """Read the list of models."""
+    return [_model(info) for info in response.models]
+
+
+def _decoding(options: Options) -> pb.DecodingOptions:
+    names = [field.name for field in pb.DecodingOptions.DESCRIPTOR.fields if field.name != "sampling"]
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    message = pb.DecodingOptions(**given)
+    if options.sampling is not None:
+        sampling = options.sampling
+        drawn = {f.name: value for f in fields(sampling) if (value := getattr(sampling, f.name)) is not None}
+        message.sampling.CopyFrom(pb.Sampling(**drawn))  # even if nothing is given, it asks for sampling
+    return message
+
+
+def _priority(name: str) -> pb.Priority:
+    priorities = {"": pb.PRIORITY_UNSPECIFIED, "interactive": pb.PRIORITY_INTERACTIVE, "batch": pb.PRIORITY_BATCH}
+    if name not in priorities:
+        raise ValueError(f"priority: got {name!r}; allowed: interactive, batch")
+    return priorities[name]
+
+
+def _translation(message: pb.TextTranslation, model: str, version: str) -> Translation:
+    return Translation(
+        hypotheses=tuple(
+            Hypothesis(
+                text=hypothesis.text,
+                score=hypothesis.score,
+                tokens=tuple(hypothesis.tokens),
+                token_scores=tuple(hypothesis.token_scores),
+                finish_reason=_finish_reason(hypothesis.finish_reason),
+            )
+            for hypothesis in message.hypotheses
+        ),
+        finish_reason=_finish_reason(message.finish_reason),
+        queue_seconds=message.timings.queue_seconds,
+        encode_seconds=message.timings.encode_seconds,
+        decode_seconds=message.timings.decode_seconds,
+        source_tokens=message.source_tokens,
+        target_tokens=message.target_tokens,
+        sentences=message.sentences,
+        model=model,
+        version=version,
+    )
+
+
+def _finish_reason(value: int) -> FinishReason:
+    return FinishReason.LENGTH if value == pb.FINISH_REASON_LENGTH else FinishReason.STOP
+
+
+def _model(info: pb.ModelInfo) -> Model:
+    return Model(
+        name=info.name,
+        version=info.version,
+        description=info.description,
+        language_pairs=tuple((pair.source_language, pair.target_language) for pair in info.language_pairs),
+        precision=info.precision,
+        max_source_tokens=info.limits.max_source_tokens,
+        max_target_tokens=info.limits.max_target_tokens,
+        max_texts=info.limits.max_texts,
+        max_characters=info.limits.max_characters,
+        max_beam_size=info.limits.max_beam_size,
+        scores=tuple(
+            Score(test_set=score.test_set, metric=score.metric, value=score.value, signature=score.signature)
+            for score in info.scores
+        ),
+        aliases=tuple(info.aliases),
+        is_default=info.is_default,
+    )

@@ -1,0 +1,189 @@
+"""What is asked of the engine and what it answers: plain, frozen values, no behaviour beyond validation."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from dragoman_service.errors import InvalidInput
+
+MAX_BEAM_SIZE = 16
+MAX_TOP_K = 256
+
+
+class FinishReason(enum.Enum):
+    """Why a hypothesis ended."""
+
+    STOP = "stop"
+    """The model produced the end of the sentence."""
+    LENGTH = "length"
+    """`max_length` was reached first: the translation is incomplete."""
+
+
+class Priority(enum.Enum):
+    """Who waits for a translation."""
+
+    INTERACTIVE = "interactive"
+    """Somebody who looks at a screen."""
+    BATCH = "batch"
+    """Nobody in particular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Draw each token at random: temperature first, then the `top_k` likeliest, then the nucleus of mass `top_p`."""
+
+    temperature: float = 1.0
+    """Divides the logits; below 1 sharpens, above 1 flattens. Greater than 0."""
+    top_k: int = 50
+    """Draw among so many likeliest tokens, 1 to `MAX_TOP_K`."""
+    top_p: float = 1.0
+    """Draw among the fewest of those whose probabilities add up to this (Holtzman et al. 2020), over 0, up to 1."""
+    seed: int = 0
+    """Same seed, same text, same model: same tokens, whatever else the server is doing."""
+
+    def __post_init__(self) -> None:
+        _check("sampling.temperature", self.temperature, 0 < self.temperature <= 100, "above 0, at most 100")
+        _check("sampling.top_k", self.top_k, 1 <= self.top_k <= MAX_TOP_K, f"1 to {MAX_TOP_K}")
+        _check("sampling.top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
+        _check("sampling.seed", self.seed, 0 <= self.seed < 2**64, "0 to 2**64 - 1")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How to search for the translation. The defaults are greedy search."""
+
+    beam_size: int = 1
+    """Hypotheses kept alive; 1 is greedy search. 1 to `MAX_BEAM_SIZE`."""
+    num_hypotheses: int = 1
+    """Translations returned, best first: at most `beam_size`, or so many independent samples with `sampling`."""
+    length_penalty: float = 0.6
+    """Alpha of Wu et al. 2016, equation 14: score = log-probability / ((5 + length) / 6) ** alpha. 0 to 5."""
+    min_length: int = 0
+    """Target tokens that must stand before the end of the sentence."""
+    max_length: int | None = None
+    """Target tokens at most, without the end of the sentence; None lets the model's limits decide."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens already produced are divided if positive, else multiplied (Keskar et al. 2019). 1 to 10."""
+    no_repeat_ngram_size: int = 0
+    """No n-gram of this size stands twice in a translation; 0 is off. 0 to 16."""
+    sampling: Sampling | None = None
+    """Draw at random instead of searching; needs `beam_size` 1."""
+
+    def __post_init__(self) -> None:
+        _check("beam_size", self.beam_size, 1 <= self.beam_size <= MAX_BEAM_SIZE, f"1 to {MAX_BEAM_SIZE}")
+        _check(
+            "num_hypotheses", self.num_hypotheses, 1 <= self.num_hypotheses <= MAX_BEAM_SIZE, f"1 to {MAX_BEAM_SIZE}"
+        )
+        _check("length_penalty", self.length_penalty, 0 <= self.length_penalty <= 5, "0 to 5")
+        _check("min_length", self.min_length, self.min_length >= 0, "0 or more")
+        _check("repetition_penalty", self.repetition_penalty, 1 <= self.repetition_penalty <= 10, "1 to 10")
+        _check("no_repeat_ngram_size", self.no_repeat_ngram_size, 0 <= self.no_repeat_ngram_size <= 16, "0 to 16")
+        if self.max_length is not None:
+            _check("max_length", self.max_length, self.max_length >= 1, "1 or more")
+            if self.min_length > self.max_length:
+                raise InvalidInput("min_length", self.min_length, f"at most max_length, which is {self.max_length}")
+        if self.sampling is not None and self.beam_size != 1:
+            raise InvalidInput("beam_size", self.beam_size, "1 together with sampling: choose one of the two")
+        if self.sampling is None and self.num_hypotheses > self.beam_size:
+            raise InvalidInput("num_hypotheses", self.num_hypotheses, f"at most beam_size, which is {self.beam_size}")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the running batch that a request with these options occupies."""
+        return self.num_hypotheses if self.sampling is not None else self.beam_size
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sentence to translate, tokenised and checked against the model's limits."""
+
+    id: int
+    """Unique among the requests of an engine."""
+    source: tuple[int, ...]
+    """Source token ids, the end of the sentence last."""
+    max_length: int
+    """Target tokens at most, without the end of the sentence: `options.max_length` bounded by the model's limits."""
+    options: DecodingOptions = field(default_factory=DecodingOptions)
+    target_prefix: tuple[int, ...] = ()
+    """Target token ids that the translation must begin with; shorter than `max_length`."""
+    deadline: float | None = None
+    """When the answer stops being of use, in seconds of the engine's clock."""
+    stream: bool = False
+    """Whether `Progress` events are wanted."""
+    client: str = ""
+    """Who asks: those that wait share the work."""
+    priority: Priority = Priority.INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One finished translation."""
+
+    tokens: tuple[int, ...]
+    """Target token ids, the forced prefix included, the end of the sentence not."""
+    token_scores: tuple[float, ...]
+    """Natural log-probability of each of `tokens`; 0 for those of the forced prefix, which had no alternative."""
+    score: float
+    """Sum of log-probabilities, the end of the sentence included, over the length penalty."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where a request's time went, in seconds."""
+
+    queue: float = 0.0
+    """From submission until it joined the running batch."""
+    encode: float = 0.0
+    """In the encoder."""
+    decode: float = 0.0
+    """From the end of encoding until the last token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """More of the translation is decided; only for requests with `stream`."""
+
+    request_id: int
+    tokens: tuple[int, ...]
+    """The token ids newly decided: with a beam, those by which the prefix shared by all live hypotheses grew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a request that came to its end."""
+
+    request_id: int
+    hypotheses: tuple[Hypothesis, ...]
+    """Best first, `options.num_hypotheses` of them."""
+    timings: Timings = Timings()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last event of a request that did not: cancelled, past its deadline, refused, or hit by an engine failure."""
+
+    request_id: int
+    error: Exception
+    """One of `dragoman_service.errors`."""
+
+
+Event = Progress | Finished | Failed
+
+
+def check_request(request: Request, max_rows: int) -> None:
+    """Raise InvalidInput for a request that can never run in a batch of `max_rows`."""
+    if request.options.num_rows > max_rows:
+        field = "beam_size" if request.options.sampling is None else "num_hypotheses"
+        raise InvalidInput(field, request.options.num_rows, f"at most {max_rows}, the rows of this server")
+    _check("source", request.source, bool(request.source), "at least one token")
+    _check("max_length", request.max_length, request.max_length >= 1, "1 or more")
+    if len(request.target_prefix) >= request.max_length:
+        allowed = f"fewer tokens than max_length, which is {request.max_length}"
+        raise InvalidInput("target_prefix", f"{len(request.target_prefix)} tokens", allowed)
+
+
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
+    if not good:  # NaN compares false with everything, so it lands here too
+        raise InvalidInput(name, value, allowed)
