@@ -54,6 +54,8 @@ class ActiveRequest:
     beam: bool
     draws: list[sampling.Draws]
     """Of each row, where tokens are drawn at random."""
+    max_penalty: float
+    """What the score of the longest hypothesis is divided by."""
     watched: bool
     """Whether the batch must look at every step of it: it searches, draws, streams, or has a prefix or constraints."""
     finished: list[Hypothesis] = field(default_factory=list)
@@ -100,32 +102,38 @@ class _Beams:
     """The requests with one beam size, with what stays the same while none joins, leaves or moves."""
 
     __slots__ = (
-        "each", "flat", "limit", "longest", "max_length", "max_penalty", "prefix", "quiet", "ranks", "requests", "rows",
-        "threshold", "waiting_for_better",
+        "any_fresh", "each", "flat", "fresh", "limit", "longest", "max_length", "max_penalty", "prefix", "quiet",
+        "ranks", "requests", "rows", "threshold", "waiting_for_better",
     )  # fmt: skip
 
-    def __init__(self, requests: list[ActiveRequest], max_positions: int) -> None:
+    def __init__(self, requests: list[ActiveRequest], lengths: Ints, costs: Floats, max_positions: int) -> None:
+        """Of requests with hypotheses of so many tokens; `lengths` and `costs` are those of all rows of the batch."""
         self.requests = requests
         self.rows = np.array([active.rows for active in requests], np.int64)  # [n, B]
-        self.max_length = np.array([active.request.max_length for active in requests], np.int64)
-        self.limit = np.minimum(self.max_length + 1, max_positions)
-        self.prefix = np.array([len(active.request.target_prefix) for active in requests], np.int64)
-        self.max_penalty = np.array([_max_penalty(active.request, max_positions) for active in requests])
-        self.threshold = np.array([active.threshold for active in requests])
-        self.waiting_for_better = bool((self.threshold > BANNED).any())
-        """Whether some have finished hypotheses enough, and go on as long as a better one may come."""
         self.flat = self.rows.ravel()
         self.each = np.arange(self.flat.size)
         self.ranks = self.each % self.rows.shape[1]
-        self.longest = 0
-        self.quiet = 0
-        """The next so many steps are usual for all requests: each has all its hypotheses, none reaches its limit."""
+        facts = [
+            (it.request.max_length, len(it.request.target_prefix), it.max_penalty, it.threshold) for it in requests
+        ]
+        columns = np.array(facts, np.float64).T
+        self.max_length, self.prefix = columns[0].astype(np.int64), columns[1].astype(np.int64)
+        self.max_penalty, self.threshold = columns[2], columns[3]
+        self.limit = np.minimum(self.max_length + 1, max_positions)
+        self.waiting_for_better = any(it.threshold > BANNED for it in requests)
+        """Whether some have finished hypotheses enough, and go on as long as a better one may come."""
+        self.look_ahead(lengths[self.rows[:, 0]], costs[self.rows])
 
     def look_ahead(self, lengths: Ints, costs: Floats) -> None:
         """Note how long nothing special happens; all arrays are [n] but `costs` [n, B]."""
         self.longest = int(lengths.max())
-        begun = (lengths > self.prefix).all() and bool((costs < math.inf).all())
-        self.quiet = int((np.minimum(self.limit, self.max_length) - lengths).min()) - 1 if begun else 0
+        self.fresh = lengths == self.prefix
+        """Whether a request is about to choose its first token: all its rows have been fed the same until then."""
+        self.any_fresh = bool(self.fresh.any())
+        full = (costs < math.inf).all(axis=1) | self.fresh
+        usual = bool(full.all()) and bool((lengths >= self.prefix).all())
+        self.quiet = int((self.limit - 1 - lengths).min()) if usual else 0
+        """The next so many steps are usual for all requests: each has all its hypotheses, none reaches its limit."""
 
 
 class _Constrained:
@@ -257,7 +265,8 @@ class Batch:
             seed = options.sampling.seed or 0  # whoever makes a request draws one where the caller gave none
             draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
         beam, watched = options.beam_size > 1, _is_watched(request)
-        active = ActiveRequest(request, waiting.submitted, rows, waiting.streamed, beam, draws, watched)
+        max_penalty = _max_penalty(request, self._max_positions) if beam else 1.0
+        active = ActiveRequest(request, waiting.submitted, rows, waiting.streamed, beam, draws, max_penalty, watched)
         for row in rows:
             self._owners[row] = active
             self.tokens[row] = self._begin_id
@@ -296,8 +305,8 @@ class Batch:
             self._grouped = False
         if self._copies is not None and active.beam:
             source, target = self._copies
-            kept = ~np.isin(target, rows)
-            self._copies = (source[kept], target[kept])
+            kept = [place for place, row in enumerate(target.tolist()) if row not in rows]
+            self._copies = (source[kept], target[kept]) if kept else None
         return active
 
     def close_holes(self) -> list[RowCopy]:
@@ -484,16 +493,24 @@ class Batch:
         if self._grouped:
             return
         self._grouped = True
-        requests = [active for active in self.active.values() if active.watched]
-        self._streams = [active for active in requests if active.request.stream]
-        self._prefixed = [active for active in requests if active.request.target_prefix and not active.beam]
-        self._sampled = [active for active in requests if active.draws]
+        self._streams, self._prefixed, self._sampled = [], [], []
         by_size: dict[int, list[ActiveRequest]] = {}
-        for active in requests:
+        constrained: list[ActiveRequest] = []
+        for active in self.active.values():
+            if not active.watched:
+                continue
+            request = active.request
             if active.beam:
                 by_size.setdefault(len(active.rows), []).append(active)
-        self._beams = [_Beams(group, self._max_positions) for group in by_size.values()]
-        constrained = [active for active in requests if _is_constrained(active.request)]
+            elif request.target_prefix:
+                self._prefixed.append(active)
+            if active.draws:
+                self._sampled.append(active)
+            if request.stream:
+                self._streams.append(active)
+            if _is_constrained(request):
+                constrained.append(active)
+        self._beams = [_Beams(group, self.positions, self._costs, self._max_positions) for group in by_size.values()]
         self._constrained = _Constrained(constrained) if constrained else None
         self._penalised = any(active.request.options.repetition_penalty != 1.0 for active in constrained)
 
@@ -607,8 +624,12 @@ class Batch:
                 group.threshold[index] = active.threshold
                 group.waiting_for_better |= active.threshold > BANNED
         if found.moved is not None:
-            source, target = flat[found.parent[found.moved]], flat[found.target[found.moved]]
-            self._copy_hypotheses(source, target, group.longest)
+            moved = found.moved
+            if group.any_fresh:
+                moved = moved[~group.fresh[moved // rows.shape[1]]]
+            if len(moved):
+                self._copy_hypotheses(flat[found.parent[moved]], flat[found.target[moved]], group.longest)
+        group.any_fresh = False
         there = flat[found.target]
         new[there], log_prob[there] = found.token, found.log_prob
         self._costs[there], self._ranks[there] = found.cost, group.ranks
@@ -789,7 +810,7 @@ class Batch:
             # Which of several samples is the best one is known only at the end.
             return self._tokens_of(active.rows[0], length - start)[0] if len(active.rows) == 1 else []
         best = active.finished[0] if active.finished else None
-        max_penalty = _max_penalty(active.request, self._max_positions)
+        max_penalty = active.max_penalty
         contenders = [
             self._tokens_of(row, length - start)[0]
             for row in active.rows

@@ -58,7 +58,7 @@ def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id
     """
     n, beam_size, width = log_probs.shape
     flat = (costs[:, :, None] - log_probs).reshape(n, beam_size * width)
-    best = flat.argsort(axis=1, kind="stable")[:, : 2 * beam_size]
+    best = _least(flat, 2 * beam_size)
     at = best + np.arange(0, flat.size, beam_size * width)[:, None]  # into the arrays as one dimension
     token = token_ids.take(at)
     cost = flat.take(at)
@@ -71,7 +71,7 @@ def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id
         possible = cost < np.inf
         going = possible & ~is_end
         is_end &= possible
-        order = (~going).argsort(axis=1, kind="stable")[:, first] + np.arange(0, at.size, at.shape[1])[:, None]
+        order = _least(~going, beam_size) + np.arange(0, at.size, at.shape[1])[:, None]
         count = np.minimum(going.sum(axis=1), beam_size)
         going_at, going_cost, token = at.take(order), cost.take(order), token.take(order)
         going_cost[np.arange(beam_size) >= count[:, None]] = np.inf
@@ -128,7 +128,7 @@ def full_step(
     flat = (costs[:, :, None] - log_probs).reshape(n, -1)
     if flat.shape[1] < wanted:
         return None
-    at = flat.argsort(axis=1, kind="stable")[:, :wanted]
+    at = _least(flat, wanted)
     at += each[::beam_size, None] * width
     token = token_ids.take(at)
     is_end = token == end_id
@@ -143,7 +143,7 @@ def full_step(
                 return None
         going = ~is_end
         going &= going.cumsum(axis=1) <= beam_size
-        picked = np.flatnonzero(going)
+        (picked,) = going.ravel().nonzero()
         if len(picked) < len(each):
             return None
         at, token = at.take(picked), token.take(picked)
@@ -153,15 +153,16 @@ def full_step(
     if not cost.max() < np.inf:
         return None
     parent = at // width
-    stays = np.full(len(each), -1)
+    stays = np.empty(len(each), np.int64)
+    stays.fill(-1)
     stays[parent[::-1]] = each[::-1]  # of a parent's children the best one is written last
     moves = stays[parent] != each
     if not np.count_nonzero(moves):
         return Full(token, log_probs.take(at), cost, parent, parent, None), ends
-    moved = np.flatnonzero(moves)
+    (moved,) = moves.nonzero()
     target = parent.copy()
     # Of each request as many rows are free as children move, both in ascending order.
-    target[moved] = np.flatnonzero(stays < 0)
+    target[moved] = (stays < 0).nonzero()[0]
     return Full(token, log_probs.take(at), cost, parent, target, moved), ends
 
 
@@ -180,7 +181,17 @@ def place(source: Ints, count: Ints) -> Placement:
     same = (source[:, :, None] == source[:, None, :]) & real[:, None, :] & (rank[:, None] > rank)
     first = real & ~same.any(axis=2)
     occupied = ((source[:, :, None] == rank) & first[:, :, None]).any(axis=1)
-    free = np.argsort(occupied, axis=1, kind="stable")
+    free = _least(occupied, beam_size)
     moved = real & ~first
     place_in_free = np.maximum(moved.cumsum(axis=1) - 1, 0)
     return Placement(np.where(moved, np.take_along_axis(free, place_in_free, axis=1), source), moved)
+
+
+def _least(values: npt.NDArray[Any], count: int) -> Ints:
+    """[n, count], where the least values of each row are, in ascending order; of equals, the first comes first.
+
+    Lists are sorted and not the array: NumPy's sorts release the interpreter lock, and take it again only milliseconds
+    later where another thread is busy.
+    """
+    order = range(values.shape[1])
+    return np.array([sorted(order, key=row.__getitem__)[:count] for row in values.tolist()], np.int64)
