@@ -28,6 +28,9 @@ from sacrebleu.significance import PairedTest
 
 from bench.measure.common import ROOT, print_header, print_table
 
+PROSE = r"""[[data.train]]\npath = "train\/en-de-more.tsv.xz"\nwhere_column = 2\nwhere = [\
+    { name = "gutenberg-books", weight = 0.5 }, { name = "gutenberg-pivot", weight = 0.3 },\
+    { name = "bible-menge", weight = 0.1 }, "djangogirls", "xsid", "sdg-translations", "qald", "osth" ]"""
 ROWS: dict[str, tuple[str, ...]] = {
     "recipe": (),
     "another seed": ("--set", "training.seed=2"),
@@ -39,7 +42,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "bpe_dropout 0.1": ("--set", "tokenizer.bpe_dropout=0.1"),
     "tatoeba once": ("sed", 's/"tatoeba", weight = 2/"tatoeba", weight = 1/'),
     "more documentation": ("sed", 's/"ms-docs", weight = 0.2, limit = 90000/"ms-docs", weight = 0.5/'),
-    "without further prose": ("sed", r's/\[\[data.train\]\]\npath = "train.en-de-more[^]]*\]\n//'),
+    "further prose": ("sed", rf"s/\[\[data.validation\]\]/{PROSE}\n\n[[data.validation]]/"),
 }
 """Name -> options of `dragoman train`, or the edit by `sed -z` that makes another recipe."""
 SETS = ("dev/tatoeba-valid.en-de", "dev/dialogue-valid.en-de", "dev/newstest2013.en-de", "multi30k/val")
@@ -128,16 +131,33 @@ def run_row(name: str, args: argparse.Namespace, sets: Sequence[Probe], folder: 
     return [_lines(output) for output in outputs]
 
 
+def checkpoint_of(bundle: Path, folder: Path) -> Path:
+    """A checkpoint with the weights of a bundle, in `folder`: from int8 they come as rounded as they are there."""
+    from dragoman_export.read_back import read_model  # noqa: PLC0415 - imports PyTorch
+    from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint  # noqa: PLC0415
+    from dragoman_service.bundle.bundle import Bundle  # noqa: PLC0415
+
+    manifest = Bundle.load(bundle).manifest
+    model = read_model(bundle, manifest.architecture)
+    limits = manifest.limits
+    longest = (limits.max_source_tokens, limits.max_target_tokens + 1)
+    config = CheckpointConfig(model.config, manifest.language_pairs, *longest, {"step": 0})
+    save_checkpoint(folder, model.state_dict(), config, (bundle / "tokenizer.model").read_bytes())
+    return folder
+
+
 def main() -> None:
     """Print the table, a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora, as `dragoman train --data`")
-    parser.add_argument("--init", type=Path, required=True, help="the checkpoint that every run begins with")
+    parser.add_argument("--init", type=Path, required=True, help="what every run begins with: a checkpoint or a bundle")
     parser.add_argument("--output", type=Path, default=Path("runs/learn"), help="(default: runs/learn)")
     parser.add_argument("--updates", type=int, default=300, help="of 4,096 target tokens (default: 300)")
     parser.add_argument("--only", default=",".join(ROWS), help="rows, separated by commas (default: all)")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    if (args.init / "manifest.json").exists():
+        args.init = checkpoint_of(args.init, args.output / "init")
     print_header("Learning", {"updates": args.updates})
     sets = probes(args.data)
     base: list[list[str]] = []
