@@ -10,9 +10,9 @@ from dragoman_service.engine.engine import MAX_CONSECUTIVE_FAILURES
 from dragoman_service.engine.observer import EngineObserver, EngineStats
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Request
-from dragoman_service.errors import Cancelled, EngineFailure
+from dragoman_service.errors import Cancelled, EngineFailure, Overloaded
 from support.builders import make_request, run_alone
-from support.engines import PATIENCE, Listener, MakeEngine, engine_maker, submit
+from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker, submit
 from support.fake_runner import FakeRunner
 from support.poisoned import PoisonedRunner, request_of
 
@@ -229,3 +229,27 @@ def test_an_observer_that_raises_does_no_harm(make_engine: MakeEngine, caplog: p
     assert engine.healthy
     assert "the observer failed on a step" in caplog.text
     assert "the observer failed on an event" in caplog.text
+
+
+def test_a_step_that_fails_while_the_queue_is_full_costs_nobody_anything(make_engine: MakeEngine) -> None:
+    """Those that run again were let in once: they take no place from those that wait, nor are these refused."""
+    gate, failed = Gate(), []
+
+    def before(plan: StepPlan) -> None:
+        gate(plan)
+        if plan.num_rows == 4 and not failed:
+            failed.append(plan)
+            raise MemoryError("once")
+
+    engine = make_engine(before_run=before, max_rows=4, max_queue=8, start=False)
+    listeners = [submit(engine, make_request(request_id)) for request_id in range(4)]
+    engine.start()
+    gate.await_step()
+    listeners += [submit(engine, make_request(request_id)) for request_id in range(4, 12)]
+    with pytest.raises(Overloaded):
+        submit(engine, make_request(12))
+    gate.let_all_through()
+    for request_id, listener in enumerate(listeners):
+        assert listener.hypotheses() == run_alone(make_request(request_id)).hypotheses
+    assert engine.healthy
+    assert engine.stats().failed_steps == 1
