@@ -38,7 +38,6 @@ ROWS: dict[str, tuple[str, ...]] = {
     "dropout 0.2": ("--set", "model.dropout=0.2"),
     "without numbers": ("--set", "data.augmentation.numbers=0"),
     "without swapped": ("--set", "data.augmentation.swapped=0.0"),
-    "without upper": ("--set", "data.augmentation.upper=0.0"),
     "bpe_dropout 0.1": ("--set", "tokenizer.bpe_dropout=0.1"),
     "tatoeba once": ("sed", 's/"tatoeba", weight = 2/"tatoeba", weight = 1/'),
     "more documentation": ("sed", 's/"ms-docs", weight = 0.2, limit = 90000/"ms-docs", weight = 0.5/'),

@@ -81,8 +81,6 @@ class Augmentation:
     Each field but `numbers` is a share: 0.05 adds a twentieth of every corpus again in the changed form.
     """
 
-    upper: float = 0.0
-    """BOTH SIDES IN CAPITALS."""
     lower: float = 0.0
     """The source without capitals, the target as it is."""
     unpunctuated: float = 0.0
@@ -96,7 +94,7 @@ class Augmentation:
     them. They are too few for a share."""
 
     def __post_init__(self) -> None:
-        for name in ("upper", "lower", "unpunctuated", "joined", "swapped"):
+        for name in ("lower", "unpunctuated", "joined", "swapped"):
             share = getattr(self, name)
             check(f"data.augmentation.{name}", share, 0 <= share <= 1, "0 to 1")
         check("data.augmentation.numbers", self.numbers, 0 <= self.numbers <= 20, "0 to 20")

@@ -39,7 +39,7 @@ MANUAL = FOLDER / "README.md"
         ("data", {"validation": "valid.tsv"}, "data.validation"),
         ("data", {"max_tokens": 100_000}, "data.max_tokens"),
         ("data", {"cleaning": {"max_ratio": 0.5}}, "data.cleaning.max_ratio"),
-        ("data", {"augmentation": {"upper": 1.5}}, "data.augmentation.upper"),
+        ("data", {"augmentation": {"lower": 1.5}}, "data.augmentation.lower"),
         ("data", {"held_out": "test.en"}, "data.held_out"),
         ("training", {"max_steps": True}, "training.max_steps"),
         ("training", {"max_steps": 1.5}, "training.max_steps"),

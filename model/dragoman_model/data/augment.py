@@ -53,8 +53,6 @@ def _made(
     pairs: Sequence[Pair] | PairStore, languages: tuple[str, str], shares: Augmentation, rng: random.Random
 ) -> Iterator[tuple[Pair, Pair]]:
     """A pair and what becomes of it."""
-    for source, target in _draw(pairs, shares.upper, rng):
-        yield (source, target), (source.upper(), target.upper())
     for source, target in _draw(pairs, shares.lower, rng):
         yield (source, target), (source.lower(), target)
     for source, target in _draw(pairs, shares.unpunctuated, rng):

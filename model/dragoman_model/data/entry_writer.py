@@ -14,7 +14,7 @@ import numpy as np
 
 from dragoman_model.data.batches import Tokenized
 
-FORMAT = 2
+FORMAT = 3
 """Of an entry. It goes up whenever other files, or other ids from the same text, are written: a change of cleaning,
 augmentation, tokenising or BPE-dropout is one. An entry of another format is made anew."""
 

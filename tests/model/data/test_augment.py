@@ -25,10 +25,6 @@ def test_nothing_is_added_unasked() -> None:
     assert added() == []
 
 
-def test_capitals_are_for_both_sides() -> None:
-    assert sorted(added(upper=1.0)) == sorted((source.upper(), target.upper()) for source, target in PAIRS)
-
-
 def test_a_careless_source_has_a_careful_target() -> None:
     assert ("where is the station?", "Wo ist der Bahnhof?") in added(lower=1.0)
 
@@ -58,8 +54,8 @@ def test_what_has_nothing_to_swap_is_not_added_again() -> None:
 
 
 def test_a_share_is_one_of_the_pairs() -> None:
-    pairs = [(f"sentence number {index}", f"Satz Nummer {index}") for index in range(200)]
-    assert len(list(augment(pairs, LANGUAGES, Augmentation(upper=0.25, lower=0.0), seed=1))) == 50
+    pairs = [(f"Sentence number {index}", f"Satz Nummer {index}") for index in range(200)]
+    assert len(list(augment(pairs, LANGUAGES, Augmentation(unpunctuated=0.0, lower=0.25), seed=1))) == 50
 
 
 def test_numbers_are_so_many_times_each() -> None:
@@ -70,6 +66,6 @@ def test_numbers_are_so_many_times_each() -> None:
 
 
 def test_the_same_seed_gives_the_same_pairs() -> None:
-    shares = Augmentation(0.2, 0.4, 0.2, 0.6, 1.0, 3.0)
+    shares = Augmentation(0.4, 0.2, 0.6, 1.0, 3.0)
     one, again, other = (list(augment(PAIRS, LANGUAGES, shares, seed)) for seed in (5, 5, 6))
     assert one == again != other

@@ -71,7 +71,7 @@ def test_without_a_cache_nothing_is_left_and_the_result_is_the_same(folder: Path
     [
         {"training": {"seed": 2}},
         {"data": {"max_tokens": 50}},
-        {"data": {"augmentation": {"upper": 0.5}}},
+        {"data": {"augmentation": {"lower": 0.5}}},
         {"data": {"train": [{"path": "train.tsv", "weight": 2.0}]}},
         {"tokenizer": {"vocab_size": 319}},
     ],

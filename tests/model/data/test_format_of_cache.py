@@ -16,9 +16,9 @@ from dragoman_model.data.prepare import prepare
 from support.tiny import tokenizer_model
 from support.tiny_model import make_recipe
 
-PINNED_FORMAT = 2
-PINNED_TEXT = "f447c9ff0556a87a"
-PINNED_FILES = "8a889b448179e4db"
+PINNED_FORMAT = 3
+PINNED_TEXT = "15ed005ce3b4441e"
+PINNED_FILES = "1593570ed1054c0d"
 PINNED_WITH = "0.2.3"
 """The version of SentencePiece, whose draws and whose handling of text may differ in another."""
 
@@ -58,7 +58,7 @@ RECIPE = make_recipe(
     data={
         "train": [{"path": "train.tsv", "weight": 1.5}, {"path": "train.tsv", "limit": 3}],
         "cleaning": {},
-        "augmentation": dict.fromkeys(("upper", "lower", "unpunctuated", "joined", "swapped"), 0.8) | {"numbers": 2},
+        "augmentation": dict.fromkeys(("lower", "unpunctuated", "joined", "swapped"), 0.8) | {"numbers": 2},
     },
 )
 

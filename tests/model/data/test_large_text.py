@@ -95,7 +95,7 @@ def test_cleaning_and_augmenting_hold_no_text(tmp_path: Path) -> None:
     with (tmp_path / "train.tsv").open("w") as file:
         for number in range(count):
             file.write(f"{number} {side}\t{side} {number}\n" * (1 + number % 2))
-    recipe = make_recipe(data={"augmentation": {"upper": 0.3, "joined": 0.3, "swapped": 0.02, "numbers": 1.0}})
+    recipe = make_recipe(data={"augmentation": {"lower": 0.3, "joined": 0.3, "swapped": 0.02, "numbers": 1.0}})
     names = iter(range(9))
     list(augment([("12", "12")], ("en", "de"), recipe.data.augmentation, 1))  # reads the notations of languages
     tracemalloc.start()

@@ -68,10 +68,10 @@ def test_an_epoch_has_each_pair_as_often_as_its_weight_says(folder: Path) -> Non
 
 
 def test_a_vocabulary_is_learned_from_weighted_text_as_it_was_found(folder: Path) -> None:
-    parts = list(read_parts(recipe(augmentation={"upper": 1.0, "lower": 1.0}), folder))
+    parts = list(read_parts(recipe(augmentation={"lower": 1.0}), folder))
     counts = Counter(natural_texts(parts, seed=1))
     assert counts["Sentence 3"] == counts["Satz 3"] == 2
-    assert not {"SENTENCE 3", "sentence 3", "WORD 3"} & set(counts)
+    assert not {"sentence 3", "word 3"} & set(counts)
     assert 70 < sum(text.startswith("Wort") for text in counts) < 130
     assert {counts[text] for text in counts if text.startswith("Wort")} == {1}
 
