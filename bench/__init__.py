@@ -1,1 +1,1 @@
-"""Benchmarks: each module here is a command that prints a table. They stand on `peers` and `measure`."""
+"""Benchmarks: each module here is a command that prints a table. They use `peers` and `measure`."""

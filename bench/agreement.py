@@ -1,8 +1,8 @@
-"""How far the formats of a model agree: the proof that all competitors run the same network.
+"""Compares the translations of a model in all its formats, to prove that all competitors run the same network.
 
     python bench/agreement.py --models bundled,small,base --precisions fp32,int8
 
-makes the models that are missing, and compares the translations of all.
+creates the models that are missing, and compares the translations of all.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Ids = list[list[int]]
 def compare(
     models: Sequence[str], precisions: Sequence[str], sentences: Path | None, limit: int, cache: Path
 ) -> tuple[list[str], list[list[object]]]:
-    """Greedy translations against those of the bundled model in PyTorch: columns and rows of a table."""
+    """Compare greedy translations with those of the bundled model in PyTorch. Returns columns and rows of a table."""
     texts = BUILT_IN["en"] if sentences is None else sentences.read_text(encoding="utf-8").splitlines()
     reference = load_model("bundled", cache)
     longest = reference.config.max_source_tokens - 1
@@ -57,7 +57,7 @@ def compare(
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Ids:
-    """Source ids, the end of the sentence last, of the texts of 1 to `longest` tokens."""
+    """Source ids, the end of the sentence last, of those texts that have 1 to `longest` tokens."""
     encoded = [tokenizer.encode(text) for text in texts]
     return [[*ids, tokenizer.end_id] for ids in encoded if 0 < len(ids) <= longest]
 
@@ -65,7 +65,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Ids:
 def _translations(
     name: str, precisions: Sequence[str], sources: Ids, cache: Path
 ) -> Iterator[tuple[str, str, Ids | str]]:
-    """Engine, precision, and what it makes of the sources, or why it makes nothing of them."""
+    """Yield engine, precision, and the translations of the sources, or the reason why there are none."""
     checkpoint = load_model(name, cache)
     yield "PyTorch", "fp32", greedy_cached(checkpoint.model, sources, MAX_LENGTH)
     ids = {piece: i for i, piece in enumerate(checkpoint.tokenizer.pieces(range(checkpoint.tokenizer.vocab_size)))}
@@ -92,12 +92,12 @@ def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 def argument_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=name_list, default=list(MODELS), help="which (default: all)")
-    parser.add_argument("--precisions", type=name_list, default=["fp32", "int8"], help="which (default: fp32,int8)")
+    parser.add_argument("--models", type=name_list, default=list(MODELS), help="models (default: all)")
+    parser.add_argument("--precisions", type=name_list, default=["fp32", "int8"], help="default: fp32,int8")
     parser.add_argument("--sentences", type=Path, help="source sentences to compare with, one a line")
-    parser.add_argument("--limit", type=int, default=50, help="so many of them (default: 50)")
+    parser.add_argument("--limit", type=int, default=50, help="number of sentences (default: 50)")
     parser.add_argument(
-        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where to keep them (default: {DEFAULT_CACHE})"
+        "--cache", type=Path, default=DEFAULT_CACHE, help=f"folder of the models (default: {DEFAULT_CACHE})"
     )
     return parser
 

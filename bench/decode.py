@@ -1,11 +1,12 @@
-"""How fast tokens are decoded, in process: Dragoman's own loop against other engines on the same sentences.
+"""Decoding speed in process: Dragoman's loop and other engines on the same sentences.
 
     python bench/decode.py --model bundled --precision int8
 
-Every sentence has 25 source tokens and gets exactly 30 target tokens, on models whose end of the sentence is out of
-reach. Dragoman and CTranslate2 run the same weights; transformers and optimum-onnx run a MarianMT of the same sizes
-with random weights. For each number of rows every setting of an engine is tried once; the best two go on to the
-rounds, in which all take turns, and the faster one is reported. CTranslate2's backend is chosen beforehand likewise.
+Every sentence has 25 source tokens and gets exactly 30 target tokens, from models that never produce the end of the
+sentence. Dragoman and CTranslate2 run the same weights; transformers and optimum-onnx run a MarianMT of the same sizes
+with random weights. For each number of rows every setting of an engine is tried once. The best two take part in the
+rounds, in which all engines take turns, and the faster one is reported. CTranslate2's backend is chosen before that, by
+a trial of its own.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ TARGET_TOKENS = 30
 BEAM_SIZE = 4
 PEERS = ("CTranslate2", "PyTorch", "transformers", "optimum-onnx")
 OTHER_ROWS = (1, 8, 32)
-"""Where the slower ones are measured too, greedy alone."""
+"""Numbers of rows for which the slower engines are measured too, with greedy search only."""
 FINALISTS = 2
-"""Settings of an engine that go on from the trial to the rounds; of the slower ones a single one does."""
+"""Settings of an engine that go from the trial to the rounds. Slower engines have one."""
 ROUND_SECONDS = 0.1
-"""A call that is shorter is repeated, and the median taken."""
+"""A shorter call is repeated for this long, and its median counts."""
 JOB_SECONDS = 10.0
-"""For the rounds of one row of the table; where they would take longer there are fewer, but 3 at least."""
+"""Most seconds for the rounds of one row of the table, which reduces the number of rounds, down to 3."""
 CT2_BACKENDS: dict[str, dict[str, str]] = {
     "": {},
     "AVX-512": {"CT2_FORCE_CPU_ISA": "AVX512"},
     "MKL": {"CT2_USE_MKL": "1"},
 }
-"""What CTranslate2 chooses itself, and what it can be made to choose."""
+"""Name -> environment of CTranslate2 that selects the backend; empty: its own choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +64,36 @@ class Job:
 
     @property
     def rows(self) -> int:
-        """Of the batch that is decoded."""
+        """Rows of the batch."""
         return self.sentences * self.beam_size
 
     @property
     def search(self) -> str:
-        """For the table."""
+        """Name of the search in the table."""
         return "greedy" if self.beam_size == 1 else f"beam {self.beam_size}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one setting took for a job."""
+    """The times of one setting for a job."""
 
     label: str
     whole: Timing
-    """Encoder and all target tokens."""
+    """Time of the encoder and all target tokens."""
     first: Timing
-    """Encoder and one target token."""
+    """Time of the encoder and one target token."""
 
     def step_milliseconds(self) -> float:
-        """Of the whole call, per target position."""
+        """Milliseconds of the whole call per target position."""
         return self.whole.median / TARGET_TOKENS * 1e3
 
     def decode_milliseconds(self) -> float:
-        """Per target position behind the first one."""
+        """Milliseconds per target position after the first one."""
         return (self.whole.median - self.first.median) / (TARGET_TOKENS - 1) * 1e3
 
 
 def dragoman_settings(bundle: Path, cores: int, max_rows: int) -> list[Setting]:
-    """One lane on one thread, one on all, and a lane for each core."""
+    """Settings of Dragoman: one lane on one thread, one lane on all threads, and a lane for each core."""
     shapes = [(1, 1), *([(1, cores), (cores, 1)] if cores > 1 else [])]
     return [
         Setting("Dragoman", f"{lanes} x {threads}", bundle, {"lanes": lanes, "threads": threads, "max_rows": max_rows})
@@ -101,7 +102,7 @@ def dragoman_settings(bundle: Path, cores: int, max_rows: int) -> list[Setting]:
 
 
 def ct2_settings(model: Path, precision: str, cores: int, backend: str) -> list[Setting]:
-    """Its workers (inter_threads) times the threads of each (intra_threads)."""
+    """Settings of CTranslate2: numbers of workers (inter_threads) and of threads of each (intra_threads)."""
     compute_type = {"fp32": "float32"}.get(precision, precision)
     shapes = [(1, 1), *([(1, cores), (cores, 1)] if cores > 1 else [])]
     return [
@@ -117,7 +118,7 @@ def ct2_settings(model: Path, precision: str, cores: int, backend: str) -> list[
 
 
 def other_settings(args: Namespace, cores: int) -> list[Setting]:
-    """The slower ones, on all cores and on one."""
+    """Settings of the slower engines: on one core and on all cores."""
     found = []
     for threads in sorted({1, cores}):
         named = f"{threads} thread{'s' * (threads > 1)}"
@@ -135,7 +136,11 @@ def other_settings(args: Namespace, cores: int) -> list[Setting]:
 
 
 def best_ct2_backend(model: Path, precision: str, repeats: int) -> tuple[str, str]:
-    """The backend with the fastest greedy decoding on one thread, of 8 and of 32 sentences; and how all of them did."""
+    """Choose CTranslate2's backend by greedy decoding on one thread, of 8 and of 32 sentences.
+
+    Returns:
+        The name of the backend, and for the table the times of all backends over that of the best.
+    """
     processes = {name: Process(ct2_settings(model, precision, 1, name)[0]) for name in CT2_BACKENDS}
     try:
         for process in processes.values():
@@ -157,11 +162,11 @@ def best_ct2_backend(model: Path, precision: str, repeats: int) -> tuple[str, st
 
 
 def measure(processes: Sequence[Process], job: Job, repeats: int, num_finalists: int) -> dict[str, Outcome]:
-    """Engine -> its best setting's outcome."""
+    """Measure all settings for a job. Returns engine -> the outcome of its best setting."""
     trials: dict[str, list[tuple[float, Process]]] = {}
     for process in processes:
         trial = process.time(job.sentences, job.beam_size, TARGET_TOKENS)
-        if trial < 1:  # the first call of a shape pays for its memory
+        if trial < 1:  # the first call of a shape allocates its memory
             trial = process.time(job.sentences, job.beam_size, TARGET_TOKENS)
         trials.setdefault(process.setting.engine, []).append((trial, process))
     finalists = [pair for tried in trials.values() for pair in sorted(tried, key=lambda pair: pair[0])[:num_finalists]]
@@ -198,7 +203,7 @@ def _run_jobs(
         for process in processes:  # wait until all have loaded
             process.time(1, 1, 1)
         for job in jobs:
-            # With a single sentence, lanes and workers have nothing to share.
+            # One sentence cannot be divided among lanes or workers.
             fitting = [p for p in processes if job.sentences > 1 or not _has_workers(p.setting)]
             found[job] = measure(fitting, job, repeats, num_finalists)
             shown = ", ".join(f"{name} {out.step_milliseconds():.3f} ms" for name, out in found[job].items())
@@ -213,14 +218,14 @@ def _has_workers(setting: Setting) -> bool:
 
 
 def jobs_of(rows: Sequence[int], searches: Sequence[str]) -> list[Job]:
-    """Greedy and with a beam, for so many rows; a beam has no fewer than its own."""
+    """Jobs with greedy and beam search for each number of rows, at least one sentence each."""
     greedy = [Job(count, 1) for count in rows] if "greedy" in searches else []
     beam = [Job(max(1, count // BEAM_SIZE), BEAM_SIZE) for count in rows] if "beam" in searches else []
     return [*greedy, *beam]
 
 
 def print_main(found: dict[Job, dict[str, Outcome]]) -> None:
-    """Dragoman and CTranslate2."""
+    """Print the table of Dragoman and CTranslate2."""
     columns = ["rows", "search", "Dragoman ms/step", "lanes x threads", "CTranslate2 ms/step", "workers x threads"]
     columns += ["ratio", "Dragoman tokens/s", "CTranslate2 tokens/s", "Dragoman decode", "CTranslate2 decode"]
     columns += ["Dragoman start", "CTranslate2 start", "rounds"]
@@ -256,7 +261,7 @@ def print_main(found: dict[Job, dict[str, Outcome]]) -> None:
 
 
 def print_others(found: dict[Job, dict[str, Outcome]], engines: Sequence[str]) -> None:
-    """Dragoman and the slower ones."""
+    """Print the table of Dragoman and the slower engines."""
     columns = ["rows", "search", "Dragoman ms/step"]
     for engine in engines:
         columns += [f"{engine} ms/step", "its best", "ratio"]

@@ -1,12 +1,13 @@
-"""Dragoman on a GPU: is it right, how fast is a step, how fast are others, how fast is it served, does memory grow.
+"""Dragoman on a GPU: parity with the CPU, time of a step, other engines, throughput over gRPC, growth of memory.
 
     python bench/gpu.py --output gpu.md
 
-needs the `gpu`, `train` and `export` extras, installs nothing, and is meant for less than nine minutes of one GPU.
-Tables are printed and written as they come. Parity is first: with wrong translations nothing else is measured.
+needs the `gpu`, `train` and `export` extras, installs nothing, and is meant to take less than nine minutes of one GPU.
+Each table is printed and written as soon as it is ready. Parity comes first: if translations are wrong, nothing else is
+measured.
 
-`floor` is the time in which the memory of this GPU, at the bandwidth of a copy measured in the same run, could bring
-the weights of the decoder and the cached keys and values once: no step can take less.
+`floor` is a lower bound of a step's time: reading the decoder's weights and the cached keys and values once, at the
+bandwidth of a copy that is measured in the same run.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ from dragoman_service.runtime.settings import GpuOptions
 
 TARGET_TOKENS = 30
 SETTLED = slice(6, 26)
-"""The steps that count: nobody joins or leaves."""
+"""The steps that count: no request joins or leaves."""
 
 
 def copy_bandwidth(cuda: Cuda) -> float:
-    """Bytes a second that a copy on the GPU reads and writes."""
+    """Bytes a second that a copy on the GPU reads and writes, both counted."""
     size, stream = 1 << 28, cuda.new_stream()
     one, other = cuda.empty((size,), np.uint8), cuda.empty((size,), np.uint8)
     seconds = []
@@ -62,11 +63,11 @@ def copy_bandwidth(cuda: Cuda) -> float:
 
 
 def step_seconds(runner: Runner, rows: int, beam_size: int, vocab_size: int) -> tuple[float, float]:
-    """Medians of a settled step with all rows: of the whole, and of the runner alone."""
+    """Median seconds of a settled step with all rows: of the whole step, and of the runner alone."""
     options = DecodingOptions(beam_size=beam_size)
     sources = make_sources(max(1, rows // beam_size), vocab_size)
     ids = {"begin_id": SPECIAL_IDS["begin_id"], "end_id": SPECIAL_IDS["end_id"]}
-    scheduler = Scheduler(max_rows=rows, max_queue=rows, max_encode_tokens=10**6, **ids)
+    scheduler = Scheduler(max_rows=rows, max_encode_tokens=10**6, **ids)
     for number, source in enumerate(sources):
         scheduler.add(Request(number, tuple(source), TARGET_TOKENS, options), 0.0)
     whole, alone = [], []
@@ -83,7 +84,7 @@ def step_seconds(runner: Runner, rows: int, beam_size: int, vocab_size: int) -> 
 
 
 def floor_seconds(bundle: Bundle, rows: int, bandwidth: float) -> float:
-    """The least time of a step: see the head of this file."""
+    """Lower bound of a step's seconds; see the docstring of this module."""
     layout, size = bundle.manifest.cache, bundle.manifest.architecture
     width, inner, words = (int(size[name]) for name in ("d_model", "d_ff", "vocab_size"))
     weights = layout.decoder_layers * (6 * width * width + 2 * width * inner) + width * words
@@ -93,7 +94,7 @@ def floor_seconds(bundle: Bundle, rows: int, bandwidth: float) -> float:
 
 
 def steps(args: argparse.Namespace, bandwidth: float) -> None:
-    """Print a table of decoder steps."""
+    """Print the table of decoder steps."""
     for model in args.models:
         bundle = Bundle.load(bundle_path(model, "fp16", args.cache, forced=True))
         vocab_size = bundle.manifest.vocab_size
@@ -120,10 +121,10 @@ def steps(args: argparse.Namespace, bandwidth: float) -> None:
 
 
 def decode_tokens(runner: Runner, rows: int, beam_size: int, vocab_size: int, max_steps: int) -> float:
-    """Tokens a second of translating a full batch from its sources to its ends, as the engine's thread does it."""
+    """Tokens a second of a full batch, from encoding to the last token, in the loop of the engine's thread."""
     sources = make_sources(max(1, rows // beam_size), vocab_size)
     scheduler = Scheduler(
-        max_rows=rows, max_queue=rows, max_encode_tokens=10**6, max_steps=max_steps, look_ahead=True,
+        max_rows=rows, max_encode_tokens=10**6, max_steps=max_steps, look_ahead=True,
         begin_id=SPECIAL_IDS["begin_id"], end_id=SPECIAL_IDS["end_id"],
     )  # fmt: skip
     started = time.perf_counter()
@@ -135,7 +136,7 @@ def decode_tokens(runner: Runner, rows: int, beam_size: int, vocab_size: int, ma
 
 
 def against_others(args: argparse.Namespace) -> None:
-    """Print tokens a second beside those of the peers that are installed, by sentences at a time."""
+    """Print tokens a second of Dragoman and of the installed peers, by rows."""
     for model in args.models:
         bundle = Bundle.load(bundle_path(model, "fp16", args.cache, forced=True))
         vocab_size, options = bundle.manifest.vocab_size, GpuOptions()
@@ -189,7 +190,7 @@ def served(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Print the memory of the GPU while very many sentences are translated."""
+    """Print the GPU memory in use while `args.sentences` sentences are translated."""
     bundle = Bundle.load(bundle_path("bundled", "fp16", args.cache))
     sources = [(*bundle.tokenizer.encode(line), 2) for line in EVERYDAY.read_text(encoding="utf-8").splitlines()]
     cuda = open_cuda()
@@ -206,8 +207,8 @@ def memory(args: argparse.Namespace) -> None:
     print_table(("sentences", "MiB"), table)
 
 
-class _Both:
-    """Writes to a file what is printed."""
+class _Tee:
+    """A text stream that writes to several others."""
 
     def __init__(self, *outputs: TextIO) -> None:
         self._outputs = outputs
@@ -223,27 +224,27 @@ class _Both:
 
 @contextmanager
 def saved(path: Path) -> Iterator[None]:
-    """Print to the screen and to a file."""
+    """Write standard output to a file as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    both: Any = _Both(sys.stdout, path.open("w", encoding="utf-8"))
-    with redirect_stdout(both):
+    tee: Any = _Tee(sys.stdout, path.open("w", encoding="utf-8"))
+    with redirect_stdout(tee):
         yield
-    both.flush()
+    tee.flush()
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--output", type=Path, default=Path("gpu.md"), help="where the tables are written too (default: gpu.md)")
+    add("--output", type=Path, default=Path("gpu.md"), help="file for the tables (default: gpu.md)")
     add("--models", type=name_list, default=["small", "base"], help="default: small,base")
     add("--rows", type=int_list, default=[1, 8, 32, 64, 128, 256], help="default: 1,8,32,64,128,256")
     add("--clients", type=int_list, default=[1, 32, 256], help="default: 1,32,256")
     add("--peers", type=name_list, default=list(gpu_peers.PEERS), help=f"default: {','.join(gpu_peers.PEERS)}")
-    add("--sentences", type=int, default=100_000, help="for the growth of memory (default: 100000)")
-    add("--repeats", type=int, default=3, help="rounds against others (default: 3)")
-    add("--cache", type=Path, default=DEFAULT_CACHE, help=f"where models are made (default: {DEFAULT_CACHE})")
-    add("--device", default="cuda", help="of the server (default: cuda)")
+    add("--sentences", type=int, default=100_000, help="sentences of the memory test (default: 100000)")
+    add("--repeats", type=int, default=3, help="rounds against other engines (default: 3)")
+    add("--cache", type=Path, default=DEFAULT_CACHE, help=f"folder of the models (default: {DEFAULT_CACHE})")
+    add("--device", default="cuda", help="device of the server (default: cuda)")
     args = parser.parse_args()
     if problem := cuda_problem():
         raise SystemExit(f"no GPU to measure: {problem}")

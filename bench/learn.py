@@ -1,13 +1,13 @@
-"""What each choice of a recipe is worth: runs that differ in one thing, compared by paired bootstrap.
+"""The effect of each choice of a recipe: training runs that differ in one setting, compared by paired bootstrap.
 
-Every run begins with the same model, makes the same number of updates, and lets its learning rate fall to zero, which
-is when choices show. So the comparison is that of the end of a long training, at a hundredth of its price; what a model
-learns in its first epochs is not seen here. BLEU is of beam 4. `*` marks a difference from the first row that paired
-bootstrap resampling (Koehn 2004, by sacreBLEU, 1,000 samples) finds with p < 0.05.
+Every run begins with the same model, makes the same number of updates, and lowers its learning rate to zero, where
+differences show. So the comparison is about the end of a long training, at a hundredth of its cost, and says nothing
+about the first epochs. BLEU is of beam 4. `*` marks a difference from the first row that paired bootstrap resampling
+(Koehn 2004, by sacreBLEU, 1,000 samples) finds with p < 0.05.
 
-Test sets are the first lines of files, and sets made of them: `upper` is the first in capitals, scored without regard
-to case; `numbers` and `names` are the lines of all whose digits or names stand in the reference too. Beside their BLEU
-is the share of lines whose translation has all of them.
+Test sets are the first lines of files, and sets derived from them. `upper` is the first set in capitals, scored without
+case. `numbers` and `names` are lines whose digits or names are in the reference too. Beside their BLEU is the share of
+lines whose translation has all of these strings.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ ROWS: dict[str, tuple[str, ...]] = {
     "more documentation": ("sed", 's/"ms-docs", weight = 0.2, limit = 90000/"ms-docs", weight = 0.5/'),
     "further prose": ("sed", rf"s/\[\[data.validation\]\]/{PROSE}\n\n[[data.validation]]/"),
 }
-"""Name -> options of `dragoman train`, or the edit by `sed -z` that makes another recipe."""
+"""Name -> options of `dragoman train`, or the edit by `sed -z` that changes the recipe."""
 SETS = ("dev/tatoeba-valid.en-de", "dev/dialogue-valid.en-de", "dev/newstest2013.en-de", "multi30k/val")
 LINES = 600
-"""Of each."""
+"""Lines of each set."""
 PROBED = 300
-"""Lines of a set that is made of others, at most."""
+"""Most lines of a set that is derived from others."""
 _DIGITS = re.compile(r"\d+")
 _NAME = re.compile(r"(?<=\w )(?!Tom|Mary|Boston)[A-Z][a-z]{2,}")
-"""Other than those that the training text has a thousand times."""
+"""A name inside a sentence, other than those that are frequent in the training text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A test set; `wanted` are the strings of the source that a translation should have too."""
+    """A test set. `wanted` returns the strings of a source that its translation should have too."""
 
     name: str
     sources: list[str]
@@ -64,7 +64,7 @@ class Probe:
     wanted: Callable[[str], set[str]] | None = None
 
     def copied(self, outputs: Sequence[str]) -> float:
-        """The share of lines that have all that is wanted."""
+        """The share of lines whose translation has all wanted strings."""
         assert self.wanted is not None
         return sum(
             self.wanted(s) <= set(re.findall(r"\w+", o)) for s, o in zip(self.sources, outputs, strict=True)
@@ -94,7 +94,7 @@ def probes(data: Path) -> list[Probe]:
 
 
 def run_row(name: str, args: argparse.Namespace, sets: Sequence[Probe], folder: Path) -> list[list[str]]:
-    """Train and translate, unless that was done before; returns the translations of each set."""
+    """Train and translate; steps whose result exists are skipped. Returns the translations of each set."""
     command = [str(Path(sys.executable).with_name("dragoman"))]
     recipe, options = ROOT / "recipes" / "en-de.toml", ROWS[name]
     if options[:1] == ("sed",):
@@ -112,7 +112,7 @@ def run_row(name: str, args: argparse.Namespace, sets: Sequence[Probe], folder: 
         train += ["--set", f"training.{field}={value}"]
     result = folder / "run" / "averaged"
     if not result.exists():
-        shutil.rmtree(folder / "run", ignore_errors=True)  # of a run that was stopped
+        shutil.rmtree(folder / "run", ignore_errors=True)  # an interrupted run
         subprocess.run(train, check=True)
     bundle = folder / "bundle" / "en-de" / "1"  # translates several times as fast as the checkpoint
     if not bundle.exists():
@@ -131,7 +131,7 @@ def run_row(name: str, args: argparse.Namespace, sets: Sequence[Probe], folder: 
 
 
 def checkpoint_of(bundle: Path, folder: Path) -> Path:
-    """A checkpoint with the weights of a bundle, in `folder`: from int8 they come as rounded as they are there."""
+    """Write a checkpoint with the weights of a bundle to `folder`; those of an int8 bundle stay rounded."""
     from dragoman_export.read_back import read_model  # noqa: PLC0415 - imports PyTorch
     from dragoman_model.checkpoint import CheckpointConfig, save_checkpoint  # noqa: PLC0415
     from dragoman_service.bundle.bundle import Bundle  # noqa: PLC0415
@@ -146,12 +146,12 @@ def checkpoint_of(bundle: Path, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Print the table, a row as soon as it is there."""
+    """Print the table again after each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora, as `dragoman train --data`")
-    parser.add_argument("--init", type=Path, required=True, help="what every run begins with: a checkpoint or a bundle")
+    parser.add_argument("--init", type=Path, required=True, help="initial model of every run: a checkpoint or a bundle")
     parser.add_argument("--output", type=Path, default=Path("runs/learn"), help="(default: runs/learn)")
-    parser.add_argument("--updates", type=int, default=300, help="of 4,096 target tokens (default: 300)")
+    parser.add_argument("--updates", type=int, default=300, help="updates, of 4,096 target tokens each (default: 300)")
     parser.add_argument("--only", default=",".join(ROWS), help="rows, separated by commas (default: all)")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

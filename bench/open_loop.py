@@ -1,12 +1,12 @@
-"""Latency under calls that arrive at random: Dragoman against CTranslate2 behind gRPC with dynamic batching.
+"""Latency under calls that arrive at random: Dragoman and CTranslate2 behind gRPC with dynamic batching.
 
     python bench/open_loop.py --data DATA --model bundled --precision int8 --beam-size 4
 
-First the capacity of the CTranslate2 server (ct2_server.py) is measured: closed loops over several ways to batch and
-to share out the cores, of which the fastest counts. Then both servers get the same sentences at the same random times
-(Poisson), at shares of that capacity. Latency counts from the time at which a call should have been sent, so that
-nobody gains by making callers wait. Dragoman is measured answering whole, as the other does, and streaming, whose
-messages cost both sides processor time; where nothing is streamed, the first text is the last.
+First the capacity of the CTranslate2 server (ct2_server.py) is measured: closed loops with several settings of batching
+and of workers and threads, of which the fastest counts. Then both servers get the same sentences at the same random
+times (Poisson), at shares of that capacity. Latency counts from the time at which a call should have been sent, so a
+server does not gain by making callers wait. Dragoman is measured with whole replies, as CTranslate2 is, and with
+streaming, whose messages cost processor time on both sides. Without streaming, the first text is the whole reply.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DRAGOMAN, STREAMED, CT2 = "Dragoman", "Dragoman, streamed", "CTranslate2 server"
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How the CTranslate2 server is started."""
+    """Settings of the CTranslate2 server."""
 
     workers: int
     threads: int
@@ -44,7 +44,7 @@ class Batching:
         return f"{self.workers}x{self.threads} threads, batches of {self.batch_size}, wait {self.wait_ms:g} ms"
 
     def options(self) -> list[str]:
-        """As ct2_server.py calls them."""
+        """The arguments of ct2_server.py."""
         pairs = {
             "--workers": self.workers,
             "--threads": self.threads,
@@ -78,7 +78,7 @@ def best_batching(
     clients: int,
     batchings: Sequence[Batching],
 ) -> list[tuple[float, Batching]]:
-    """The capacity of each way to run the CTranslate2 server, best first: the better of two closed loops each."""
+    """The capacity of the CTranslate2 server with each setting, the better of two closed loops; best first."""
     found: list[tuple[float, Batching]] = []
     for batching in batchings:
         with server_process(ct2_server(artifacts, batching)) as server:
@@ -89,13 +89,13 @@ def best_batching(
 
 
 def ct2_server(artifacts: Artifacts, batching: Batching) -> list[str]:
-    """Its command line."""
+    """Command line of the CTranslate2 server."""
     options = [*batching.options(), "--compute-type", artifacts.compute_type]
     return ct2_command(artifacts.ct2, artifacts.tokenizer, *options)
 
 
 def summary(loads: Sequence[Load]) -> list[object]:
-    """Cells for the rounds of one competitor: medians of the rounds' percentiles, errors of all."""
+    """Table cells of one competitor: medians of the rounds' percentiles, and the errors of all rounds."""
 
     def median(figure: Callable[[Load], float]) -> float:
         return statistics.median(map(figure, loads))
@@ -138,9 +138,9 @@ def argument_parser() -> argparse.ArgumentParser:
         "--loads", type=int_list, default=[50, 80, 95], help="percent of the capacity (default: 50,80,95)"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="arrivals of one round (default: 10)")
-    parser.add_argument("--clients", type=int, default=64, help="calls at once that show the capacity (default: 64)")
+    parser.add_argument("--clients", type=int, default=64, help="concurrent calls for the capacity (default: 64)")
     parser.add_argument("--serve-options", default="", help='more options of `dragoman serve`, such as "--max-rows 64"')
-    parser.add_argument("--quick", action="store_true", help="one short round: to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="one short round, as a smoke test")
     return parser
 
 
@@ -151,7 +151,7 @@ def main() -> int:
     if args.quick:
         args.sentences, args.repeats, args.loads, args.seconds, args.clients = 32, 1, [50], 3.0, 16
         batchings = BATCHINGS[:1]
-    data_folder(args.data)  # better now than after the models are made
+    data_folder(args.data)  # fails before the models are made, which takes long
     artifacts = find_artifacts(args.model, args.precision, args.cache)
     sentences = sentences_for(args, artifacts)
     search = Search(args.beam_size, args.max_length or artifacts.max_target_tokens, args.length_penalty)
@@ -163,7 +163,7 @@ def main() -> int:
         "beam": search.beam_size,
         "longest translation": search.max_length,
         "length penalty": search.length_penalty,
-        "dragoman serve": args.serve_options or "as it comes",
+        "dragoman serve": args.serve_options or "default options",
         "rounds": f"{args.repeats} of {args.seconds:g} s",
     }
     print_header("Latency under random arrivals", settings)

@@ -1,11 +1,11 @@
-"""How near the bundled models come to the bounds of the proof of an export.
+"""The deviations that the verification of an export measures for correct models, beside the allowed bounds.
 
     python bench/proof.py deploy/models/en-de/1 deploy/models/de-en/1 --seeds 8
 
-The weights of bundles are exported anew in every precision and proved, with several seeds of states, of random sources
-and of steps, as `dragoman export` does with one. Every number is the largest of all seeds; `dragoman_export.verify`
-says what each is. With int8 the scales are measured on the built-in sentences, which are also those compared, unless
-`--calibration` names a file.
+The weights of bundles are exported again in every precision and verified, as `dragoman export` does with one seed, with
+several seeds of states, of random sources and of steps. Every number is the largest of all seeds;
+`dragoman_export.verify` describes each. In int8 the scales are calibrated on the built-in sentences, which are also
+those compared, unless `--calibration` names a file.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def allowed(precision: str) -> list[float | None]:
 
 
 def found(report: Report) -> list[float]:
-    """What was measured, in the order of `COLUMNS`."""
+    """The measured deviations, in the order of `COLUMNS`."""
     graphs, busy = report.distance, report.busy
     return [
         report.largest(in_steps=False).error,
@@ -76,9 +76,9 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
     """The largest of every number over several seeds.
 
     Args:
-        path: Of a bundle, whose weights are exported.
-        precision: To export them in.
-        calibration: Source sentences, one a line; None for those that are compared.
+        path: The bundle whose weights are exported.
+        precision: The precision of the export.
+        calibration: File of source sentences, one a line; None for those that are compared.
         seeds: See `verify_graphs`.
     """
     bundle = Bundle.load(path)
@@ -116,7 +116,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prove, and print a table for each precision."""
+    """Verify, and print a table for each precision."""
     arguments = argument_parser().parse_args()
     torch.set_num_threads(1)
     print_header("How near right models come to the bounds of the proof", vars(arguments))

@@ -1,10 +1,11 @@
-"""What servers take: time to start, memory, and room on disk.
+"""Start-up time, memory and disk space of servers.
 
     python bench/resources.py --data DATA --models bundled,base --precisions fp32,int8
 
 Start-up: from the start of the process to the first translation, in turns; files are in the system's cache. Memory:
-resident set at rest, after the first translation, and the most under so many clients. `CTranslate2` without a server
-is a Python process with the library and SentencePiece, given one sentence, then all of them in batches.
+resident set at rest, after the first translation, and its maximum under `--clients` concurrent calls. `CTranslate2`
+without a server is a Python process with the library and SentencePiece, which translates one sentence, then all of them
+in batches.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ DRAGOMAN, CT2_SERVER, CT2_DIRECT = "Dragoman", "CTranslate2 server", "CTranslate
 
 
 @dataclass(slots=True)
-class Taken:
-    """What one competitor took, round by round."""
+class Resources:
+    """The resources that one competitor took, round by round."""
 
     ready: list[float] = field(default_factory=list)
-    """Seconds from the start of the process to when it could be asked."""
+    """Seconds from the start of the process until it accepted calls."""
     first: list[float] = field(default_factory=list)
     """Seconds from the start of the process to the first translation."""
     at_rest: list[float] = field(default_factory=list)
-    """MiB."""
+    """Resident MiB after the first translation."""
     loaded: list[float] = field(default_factory=list)
-    """MiB, at most, under load."""
+    """Most resident MiB under load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a server is asked for."""
+    """The load of a server."""
 
     generator: LoadGenerator
     search: Search
@@ -57,12 +58,12 @@ class Task:
     clients: int
 
 
-def try_server(command: Sequence[str], task: Task, taken: Taken) -> None:
-    """Start a server, ask it once, load it, end it."""
+def try_server(command: Sequence[str], task: Task, taken: Resources) -> None:
+    """Start a server, send one call, then the load, and stop it."""
     with server_process(command) as server:
         taken.ready.append(time.monotonic() - server.started)
         target = Target(server.address, task.search)
-        # Monotonic clocks are the same in all processes of a machine.
+        # The monotonic clock is the same in all processes of a machine, so times of the client can be compared.
         load = task.generator.closed_loop(target, task.sentences[:1], 1, 1)
         taken.first.append(load.calls[0].done - server.started)
         taken.at_rest.append(resident_bytes(server.process.pid) / MIB)
@@ -73,8 +74,8 @@ def try_server(command: Sequence[str], task: Task, taken: Taken) -> None:
             raise SystemExit(f"calls failed: {dict(load.errors)}")
 
 
-def try_direct(artifacts: Artifacts, task: Task, taken: Taken) -> None:
-    """The same without a server: ct2_once.py, which prints when it has its first translation, and its memory."""
+def try_direct(artifacts: Artifacts, task: Task, taken: Resources) -> None:
+    """The same without a server: run ct2_once.py, which prints the time of its first translation and its memory."""
     options = {
         "--compute-type": artifacts.compute_type,
         "--beam-size": task.search.beam_size,
@@ -99,20 +100,20 @@ def try_direct(artifacts: Artifacts, task: Task, taken: Taken) -> None:
     taken.loaded.append(loaded / MIB)
 
 
-def measure(artifacts: Artifacts, task: Task, repeats: int, serve_options: Sequence[str]) -> dict[str, Taken]:
-    """All competitors in turns; the first round warms up the system's cache and does not count."""
+def measure(artifacts: Artifacts, task: Task, repeats: int, serve_options: Sequence[str]) -> dict[str, Resources]:
+    """Measure all competitors in turns. The first round warms up the system's cache and does not count."""
     dragoman = dragoman_command(artifacts.bundle, *serve_options)
     ct2 = ct2_command(artifacts.ct2, artifacts.tokenizer, "--compute-type", artifacts.compute_type)
-    tries: dict[str, Callable[[Taken], None]] = {
+    tries: dict[str, Callable[[Resources], None]] = {
         DRAGOMAN: lambda taken: try_server(dragoman, task, taken),
         CT2_SERVER: lambda taken: try_server(ct2, task, taken),
         CT2_DIRECT: lambda taken: try_direct(artifacts, task, taken),
     }
-    taken = {name: Taken() for name in tries}
+    taken = {name: Resources() for name in tries}
     for round_number in range(repeats + 1):
         for name, attempt in tries.items():
             progress(f"{name}, round {round_number}")
-            attempt(taken[name] if round_number else Taken())
+            attempt(taken[name] if round_number else Resources())
     return taken
 
 
@@ -121,9 +122,9 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def rows(model: str, precision: str, artifacts: Artifacts, taken: dict[str, Taken]) -> list[list[object]]:
-    """The rows of a model: medians of the rounds."""
-    # CTranslate2 needs the tokenizer beside its model, as the bundle has it inside.
+def rows(model: str, precision: str, artifacts: Artifacts, taken: dict[str, Resources]) -> list[list[object]]:
+    """Table rows of a model: medians of the rounds."""
+    # The bundle includes the tokenizer, so it is added to CTranslate2's model.
     ct2 = folder_bytes(artifacts.ct2) + artifacts.tokenizer.stat().st_size
     disk = {DRAGOMAN: folder_bytes(artifacts.bundle), CT2_SERVER: ct2, CT2_DIRECT: ct2}
     return [
@@ -152,14 +153,14 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=name_list, default=["bundled", "base"], help="default: bundled,base")
     parser.add_argument("--precisions", type=name_list, default=["fp32", "int8"], help="default: fp32,int8")
     parser.add_argument(
-        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where models are made and kept (default: {DEFAULT_CACHE})"
+        "--cache", type=Path, default=DEFAULT_CACHE, help=f"folder of the models (default: {DEFAULT_CACHE})"
     )
     parser.add_argument("--repeats", type=int, default=3, help="rounds (default: 3)")
     add_sentence_options(parser, count=64)
-    parser.add_argument("--clients", type=int, default=32, help="calls at once under load (default: 32)")
+    parser.add_argument("--clients", type=int, default=32, help="concurrent calls of the load (default: 32)")
     parser.add_argument("--beam-size", type=int, default=4, help="1 is greedy (default: 4)")
     parser.add_argument("--serve-options", default="", help='more options of `dragoman serve`, such as "--max-rows 64"')
-    parser.add_argument("--quick", action="store_true", help="one model, one round: to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="one model, one round, as a smoke test")
     return parser
 
 
@@ -168,13 +169,13 @@ def main() -> int:
     args = argument_parser().parse_args()
     if args.quick:
         args.models, args.precisions, args.repeats, args.sentences = args.models[:1], args.precisions[:1], 1, 16
-    data_folder(args.data)  # better now than after the models are made
+    data_folder(args.data)  # fails before the models are made, which takes long
     settings = {
         "sentences": args.sentences,
         "seed": args.seed,
         "clients under load": args.clients,
         "beam": args.beam_size,
-        "dragoman serve": args.serve_options or "as it comes",
+        "dragoman serve": args.serve_options or "default options",
         "rounds": args.repeats,
     }
     print_header("Start-up, memory and disk", settings)

@@ -1,9 +1,9 @@
-"""How long the scheduler takes for a step: all the Python there is between two runs of the decoder.
+"""The scheduler's time for a step, which is all the Python code between two runs of the decoder.
 
-A script stands in for the neural network. A full batch is stepped in two ways: `steady`, where nobody comes or goes,
-and `busy`, where translations are of many lengths, and whoever has waited joins as soon as rows are free. The times are
-means over the steps of a round, in microseconds of processor time, `plan` and `commit` together; of the rounds, the
-median.
+Scripted results replace the neural network. A full batch makes steps in two modes: `steady`, where no request joins or
+leaves, and `busy`, where translations have many lengths and waiting requests join as soon as rows are free. A time is
+the mean over the steps of a round, in microseconds of processor time, of `plan` and `commit` together. The table has
+the median of the rounds.
 
 With `--old FOLDER`, a checkout of another commit, its scheduler is timed in turns with this one.
 """
@@ -11,6 +11,7 @@ With `--old FOLDER`, a checkout of another commit, its scheduler is timed in tur
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import random
@@ -27,7 +28,7 @@ BEGIN, END = 1, 2
 WORDS = range(4, 32_000)
 SCRIPTED_RESULTS = 32
 WIDE = 256
-"""Candidates of the request that wants many."""
+"""Candidates of the request that samples from many."""
 PENALISED = {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3}
 SEARCHES: dict[str, tuple[dict[str, Any], bool]] = {
     "greedy": ({}, False),
@@ -37,11 +38,11 @@ SEARCHES: dict[str, tuple[dict[str, Any], bool]] = {
     "beam 4": ({"beam_size": 4}, False),
     "beam 4, penalty, 3-grams": ({"beam_size": 4, **PENALISED}, False),
 }
-"""Name -> options of all requests, and whether one of them draws among many candidates."""
+"""Name -> options of all requests, and whether one of them samples from `WIDE` candidates."""
 
 
 def worker(rounds: int) -> None:
-    """Time every setting that a line of standard input has, as JSON; a line of microseconds comes back for each."""
+    """Read settings from standard input, one JSON object a line, and print the microseconds of each."""
     for line in sys.stdin:
         setting = json.loads(line)
         times = [time_round(**setting) for _ in range(rounds)]
@@ -49,15 +50,16 @@ def worker(rounds: int) -> None:
 
 
 def time_round(search: str, rows: int, length: int, busy: bool) -> float:
-    """Mean seconds of the steps of one round in which the batch is full."""
+    """Mean seconds of a step in one round with a full batch."""
     engine = _engine()
     options, wide = SEARCHES[search]
     width = options.get("beam_size", 1)
     requests = rows // width
     rng, ids = random.Random(1), count()
-    scheduler = engine.Scheduler(
-        max_rows=rows, max_queue=requests + 1, begin_id=BEGIN, end_id=END, max_encode_tokens=1_000_000
-    )
+    limits = {"max_rows": rows, "begin_id": BEGIN, "end_id": END, "max_encode_tokens": 1_000_000}
+    if "max_queue" in inspect.signature(engine.Scheduler).parameters:  # an older one bounds its queue itself
+        limits["max_queue"] = requests + 1
+    scheduler = engine.Scheduler(**limits)
     results = _results(engine, rows, WIDE if wide else 1 if width == 1 else 2 * width)
     if wide:
         sampling = engine.Sampling(top_k=WIDE, seed=1)
@@ -76,13 +78,13 @@ def time_round(search: str, rows: int, length: int, busy: bool) -> float:
             result = engine.StepResult(result.token_ids.tolist(), result.log_probs.tolist())
         ran = time.thread_time()
         scheduler.commit(plan, result, now=0.0)
-        if 0 < step < length - 1:  # when steady, all join in the first step
+        if 0 < step < length - 1:  # in steady mode, all requests join in the first step
             spent += planned - started + time.thread_time() - ran
     return spent / (length - 2)
 
 
 def _engine() -> Any:
-    """The engine's names, wherever they stood in a commit."""
+    """The engine's classes, wherever the checkout has them."""
     from types import SimpleNamespace  # noqa: PLC0415
 
     names = SimpleNamespace(in_lists=False)
@@ -98,7 +100,7 @@ def _engine() -> Any:
 
 
 def _results(engine: Any, rows: int, candidates: int) -> Any:
-    """Results made beforehand, in turn. Nothing in them ends a sentence: requests end by length."""
+    """Precomputed results, in a cycle. They never end a sentence, so requests end by length."""
     import numpy as np  # noqa: PLC0415
 
     rng = np.random.default_rng(0)
@@ -138,7 +140,7 @@ def main() -> None:
         worker(arguments.repeats)
         return
     sys.path.insert(0, str(ROOT))
-    from bench.measure.common import print_header, print_table  # noqa: PLC0415 - another checkout may have another
+    from bench.measure.common import print_header, print_table  # noqa: PLC0415 - a worker may be of another checkout
 
     settings = {"length": arguments.length, "repeats": arguments.repeats, "old": arguments.old is not None}
     print_header("The scheduler's time per step", settings)

@@ -1,13 +1,13 @@
-"""The server under concurrent clients against CTranslate2 called directly, on the same weights and sentences.
+"""The server under concurrent clients, and CTranslate2 called directly, on the same weights and sentences.
 
     python bench/served.py --data DATA --model bundled --precision int8
 
-Dragoman is `dragoman serve`, a process of its own, asked over gRPC for one sentence a call by a load generator that is
-a process of its own too: server and clients share the machine. CTranslate2 is called in a process without any network,
-with at most as many sentences at work as there are clients, in the order in which they come; the best of several ways
-to share out the cores counts. `whole file` gives it all sentences at once, to sort by length: no server can do that.
-transformers and optimum-onnx are called in batches of as many sentences as there are clients, with a MarianMT of the
-same sizes, and translate each sentence to the mean length of CTranslate2's translations.
+Dragoman is `dragoman serve` in a separate process. A load generator, also a process, calls it over gRPC with one
+sentence a call, so server and clients share the machine. CTranslate2 is called in a process without a network, with at
+most as many sentences in flight as there are clients, in their given order; the best of several numbers of workers and
+threads counts. `whole file` gives it all sentences at once, to sort by length, which a server cannot do. transformers
+and optimum-onnx are called in batches of as many sentences as there are clients, with a MarianMT of the same sizes, and
+translate each sentence to the mean length of CTranslate2's translations.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ from bench.peers.sentences import add_sentence_options, data_folder, sentences_f
 from dragoman_service.bundle.tokenizer import Tokenizer
 
 LAYOUTS = (Layout(1, 1), Layout(1, 2), Layout(2, 1))
-"""Workers and threads of each."""
+"""Numbers of CTranslate2's workers, and of threads of each."""
 OTHERS_SENTENCES = 8
-"""Sentences for the slow ones, at least."""
+"""Least number of sentences for the slow engines."""
 SETTLE_SECONDS = 0.3
-"""Until idle threads of the competitor before no longer spin."""
+"""Pause before each competitor, after which idle threads of the one before no longer spin."""
 DIRECT, WHOLE_FILE, DRAGOMAN = "CTranslate2 direct", "CTranslate2 whole file", "Dragoman served"
 
 
 @dataclass(slots=True)
 class Measured:
-    """What one competitor did, round by round."""
+    """Results of one competitor, round by round."""
 
     rounds: list[Rates] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
     """Sentence -> translation."""
     notes: str = ""
     length: int = 0
-    """Target tokens of every sentence, where they are forced."""
+    """Target tokens of every sentence, if the competitor is forced to this length."""
 
     def middle(self) -> Rates:
         """The round of median throughput."""
@@ -71,7 +71,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything that is up and running."""
+    """The running server, load generator and engines, and the sentences."""
 
     server: ServerProcess
     generator: LoadGenerator
@@ -81,7 +81,7 @@ class Bench:
     sentences: list[str]
 
     def served(self, search: Search, clients: int, sentences: Sequence[str], measured: Measured) -> float:
-        """A closed loop; returns the seconds that as many calls as there are sentences took, in the steady state."""
+        """Run a closed loop. Returns the seconds of as many calls as there are sentences, in the steady state."""
         target = Target(self.server.address, search)
         cpu = self.server.cpu_seconds()
         load = self.generator.closed_loop(target, sentences, clients, clients + len(sentences))
@@ -95,15 +95,19 @@ class Bench:
         return seconds
 
     def direct(self, layout: Layout, search: Search, clients: int, sentences: Sequence[str], to: Measured) -> float:
-        """At most `clients` sentences at work; returns seconds."""
+        """Translate with at most `clients` sentences in flight. Returns the seconds."""
         return _account(self.translators[layout].in_flight(sentences, search, clients), to)
 
     def whole_file(self, layout: Layout, search: Search, clients: int, sentences: Sequence[str], to: Measured) -> float:
-        """All sentences at once, in batches of `clients`; returns seconds."""
+        """Translate all sentences at once, in batches of `clients`. Returns the seconds."""
         return _account(self.translators[layout].whole_file(sentences, search, clients), to)
 
     def other(self, name: str, search: Search, clients: int, sentences: Sequence[str], to: Measured) -> float:
-        """One of `others` on the first sentences, to translations of `to.length` tokens; returns seconds for all."""
+        """Translate the first sentences with one of `others`, to `to.length` tokens each.
+
+        Returns:
+            The seconds that all sentences would take.
+        """
         few = sentences[: max(clients, OTHERS_SENTENCES)]
         sources = [[*self.tokenizer.encode(sentence), self.tokenizer.end_id] for sentence in few]
         seconds, batches = self.others[name].translate(sources, clients, search.beam_size, to.length)
@@ -114,7 +118,7 @@ class Bench:
 
 @contextmanager
 def running(args: argparse.Namespace, artifacts: Artifacts, sentences: list[str]) -> Iterator[Bench]:
-    """Start everything; in the end, stop it."""
+    """Start everything, and stop it at the end."""
     command = dragoman_command(artifacts.bundle, *args.serve_options.split())
     with server_process(command) as server, load_generator() as generator, ExitStack() as stack:
         translators = {
@@ -134,7 +138,7 @@ def compare(bench: Bench, search: Search, clients: int, repeats: int) -> dict[st
     measured = {name: Measured() for name in (DRAGOMAN, DIRECT, WHOLE_FILE, *bench.others)}
     competitors: dict[str, Callable[[], float]] = {}
     for name, way in ((DIRECT, bench.direct), (WHOLE_FILE, bench.whole_file)):
-        # Each layout has a try, which warms it up too; the fastest competes.
+        # Each layout has one trial, which also warms it up. The fastest competes.
         tried, some = Measured(), sentences[: max(2 * clients, len(sentences) // 2)]
         tries = {layout: partial(way, layout, search, clients, some, tried) for layout in bench.translators}
         timings = interleaved(tries, 1, settle=SETTLE_SECONDS, warm_up=False)
@@ -152,7 +156,7 @@ def compare(bench: Bench, search: Search, clients: int, repeats: int) -> dict[st
 
 
 def _account(run: Run, measured: Measured) -> float:
-    """Note a run of CTranslate2: a call is a batch, so that each of its sentences takes as long as the batch."""
+    """Record a run of CTranslate2. The latency of each sentence is that of its batch. Returns the seconds."""
     calls = [
         Call(index, 0.0, 0.0, latency, latency, one.source_tokens, one.target_tokens, one.text)
         for index, (one, latency) in enumerate(zip(run.translated, run.sentence_latencies, strict=True))
@@ -163,7 +167,7 @@ def _account(run: Run, measured: Measured) -> float:
 
 
 def rows(clients: int, search: Search, results: dict[str, tuple[Measured, Timing]]) -> list[list[object]]:
-    """The rows of the table for so many clients."""
+    """Table rows for a number of clients."""
     table: list[list[object]] = []
     for name, (measured, timing) in results.items():
         one = measured.middle()
@@ -178,7 +182,7 @@ def rows(clients: int, search: Search, results: dict[str, tuple[Measured, Timing
                 one.target_tokens,
                 None if whole else one.p50 * 1000,
                 None if whole else one.p99 * 1000,
-                # Seconds for the same sentences: the ratio of throughputs is the inverse of that of times.
+                # Both times are for the same sentences, so the ratio of throughputs is the inverse of that of times.
                 f"{ratio(results[DIRECT][1], timing):.2f}",
                 None if name == DRAGOMAN else f"{ratio(timing, results[DRAGOMAN][1]):.2f}",
                 f"{timing.spread:.0%}",
@@ -197,7 +201,7 @@ COLUMNS = (
 def agreement_row(
     bench: Bench, artifacts: Artifacts, search: Search, served: dict[int, str], direct: dict[int, str], sample: int
 ) -> list[object]:
-    """Whether the server gives what the bundle gives alone, and how often CTranslate2 gives the same."""
+    """Table row: shares of served translations that equal those of the bundle alone, and those of CTranslate2."""
     indices = sorted(served)[:sample]
     alone = translate_alone(artifacts.bundle, [bench.sentences[index] for index in indices], search)
     same = sum(served[index] == text for index, text in zip(indices, alone, strict=True))
@@ -210,14 +214,16 @@ def argument_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = base_parser(__doc__, repeats=3)
     add_sentence_options(parser, count=192)
-    parser.add_argument("--clients", type=int_list, default=[1, 8, 32, 64], help="calls at once (default: 1,8,32,64)")
+    parser.add_argument(
+        "--clients", type=int_list, default=[1, 8, 32, 64], help="concurrent calls (default: 1,8,32,64)"
+    )
     parser.add_argument("--beam-sizes", type=int_list, default=[1, 4], help="1 is greedy (default: 1,4)")
     parser.add_argument("--length-penalty", type=float, default=0.6, help="alpha, for both (default: 0.6)")
     parser.add_argument("--max-length", type=int, help="target tokens at most (default: the model's limit)")
     parser.add_argument("--serve-options", default="", help='more options of `dragoman serve`, such as "--max-rows 64"')
     parser.add_argument("--others", type=name_list, default=list(ENGINES), help=f"default: {','.join(ENGINES)}")
     parser.add_argument("--sample", type=int, default=32, help="sentences also translated alone (default: 32)")
-    parser.add_argument("--quick", action="store_true", help="few sentences and one round: to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few sentences and one round, as a smoke test")
     return parser
 
 
@@ -226,7 +232,7 @@ def main() -> int:
     args = argument_parser().parse_args()
     if args.quick:
         args.sentences, args.repeats, args.clients, args.sample = 16, 1, [1, 4], 4
-    data_folder(args.data)  # better now than after the models are made
+    data_folder(args.data)  # fails before the models are made, which takes long
     artifacts = find_artifacts(args.model, args.precision, args.cache)
     sentences = sentences_for(args, artifacts)
     max_length = args.max_length or artifacts.max_target_tokens
@@ -237,7 +243,7 @@ def main() -> int:
         "seed": args.seed,
         "longest translation": max_length,
         "length penalty": args.length_penalty,
-        "dragoman serve": args.serve_options or "as it comes",
+        "dragoman serve": args.serve_options or "default options",
         "rounds": args.repeats,
     }
     print_header("Served over gRPC against CTranslate2 called directly", settings)

@@ -1,11 +1,11 @@
-"""Where the time of a decoder step goes, and how far it is from what this machine can do at all.
+"""The parts of a decoder step's time, beside lower bounds of this machine.
 
     python bench/step.py --model bundled --precision int8
 
-A batch of sentences, 25 source tokens each, is decoded greedily by scheduler and runner as the engine's thread does it,
-in one lane on one thread. First table: what a step spends in Python and what in ONNX Runtime, beside two lower bounds
-that are measured in the same run. Second table: the operators of a step, from a second pass under ONNX Runtime's
-profiler, which slows every operator down (the last line says by how much in all). Third: those of the encoder.
+Scheduler and runner decode a batch of sentences, 25 source tokens each, greedily, as the engine's thread does, in one
+lane on one thread. First table: the time of a step in Python and in ONNX Runtime, beside two lower bounds that are
+measured in the same run. Second table: the operators of a step, from a second pass under ONNX Runtime's profiler, which
+slows every operator down; the last line says by how much in all. Third table: the operators of the encoder.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from dragoman_service.runtime.runner import OrtRunner
 
 TARGET_TOKENS = 30
 SETTLED = slice(5, 25)
-"""The steps that count: nobody joins or leaves, and the caches have their size."""
+"""The steps that count: no request joins or leaves, and the caches no longer grow."""
 SHOWN_SHARE = 0.01
-"""Operators below this share of a step are added up."""
+"""Operators below this share of a step are summed in one line."""
 
 
 @dataclass(slots=True)
 class Steps:
-    """Seconds of each step by part; times of one index belong to one step."""
+    """Seconds of each step, by part. Equal indices belong to the same step."""
 
     plan: list[float] = field(default_factory=list)
     run: list[float] = field(default_factory=list)
@@ -63,21 +63,21 @@ class Steps:
             getattr(self, name).extend(getattr(other, name)[SETTLED])
 
     def microseconds(self) -> dict[str, float]:
-        """Medians."""
+        """Median microseconds of each part."""
         parts = {name: statistics.median(getattr(self, name)) * 1e6 for name in ("plan", "run", "runtime", "commit")}
         parts["bind"] = parts.pop("run") - parts["runtime"]
         return parts
 
 
 class RuntimeClock:
-    """Adds up the seconds that this process spends in ONNX Runtime's calls with bound memory."""
+    """Sums the seconds that this process spends in `InferenceSession.run_with_iobinding`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While this runs, the clock does."""
+        """Count calls while the context is entered."""
         original = onnxruntime.InferenceSession.run_with_iobinding
 
         def timed(session: Any, *args: Any) -> Any:
@@ -95,7 +95,7 @@ def decode(runner: OrtRunner, rows: int, clock: RuntimeClock) -> Steps:
     """Decode one batch of `rows` sentences that all join in the first step."""
     begin, end = SPECIAL_IDS["begin_id"], SPECIAL_IDS["end_id"]
     budget = rows * SOURCE_TOKENS
-    scheduler = Scheduler(max_rows=rows, max_queue=rows, begin_id=begin, end_id=end, max_encode_tokens=budget)
+    scheduler = Scheduler(max_rows=rows, begin_id=begin, end_id=end, max_encode_tokens=budget)
     for index, source in enumerate(make_sources(rows, 8000)):
         scheduler.add(Request(index, tuple(source), TARGET_TOKENS), 0.0)
     steps = Steps()
@@ -117,7 +117,7 @@ def decode(runner: OrtRunner, rows: int, clock: RuntimeClock) -> Steps:
 
 
 def profile(bundle: Bundle, rows: int, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Microseconds by operator and width of its output: of a settled decoder step, and of the encoder for the batch."""
+    """Microseconds by operator and width of its output, of a settled decoder step and of the encoder for a batch."""
     plain = onnxruntime.SessionOptions
     with tempfile.TemporaryDirectory() as folder:
 
@@ -133,14 +133,14 @@ def profile(bundle: Bundle, rows: int, repeats: int) -> tuple[dict[str, float], 
             decode(runner, rows, RuntimeClock())
         files = [Path(session.end_profiling()) for session in (runner.graphs.decoder, runner.graphs.encoder)]
         decoder, encoder = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    # Encoder runs are one a batch or several, if the runner divides it: what counts is a batch.
+    # The runner may divide a batch into several runs of the encoder, so its times are per batch.
     return _operators(decoder, TARGET_TOKENS, SETTLED), _operators(encoder, None, slice(None), batches=repeats + 1)
 
 
 def _operators(
     events: Sequence[dict[str, Any]], steps: int | None, settled: slice, batches: int = 0
 ) -> dict[str, float]:
-    """The profiler's microseconds of each operator, per step of those `settled` in each decoding, or per batch."""
+    """The profiler's microseconds of each operator: per settled step, or if `steps` is None per batch."""
     runs: list[dict[str, float]] = []
     current: dict[str, float] = defaultdict(float)
     for event in events:  # nodes come before the event of the run that they belong to
@@ -165,7 +165,7 @@ def _operators(
 
 
 def step_bytes(config: ModelConfig, rows: int, item_size: int) -> int:
-    """Of weights and caches that a step half-way through must read: all of the decoder, once."""
+    """Bytes of weights and caches that a step in the middle of a translation must read."""
     weights = config.decoder_layers * _layer_weights(config) + config.d_model * config.vocab_size
     positions = SOURCE_TOKENS + (SETTLED.start + SETTLED.stop) // 2
     cache = rows * config.decoder_layers * 2 * positions * config.d_model
@@ -173,19 +173,19 @@ def step_bytes(config: ModelConfig, rows: int, item_size: int) -> int:
 
 
 def step_products(config: ModelConfig, rows: int) -> int:
-    """Multiplications with additions of a step."""
+    """Number of multiply-add operations of a step."""
     weights = config.decoder_layers * _layer_weights(config) + config.d_model * config.vocab_size
     positions = SOURCE_TOKENS + (SETTLED.start + SETTLED.stop) // 2
     return rows * (weights + config.decoder_layers * 2 * positions * config.d_model)
 
 
 def _layer_weights(config: ModelConfig) -> int:
-    """Of a decoder layer in a step: self-attention has four square matrices, cross-attention two that are used."""
+    """Weights of a decoder layer that a step uses: four square matrices of self-attention, two of cross-attention."""
     return 6 * config.d_model**2 + 2 * config.d_model * config.d_ff
 
 
 def print_steps(measured: dict[int, Steps], config: ModelConfig, precision: str, limits: dict[object, float]) -> None:
-    """The first table."""
+    """Print the table of the parts of a step."""
     item_size = 4 if precision == "fp32" else 1
     columns = ["rows", "step us", "Python us", "plan", "commit", "bind", "Python", "ONNX Runtime us"]
     columns += ["bytes bound us", "products bound us", "ONNX Runtime over the larger"]
@@ -194,7 +194,7 @@ def print_steps(measured: dict[int, Steps], config: ModelConfig, precision: str,
         parts = steps.microseconds()
         python = parts["plan"] + parts["commit"] + parts["bind"]
         whole = python + parts["runtime"]
-        # A copy reads as many bytes as it writes: what reads alone may move twice as many.
+        # The rate of a copy counts bytes read and written, so it is taken as the rate of reading alone.
         bytes_bound = step_bytes(config, rows, item_size) / limits[rows] * 1e6
         products_bound = step_products(config, rows) / limits["matrix", 1] * 1e6
         lines.append(
@@ -219,7 +219,7 @@ def print_steps(measured: dict[int, Steps], config: ModelConfig, precision: str,
 
 
 def print_operators(title: str, measured: dict[int, dict[str, float]], plain: dict[int, float] | None) -> None:
-    """Microseconds and shares of each operator, by rows."""
+    """Print the table of microseconds and shares of each operator, by rows."""
     shares = {
         rows: {name: value / sum(operators.values()) for name, value in operators.items()}
         for rows, operators in measured.items()

@@ -1,9 +1,9 @@
-"""How fast trainers learn: target tokens a second of Dragoman, of an older Dragoman, and of three peers.
+"""Training speed, in target tokens a second, of Dragoman, of an older Dragoman, and of three peers.
 
-All of them train a Transformer of the preset `small`, with dropout in the same places and label smoothing, on the same
-text in the same subwords, in batches of as many target tokens, on as many threads. An update is all that it is in
-practice: forward, smoothed cross-entropy, backward, the norm of the gradient, Adam. Each trainer is a process of its
-own (bench/peers/trainers), in an environment of its own where its packages ask for that; they take turns.
+All train a Transformer of the preset `small`, with dropout in the same places and label smoothing, on the same text in
+the same subwords, with the same number of target tokens a batch and the same number of threads. An update is complete:
+forward pass, smoothed cross-entropy, backward pass, gradient norm, Adam. Each trainer is a separate process
+(bench/peers/trainers), in a separate environment if its packages require it. They take turns.
 
     python bench/train.py --data train/en-de.tsv.xz --old ../dragoman-of-before
 """
@@ -45,7 +45,7 @@ from dragoman_service.bundle.tokenizer import Tokenizer
 TRAINERS = Path(__file__).parent / "peers" / "trainers"
 TOKENIZER = ROOT / "deploy/models/en-de/1/tokenizer.model"
 LONGEST = 250
-"""Subwords of a sentence: pairs with longer ones are left out, so that no trainer leaves out what others learn."""
+"""Most subwords of a sentence. Pairs with longer ones are left out, so that all trainers learn the same pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Kind:
     module: str
     """Its worker in bench/peers/trainers."""
     environment: str = ""
-    """Name of its virtual environment; empty for this process's own."""
+    """Name of its virtual environment; empty for that of this process."""
     install: str = ""
-    """What its environment needs: the arguments of one or several `pip install`."""
+    """Packages of its environment: the arguments of one or several `pip install`."""
     sorted: bool = False
     """See `Settings.sorted` of the workers."""
     precisions: tuple[str, ...] = ("fp32", "bf16")
-    """Those that it has. One without bf16 is compared in fp32 there; `auto` is Dragoman's alone."""
+    """Precisions that it supports. A trainer without bf16 is compared in fp32; only Dragoman has `auto`."""
 
 
 JOEYNMT = (
@@ -79,29 +79,29 @@ KINDS = {
 
 
 class TrainerFailed(Exception):
-    """A trainer cannot be started or has ended; the message says why."""
+    """A trainer could not be started, or has ended. The message says why."""
 
 
 class Trainer:
-    """One of `KINDS`, started and ready."""
+    """A running process of one of `KINDS`."""
 
     def __init__(self, name: str, settings: dict[str, Any], args: argparse.Namespace, log: Path) -> None:
-        """Start it and wait for it.
+        """Start the trainer and wait until it is ready.
 
         Raises:
-            TrainerFailed: its environment is missing, or it cannot prepare.
+            TrainerFailed: its environment is missing, or its preparation failed.
         """
         kind = KINDS[name]
         self.name, self._log = name, log
         self.precision = settings["precision"] if settings["precision"] in kind.precisions else "fp32"
         self.updates: list[float] = []
-        """Target tokens of an update, on average over a round, of each round."""
+        """Mean target tokens of an update, for each round."""
         checkout = args.old if name == "Dragoman old" else ROOT
         given = settings | {"precision": self.precision, "sorted": kind.sorted, "checkout": str(checkout)}
         command = [str(_python(kind, args.environments)), str(TRAINERS / kind.module), json.dumps(given)]
         threads = str(settings["threads"])
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        environment.pop("PYTHONPATH", None)  # it would bring this process's packages into other environments
+        environment.pop("PYTHONPATH", None)  # it would add this process's packages to other environments
         if args.preload:
             environment["LD_PRELOAD"] = str(args.preload)
         with log.open("w") as errors:
@@ -111,9 +111,9 @@ class Trainer:
         self.versions: list[str] = self._receive()
 
     def seconds_per_token(self) -> float:
-        """Of a round. Raises TrainerFailed."""
+        """Run a round. Returns its seconds per target token. Raises TrainerFailed."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # if it has ended, so has its output
+        with contextlib.suppress(OSError):  # if the process has ended, `_receive` reports it
             self._process.stdin.write("round\n")
             self._process.stdin.flush()
         found = self._receive()
@@ -156,10 +156,10 @@ def _python(kind: Kind, environments: Path) -> Path:
 
 
 def write_text(pairs: Iterable[tuple[str, str]], tokenizer_file: Path, folder: Path) -> tuple[int, int]:
-    """Write what the workers read: `text.tsv`, `ids.json`, `tokenizer.model`.
+    """Write the files that the workers read: `text.tsv`, `ids.json`, `tokenizer.model`.
 
     Returns:
-        Pairs, and target tokens with the end of each sentence.
+        The number of pairs, and of target tokens with the end of each sentence.
     """
     tokenizer = Tokenizer(tokenizer_file)
     lines, sources, targets = [], [], []
@@ -182,7 +182,7 @@ def measure(names: Iterable[str], settings: dict[str, Any], args: argparse.Names
     """Time the trainers in turns.
 
     Returns:
-        Rows of the table, and what there is to say about trainers: versions, or why one is left out.
+        Rows of the table, and notes: versions of the trainers, or why one is left out.
     """
     trainers: dict[str, Trainer] = {}
     notes = set()
@@ -213,25 +213,27 @@ def argument_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="pairs in the first columns of a TSV")
-    parser.add_argument("--pairs", type=int, default=20_000, help="take so many (default: 20000)")
-    parser.add_argument("--every", type=int, default=1, help="take every so manieth line (default: 1)")
-    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="default: that of the bundled model")
+    parser.add_argument("--pairs", type=int, default=20_000, help="how many pairs (default: 20000)")
+    parser.add_argument("--every", type=int, default=1, help="take every N-th line (default: 1)", metavar="N")
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="(default: that of the bundled model)")
     parser.add_argument("--old", type=Path, metavar="FOLDER", help="an older checkout of Dragoman to compare with")
     parser.add_argument(
         "--environments", type=Path, default=DEFAULT_CACHE / "trainers", metavar="FOLDER",
-        help=f"the virtual environments of other trainers (default: {DEFAULT_CACHE / 'trainers'})",
+        help=f"folder of the other trainers' virtual environments (default: {DEFAULT_CACHE / 'trainers'})",
     )  # fmt: skip
-    parser.add_argument("--trainers", type=name_list, help=f"of {', '.join(KINDS)}")
-    parser.add_argument("--batch-tokens", type=int_list, default=[2048], help="of a batch (default: 2048)")
+    parser.add_argument("--trainers", type=name_list, help=f"some of {', '.join(KINDS)} (default: all)")
+    parser.add_argument(
+        "--batch-tokens", type=int_list, default=[2048], help="target tokens of a batch (default: 2048)"
+    )
     parser.add_argument(
         "--precisions", type=name_list, help="default: fp32, and bf16 and auto if the processor has bf16"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(default: all cores)")
     parser.add_argument("--preload", type=Path, metavar="LIB", help="LD_PRELOAD of all trainers, such as an allocator")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a round, at least (default: 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="least seconds of a round (default: 10)")
     parser.add_argument(
         "--cpu-time", action="store_true",
-        help="count seconds of the processor, for a machine that others use; needs --threads 1 to mean anything",
+        help="measure processor time, for a machine that others use; meaningful only with --threads 1",
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
     return parser

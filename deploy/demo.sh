@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Start a server on free ports, translate with it over gRPC, look at its metrics, stop it.
+# Start a server on free ports, translate with it over gRPC, print some of its metrics, and stop it.
 # Usage: deploy/demo.sh FOLDER_OF_PROGRAMS MODEL
 set -euo pipefail
 
 bin=$1
 model=$2
-start_limit=120 # seconds; loading takes a few, but the machine may be busy
+start_limit=120 # seconds; loading takes a few seconds, but more on a busy machine
 log=$(mktemp)
 server=""
 
@@ -16,7 +16,7 @@ clean_up() {
 trap clean_up EXIT
 
 fail() {
-    echo "demo: $1; the server said:" >&2
+    echo "demo: $1; output of the server:" >&2
     cat "$log" >&2
     exit 1
 }
@@ -42,7 +42,7 @@ translate() {
     echo
     sed 's/^/    /' <<<"$1"
     translation=$("$bin/dragoman" translate --server "$grpc" "$1") || fail "a translation failed"
-    [ -n "$translation" ] || fail "a translation came out empty"
+    [ -n "$translation" ] || fail "a translation is empty"
     sed 's/^/ -> /' <<<"$translation"
 }
 
@@ -63,4 +63,4 @@ status=0
 wait "$server" || status=$?
 server=""
 [ "$status" -eq 0 ] || fail "the server ended with status $status"
-printf '\nThe server has stopped in order. To go on by hand: make serve\n'
+printf '\nThe server has stopped with status 0. To start it again: make serve\n'

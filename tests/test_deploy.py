@@ -21,8 +21,8 @@ from dragoman_service.engine.request import FinishReason
 from dragoman_service.server.gpu_metrics import GpuCollector
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServerSettings
-from support.fake_engine import FakeEngine, served
 from support.fake_nvml import BUS_ID, FakeNvml
+from support.fake_workers import FakeWorkers, served
 from support.proxy import HAPROXY
 from support.server_thread import serving
 
@@ -172,7 +172,7 @@ def test_health_check_of_the_image() -> None:
         command = [sys.executable, str(DEPLOY / "docker/health.py"), address]
         return subprocess.run(command, capture_output=True, check=False).returncode
 
-    with serving([served(FakeEngine())]) as server:
+    with serving([served(FakeWorkers())]) as server:
         address = server.address
         assert check(address) == 0
     assert check(address) == 1

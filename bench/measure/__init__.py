@@ -1,4 +1,4 @@
-"""What benchmarks measure with: turns and tables, calls, load, servers. Knows no competitor.
+"""Tools of the benchmarks: timing in turns, tables, calls, load, servers. Independent of the competitors.
 
 Begin with `common`.
 """

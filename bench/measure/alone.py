@@ -1,4 +1,4 @@
-"""A bundle without a server, one sentence after the other: what every served translation must equal."""
+"""Translation with a bundle alone, one sentence after the other. Every served translation must equal it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dragoman_service.text.segmenter import on_one_line
 
 
 def translate_alone(bundle_path: Path, sentences: Sequence[str], search: Search) -> list[str]:
-    """The translation of each sentence, decoded with nothing beside it. Each must be one sentence to the server too."""
+    """Translate each sentence in a batch of its own. The server must take each as one sentence too."""
     bundle = Bundle.load(bundle_path)
     tokenizer = bundle.tokenizer
     runner = OrtRunner(bundle, max_rows=search.beam_size, threads=1)

@@ -1,4 +1,4 @@
-"""What became of the calls of a load, and the figures drawn from them. Pure."""
+"""Results of the calls of a load, and figures computed from them. No input or output."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from bench.measure.common import percentile
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How to search; the same for all competitors."""
+    """Options of the search, the same for all competitors."""
 
     beam_size: int
     max_length: int
-    """Target tokens at most."""
+    """Most target tokens."""
     length_penalty: float
     """Alpha; each engine has its own formula."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call; times are in seconds of one clock."""
+    """One call. All times are seconds of the same clock."""
 
     sentence: int
-    """Its index."""
+    """Index of its sentence."""
     intended: float
     """When it should have been sent."""
     sent: float
     first: float
-    """When the first text was there; `done` where the answer comes whole."""
+    """When the first text arrived; equals `done` if the reply is not streamed."""
     done: float
     source_tokens: int = 0
     target_tokens: int = 0
     text: str = ""
     error: str = ""
-    """The name of the status code; empty if it was answered."""
+    """Name of the status code; empty if the call succeeded."""
 
 
 @dataclass(slots=True)
 class Load:
-    """A load and what came of it."""
+    """The calls of a load."""
 
     calls: list[Call] = field(default_factory=list)
     """In the order in which they ended."""
     client_cpu: float = 0.0
-    """Seconds of processor time that the client took."""
+    """Seconds of processor time of the client."""
     client_wall: float = 0.0
-    """Seconds that the load took, measured at the client."""
+    """Seconds of the load, measured at the client."""
 
     @property
     def answered(self) -> list[Call]:
@@ -56,29 +56,29 @@ class Load:
 
     @property
     def errors(self) -> Counter[str]:
-        """Calls without an answer, by status code."""
+        """Number of failed calls, by status code."""
         return Counter(call.error for call in self.calls if call.error)
 
     @property
     def lag(self) -> float:
-        """Seconds by which the client sent later than it should, 99th percentile."""
+        """Seconds by which the client sent calls too late, 99th percentile."""
         return percentile([call.sent - call.intended for call in self.calls], 99)
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What was done per second, and how long a call took."""
+    """Throughput per second, and latencies."""
 
     sentences: float
     source_tokens: float
     target_tokens: float
     p50: float
-    """Seconds."""
+    """Median latency of a call in seconds; `p99` likewise."""
     p99: float
 
 
 def steady_window(calls: Sequence[Call], skip: int, count: int) -> tuple[float, list[Call]]:
-    """The `count` calls that ended after the first `skip`, and the seconds from the end of the last one skipped.
+    """The `count` calls that ended after the first `skip` ones, and their seconds from the end of the last skipped one.
 
     Raises:
         ValueError: there are fewer calls.
@@ -91,7 +91,7 @@ def steady_window(calls: Sequence[Call], skip: int, count: int) -> tuple[float, 
 
 
 def rates(seconds: float, calls: Sequence[Call]) -> Rates:
-    """The rates of calls that ended within so many seconds."""
+    """The rates of calls that ended within `seconds`."""
     latencies = [call.done - call.intended for call in calls]
     return Rates(
         sentences=len(calls) / seconds,

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine in words, tables, timing in turns, and the options of the command lines.
+"""Code shared by all benchmarks: description of the machine, tables, timing in turns, and command-line options.
 
 A script begins with `sys.path.insert(0, str(Path(__file__).parents[1]))` and then imports `bench.measure.common`.
 """
@@ -25,7 +25,7 @@ from dragoman_model.markdown import markdown_table
 ROOT = Path(__file__).parents[2]
 DEFAULT_CACHE = Path("~/.cache/dragoman-bench")
 INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-"""Those that matrix multiplication of one kind or another is written for."""
+"""Instruction sets for which matrix kernels exist."""
 LIBRARIES = ("onnxruntime", "ctranslate2", "torch", "transformers", "optimum-onnx", "numpy", "grpcio")
 
 Name = TypeVar("Name", bound=Hashable)
@@ -39,12 +39,12 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median seconds."""
         return statistics.median(self.rounds)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles over the median: how noisy the rounds were. 0 for a single one."""
+        """Noise of the rounds: half the interquartile range over the median. 0 for a single round."""
         if len(self.rounds) < 2:
             return 0.0
         low, _, high = statistics.quantiles(self.rounds, n=4, method="inclusive")
@@ -54,18 +54,18 @@ class Timing:
 def interleaved(
     competitors: Mapping[Name, Callable[[], float | None]], repeats: int, *, settle: float = 0.0, warm_up: bool = True
 ) -> dict[Name, Timing]:
-    """Time competitors in turns, A B C A B C and so on, so that what slows the machine down meets all of them.
+    """Time competitors in turns, A B C A B C and so on, so that disturbances of the machine affect all of them.
 
     Args:
-        competitors: Name -> what to do. It returns the seconds that it took, or None to have the call itself timed.
+        competitors: Name -> function to time. It returns its seconds, or None to have the call itself timed.
         repeats: Rounds, 1 or more.
-        settle: Seconds to wait before each, for threads of the one before that still spin.
-        warm_up: Let each go once beforehand, untimed.
+        settle: Seconds to wait before each call, for threads of the previous competitor that still spin.
+        warm_up: Run each competitor once before the rounds, untimed.
     """
     rounds: dict[Name, list[float]] = {name: [] for name in competitors}
     for index in range(repeats + warm_up):
         for name, compete in competitors.items():
-            gc.collect()  # so that nobody pays for another's garbage
+            gc.collect()  # garbage of one competitor must not be collected in the time of another
             if settle:
                 time.sleep(settle)
             started = time.perf_counter()
@@ -77,7 +77,7 @@ def interleaved(
 
 
 def ratio(slower: Timing, faster: Timing) -> float:
-    """How many times longer `slower` takes: the median over the rounds of the ratio within each round.
+    """How many times as long `slower` takes: the median over the rounds of the ratio within each round.
 
     Both must come from the same call of `interleaved`.
     """
@@ -85,7 +85,7 @@ def ratio(slower: Timing, faster: Timing) -> float:
 
 
 def seconds_per_call(call: Callable[[], object], *, at_least: float = 0.1, most_calls: int = 1000) -> float:
-    """The median time of one call, among as many as fill `at_least` seconds: for calls too short to be timed alone."""
+    """Median seconds of a call, among as many calls as take `at_least` seconds, and at most `most_calls`."""
     times: list[float] = []
     while not times or (sum(times) < at_least and len(times) < most_calls):
         started = time.perf_counter()
@@ -103,7 +103,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def machine_line() -> str:
-    """Processor, cores that this process may use, memory, instruction sets, system."""
+    """Describe the processor, the cores that this process may use, memory, instruction sets and system."""
     info = _cpu_info()
     sets = [name for name in INSTRUCTION_SETS if name in info.get("flags", "").split()]
     cores = len(os.sched_getaffinity(0))
@@ -115,7 +115,7 @@ def machine_line() -> str:
 
 
 def versions_line(libraries: Iterable[str] = LIBRARIES) -> str:
-    """Python and those of the libraries that are installed, with their versions."""
+    """Versions of Python and of the installed ones of `libraries`."""
     found = []
     for library in libraries:
         try:
@@ -126,14 +126,14 @@ def versions_line(libraries: Iterable[str] = LIBRARIES) -> str:
 
 
 def command_line() -> str:
-    """How this process was started, the script's path relative to the repository where it lies inside."""
+    """The command line of this process, with the script's path relative to the repository if it is inside."""
     script = Path(sys.argv[0]).resolve()
     name = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
     return shlex.join(["python", name, *sys.argv[1:]])
 
 
 def print_header(title: str, settings: Mapping[str, object]) -> None:
-    """What stands above a table: its title, the command that prints it, machine, versions, settings, load."""
+    """Print the header of a table: title, command, machine, versions, settings and load of the machine."""
     load = os.getloadavg()[0]
     print(f"## {title}\n\n    {command_line()}\n")
     print(f"- machine: {machine_line()}")
@@ -143,12 +143,12 @@ def print_header(title: str, settings: Mapping[str, object]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a Markdown table and an empty line behind it."""
+    """Print a Markdown table and an empty line after it."""
     print(markdown_table(columns, rows) + "\n", flush=True)
 
 
 def progress(message: str) -> None:
-    """Tell whoever waits, on the standard error: the standard output is for tables."""
+    """Print a progress message to standard error: standard output is for tables."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -158,24 +158,24 @@ def base_parser(description: str | None, *, model: str = "bundled", repeats: int
     parser.add_argument("--model", default=model, help=f"bundled, small or base (default: {model}); see models.py")
     parser.add_argument("--precision", default="int8", help="fp32 or int8, for all competitors (default: int8)")
     parser.add_argument(
-        "--cache", type=Path, default=DEFAULT_CACHE, help=f"where models are made and kept (default: {DEFAULT_CACHE})"
+        "--cache", type=Path, default=DEFAULT_CACHE, help=f"folder of the models (default: {DEFAULT_CACHE})"
     )
     parser.add_argument("--repeats", type=int, default=repeats, help=f"rounds of timing (default: {repeats})")
     return parser
 
 
 def int_list(text: str) -> list[int]:
-    """The type of an option that takes numbers separated by commas."""
+    """Parse numbers separated by commas, as an argparse type."""
     return [int(part) for part in text.split(",")]
 
 
 def name_list(text: str) -> list[str]:
-    """The type of an option that takes names separated by commas; an empty text is none."""
+    """Parse names separated by commas, as an argparse type. An empty text is an empty list."""
     return [part for part in text.split(",") if part]
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; nothing where there is no such file."""
+    """Fields of the first processor in /proc/cpuinfo; empty if there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

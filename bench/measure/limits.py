@@ -1,4 +1,4 @@
-"""What this machine can do at most: bytes moved and products added up in a second, by the shortest of programs."""
+"""Upper limits of this machine: bytes copied and multiply-add operations a second, measured with minimal programs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.measure.common import Timing, interleaved, seconds_per_call
 
 LARGE = 256 * 2**20
-"""Bytes: more than processor caches hold."""
+"""Bytes of a copy that does not fit in the processor's caches."""
 MATRIX = 1024
 """Rows, columns and inner size of the matrix product."""
 
 
 def measure_limits(precision: str, bytes_of: dict[int, int], threads: int, repeats: int) -> dict[object, float]:
-    """Rates, each the best of the rounds: a limit is what was reached once.
+    """Measure rates on one thread and on `threads`. Each rate is the best of the rounds, because it is a limit.
 
     Args:
-        precision: Of the matrix product: fp32 or int8.
-        bytes_of: Anything -> so many bytes that are read together, which caches may hold.
-        threads: Of the second of each pair of rates.
+        precision: Precision of the matrix product: fp32 or int8.
+        bytes_of: Key of a result -> bytes of its copy, which the caches may hold.
+        threads: Threads of the second rate.
         repeats: Rounds.
 
     Returns:
-        Bytes read and written per second by a copy: ("large", threads), and for each key of `bytes_of`, on one thread;
-        multiplications with additions per second: ("matrix", threads).
+        Bytes read and written per second by a copy: ("large", threads), and for each key of `bytes_of`, on one thread.
+        Multiply-add operations per second: ("matrix", threads).
     """
     work: dict[object, tuple[float, Callable[[], object]]] = {}
     for count in (1, threads):
@@ -44,7 +44,7 @@ def measure_limits(precision: str, bytes_of: dict[int, int], threads: int, repea
 
 
 def matrix_product(precision: str, threads: int) -> Callable[[], object]:
-    """A product of square matrices in ONNX Runtime, the second one constant, as that of a layer is."""
+    """A product of square matrices in ONNX Runtime. The second one is constant, as the weights of a layer are."""
     rng = np.random.default_rng(0)
     if precision == "fp32":
         left = rng.standard_normal((MATRIX, MATRIX), np.float32)
@@ -78,7 +78,7 @@ def matrix_product(precision: str, threads: int) -> Callable[[], object]:
 
 
 def _copy(size: int, threads: int) -> Callable[[], object]:
-    """Copy `size` bytes, divided over threads; NumPy releases the interpreter lock meanwhile."""
+    """A function that copies `size` bytes, divided among threads. NumPy releases the interpreter lock meanwhile."""
     parts = [(np.ones(size // threads // 8), np.zeros(size // threads // 8)) for _ in range(threads)]
     if threads == 1:
         return lambda: np.copyto(parts[0][1], parts[0][0])

@@ -1,6 +1,6 @@
-"""The load generator: a process of its own, so that it shares no interpreter with what it measures.
+"""The load generator, in a separate process so that it does not share an interpreter with the measured server.
 
-A closed loop keeps so many calls running; an open loop sends at given times, whatever the answers do.
+A closed loop keeps a fixed number of calls running. An open loop sends calls at given times, whatever the latency.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 
 ANSWER_SECONDS = 120.0
-"""A call without an answer for so long counts as failed."""
+"""Seconds after which a call without an answer counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who is asked, and for what."""
+    """Address and options of the calls of a load."""
 
     address: str
     search: Search
@@ -45,24 +45,24 @@ def poisson_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
 
 
 class LoadGenerator:
-    """The client process; idle between loads. Made by `load_generator`."""
+    """The client process, which is idle between loads. `load_generator` creates it."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
 
     def closed_loop(self, target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
-        """Keep `clients` calls of one sentence running, round and round the sentences, until `count` have ended."""
+        """Keep `clients` calls running, each of the next sentence in a cycle, until `count` calls have ended."""
         return self._pool.submit(_run_closed_loop, target, sentences, clients, count).result()
 
     def open_loop(self, target: Target, sentences: Sequence[str], arrivals: Sequence[float]) -> Load:
-        """Send a call at each of the times, and wait for all answers."""
+        """Send a call at each time of `arrivals`, in seconds from the start, and wait for all answers."""
         return self._pool.submit(_run_open_loop, target, sentences, arrivals).result()
 
 
 @contextmanager
 def load_generator() -> Iterator[LoadGenerator]:
     """Start the client process."""
-    # Not forked: gRPC does not survive that.
+    # Spawned, because gRPC does not support fork.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield LoadGenerator(pool)
 
@@ -76,7 +76,7 @@ def _run_open_loop(target: Target, sentences: Sequence[str], arrivals: Sequence[
 
 
 async def closed_loop(target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
-    """See LoadGenerator.closed_loop. Calls still running at the end are given up and not part of the load."""
+    """See LoadGenerator.closed_loop. Calls still running at the end are cancelled and not part of the load."""
     load = Load()
     numbers = iter(range(10**9))
 
@@ -102,7 +102,7 @@ async def closed_loop(target: Target, sentences: Sequence[str], clients: int, co
 
 
 async def open_loop(target: Target, sentences: Sequence[str], arrivals: Sequence[float]) -> Load:
-    """See LoadGenerator.open_loop. The n-th call asks for the n-th sentence, round and round."""
+    """See LoadGenerator.open_loop. The n-th call has the n-th sentence, in a cycle."""
     load = Load()
 
     async def call(stub: translation_pb2_grpc.TranslationStub, index: int, intended: float) -> None:

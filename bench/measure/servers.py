@@ -1,4 +1,4 @@
-"""Servers as processes of their own, and what they take of the machine."""
+"""Servers in separate processes, and the processor time and memory that they use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 120
-"""A server that takes longer than this to start hangs."""
+"""Seconds after which a server that has not started is killed."""
 _SAMPLE_SECONDS = 0.05
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -26,24 +26,24 @@ class ServerProcess:
 
     process: subprocess.Popen[str]
     address: str
-    """Of gRPC."""
+    """HOST:PORT of gRPC."""
     started: float
-    """When the process was made, on the clock of `time.monotonic`."""
+    """When the process was started, by `time.monotonic`."""
 
     def cpu_seconds(self) -> float:
-        """Processor time that the process has used."""
+        """Seconds of processor time that the process has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def dragoman_command(bundle: Path, *options: str) -> list[str]:
-    """`dragoman serve` on free ports."""
+    """Command line of `dragoman serve` on free ports."""
     serve = [sys.executable, "-m", "dragoman_service.cli", "serve", str(bundle)]
     return [*serve, "--port", "0", "--metrics-port", "0", *options]
 
 
 def ct2_command(model: Path, tokenizer: Path, *options: str) -> list[str]:
-    """bench/peers/ct2_server.py on a free port."""
+    """Command line of bench/peers/ct2_server.py on a free port."""
     return [
         sys.executable,
         str(Path(__file__).parents[1] / "peers" / "ct2_server.py"),
@@ -55,7 +55,7 @@ def ct2_command(model: Path, tokenizer: Path, *options: str) -> list[str]:
 
 @contextmanager
 def server_process(command: Sequence[str]) -> Iterator[ServerProcess]:
-    """Start a server, wait until it prints "ready", and kill it in the end."""
+    """Start a server, wait until it prints "ready", and kill it at the end."""
     with tempfile.TemporaryFile("w+") as errors:
         started = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -90,13 +90,13 @@ def _read_address(process: subprocess.Popen[str]) -> str:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process has now."""
+    """Resident bytes of a process now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
 
 
 @contextmanager
 def peak_memory(pid: int) -> Iterator[list[int]]:
-    """Watches the resident bytes of a process; the list, filled at the end, has the most that were seen."""
+    """Sample the resident bytes of a process. At the end, their maximum is appended to the yielded list."""
     stop = threading.Event()
     seen = [resident_bytes(pid)]
 

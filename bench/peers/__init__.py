@@ -1,4 +1,4 @@
-"""What Dragoman is compared with: models in the formats of all, and each competitor as its users get it.
+"""The competitors of Dragoman as their users get them, and the models in the formats of all engines.
 
 Begin with `models`.
 """

@@ -1,6 +1,6 @@
-"""The model under measurement in the formats of both servers, made by a process of its own.
+"""The measured model in the formats of both servers.
 
-Making needs PyTorch; what measures must not carry it.
+A separate process makes it: that needs PyTorch, which the measuring process must not load.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.errors import InvalidInput
 
 COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
-"""Our precision -> what CTranslate2 calls it."""
+"""Dragoman's precision -> CTranslate2's compute type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """One model."""
+    """Files and limits of one model."""
 
     bundle: Path
     ct2: Path
-    """Folder of the CTranslate2 model of the same weights, stored in the type that it computes in."""
+    """Folder of the CTranslate2 model of the same weights, stored in `compute_type`."""
     compute_type: str
-    """What CTranslate2 is told to compute in."""
+    """CTranslate2's compute type."""
     max_source_tokens: int
-    """Of one sentence, its end included."""
+    """Most tokens of a sentence, its end included."""
     max_target_tokens: int
 
     @property
     def tokenizer(self) -> Path:
-        """The SentencePiece model of both."""
+        """The SentencePiece model, which both servers use."""
         return self.bundle / "tokenizer.model"
 
 
 def find_artifacts(model: str, precision: str, cache: Path, *, forced: bool = False) -> Artifacts:
-    """Make what is missing; see bench/peers/models.py.
+    """Find the files of a model, and make those that are missing; see bench/peers/models.py.
 
     Raises:
-        InvalidInput: no such model, or it cannot be had in this precision.
+        InvalidInput: no such model, or it cannot be made in this precision.
     """
     if precision not in COMPUTE_TYPES:
         raise InvalidInput("precision", precision, ", ".join(COMPUTE_TYPES))
@@ -60,9 +60,9 @@ def _make(model: str, precision: str, cache: Path, forced: bool) -> tuple[Path, 
 
 
 def _quantised(ct2: Path, model: str, precision: str, cache: Path, forced: bool) -> Path:
-    """The CTranslate2 model stored in `precision`, beside that in float32.
+    """Folder of the CTranslate2 model stored in `precision`, beside the one in float32.
 
-    Quantising at every start would cost CTranslate2 time, memory and disk that its users do not spend.
+    Quantising at every start would cost CTranslate2 time, memory and disk space that its users do not spend.
     """
     from ctranslate2.specs import TransformerSpec  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
-"""A competitor in a process of its own: engines bring thread pools and read environment variables at their start.
+"""A competitor in a separate process, because engines have thread pools and read environment variables at start.
 
     python bench/peers/competitor.py '{"engine": "Dragoman", "label": "", "model": "BUNDLE", "options": {...}}'
 
-answers each line of JSON on its standard input with one. decode.py starts it; it is nothing to start by hand.
+answers each line of JSON on its standard input with a line of JSON. decode.py starts it; do not start it by hand.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bench.peers.engines import ENGINES, Setting, make_sources
 
 
 class CompetitorFailed(Exception):
-    """A competitor could not do what was asked of it; the message is its own."""
+    """A competitor failed. The message is that of its exception."""
 
 
 class Process:
-    """A setting, started; it loads its model when it is first asked for a timing."""
+    """A running competitor. It loads its model at the first timing."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -41,16 +41,16 @@ class Process:
         )
 
     def time(self, sentences: int, beam_size: int, length: int, *, at_least: float = 0.0) -> float:
-        """The median of the seconds that one call takes, among as many as fill `at_least` seconds.
+        """Median seconds of a call, among as many calls as take `at_least` seconds.
 
         Raises:
-            CompetitorFailed: it has failed.
+            CompetitorFailed: the process has failed or ended.
         """
         self.send(sentences, beam_size, length, at_least)
         return self.receive()
 
     def send(self, sentences: int, beam_size: int, length: int, at_least: float) -> None:
-        """Ask for a timing, without waiting."""
+        """Request a timing, without waiting for it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps([sentences, beam_size, length, at_least]) + "\n")
@@ -59,7 +59,7 @@ class Process:
             raise CompetitorFailed(f"{self.setting.label}: its process has ended") from error
 
     def receive(self) -> float:
-        """What `send` asked for. Raises as `time` does."""
+        """Wait for the timing that `send` requested. Raises as `time` does."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": "its process has ended"}
@@ -84,13 +84,13 @@ class Process:
 def serve(engine: str, model: str, options: dict[str, Any]) -> None:
     """Answer until the input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not mix with the answers
     competitor = None
     for line in sys.stdin:
         try:
             competitor = competitor or ENGINES[engine](model, **options)
             answer: dict[str, Any] = {"seconds": _timed(competitor, *json.loads(line))}
-        except Exception as error:  # whatever it is, it belongs into the table's notes
+        except Exception as error:  # the parent process reports it
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

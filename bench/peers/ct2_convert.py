@@ -1,4 +1,4 @@
-"""Our Transformer as a CTranslate2 model: the same weights, so that the two engines do the same work."""
+"""Conversion of Dragoman's Transformer to a CTranslate2 model with the same weights."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def convert(model: Transformer, pieces: Sequence[str], output: Path) -> None:
     """Write a CTranslate2 model folder.
 
     Args:
-        model: With weights as trained; ids that we never produce get a bias that puts them out of reach.
+        model: The trained model. Ids that Dragoman never produces get a bias that makes them impossible.
         pieces: The string of every token id, all different.
-        output: A folder that does not exist.
+        output: A folder that does not exist yet.
     """
     config = model.config
     layers = (config.encoder_layers, config.decoder_layers)
@@ -84,7 +84,7 @@ def _feed_forward(target: Any, layer: Any) -> None:
 
 
 def _linear(target: Any, *modules: nn.Linear) -> None:
-    """Several maps of the same input make one matrix."""
+    """Store linear maps of the same input as one concatenated matrix."""
     target.weight = np.concatenate([_array(module.weight) for module in modules])
     target.bias = np.concatenate([_array(module.bias) for module in modules])
 

@@ -1,4 +1,4 @@
-"""CTranslate2 called from Python, text in and text out; with no network."""
+"""CTranslate2 called from Python, from text to text, without a network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ END = "</s>"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the cores are shared out."""
+    """Numbers of CTranslate2's workers and threads."""
 
     workers: int
-    """Batches translated at once (inter_threads)."""
+    """Batches translated in parallel (inter_threads)."""
     threads: int
-    """Threads of each (intra_threads)."""
+    """Threads of each worker (intra_threads)."""
 
     def __str__(self) -> str:
         return f"{self.workers}x{self.threads}"
@@ -36,14 +36,14 @@ class Translated:
 
     text: str
     source_tokens: int
-    """With the end of the sentence, as the server counts."""
+    """Source tokens with the end of the sentence, as Dragoman's server counts."""
     target_tokens: int
-    """Without it."""
+    """Target tokens without the end of the sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of sentences given to CTranslate2."""
+    """Translations and times of a list of sentences."""
 
     seconds: float
     translated: list[Translated]
@@ -63,15 +63,15 @@ class Ct2Translator:
         self._workers = layout.workers
 
     def translate(self, texts: Sequence[str], search: Search, max_batch_size: int = 0) -> list[Translated]:
-        """Translate as one batch, or, with `max_batch_size`, sorted by length and in batches of so many."""
+        """Translate as one batch, or with `max_batch_size`, in batches of this size, sorted by length."""
         sources = self._encode(texts)
         results = self._translator.translate_batch(sources, max_batch_size=max_batch_size, **_options(search))
         return self._decode(sources, results)
 
     def in_flight(self, texts: Sequence[str], search: Search, clients: int) -> Run:
-        """Translate in the given order with at most `clients` sentences at work, shared evenly among the workers.
+        """Translate in the given order with at most `clients` sentences in flight, shared evenly among the workers.
 
-        Each worker has its batch, and gets the next one as soon as the oldest is done: none waits for another.
+        Each worker has one batch. The next batch is sent as soon as the oldest one is done.
         """
         size = max(1, clients // self._workers)
         rest = deque(texts[start : start + size] for start in range(0, len(texts), size))
@@ -91,7 +91,7 @@ class Ct2Translator:
         return Run(time.perf_counter() - started, translated, latencies)
 
     def whole_file(self, texts: Sequence[str], search: Search, batch_size: int) -> Run:
-        """Translate all at once: CTranslate2 sorts by length and forms batches itself, as only a file allows."""
+        """Translate all sentences in one call, which CTranslate2 sorts by length and divides into batches."""
         started = time.perf_counter()
         translated = self.translate(texts, search, batch_size)
         seconds = time.perf_counter() - started
@@ -110,7 +110,7 @@ class Ct2Translator:
 
 
 def _options(search: Search) -> dict[str, Any]:
-    """As `translate_batch` calls them."""
+    """The arguments of `translate_batch`."""
     return {
         "beam_size": search.beam_size,
         "max_decoding_length": search.max_length,

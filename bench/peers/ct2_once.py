@@ -1,8 +1,8 @@
-"""CTranslate2 in a fresh process: when it has its first translation, and what memory it takes.
+"""Start-up time and memory of CTranslate2 in a new process.
 
-Reads sentences, one a line; prints the times (of the system's monotonic clock, in seconds) at which the model was
-loaded and at which the first sentence was translated, then the resident bytes at rest and the most under load: all
-sentences, in batches.
+Reads sentences, one a line. Prints the times, of the system's monotonic clock in seconds, at which the model was loaded
+and the first sentence was translated, then the resident bytes after it and their maximum while all sentences are
+translated in batches.
 """
 
 from __future__ import annotations

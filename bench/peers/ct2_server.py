@@ -1,9 +1,9 @@
-"""CTranslate2 behind gRPC, with the usual dynamic batching: collect calls for a while, translate, answer.
+"""CTranslate2 behind gRPC with dynamic batching: calls are collected for a limited time, then translated together.
 
     python bench/peers/ct2_server.py MODEL TOKENIZER --batch-size 32 --wait-ms 5 --workers 2 --threads 1
 
-It speaks the `Translate` call of dragoman.v1, one text a call, so that the same client drives it. Prints its address
-and "ready".
+It implements the `Translate` call of dragoman.v1, one text a call, so that Dragoman's client can call it. It prints its
+address and "ready".
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """One loop for each worker: take what waits, up to `batch_size`; a call waits `wait` seconds for company at most.
+    """Forms batches of at most `batch_size` waiting calls, in one loop for each worker.
 
-    Calls of different beam size, limit or penalty never share a batch.
+    A call waits at most `wait` seconds for others. Calls with different beam size, maximum length or length penalty
+    never share a batch.
     """
 
     def __init__(self, translator: Ct2Translator, workers: int, batch_size: int, wait: float) -> None:
@@ -76,12 +77,12 @@ class Batcher:
             texts = [waiting.text for waiting in batch]
             try:
                 found = await loop.run_in_executor(self._threads, self._translator.translate, texts, batch[0].search)
-            except Exception as error:  # the callers must hear of it
+            except Exception as error:  # passed on to the callers
                 for waiting in batch:
                     waiting.answer.set_exception(error)
                 continue
             for waiting, translated in zip(batch, found, strict=True):
-                if not waiting.answer.done():  # the caller may have given up
+                if not waiting.answer.done():  # the caller may have cancelled
                     waiting.answer.set_result(translated)
 
 
@@ -94,7 +95,7 @@ class Ct2Servicer(translation_pb2_grpc.TranslationServicer):
     async def Translate(  # noqa: N802 - the name in the interface
         self, request: pb.TranslateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.TranslateResponse:
-        """Translate one text; beam size, longest translation and length penalty must be given."""
+        """Translate one text. The request must have beam_size, max_length and length_penalty."""
         options = request.options
         if len(request.texts) != 1 or not (options.beam_size and options.max_length):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "one text, with beam_size and max_length")
@@ -128,9 +129,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, help="folder of a CTranslate2 model")
     parser.add_argument("tokenizer", type=Path, help="its SentencePiece model")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default: 0)")
-    parser.add_argument("--batch-size", type=int, default=32, help="sentences in a batch, at most (default: 32)")
-    parser.add_argument("--wait-ms", type=float, default=5.0, help="how long a call waits for company (default: 5)")
-    parser.add_argument("--workers", type=int, default=1, help="batches translated at once (default: 1)")
+    parser.add_argument("--batch-size", type=int, default=32, help="most sentences in a batch (default: 32)")
+    parser.add_argument("--wait-ms", type=float, default=5.0, help="longest wait for other calls (default: 5)")
+    parser.add_argument("--workers", type=int, default=1, help="batches translated in parallel (default: 1)")
     parser.add_argument("--threads", type=int, default=0, help="threads of each; 0: one for each core (default: 0)")
     parser.add_argument("--compute-type", default="int8", help="CTranslate2's compute type (default: int8)")
     return parser

@@ -1,6 +1,6 @@
-"""The competitors of decode.py behind one method: translate so many sentences, each to the same number of tokens.
+"""The competitors of decode.py behind one method, which translates sentences to the same number of tokens each.
 
-All run a model that never ends a sentence (`models.py`, forced), and get their sources as they like them best, ready.
+All run a model that never ends a sentence (`models.py`, forced). Sources are token ids, all of one length.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.runtime.runner import OrtRunner
 
 SOURCE_TOKENS = 25
-"""Of every sentence, its end included."""
+"""Source tokens of every sentence, its end included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A competitor as it is started: an engine and its options."""
+    """An engine with its options."""
 
     engine: str
     """A key of `ENGINES`."""
     label: str
-    """Names it in tables."""
+    """Its name in tables."""
     model: Path
     options: dict[str, Any] = field(default_factory=dict)
-    """Of the engine's constructor."""
+    """Arguments of the engine's constructor."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment variables of its process."""
 
@@ -44,12 +44,12 @@ class Competitor(Protocol):
     """A translation engine with a model loaded."""
 
     def translate(self, sources: Sequence[Sequence[int]], beam_size: int, length: int) -> int:
-        """Translate token ids, each source to `length` tokens; returns how many tokens there are in all."""
+        """Translate token ids, each source to `length` tokens. Returns the number of target tokens of all."""
         ...
 
 
 class Dragoman:
-    """Our engine's loop without the network: scheduler and runner, `lanes` of them, each on a thread of its own."""
+    """Dragoman's engine without the network: a scheduler and a runner for each of `lanes` threads."""
 
     def __init__(self, model: str, *, lanes: int, threads: int, max_rows: int) -> None:
         bundle = Bundle.load(Path(model))
@@ -68,9 +68,9 @@ class Dragoman:
         return sum(self._pool.map(self._run_lane, self._runners, parts))
 
     def _run_lane(self, runner: OrtRunner, requests: Sequence[Request]) -> int:
-        """What the engine's thread does for these requests."""
+        """Decode requests in the loop of the engine's thread. Returns the number of target tokens."""
         begin, end = SPECIAL_IDS["begin_id"], SPECIAL_IDS["end_id"]
-        scheduler = Scheduler(max_rows=self._rows, max_queue=len(requests) + 1, begin_id=begin, end_id=end)
+        scheduler = Scheduler(max_rows=self._rows, begin_id=begin, end_id=end)
         for request in requests:
             scheduler.add(request, time.monotonic())
         tokens = 0
@@ -83,10 +83,10 @@ class Dragoman:
 
 
 class CTranslate2:
-    """`Translator.translate_batch`; several workers get a batch each."""
+    """`Translator.translate_batch`; each of several workers gets one batch."""
 
     def __init__(self, model: str, *, compute_type: str, inter_threads: int, intra_threads: int) -> None:
-        import ctranslate2  # noqa: PLC0415  # not together with the libraries of the others
+        import ctranslate2  # noqa: PLC0415 - not in a process with the libraries of the other engines
 
         self._workers = inter_threads
         self._translator = ctranslate2.Translator(
@@ -104,7 +104,7 @@ class CTranslate2:
 
 
 class PyTorch:
-    """Our own decoder in PyTorch, with cached keys and values; greedy alone."""
+    """Dragoman's own decoder in PyTorch, with cached keys and values; greedy search only."""
 
     def __init__(self, model: str, *, threads: int) -> None:
         import torch  # noqa: PLC0415
@@ -118,7 +118,7 @@ class PyTorch:
         from dragoman_model.evaluation.greedy import greedy_cached  # noqa: PLC0415
 
         if beam_size != 1:
-            raise ValueError("greedy alone")
+            raise ValueError("the PyTorch decoder has greedy search only")
         return sum(map(len, greedy_cached(self._model, sources, length)))
 
 
@@ -157,8 +157,8 @@ ENGINES: dict[str, type] = {
 
 
 def make_sources(sentences: int, vocab_size: int) -> list[list[int]]:
-    """Sentences of `SOURCE_TOKENS` random tokens, the end last: what they say does not matter."""
+    """Sentences of `SOURCE_TOKENS` random tokens, the end of the sentence last."""
     rng = np.random.default_rng(0)
-    # Behind the special ids and the 256 bytes.
+    # The first ids are the special ones and the 256 bytes.
     ids = rng.integers(4 + 256, vocab_size, size=(sentences, SOURCE_TOKENS)).tolist()
     return [[*source[:-1], SPECIAL_IDS["end_id"]] for source in ids]

@@ -1,4 +1,4 @@
-"""Whether a GPU translates as the CPU does: what must be true before anything is timed."""
+"""Check that a GPU gives the same translations as the CPU, which must hold before anything is timed."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from dragoman_service.runtime.settings import GpuOptions
 
 EVERYDAY = ROOT / "recipes" / "everyday.en.txt"
 SAME_TOKENS = 0.95
-"""Share of sentences that fp16 must translate as fp32 does: where two words are nearly as likely, rounding decides."""
+"""Share of sentences that fp16 must translate as fp32 does. Rounding may decide between two nearly equal tokens."""
 BEAM = 4
 
 
 def open_cuda() -> Cuda:
-    """The GPU."""
+    """Open the first GPU."""
     return Cuda(cuda_runtime())
 
 
 def make_runner(bundle: Bundle, rows: int, options: GpuOptions, cuda: Cuda | None = None) -> CudaRunner:
-    """A runner with memory and streams of its own."""
+    """A runner with its own memory and streams."""
     return CudaRunner(bundle, cuda or open_cuda(), max_rows=rows, options=options)
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far the GPU agrees with others."""
+    """Agreement of two sets of translations of the same sentences."""
 
     same: float
     """Share of sentences with the same tokens."""
     score: float
-    """Largest difference of a log-probability of those."""
+    """Largest difference of a log-probability in those sentences."""
 
 
 def compare(found: Sequence[Hypothesis], wanted: Sequence[Hypothesis]) -> Parity:
-    """Of translations of the same sentences."""
+    """Compare translations of the same sentences."""
     alike = [(one, other) for one, other in zip(found, wanted, strict=True) if one.tokens == other.tokens]
     pairs = [pair for one, other in alike for pair in zip(one.token_scores, other.token_scores, strict=True)]
     return Parity(len(alike) / len(wanted), max((abs(a - b) for a, b in pairs), default=0.0))
 
 
 def print_parity(cache: Path, rows: int) -> bool:
-    """Print how far fp16 on the GPU agrees with fp32 on the CPU, and with itself; whether that is enough."""
+    """Print the agreement of fp16 on the GPU with fp32 on the CPU and with itself. Returns whether it suffices."""
     bundle, reference = (Bundle.load(bundle_path("bundled", precision, cache)) for precision in ("fp16", "fp32"))
     lines = EVERYDAY.read_text(encoding="utf-8").splitlines()
     sources = [(*bundle.tokenizer.encode(line), bundle.tokenizer.end_id) for line in lines]

@@ -1,4 +1,4 @@
-"""Those that Dragoman is compared with on a GPU, as far as they are installed. All compute in fp16."""
+"""The installed engines that Dragoman is compared with on a GPU. All compute in fp16."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ PEERS = ("transformers", "transformers+compile", "CTranslate2")
 
 
 def names(args: argparse.Namespace) -> list[str]:
-    """The peers that were asked for and are there."""
+    """The requested peers that are installed."""
     return [name for name in args.peers if _available(name)]
 
 
 def competitors(
     model: str, args: argparse.Namespace, sources: Sequence[Sequence[int]], beam_size: int, length: int
 ) -> dict[str, Callable[[], float]]:
-    """What translates `sources`, all of one length, to `length` tokens each, and returns the tokens a second."""
+    """Peer -> a function that translates `sources`, all of one length, and returns tokens a second.
+
+    Every translation has `length` tokens.
+    """
     made: dict[str, Callable[[], float]] = {}
     for name in names(args):
         if name == "CTranslate2":
@@ -45,7 +48,7 @@ def _available(name: str) -> bool:
 
 @cache
 def _transformers(model: str, folder: Path, compiled: bool) -> Any:
-    """MarianMT of the same sizes (marian.py) in fp16; compiled, its forward pass goes through torch.compile."""
+    """MarianMT of the same sizes (marian.py) in fp16; with `compiled`, torch.compile compiles its forward pass."""
     import torch  # noqa: PLC0415
 
     from bench.peers.marian import load_marian  # noqa: PLC0415

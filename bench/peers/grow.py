@@ -1,11 +1,13 @@
-"""Larger models that compute the very same function as a small trained one.
+"""Larger models that compute the same function as a small trained one.
 
-Random weights do not end sentences as real ones do, so that nothing measured with them has the lengths of real
-translations. Here every feature is there `n` times instead: x' = [x, x]. Layer norm sees the same mean and variance;
-a linear map reads [x, x] through the blocks [W, W] / n; heads are there twice, with the same width. More layers are
-layers whose outputs are too small to change a digit of the residual stream of a pre-norm model; more words are copies
-of others, out of reach by their bias. Matrix kernels are dense: they take as long for these numbers as for any others.
-No two matrices are equal, or an engine that stores equal ones once, as CTranslate2 does, would have less to read.
+Models with random weights do not end sentences as trained ones do, so their translations do not have realistic lengths.
+Therefore every feature of a trained model is repeated `n` times; for n = 2:
+- x' = [x, x]. Layer norm sees the same mean and variance.
+- A linear map reads [x, x] through the blocks [W, W] / n. There are n times as many heads of the same width.
+- Additional layers have outputs too small to change a digit of the residual stream of a pre-norm model.
+- Additional words are copies of others with a bias that makes them impossible.
+Matrix kernels are dense, so they take as long for these numbers as for any others. No two matrices are equal: an engine
+that stores equal matrices once, as CTranslate2 does, would have less to read.
 """
 
 from __future__ import annotations
@@ -22,23 +24,24 @@ from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 OUT_OF_REACH = -100.0
-"""Bias of a word that is never produced: e to the power of this is nothing, and the logits keep their digits."""
+"""Bias of a word that is never produced: its probability vanishes, and the other logits keep their precision."""
 VANISHING = 1e-9
-"""Times a sub-layer's output, it is lost in the rounding of the stream, which is around 1."""
+"""Factor of a sub-layer's output that makes it vanish in the rounding of the residual stream, which is around 1."""
 OUTPUTS = ("self_attention.output", "cross_attention.output", "feed_forward.outer")
 """The last linear map of each sub-layer."""
 
 
 def grow(model: Transformer, config: ModelConfig) -> Transformer:
-    """A model of the shape `config` that gives the logits of `model`, for the words that `model` has.
+    """A model of the shape `config` that gives the logits of `model` for the words of `model`.
 
     Args:
-        model: Pre-norm, in evaluation mode.
-        config: The shape; its `positions` and `norm` do not matter: the grown model's are "learned" (a table that is
-            stored, as the one of `model`) and "pre".
+        model: A pre-norm model in evaluation mode.
+        config: The shape. Its `positions` and `norm` are ignored: the grown model has "learned" positions, which store
+            the table of `model`, and norm "pre".
 
     Raises:
-        ValueError: `config` is smaller, or its sizes are not whole multiples.
+        ValueError: `model` is not pre-norm, or `config` is smaller, is no whole multiple, or has another `head_dim` or
+            `max_positions`.
     """
     old = model.config
     factor = _multiple("d_model", old.d_model, config.d_model)
@@ -58,7 +61,7 @@ def grow(model: Transformer, config: ModelConfig) -> Transformer:
 
 
 def without_end(model: Transformer, end_id: int) -> Transformer:
-    """The same model, except that it never ends a sentence: every translation has exactly `max_length` tokens."""
+    """A copy of a model that never ends a sentence: every translation has exactly `max_length` tokens."""
     forced = Transformer(model.config)
     forced.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -67,7 +70,7 @@ def without_end(model: Transformer, end_id: int) -> Transformer:
 
 
 def grow_tokenizer(model: bytes, vocab_size: int) -> bytes:
-    """A SentencePiece model with pieces added that no text has, so that it has `vocab_size` of them."""
+    """A SentencePiece model extended to `vocab_size` pieces with control pieces that no text has."""
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     for index in range(vocab_size - len(proto.pieces)):
         piece = proto.pieces.add()
@@ -79,7 +82,7 @@ def grow_tokenizer(model: bytes, vocab_size: int) -> bytes:
 
 
 def _parameter(name: str, wanted: Tensor, state: dict[str, Tensor], old: ModelConfig, factor: int) -> Tensor:
-    """What the parameter `name` of the grown model, of the shape of `wanted`, holds."""
+    """The value of the parameter `name` of the grown model, which has the shape of `wanted`."""
     stack, _, inner = name.partition(".")
     if stack in ("encoder", "decoder"):
         layer, _, module = inner.partition(".")
@@ -93,16 +96,16 @@ def _parameter(name: str, wanted: Tensor, state: dict[str, Tensor], old: ModelCo
     if name == "output_bias":
         return torch.cat([state[name], torch.full((words,), OUT_OF_REACH)])
     if name == "embedding.weight":
-        # Embeddings are multiplied by the root of the width, which has grown by the root of `factor`.
+        # The model scales embeddings by the square root of the width, which is now larger by that of `factor`.
         table = state[name].repeat(1, factor) / math.sqrt(factor)
         return torch.cat([table, _cycled(table[len(SPECIAL_IDS) :], words)])
-    repeated = state[name].repeat(*(1,) * (wanted.dim() - 1), factor)  # of positions, or of a final norm
-    # The logits add up `factor` copies of each feature, each times an embedding that is smaller by the root of it.
+    repeated = state[name].repeat(*(1,) * (wanted.dim() - 1), factor)  # the table of positions, or a final norm
+    # The logits sum `factor` copies of each feature, each times an embedding smaller by the square root of `factor`.
     return repeated / math.sqrt(factor) if stack == "decoder_norm" else repeated
 
 
 def _tiled(value: Tensor, wanted: Tensor) -> Tensor:
-    """A bias as often as it takes; a matrix [out, in] as often each way, its sums over `in` staying what they are."""
+    """Tile a bias, or a matrix [out, in] along both axes, divided so that its sums over `in` do not change."""
     times = [new // old for new, old in zip(wanted.shape, value.shape, strict=True)]
     return value.repeat(*times) / (times[1] if len(times) == 2 else 1)
 

@@ -1,7 +1,7 @@
-"""transformers and optimum-onnx on real sentences, in a process of their own: their thread pools stay out of ours.
+"""transformers and optimum-onnx on real sentences, in a separate process because of their thread pools.
 
-Their models are MarianMT of the same sizes and of random weights (marian.py), so that they measure speed alone:
-every sentence is translated to a given number of tokens.
+Their models are MarianMT of the same sizes with random weights (marian.py), so only speed is measured. Every sentence
+is translated to a given number of tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAD = 0
 
 
 class HuggingFace:
-    """One of the engines with a model loaded. Made by `hugging_face`."""
+    """One of `ENGINES` with a loaded model. `hugging_face` creates it."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
@@ -28,24 +28,24 @@ class HuggingFace:
     def translate(
         self, sources: Sequence[Sequence[int]], batch_size: int, beam_size: int, length: int
     ) -> tuple[float, list[float]]:
-        """Translate token ids in the given order, in batches; returns the seconds of all, and of each batch."""
+        """Translate token ids in the given order, in batches. Returns the seconds of all batches, and of each."""
         return self._pool.submit(_translate, sources, batch_size, beam_size, length).result()
 
 
 @contextmanager
 def hugging_face(engine: str, model: str, precision: str, cache: Path) -> Iterator[HuggingFace]:
-    """Start a process with an engine; transformers has nothing but fp32."""
+    """Start a process with an engine. transformers ignores `precision` and computes in fp32."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, _load, (engine, model, precision, cache)) as pool:
         yield HuggingFace(pool)
 
 
 _loaded: dict[str, Any] = {}
-"""The model of the engine's own process."""
+"""The model, in the engine's process."""
 
 
 def _load(engine: str, model: str, precision: str, cache: Path) -> None:
-    import torch  # noqa: PLC0415 - in the engine's own process alone
+    import torch  # noqa: PLC0415 - only in the engine's process
 
     from bench.peers.marian import load_marian, load_marian_onnx  # noqa: PLC0415
     from bench.peers.models import marian_onnx_path, marian_path  # noqa: PLC0415
@@ -78,7 +78,7 @@ def _translate(
                 min_new_tokens=length,
                 max_new_tokens=length,
             )
-        if found.size(1) != length + 1:  # the token that starts the decoder is one of them
+        if found.size(1) != length + 1:  # the token that starts the decoder is included
             raise ValueError(f"{found.size(1) - 1} tokens instead of {length}")
         times.append(time.perf_counter() - started)
     return sum(times), times

@@ -1,7 +1,7 @@
-"""Models of the same sizes for Hugging Face transformers and optimum-onnx: MarianMT, of random weights.
+"""MarianMT models of the same sizes, with random weights, for Hugging Face transformers and optimum-onnx.
 
-Neither their weights nor their norms are ours (MarianMT is post-norm), so they measure the engines' speed alone: the
-matrices have the same shapes. They never end a sentence, and are asked for a number of tokens.
+They have other weights than Dragoman's models and are post-norm, but matrices of the same shapes, so only the engines'
+speed can be compared. They never end a sentence, and are asked for a number of tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 
 def marian_config(config: ModelConfig) -> MarianConfig:
-    """MarianMT of the sizes of `config`."""
+    """The configuration of MarianMT with the sizes of `config`."""
     pad, begin, end, _ = SPECIAL_IDS.values()
     return MarianConfig(
         vocab_size=config.vocab_size,
@@ -45,7 +45,7 @@ def marian_config(config: ModelConfig) -> MarianConfig:
 
 
 def write_marian(config: ModelConfig, output: Path) -> None:
-    """A MarianMTModel folder of the sizes of `config`."""
+    """Write a MarianMTModel folder with the sizes of `config`."""
     pad, begin, end, unknown = SPECIAL_IDS.values()
     torch.manual_seed(0)
     model = MarianMTModel(marian_config(config)).eval()
@@ -57,7 +57,7 @@ def write_marian(config: ModelConfig, output: Path) -> None:
 
 
 def write_marian_onnx(marian: Path, output: Path, precision: str) -> None:
-    """What `optimum-cli export onnx` and `ORTQuantizer` make of a MarianMTModel folder: fp32, or dynamic int8."""
+    """Export a MarianMTModel folder as optimum-onnx does: fp32, or dynamic int8 by `ORTQuantizer`."""
     _quiet()
     from optimum.onnxruntime import AutoQuantizationConfig, ORTModelForSeq2SeqLM, ORTQuantizer  # noqa: PLC0415
 
@@ -76,12 +76,12 @@ def write_marian_onnx(marian: Path, output: Path, precision: str) -> None:
 
 
 def load_marian(folder: Path) -> Any:
-    """The PyTorch model, ready to `generate`."""
+    """Load the PyTorch model."""
     return MarianMTModel.from_pretrained(folder).eval()
 
 
 def load_marian_onnx(folder: Path, threads: int) -> Any:
-    """The ONNX model, ready to `generate`."""
+    """Load the ONNX model."""
     _quiet()
     import onnxruntime  # noqa: PLC0415
     from optimum.onnxruntime import ORTModelForSeq2SeqLM  # noqa: PLC0415
@@ -92,6 +92,6 @@ def load_marian_onnx(folder: Path, threads: int) -> Any:
 
 
 def _quiet() -> None:
-    """The exporters warn of many things that concern their own insides."""
+    """Turn off warnings: the exporters have many about their own internals."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)

@@ -1,11 +1,11 @@
-"""The models to measure, made once and kept in a folder: one function, in the formats of all competitors.
+"""The measured models, in the formats of all competitors. They are made once and kept in a folder.
 
 bundled   deploy/models/en-de/1 itself: width 256, 6 + 2 layers, 8,000 words
 small     grown from it to the preset `small`: width 256, 6 + 2 layers, 8,000 words
 base      grown from it to the preset `base`: width 512, 6 + 6 layers, 32,000 words
 
-Each is there as it is, with translations of real lengths, and `forced`: it never ends a sentence, so that every
-translation has as many tokens as are asked for, and no engine has to do anything for it.
+All compute the same function. Each exists in two variants: as it is, with translations of real lengths, and `forced`,
+which never ends a sentence, so that every translation has the requested number of tokens.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from dragoman_service.errors import InvalidInput
 BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
 CT2, MARIAN = (Path(__file__).with_name(name) for name in ("ct2_convert.py", "marian.py"))
 PRESETS = {"small": {"vocab_size": 8000}, "base": {"vocab_size": 32000}}
-"""What is grown: name of the preset -> what it does not say."""
+"""Preset of a grown model -> settings that the preset does not have."""
 MODELS = ("bundled", *PRESETS)
 
 
 def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
-    """The folder of a Dragoman bundle; exported by the code of this very tree, anew when that code has changed.
+    """The folder of a Dragoman bundle, exported by the code of this checkout, and again when that code changes.
 
     Raises:
-        InvalidInput: no such model, or the exporter does not have this precision.
+        InvalidInput: no such model, or a precision that the exporter does not have.
     """
     checkpoint = checkpoint_path(name, cache, forced=forced)
     with _making(cache, f"bundles-{_code_digest()}/{name}{'-forced' * forced}-{precision}/1") as (output, there):
@@ -57,14 +57,14 @@ def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, force
 
 
 def ct2_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
-    """The folder of a CTranslate2 model of the same weights, in float32; `compute_type` quantises it at loading.
+    """The folder of a CTranslate2 model of the same weights, in float32. `compute_type` quantises it at loading.
 
-    Its tokens are the pieces of our tokenizer (`source_pieces`); `</s>` must stand behind every source.
+    Its tokens are the pieces of Dragoman's tokenizer (`source_pieces`). Every source must end with `</s>`.
     """
     checkpoint = checkpoint_path(name, cache, forced=forced)
     with _making(cache, f"ct2-{_digest(CT2, checkpoint)}") as (output, there):
         if not there:
-            from bench.peers.ct2_convert import convert  # noqa: PLC0415  # not everybody has CTranslate2
+            from bench.peers.ct2_convert import convert  # noqa: PLC0415 - CTranslate2 need not be installed
 
             loaded = load_checkpoint(checkpoint)
             pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
@@ -73,7 +73,7 @@ def ct2_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) ->
 
 
 def checkpoint_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
-    """The folder of the PyTorch checkpoint that all else is made from."""
+    """The folder of the PyTorch checkpoint from which the other formats are made."""
     if name not in MODELS:
         raise InvalidInput("model", name, ", ".join(MODELS))
     digest = _digest(Path(__file__).parent / "grow.py", BUNDLED / "manifest.json")
@@ -84,8 +84,8 @@ def checkpoint_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = Fa
 
 
 def marian_path(name: str, cache: Path = DEFAULT_CACHE) -> Path:
-    """The folder of a MarianMTModel of the same sizes, with random weights; it never ends a sentence."""
-    from bench.peers.marian import write_marian  # noqa: PLC0415  # transformers takes seconds to import
+    """The folder of a MarianMTModel of the same sizes, with random weights. It never ends a sentence."""
+    from bench.peers.marian import write_marian  # noqa: PLC0415 - transformers takes seconds to import
 
     checkpoint = checkpoint_path(name, cache)
     with _making(cache, f"marian-{_digest(MARIAN, checkpoint)}/{name}") as (output, there):
@@ -95,7 +95,7 @@ def marian_path(name: str, cache: Path = DEFAULT_CACHE) -> Path:
 
 
 def marian_onnx_path(name: str, precision: str, cache: Path = DEFAULT_CACHE) -> Path:
-    """The folder of what optimum-onnx exports from `marian_path`: fp32, or dynamically quantised int8."""
+    """The folder of the model that optimum-onnx exports from `marian_path`: fp32, or dynamically quantised int8."""
     from bench.peers.marian import write_marian_onnx  # noqa: PLC0415
 
     marian = marian_path(name, cache)
@@ -138,7 +138,10 @@ def _write_checkpoint(name: str, output: Path, forced: bool) -> None:
 
 @contextmanager
 def _making(cache: Path, name: str) -> Iterator[tuple[Path, bool]]:
-    """The place `name` in the cache, and whether it is there; one process at a time. What fails leaves nothing."""
+    """Lock the entry `name` of the cache for one process. Yields its path and whether it exists.
+
+    An entry that did not exist is removed if the body raises.
+    """
     path = cache.expanduser() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
@@ -155,14 +158,14 @@ def _making(cache: Path, name: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _code_digest() -> str:
-    """Of all code that decides what a bundle holds."""
+    """Digest of the code that determines the contents of a bundle."""
     service = [ROOT / "service" / "dragoman_service" / f"{name}.py" for name in ("manifest", "bundle", "tokenizer")]
     export = sorted((ROOT / "export").rglob("*.py"))
     return _digest(*export, *service, ROOT / "bench" / "peers" / "grow.py", BUNDLED / "manifest.json")
 
 
 def _digest(*paths: Path) -> str:
-    """Of the contents of files, or of the name of a folder in the cache, which holds a digest itself."""
+    """Digest of the contents of files, or of the names of cache folders, which include a digest."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes() if path.is_file() else str(path.name + path.parent.name).encode())

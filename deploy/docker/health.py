@@ -1,4 +1,4 @@
-"""Ask a server for its health over the standard gRPC health service; exit status 0 if it serves. Usage: HOST:PORT."""
+"""Check a server with the standard gRPC health service. Argument: HOST:PORT. Exit status 0 if it serves, else 1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _TIMEOUT = 4.0
-"""Seconds."""
+"""Seconds until the check fails."""
 
 
 def main(server: str) -> int:
-    """Return the exit status."""
+    """Check the server. Returns the exit status."""
     with grpc.insecure_channel(server) as channel:
         try:
             reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT)

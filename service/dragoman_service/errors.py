@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a translation, in the domain's terms; the gRPC edge maps these to status codes."""
+"""Errors of the service in the domain's terms. `server.status` maps them to gRPC status codes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ class DragomanError(Exception):
     reason = "error"
     """Stable, lower-case name: the `reason` label in metrics and in gRPC error details."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors are pickled as they are, between processes: not made again from the arguments of their class."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[DragomanError], args: tuple[object, ...], state: dict[str, object]) -> DragomanError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class InvalidInput(DragomanError):
-    """A value that is not allowed: names the field, what came, and what is allowed."""
+    """A value that is not allowed. The message names the field, the value and the allowed values."""
 
     reason = "invalid_input"
 
@@ -22,19 +33,19 @@ class InvalidInput(DragomanError):
 
 
 def at_least(name: str, value: int, least: int) -> None:
-    """Raise InvalidInput for a value of a setting that is too small."""
+    """Raise InvalidInput if the setting `name` is below `least`."""
     if value < least:
         raise InvalidInput(name, value, f"{least} or more")
 
 
 class NotFound(DragomanError):
-    """An unknown model or language pair; the message lists what there is."""
+    """An unknown model or language pair. The message lists the available ones."""
 
     reason = "not_found"
 
 
 class Overloaded(DragomanError):
-    """The queue is full; worth trying again after `retry_after` seconds."""
+    """The queue is full. The caller may try again after `retry_after` seconds."""
 
     reason = "overloaded"
 
@@ -50,31 +61,31 @@ class DeadlineExceeded(DragomanError):
 
 
 class DeadlineUnreachable(DeadlineExceeded):
-    """The translation could not be done before the caller's deadline, and was not begun."""
+    """The translation was refused before it began, because it could not be done before the caller's deadline."""
 
     reason = "deadline_unreachable"
 
 
 class Cancelled(DragomanError):
-    """The caller gave up."""
+    """The caller cancelled the call."""
 
     reason = "cancelled"
 
 
 class ShuttingDown(DragomanError):
-    """The server drains and takes no new work."""
+    """The server is shutting down and accepts no new work."""
 
     reason = "shutting_down"
 
 
 class Conflict(DragomanError):
-    """What is asked for contradicts what is there; the message says what has to be done first."""
+    """A request that the present state does not allow. The message says what has to be done first."""
 
     reason = "conflict"
 
 
 class EngineFailure(DragomanError):
-    """Our fault: the engine could not run a step."""
+    """A fault of the server: the engine could not run a step."""
 
     reason = "engine_failure"
 

@@ -143,7 +143,7 @@ def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_to("language_pairs", value=[]), "language_pairs: got none"),
         (set_to("language_pairs", value=[["en"]]), "language_pairs[0]: got ['en']; allowed: a list of 2"),
         (set_to("language_pairs", value=[["en", "German!"]]), "language_pairs[0]: got ['en', 'German!']"),
-        (set_to("language_pairs", value=[["en", "de"]] * 2), "language_pairs[1]: ['en', 'de'] stands twice"),
+        (set_to("language_pairs", value=[["en", "de"]] * 2), "language_pairs[1]: ['en', 'de'] is listed twice"),
         (set_to("precision", value="int3"), "precision: got 'int3'; allowed: fp32, fp16, int8"),
         (set_to("cache", "dtype", value="float8"), "cache.dtype: got 'float8'; allowed: float32, float16, int8"),
         (set_to("cache", "num_heads", value=4), "cache.head_dim: got 4 heads of 16; allowed: together d_model, 32"),

@@ -12,19 +12,19 @@ import pytest
 from dragoman_service.cli import main as cli
 from dragoman_service.cli.connection import server_address
 from dragoman_service.cli.main import main
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import serving
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def engine() -> FakeEngine:
-    return FakeEngine()
+def engine() -> FakeWorkers:
+    return FakeWorkers()
 
 
 @pytest.fixture(scope="module")
-def server(engine: FakeEngine) -> Iterator[str]:
+def server(engine: FakeWorkers) -> Iterator[str]:
     with serving([served(engine, scores=())]) as running:
         yield running.address
 
@@ -129,7 +129,7 @@ def test_stream(server: str, capsys: Capture) -> None:
     assert capsys.readouterr().out == "AB. CD\nE\n"
 
 
-def test_options_reach_the_server(server: str, engine: FakeEngine) -> None:
+def test_options_reach_the_server(server: str, engine: FakeWorkers) -> None:
     assert (
         run("translate", "--server", server, "--beam-size", "3", "--length-penalty", "0", "--max-length", "7", "a") == 0
     )

@@ -27,7 +27,7 @@ from dragoman_service.client.errors import (
 from dragoman_service.client.values import FinishReason, Options, Sampling, Translation
 from dragoman_service.engine.request import Failed
 from dragoman_service.errors import EngineFailure
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import ServerThread, serving
 from support.waiting import wait_until
 
@@ -36,12 +36,12 @@ UPPER = [text.upper() for text in TEXTS]
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
+def engine() -> FakeWorkers:
+    return FakeWorkers()
 
 
 @pytest.fixture
-def server(engine: FakeEngine) -> Iterator[ServerThread]:
+def server(engine: FakeWorkers) -> Iterator[ServerThread]:
     with serving([served(engine)]) as running:
         yield running
 
@@ -103,7 +103,7 @@ def test_one_string_is_not_a_list_of_texts(client: TranslationClient) -> None:
         client.translate("abc")
 
 
-def test_options_left_out_are_left_to_the_server(client: TranslationClient, engine: FakeEngine) -> None:
+def test_options_left_out_are_left_to_the_server(client: TranslationClient, engine: FakeWorkers) -> None:
     client.translate(["a"], Options(sampling=Sampling()))
     client.translate(["a"], Options(beam_size=2, length_penalty=0.0))
     client.translate(["a"])
@@ -120,7 +120,7 @@ def test_stream(client: TranslationClient) -> None:
 
 
 def test_stream_left_early_is_given_up() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, TranslationClient(server.address) as client:
         stream = client.translate_stream("abc")
         assert next(stream) == "A"
@@ -145,7 +145,7 @@ def test_errors_come_back_by_kind(client: TranslationClient) -> None:
 
 
 def test_engine_failure_is_the_servers_fault() -> None:
-    engine = FakeEngine(lambda request: [Failed(request.id, EngineFailure("x"))])
+    engine = FakeWorkers(lambda request: [Failed(request.id, EngineFailure("x"))])
     with serving([served(engine)]) as server, TranslationClient(server.address) as client:
         with pytest.raises(ServerFailure) as caught:
             client.translate(["a"])
@@ -153,7 +153,7 @@ def test_engine_failure_is_the_servers_fault() -> None:
 
 
 def test_full_server_says_when_to_try_again() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     engine.refuse_after = 0
     with (
         serving([served(engine)]) as server,
@@ -165,7 +165,7 @@ def test_full_server_says_when_to_try_again() -> None:
 
 
 def test_attempts_outlast_a_full_server() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     engine.refuse_after = 0
     with serving([served(engine)]) as server, TranslationClient(server.address, attempts=5) as client:
         results = client.translate_many(["a"])
@@ -183,7 +183,7 @@ async def _beside(first: Callable[[], None], second: Callable[[], list[str]], ex
 
 
 def test_deadline_covers_all_calls_and_gives_up_the_rest() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, TranslationClient(server.address, texts_per_call=1) as client:
         with pytest.raises(DeadlinePassed):
             client.translate(TEXTS, deadline=0.3)
@@ -199,7 +199,7 @@ def test_nobody_listens(server: ServerThread) -> None:
 
 
 def test_closed_client_gives_up_its_calls() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server:
         client = TranslationClient(server.address)
         stream = client.translate_stream("abc")
@@ -233,7 +233,7 @@ def test_async_client(server: ServerThread) -> None:
 
 
 def test_async_client_cancelled_or_late_frees_the_engine() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
 
     async def work(address: str) -> None:
         async with AsyncTranslationClient(address, texts_per_call=1) as client:

@@ -1,309 +1,368 @@
-"""The engine thread, with the fake runner: commands in, events out, start to end."""
+"""An engine as fronts see it: messages in, answers out, within one process and over a pipe to another."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import logging
-import queue
-import threading
+import pickle
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from dragoman_service.engine.observer import EngineStats
-from dragoman_service.engine.request import Event, Finished
-from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, Overloaded, ShuttingDown
-from support.builders import make_request, run_alone, streamed
-from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker, submit
-from support.fake_runner import FakeRunner
+from dragoman_service import errors
+from dragoman_service.engine.messages import Expect, Lost, Open, Submit
+from dragoman_service.engine.request import Failed, Finished
+from dragoman_service.errors import (
+    Cancelled,
+    DeadlineUnreachable,
+    EngineFailure,
+    InvalidInput,
+    Overloaded,
+    ShuttingDown,
+)
+from support.builders import make_request, run_alone
+from support.fronts import CULPRIT, Front, Line, line, make_engine
+from support.waiting import wait_until
+
+KINDS = ["call", "pipe"]
 
 
-@pytest.fixture
-def make_engine() -> Iterator[MakeEngine]:
-    with engine_maker() as make:
-        yield make
+@pytest.fixture(params=KINDS)
+def engine(request: pytest.FixtureRequest) -> Iterator[Line]:
+    with line(request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+def small(request: pytest.FixtureRequest) -> Iterator[Line]:
+    with line(request.param, max_queue=10, max_queue_tokens=20, max_rows=4) as made:
+        yield made
+
+
+def alone(**options: Any) -> Any:
+    """What the request `number` 0 gives with nobody beside it."""
+    return run_alone(make_request(1, **{"source": (4, 11, 2), **options})).hypotheses
 
 
 # --- the normal course
 
 
-def test_a_request_is_answered_on_the_engine_thread(make_engine: MakeEngine) -> None:
-    listener = submit(make_engine(), make_request(1, beam_size=3))
-    assert listener.hypotheses() == run_alone(make_request(1, beam_size=3)).hypotheses
-    assert listener.threads == {"dragoman-engine"}
+def test_a_call_from_its_admission_to_its_end(engine: Line) -> None:
+    front = engine.front()
+    call = front.open(window=2)
+    assert front.window(call) == 2
+    front.expect(call, 3)
+    requests = [front.submit(call, 0, beam_size=size) for size in (1, 2, 3)]
+    for size, request_id in zip((1, 2, 3), requests, strict=True):
+        assert front.finished(request_id).hypotheses == alone(beam_size=size)
+    late = front.submit(call, 0)
+    assert isinstance(front.error(late), Cancelled), "as many as expected have ended, so the call is over"
 
 
-def test_progress_comes_before_the_end(make_engine: MakeEngine) -> None:
-    *progress, finished = submit(make_engine(), make_request(1, stream=True)).until_last()
-    assert isinstance(finished, Finished)
-    assert len(progress) == len(finished.hypotheses[0].tokens)
-    assert streamed(progress, 1) == finished.hypotheses[0].tokens
+def test_progress_comes_before_the_end(engine: Line) -> None:
+    front = engine.front()
+    call = front.open()
+    front.expect(call, 1)
+    request_id = front.submit(call, 0, stream=True)
+    (best,) = front.finished(request_id).hypotheses
+    assert tuple(front.progress(request_id)) == best.tokens
 
 
-def test_requests_from_many_threads_get_what_they_would_get_alone(make_engine: MakeEngine) -> None:
-    engine = make_engine(max_rows=6, max_queue=1000)
-    requests = [make_request(number, beam_size=1 + number % 4) for number in range(120)]
-    listeners: dict[int, Listener] = {}
-
-    def client(offset: int) -> None:
-        for request in requests[offset::6]:
-            listeners[request.id] = submit(engine, request)
-
-    clients = [threading.Thread(target=client, args=(offset,)) for offset in range(6)]
-    for thread in clients:
-        thread.start()
-    for thread in clients:
-        thread.join()
-    for request in requests:
-        assert listeners[request.id].hypotheses() == run_alone(request).hypotheses
-    stats = engine.stats()
-    assert (stats.waiting, stats.running, stats.rows_used) == (0, 0, 0)
-    assert stats.source_tokens == sum(len(request.source) for request in requests)
+def test_fronts_do_not_hear_of_each_other(engine: Line) -> None:
+    fronts = [engine.front(), engine.front()]
+    asked: list[set[int]] = []
+    for front in fronts:
+        call = front.open()
+        front.expect(call, 4)
+        asked.append({front.submit(call, number) for number in range(4)})
+    for front, requests in zip(fronts, asked, strict=True):
+        for request_id in requests:
+            front.finished(request_id)
+        assert set(front.ends()) == requests
+    assert not asked[0] & asked[1]
 
 
-def test_what_is_submitted_before_the_start_waits(make_engine: MakeEngine) -> None:
-    engine = make_engine(start=False)
-    listener = submit(engine, make_request(1))
-    assert engine.stats().waiting == 1
-    engine.start()
-    listener.hypotheses()
+def test_the_counts_arrive(engine: Line) -> None:
+    front = engine.front()
+    call = front.open()
+    front.expect(call, 1)
+    (best,) = front.finished(front.submit(call, 0)).hypotheses
+    wait_until(lambda: front.connection.stats().totals.source_tokens == 3)
+    stats = front.connection.stats()
+    assert (stats.waiting, stats.running, stats.rows_used, stats.max_rows) == (0, 0, 0, 16)
+    assert stats.totals.target_tokens == len(best.tokens)
+    assert stats.totals.stopped + stats.totals.cut == 1
+    assert front.connection.healthy
 
 
-def test_an_idle_engine_sleeps(make_engine: MakeEngine) -> None:
-    calls = []
-
-    def clock() -> float:
-        calls.append(threading.current_thread().name)
-        return 0.0
-
-    engine = make_engine(clock=clock)
-    submit(engine, make_request(1)).hypotheses()
-    assert engine.drain(PATIENCE)
-    patience = time.monotonic() + PATIENCE
-    before = -1
-    while before != len(calls):  # until the thread has come to rest
-        assert time.monotonic() < patience, "the engine never sleeps"
-        before = len(calls)
-        time.sleep(0.2)
+# --- admission
 
 
-def test_stats_count_steps_and_tokens(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    engine = make_engine(before_run=gate, max_rows=3, max_queue=5)
-    submit(engine, make_request(1, beam_size=3, source=(4, 5, 2), min_length=3))
-    gate.await_step()
-    submit(engine, make_request(2))
-    gate.let_one_through()
-    gate.await_step()
-    cached = 3 * (1 + 3)
-    expected = EngineStats(
-        waiting=1,
-        running=1,
-        rows_used=3,
-        max_rows=3,
-        cached_positions=cached,
-        max_queue=5,
-        steps=1,
-        tokens=3,
-        source_tokens=3,
-    )
-    assert engine.stats() == expected
-    gate.let_all_through()
+def test_what_is_full_refuses_and_says_when_to_come_again(small: Line) -> None:
+    small.gate.clear()
+    front = small.front()
+    calls = [front.open(client, window=100) for client in "abcd"]
+    assert [front.window(call) for call in calls] == [8, 1, 1, 0]
+    refusal = front.refusal(calls[3])
+    assert isinstance(refusal, Overloaded)
+    assert "the queue is full: 10 sentences are waiting or running" in str(refusal)
+    assert refusal.retry_after > 0
 
 
-# --- refusing
+def test_a_call_that_expects_less_leaves_its_place_to_others(small: Line) -> None:
+    front = small.front()
+    first = front.open("a", window=100)
+    front.expect(first, 1)
+    second = front.open("b", window=100)
+    assert front.window(second) == 7
+    front.expect(second, 0)
+    third = front.open("c", window=100)
+    assert front.window(third) == 7
 
 
-def test_the_queue_counts_what_the_engine_has_not_taken_yet(make_engine: MakeEngine) -> None:
-    engine = make_engine(start=False, max_queue=3)
-    for request_id in range(3):
-        submit(engine, make_request(request_id))
-    with pytest.raises(Overloaded, match="3 requests are waiting"):
-        submit(engine, make_request(3))
+def test_a_window_is_the_engines_to_enforce(small: Line) -> None:
+    """A front that sends more than its window finds them held, not refused."""
+    small.gate.clear()
+    front = small.front()
+    call = front.open(window=2)
+    front.expect(call, 6)
+    requests = [front.submit(call, 0) for _ in range(6)]
+    wait_until(lambda: front.connection.stats().waiting + front.connection.stats().running == 2)
+    time.sleep(0.3)
+    stats = front.connection.stats()
+    assert stats.waiting + stats.running == 2
+    small.gate.set()
+    for request_id in requests:
+        front.finished(request_id)
 
 
-def test_a_request_that_has_joined_leaves_its_place_in_the_queue(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    engine = make_engine(before_run=gate, max_rows=1, max_queue=1)
-    submit(engine, make_request(1))
-    gate.await_step()
-    submit(engine, make_request(2))
-    with pytest.raises(Overloaded):
-        submit(engine, make_request(3))
-    gate.let_all_through()
+def test_a_window_narrows_when_nothing_is_left_for_others(small: Line) -> None:
+    front = small.front()
+    call = front.open("a", window=8)
+    front.expect(call, 30)
+    assert front.window(call) == 8
+    for client in "bc":
+        front.open(client, window=9)
+    for _ in range(20):
+        front.finished(front.submit(call, 0))
+    assert front.window(call) == 5
 
 
-def test_the_queue_goes_on_counting_what_came_while_a_step_ran(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    engine = make_engine(before_run=gate, max_rows=1)
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    engine.submit(make_request(1, stream=True, min_length=3), lambda events: waiting.put(engine.stats().waiting))
-    gate.await_step()
-    submit(engine, make_request(2))
-    submit(engine, make_request(3))
-    gate.let_all_through()
-    assert waiting.get(timeout=PATIENCE) == 2  # at the end of the first step, before the engine has taken the two
+def test_a_window_widens_when_others_have_gone(small: Line) -> None:
+    front = small.front()
+    other = front.open("b", window=9)
+    call = front.open("a", window=8)
+    front.expect(call, 30)
+    assert front.window(call) == 1
+    front.cancel(other)
+    for _ in range(20):
+        front.finished(front.submit(call, 0))
+    assert front.window(call) > 3
 
 
-def test_what_can_never_run_is_refused_at_once(make_engine: MakeEngine) -> None:
-    with pytest.raises(InvalidInput, match="beam_size: got 4"):
-        submit(make_engine(max_rows=2), make_request(1, beam_size=4))
+def test_source_tokens_are_bounded_and_each_call_has_one_request_at_least(small: Line) -> None:
+    small.gate.clear()
+    front = small.front()
+    call, other = front.open("a", window=4), front.open("b", window=4)
+    front.expect(call, 2)
+    front.expect(other, 1)
+    long = [front.submit(call, 0, source=(5,) * 18 + (2,)) for _ in range(2)]
+    short = front.submit(other, 0)
+    third = front.open("c", window=4)
+    assert "the queue is full: 22 source tokens" in str(front.refusal(third))
+    wait_until(lambda: front.connection.stats().waiting + front.connection.stats().running == 2)
+    small.gate.set()
+    for request_id in (*long, short):
+        front.finished(request_id)
 
 
-def test_an_id_is_used_once(make_engine: MakeEngine) -> None:
-    engine = make_engine(start=False)
-    submit(engine, make_request(1))
-    with pytest.raises(ValueError, match="id 1 is in use"):
-        submit(engine, make_request(1))
+def test_a_deadline_that_cannot_be_met_refuses_the_call_before_any_work(engine: Line) -> None:
+    front = engine.front()
+    call = front.open(window=30)
+    front.expect(call, 60)
+    for request_id in [front.submit(call, 0, min_length=3) for _ in range(60)]:  # it learns what work takes
+        front.finished(request_id)
+    call = front.open()
+    front.expect(call, 1, work=10**9, deadline=time.monotonic() + 0.5)
+    error = front.wait_for(lambda answer: getattr(answer, "call", None) == call and hasattr(answer, "error")).error
+    assert isinstance(error, DeadlineUnreachable)
+    assert isinstance(front.error(front.submit(call, 0)), Cancelled)
 
 
-# --- ending early
+# --- endings
 
 
-def test_a_cancelled_request_frees_its_rows_before_the_next_step(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    runner = FakeRunner(8, before_run=gate)
-    engine = make_engine(runner=runner)
-    cancelled = submit(engine, make_request(1, beam_size=3, min_length=9))
-    gate.await_step()
-    other = submit(engine, make_request(2))
-    engine.cancel(1)
-    gate.let_all_through()
-    assert isinstance(cancelled.error(), Cancelled)
-    assert other.hypotheses() == run_alone(make_request(2)).hypotheses
-    assert len(runner.plans[0].tokens) == 3
-    assert {len(plan.tokens) for plan in runner.plans[1:]} == {1}
+def test_what_can_never_run_fails_and_takes_no_place(small: Line) -> None:
+    front = small.front()
+    call = front.open()
+    front.expect(call, 2)
+    wide, good = front.submit(call, 0, beam_size=5), front.submit(call, 0)
+    error = front.error(wide)
+    assert isinstance(error, InvalidInput)
+    assert str(error) == "beam_size: got 5; allowed: at most 4, the rows of this server"
+    assert error.field == "beam_size"
+    front.finished(good)
+    assert isinstance(front.error(front.submit(call, 0)), Cancelled)
 
 
-def test_positions_in_the_caches_are_counted_until_the_last_request_is_cancelled(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    engine = make_engine(before_run=gate)
-    listener = submit(engine, make_request(1, source=(5, 6, 2), beam_size=2, min_length=9))
-    gate.await_step()
-    gate.let_one_through()
-    gate.await_step()
-    assert engine.stats().cached_positions == 2 * (1 + 3)
-    engine.cancel(1)
-    gate.let_all_through()
-    assert isinstance(listener.error(), Cancelled)
-    assert engine.stats().cached_positions == 0
+def test_a_cancelled_call_ends_every_request_once(small: Line) -> None:
+    small.gate.clear()
+    front = small.front()
+    call = front.open(window=8)
+    front.expect(call, 9)
+    requests = [front.submit(call, 0, min_length=9) for _ in range(9)]
+    front.cancel(call)
+    front.cancel(call)
+    small.gate.set()
+    for request_id in requests:
+        assert isinstance(front.error(request_id), Cancelled)
+    assert sorted(front.ends()) == sorted(requests)
+    again = front.open(window=100)
+    wait_until(lambda: front.connection.stats().running == 0)
+    assert front.window(again) > 0
 
 
-def test_a_waiting_request_can_be_cancelled(make_engine: MakeEngine) -> None:
-    engine = make_engine(start=False)
-    listener = submit(engine, make_request(1))
-    engine.cancel(1)
-    engine.start()
-    assert isinstance(listener.error(), Cancelled)
-    assert engine.stats().waiting == 0
+def test_a_front_that_goes_leaves_nothing(small: Line) -> None:
+    small.gate.clear()
+    gone, other = small.front(), small.front()
+    call = gone.open(window=100)
+    gone.expect(call, 8)
+    for _ in range(8):
+        gone.submit(call, 0, min_length=9)  # six of them are as many source tokens as are allowed
+    wait_until(lambda: other.connection.stats().running + other.connection.stats().waiting == 6)
+    gone.connection.close()
+    small.gate.set()
+    wait_until(lambda: other.connection.stats().running + other.connection.stats().waiting == 0)
+    wait_until(lambda: other.window(other.open(window=100)) > 0)
 
 
-def test_a_cancel_too_late_or_twice_is_nothing(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    listener = submit(engine, make_request(1))
-    listener.hypotheses()
-    engine.cancel(1)
-    engine.cancel(99)
-    submit(engine, make_request(2)).hypotheses()
+def test_a_request_that_makes_steps_fail_fails_alone(engine: Line) -> None:
+    front = engine.front()
+    call = front.open(window=30)
+    front.expect(call, 11)
+    engine.gate.clear()
+    bad = front.submit(call, 0, source=(CULPRIT, 2))
+    good = [front.submit(call, 0) for _ in range(10)]
+    engine.gate.set()
+    error = front.error(bad)
+    assert isinstance(error, EngineFailure)
+    assert "a culprit" in str(error)
+    for request_id in good:
+        assert front.finished(request_id).hypotheses == alone()
+    wait_until(lambda: front.connection.stats().totals.failed_steps > 0)
 
 
-def test_a_deadline_ends_a_running_request(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    now = [0.0]
-    engine = make_engine(before_run=gate, clock=lambda: now[0])
-    listener = submit(engine, dataclasses.replace(make_request(1, min_length=9), deadline=5.0))
-    gate.await_step()
-    now[0] = 5.0
-    gate.let_all_through()
-    assert isinstance(listener.error(), DeadlineExceeded)
-    assert engine.stats().steps == 1
+def test_an_engine_process_that_dies_fails_what_is_there_and_what_comes() -> None:
+    with line("pipe") as engine:
+        front = engine.front()
+        call = front.open()
+        front.expect(call, 1)
+        engine.gate.clear()
+        front.submit(call, 0)
+        assert engine.kill is not None
+        engine.kill()
+        lost = front.wait_for(lambda answer: isinstance(answer, Lost))
+        assert str(lost.error) == "the engine's process has ended"
+        assert not front.connection.healthy
+        count = len(front.answers)
+        front.open()
+        assert len(front.answers) == count + 1, "a later call is told too"
 
 
-# --- the end
+def test_a_closed_engine_refuses_calls_and_fails_requests() -> None:
+    with line("call") as made:
+        made.gate.clear()
+        engine = make_engine(made.gate, {})
+        front = Front(engine.connect)
+        call = front.open()
+        front.expect(call, 2)
+        requests = [front.submit(call, 0, min_length=9) for _ in range(2)]
+        made.gate.set()
+        engine.close()
+        assert {type(front.last(request_id)) for request_id in requests} <= {Failed, Finished}
+        late = front.open()
+        assert isinstance(front.refusal(late), ShuttingDown)
+        assert engine.idle
 
 
-def test_drain_lets_what_was_accepted_end_and_takes_no_more(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    engine = make_engine(before_run=gate, max_rows=1)
-    running, waiting = submit(engine, make_request(1)), submit(engine, make_request(2))
-    gate.await_step()
-    assert not engine.drain(0.01)
-    with pytest.raises(ShuttingDown):
-        submit(engine, make_request(3))
-    gate.let_all_through()
-    assert engine.drain(PATIENCE)
-    running.hypotheses()
-    waiting.hypotheses()
+def test_a_front_that_raises_is_logged_and_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    with line("call") as engine:
+
+        def fail(answers: object) -> None:
+            raise RuntimeError("not today")
+
+        bad = engine.connect(fail)
+        front = engine.front()
+        call = bad.new_id()
+        bad.send(Open(call, "", 4))
+        bad.send(Expect(call, 1, 0, None))
+        bad.send(Submit(call, make_request(bad.new_id())))
+        good = front.open()
+        front.expect(good, 1)
+        front.finished(front.submit(good, 0))
+        assert "a front failed on answers" in caplog.text
 
 
-def test_close_fails_what_is_left_and_frees_the_runner(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    runner = FakeRunner(1, before_run=gate)
-    engine = make_engine(runner=runner, max_rows=1, max_queue=1_000_000)
-    listeners = [submit(engine, make_request(request_id, min_length=9)) for request_id in range(2)]
-    gate.await_step()
-    closer = threading.Thread(target=engine.close)
-    closer.start()
-    for request_id in itertools.count(10):
-        try:
-            listeners.append(submit(engine, make_request(request_id)))
-        except ShuttingDown:
-            break  # the other thread has come to close
-        time.sleep(0.001)
-    gate.let_all_through()
-    closer.join(PATIENCE)
-    assert {type(listener.error()) for listener in listeners} == {ShuttingDown}
-    assert runner.closed
-    assert engine.stats().rows_used == 0
-    with pytest.raises(ShuttingDown):
-        submit(engine, make_request(3))
-    engine.close()
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput("beam_size", 9, "1 to 4"),
+        Overloaded("full", 3.5),
+        errors.BundleError("a/b", ["one", "two"]),
+        ShuttingDown("later"),
+        EngineFailure("no step"),
+    ],
+)
+def test_errors_cross_a_pipe_unchanged(error: errors.DragomanError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert again.__dict__ == error.__dict__
 
 
-def test_an_engine_that_was_never_started_can_be_closed(make_engine: MakeEngine) -> None:
-    engine = make_engine(start=False)
-    listener = submit(engine, make_request(1))
-    engine.close()
-    assert isinstance(listener.error(), ShuttingDown)
+# --- anything at all
 
 
-def test_the_engine_is_quiet_when_all_is_well(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    submit(make_engine(), make_request(1)).hypotheses()
-    assert caplog.text == ""
-
-
-# --- what is told together
-
-
-def test_what_a_step_decides_for_one_receiver_comes_in_one_call(make_engine: MakeEngine) -> None:
-    calls: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-
-    def receive(events: Sequence[Event]) -> None:
-        calls.put([event.request_id for event in events])
-
-    engine = make_engine(start=False)
-    for request_id in (1, 2):
-        engine.submit(make_request(request_id, stream=True, min_length=3, max_length=3), receive)
-    other = submit(engine, make_request(3))
-    engine.start()
-    other.hypotheses()
-    assert engine.drain(PATIENCE)
-    received = [calls.get_nowait() for _ in range(calls.qsize())]
-    assert received == [[1, 2], [1, 2], [1, 2], [1, 2]]
-
-
-def test_the_load_is_the_rows_of_all_that_has_not_ended(make_engine: MakeEngine) -> None:
-    gate = Gate()
-    engine = make_engine(before_run=gate, max_rows=4)
-    first = submit(engine, make_request(1, beam_size=3))
-    gate.await_step()
-    submit(engine, make_request(2, beam_size=2))
-    assert engine.load == 5
-    engine.cancel(1)
-    gate.let_all_through()
-    first.error()
-    assert engine.drain(PATIENCE)
-    assert engine.load == 0
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_sent_every_request_ends_once_and_all_permits_come_back(kind: str, seed: int) -> None:
+    rng = random.Random(seed)
+    with line(kind, max_queue=12, max_queue_tokens=60, max_rows=4) as engine:
+        fronts = [engine.front(), engine.front()]
+        calls: list[tuple[Front, int]] = []
+        submitted: list[tuple[Front, int, dict[str, Any]]] = []
+        for _ in range(400):
+            what = rng.randrange(12)
+            front = rng.choice(fronts)
+            if what == 0 or not calls:
+                call = front.open(rng.choice("abc"), window=rng.randint(1, 9))
+                front.expect(call, rng.randint(0, 12))
+                calls.append((front, call))
+            elif what == 1:
+                front, call = rng.choice(calls)
+                front.cancel(call)
+            elif what == 2:
+                engine.gate.clear()
+                time.sleep(0.001)
+                engine.gate.set()
+            else:
+                front, call = rng.choice(calls[-4:])
+                options: dict[str, Any] = {"beam_size": rng.choice([1, 1, 2, 4, 5]), "max_length": rng.randint(1, 6)}
+                options["stream"] = rng.random() < 0.3
+                if rng.random() < 0.05:
+                    options["source"] = (CULPRIT, 2)
+                submitted.append((front, front.submit(call, 0, **options), options))
+        for front, call in calls:
+            front.cancel(call)
+        for front, request_id, options in submitted:
+            event = front.last(request_id)
+            if isinstance(event, Finished):
+                assert event.hypotheses == alone(**options)
+        for front in fronts:
+            mine = [request_id for its, request_id, _ in submitted if its is front]
+            assert sorted(front.ends()) == sorted(mine)
+        final = fronts[0]
+        wait_until(lambda: final.connection.stats().running + final.connection.stats().waiting == 0)
+        assert final.connection.healthy
+        assert final.window(final.open("z", window=100)) == 12 * 4 // 5

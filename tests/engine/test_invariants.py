@@ -12,7 +12,6 @@ from support.invariants import RunningRequest, SchedulerSnapshot, WaitingRequest
 
 GOOD = SchedulerSnapshot(
     max_rows=4,
-    max_queue=1,
     extent=3,
     holes=(),
     cached_positions=23,
@@ -55,7 +54,6 @@ def test_a_good_state_and_plan_have_no_violations() -> None:
         (dataclasses.replace(GOOD, max_rows=2), "3 rows reach over max_rows, which is 2"),
         (dataclasses.replace(GOOD, max_rows=3), "request 3 waits for 4 of 3 rows"),
         (dataclasses.replace(GOOD, cached_positions=22), "23 positions are cached, 22 are counted"),
-        (dataclasses.replace(GOOD, max_queue=0), "1 requests wait, over max_queue, which is 0"),
     ],
 )
 def test_violations_in_a_state(snapshot: SchedulerSnapshot, problem: str) -> None:
@@ -83,4 +81,4 @@ def test_violations_in_a_plan(changes: dict[str, object], problem: str) -> None:
 
 
 def test_all_violations_are_reported_at_once() -> None:
-    assert len(check(dataclasses.replace(GOOD, max_rows=2, max_queue=0))) == 3
+    assert len(check(dataclasses.replace(GOOD, max_rows=2))) == 2

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Division, Lanes, divide
-from dragoman_service.engine.observer import EngineStats
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Request
 from dragoman_service.engine.settings import EngineSettings
-from dragoman_service.errors import Cancelled, EngineFailure, InvalidInput, Overloaded, ShuttingDown
+from dragoman_service.engine.stats import EngineStats, Totals
+from dragoman_service.errors import Cancelled, EngineFailure, InvalidInput, ShuttingDown
 from dragoman_service.repository.settings import ModelSettings
 from support.builders import make_request, run_alone
-from support.engines import PATIENCE, Gate, Listener, MakeEngine, engine_maker
 from support.fake_runner import FakeRunner
+from support.lanes import PATIENCE, Gate, Listener, MakeLane, lane_maker
 
 
 @pytest.fixture
-def make_engine() -> Iterator[MakeEngine]:
-    with engine_maker() as make:
+def make_lane() -> Iterator[MakeLane]:
+    with lane_maker() as make:
         yield make
 
 
@@ -32,7 +31,7 @@ class StillLane:
     """An engine that does nothing but what it is told to."""
 
     def __init__(self, load: int = 0, refusal: Exception | None = None, *, healthy: bool = True) -> None:
-        self.load = load
+        self.rows = load
         self.refusal = refusal
         self.healthy = healthy
         self.submitted: list[int] = []
@@ -47,13 +46,13 @@ class StillLane:
         if self.refusal is not None:
             raise self.refusal
         self.submitted.append(request.id)
-        self.load += request.options.num_rows
+        self.rows += request.options.num_rows
 
     def cancel(self, request_id: int) -> None:
         self.log.append(("cancel", request_id))
 
     def stats(self) -> EngineStats:
-        return EngineStats(*range(1, 11))
+        return EngineStats(*range(1, 6), Totals(failed_steps=6))
 
     def drain(self, timeout: float) -> bool:
         self.log.append(("drain", timeout))
@@ -82,17 +81,6 @@ def test_a_request_goes_to_the_lane_with_the_fewest_rows() -> None:
     assert [part.submitted for part in parts] == [[0, 4, 5], [1, 2, 3, 6], []]
 
 
-def test_a_full_lane_leaves_its_requests_to_others() -> None:
-    full, busy = StillLane(refusal=Overloaded("full")), StillLane(load=9)
-    submit(Lanes([full, busy]), make_request(1))
-    assert busy.submitted == [1]
-
-
-def test_only_if_every_lane_is_full_a_request_is_refused() -> None:
-    with pytest.raises(Overloaded, match="also full"):
-        submit(Lanes([StillLane(refusal=Overloaded("full")), StillLane(1, Overloaded("also full"))]), make_request(1))
-
-
 @pytest.mark.parametrize("refusal", [InvalidInput("beam_size", 9, "at most 8"), ShuttingDown("late")])
 def test_what_every_lane_would_refuse_is_refused_at_once(refusal: Exception) -> None:
     other = StillLane(load=1)
@@ -101,50 +89,39 @@ def test_what_every_lane_would_refuse_is_refused_at_once(refusal: Exception) -> 
     assert other.submitted == []
 
 
-def test_engines_with_full_queues_give_way_to_each_other(make_engine: MakeEngine) -> None:
-    engines = [make_engine(start=False, max_queue=2) for _ in range(2)]
-    lanes = Lanes(engines)
-    # Wide requests make the first lane the heavier one, so that the second is full first.
-    for request_id, beam_size in enumerate([8, 1, 1, 1]):
-        submit(lanes, make_request(request_id, beam_size=beam_size))
-    assert [engine.stats().waiting for engine in engines] == [2, 2]
-    with pytest.raises(Overloaded):
-        submit(lanes, make_request(9))
-
-
 # --- side by side
 
 
-def test_requests_get_what_they_would_get_alone_and_every_lane_works(make_engine: MakeEngine) -> None:
+def test_requests_get_what_they_would_get_alone_and_every_lane_works(make_lane: MakeLane) -> None:
     runners = [FakeRunner(6) for _ in range(3)]
-    engines = [make_engine(runner=runner, start=False, max_rows=6, max_queue=1000) for runner in runners]
+    engines = [make_lane(runner=runner, start=False, max_rows=6) for runner in runners]
     lanes = Lanes(engines)
     requests = [make_request(number, beam_size=1 + number % 4) for number in range(90)]
     listeners = [submit(lanes, request) for request in requests]
     lanes.start()
     for request, listener in zip(requests, listeners, strict=True):
         assert listener.hypotheses() == run_alone(request).hypotheses
-    assert lanes.drain(PATIENCE)
+    assert all(engine.drain(PATIENCE) for engine in engines)
     assert all(runner.plans for runner in runners)
-    assert lanes.stats().source_tokens == sum(len(request.source) for request in requests)
-    assert [engine.load for engine in engines] == [0, 0, 0]
+    assert lanes.stats().totals.source_tokens == sum(len(request.source) for request in requests)
+    assert [engine.rows for engine in engines] == [0, 0, 0]
 
 
-def test_lanes_step_at_the_same_time(make_engine: MakeEngine) -> None:
+def test_lanes_step_at_the_same_time(make_lane: MakeLane) -> None:
     together = threading.Barrier(2)
 
     def meet(plan: StepPlan) -> None:
         together.wait(PATIENCE)  # breaks if the other lane does not come while this one is in its step
 
-    lanes = Lanes([make_engine(before_run=meet) for _ in range(2)])
+    lanes = Lanes([make_lane(before_run=meet) for _ in range(2)])
     listeners = [submit(lanes, make_request(number, min_length=5, max_length=5)) for number in range(2)]
     for listener in listeners:
         listener.hypotheses()
 
 
-def test_a_cancel_finds_its_lane(make_engine: MakeEngine) -> None:
+def test_a_cancel_finds_its_lane(make_lane: MakeLane) -> None:
     gates = [Gate(), Gate()]
-    lanes = Lanes([make_engine(before_run=gate) for gate in gates])
+    lanes = Lanes([make_lane(before_run=gate) for gate in gates])
     listeners = [submit(lanes, make_request(number, min_length=9)) for number in range(2)]
     for gate in gates:
         gate.await_step()
@@ -157,7 +134,8 @@ def test_a_cancel_finds_its_lane(make_engine: MakeEngine) -> None:
 
 
 def test_stats_are_sums() -> None:
-    assert Lanes([StillLane(), StillLane(), StillLane()]).stats() == EngineStats(*range(3, 33, 3))
+    lanes = Lanes([StillLane(), StillLane(), StillLane()])
+    assert lanes.stats() == EngineStats(*range(3, 18, 3), Totals(failed_steps=18))
 
 
 # --- trouble and the end
@@ -170,14 +148,13 @@ class Babbler(FakeRunner):
         return StepResult([], [])
 
 
-def test_a_dead_lane_makes_the_model_unhealthy_and_gets_no_more_work(make_engine: MakeEngine) -> None:
-    lanes = Lanes([make_engine(runner=Babbler(8)), make_engine()])
+def test_a_dead_lane_makes_the_model_unhealthy_and_gets_no_more_work(make_lane: MakeLane) -> None:
+    lanes = Lanes([make_lane(runner=Babbler(8)), make_lane()])
     assert lanes.healthy
     assert isinstance(submit(lanes, make_request(1)).error(), EngineFailure)
     for request_id in range(2, 9):
         assert submit(lanes, make_request(request_id)).hypotheses() == run_alone(make_request(request_id)).hypotheses
     assert not lanes.healthy
-    assert lanes.drain(PATIENCE)
 
 
 def test_a_lane_that_dies_while_it_is_asked_is_passed_over() -> None:
@@ -186,48 +163,14 @@ def test_a_lane_that_dies_while_it_is_asked_is_passed_over() -> None:
     assert living.submitted == [1]
 
 
-def test_a_dead_lane_beside_a_full_one_is_an_overload() -> None:
-    for refusal in (None, EngineFailure("just now")):
-        dead = StillLane(load=9, refusal=refusal, healthy=refusal is not None)
-        with pytest.raises(Overloaded):
-            submit(Lanes([StillLane(refusal=Overloaded("full")), dead]), make_request(1))
-
-
 def test_without_a_living_lane_nothing_is_taken() -> None:
     with pytest.raises(EngineFailure, match="all lanes have died"):
         submit(Lanes([StillLane(healthy=False), StillLane(healthy=False)]), make_request(1))
 
 
-def test_drain_refuses_on_all_lanes_and_waits_for_all(make_engine: MakeEngine) -> None:
-    gates = [Gate(), Gate()]
-    lanes = Lanes([make_engine(before_run=gate) for gate in gates])
-    listeners = [submit(lanes, make_request(number)) for number in range(2)]
-    for gate in gates:
-        gate.await_step()
-    gates[0].let_all_through()
-    listeners[0].hypotheses()
-    assert not lanes.drain(0.01)
-    with pytest.raises(ShuttingDown):
-        submit(lanes, make_request(3))
-    gates[1].let_all_through()
-    assert lanes.drain(PATIENCE)
-    listeners[1].hypotheses()
-
-
-def test_drain_has_one_deadline_for_all_lanes() -> None:
-    now = itertools.count(100)  # every look at the clock takes a second
-    parts = [StillLane(), StillLane(), StillLane()]
-    assert Lanes(parts, clock=lambda: float(next(now))).drain(2.5)
-    assert [part.log for part in parts] == [
-        [("drain", 0), ("drain", 1.5)],
-        [("drain", 0), ("drain", 0.5)],
-        [("drain", 0), ("drain", 0.0)],
-    ]
-
-
-def test_close_ends_all_lanes_and_none_gets_the_work_of_another(make_engine: MakeEngine) -> None:
+def test_close_ends_all_lanes_and_none_gets_the_work_of_another(make_lane: MakeLane) -> None:
     runners = [FakeRunner(8), FakeRunner(8)]
-    lanes = Lanes([make_engine(runner=runner, start=False) for runner in runners])
+    lanes = Lanes([make_lane(runner=runner, start=False) for runner in runners])
     listeners = [submit(lanes, make_request(number)) for number in range(4)]
     lanes.close()
     assert {type(listener.error()) for listener in listeners} == {ShuttingDown}
@@ -254,17 +197,17 @@ def config(**fields: Any) -> EngineSettings:
 @pytest.mark.parametrize(
     ("fields", "cores", "division"),
     [
-        ({}, 1, Division(lanes=1, rows=64, queue=1024, threads=1)),
-        ({}, 2, Division(lanes=2, rows=32, queue=512, threads=1)),
-        ({}, 3, Division(lanes=3, rows=22, queue=342, threads=1)),
-        ({}, 4, Division(lanes=4, rows=16, queue=256, threads=1)),
-        ({}, 16, Division(lanes=4, rows=16, queue=256, threads=13)),
-        ({"threads": 2}, 16, Division(lanes=2, rows=32, queue=512, threads=1)),
-        ({"threads": 6, "lanes": 2}, 1, Division(lanes=2, rows=32, queue=512, threads=5)),
-        ({"lanes": 8, "max_rows": 80}, 8, Division(lanes=8, rows=10, queue=128, threads=1)),
-        ({"max_rows": 33, "max_queue": 1}, 2, Division(lanes=2, rows=17, queue=1, threads=1)),
-        ({"max_rows": 31}, 2, Division(lanes=1, rows=31, queue=1024, threads=2)),
-        ({"max_rows": 4}, 8, Division(lanes=1, rows=4, queue=1024, threads=8)),
+        ({}, 1, Division(lanes=1, rows=64, threads=1)),
+        ({}, 2, Division(lanes=2, rows=32, threads=1)),
+        ({}, 3, Division(lanes=3, rows=22, threads=1)),
+        ({}, 4, Division(lanes=4, rows=16, threads=1)),
+        ({}, 16, Division(lanes=4, rows=16, threads=13)),
+        ({"threads": 2}, 16, Division(lanes=2, rows=32, threads=1)),
+        ({"threads": 6, "lanes": 2}, 1, Division(lanes=2, rows=32, threads=5)),
+        ({"lanes": 8, "max_rows": 80}, 8, Division(lanes=8, rows=10, threads=1)),
+        ({"max_rows": 33}, 2, Division(lanes=2, rows=17, threads=1)),
+        ({"max_rows": 31}, 2, Division(lanes=1, rows=31, threads=2)),
+        ({"max_rows": 4}, 8, Division(lanes=1, rows=4, threads=8)),
     ],
 )
 def test_division(fields: dict[str, Any], cores: int, division: Division) -> None:
@@ -290,8 +233,8 @@ def test_settings_of_lanes_that_do_not_fit(fields: dict[str, int], message: str)
         config(**fields)
 
 
-def test_a_request_may_need_the_rows_of_a_lane(make_engine: MakeEngine) -> None:
-    engines: list[Engine] = [make_engine(max_rows=4) for _ in range(2)]
+def test_a_request_may_need_the_rows_of_a_lane(make_lane: MakeLane) -> None:
+    engines: list[Lane] = [make_lane(max_rows=4) for _ in range(2)]
     lanes = Lanes(engines)
     assert submit(lanes, make_request(1, beam_size=4)).hypotheses()
     with pytest.raises(InvalidInput, match="beam_size: got 5; allowed: at most 4"):

@@ -35,7 +35,7 @@ def outcome(scheduler: Scheduler | OldScheduler, seed: int, requests: int) -> di
 
 @pytest.mark.parametrize("seed", range(8))
 def test_both_decide_the_same(seed: int) -> None:
-    limits = {"max_rows": MAX_ROWS, "max_queue": 64, "begin_id": BEGIN, "end_id": END}
-    new, old = outcome(Scheduler(**limits), seed, 400), outcome(OldScheduler(**limits), seed, 400)
+    limits = {"max_rows": MAX_ROWS, "begin_id": BEGIN, "end_id": END}
+    new, old = outcome(Scheduler(**limits), seed, 400), outcome(OldScheduler(max_queue=64, **limits), seed, 400)
     for request_id, events in old.items():
         assert new[request_id] == events, request_id

@@ -9,7 +9,7 @@ import pytest
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Failed, Finished, Progress, Request, Sampling, Timings
 from dragoman_service.engine.scheduler import OVERTAKING, Scheduler
-from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, InvalidInput, Overloaded
+from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, InvalidInput
 from support import invariants
 from support.builders import make_request, make_scheduler, run_alone, run_to_end, step, streamed
 from support.fake_runner import BEGIN, END, FakeRunner
@@ -71,7 +71,7 @@ def test_a_request_that_fits_overtakes_one_that_needs_more_rows_than_are_free() 
 
 
 def test_a_wide_request_is_overtaken_by_so_many_rows_at_most() -> None:
-    scheduler = make_scheduler(max_rows=4, max_queue=1000)
+    scheduler = make_scheduler(max_rows=4)
     scheduler.add(make_request(0, max_length=1000, min_length=1000), 0.0)
     scheduler.add(make_request(1, beam_size=4), 0.0)
     for request_id in range(2, 200):  # each runs for one step
@@ -88,7 +88,7 @@ def test_a_wide_request_is_overtaken_by_so_many_rows_at_most() -> None:
 
 def test_what_others_take_is_counted_whoever_is_the_head_of_the_queue() -> None:
     """Narrow requests of its own flow make another flow's the head again and again."""
-    scheduler = make_scheduler(max_rows=4, max_queue=10_000)
+    scheduler = make_scheduler(max_rows=4)
     scheduler.add(make_request(0, max_length=10_000, min_length=10_000), 0.0)
     scheduler.add(dataclasses.replace(make_request(1, source=(5, END), beam_size=4), client="a"), 0.0)
     for request_id in range(2, 1000):
@@ -106,7 +106,7 @@ def test_what_others_take_is_counted_whoever_is_the_head_of_the_queue() -> None:
 
 
 def test_deadlines_are_found_without_looking_at_all_that_wait() -> None:
-    scheduler = make_scheduler(max_queue=2000)
+    scheduler = make_scheduler()
     for request_id in range(1000):
         scheduler.add(with_deadline(make_request(request_id), 1000.0 + request_id), 0.0)
     looked_at = []
@@ -117,7 +117,7 @@ def test_deadlines_are_found_without_looking_at_all_that_wait() -> None:
 
 
 def test_deadlines_of_requests_that_have_ended_are_forgotten() -> None:
-    scheduler = make_scheduler(max_queue=2000)
+    scheduler = make_scheduler()
     for request_id in range(1000):
         scheduler.add(with_deadline(make_request(request_id), 1e9), 0.0)
         scheduler.abort(request_id, Cancelled("gone"))
@@ -197,16 +197,6 @@ def test_a_neighbour_that_wants_more_candidates_changes_nothing(options: dict[st
 # --- refusing
 
 
-def test_the_queue_is_bounded() -> None:
-    scheduler = make_scheduler(max_queue=2)
-    scheduler.add(make_request(1), 0.0)
-    scheduler.add(make_request(2), 0.0)
-    with pytest.raises(Overloaded, match="2 requests are waiting"):
-        scheduler.add(make_request(3), 0.0)
-    plan_of(scheduler)
-    scheduler.add(make_request(3), 0.0)
-
-
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -234,7 +224,7 @@ def test_an_id_is_used_once() -> None:
         scheduler.add(make_request(1), 0.0)
 
 
-@pytest.mark.parametrize("name", ["max_rows", "max_queue", "max_encode_tokens", "max_steps"])
+@pytest.mark.parametrize("name", ["max_rows", "max_encode_tokens", "max_steps"])
 def test_limits_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: got 0"):
         make_scheduler(**{name: 0})

@@ -19,12 +19,13 @@ from dragoman_service.engine.request import (
     Sampling,
 )
 from dragoman_service.engine.scheduler import Scheduler
-from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure, Overloaded
+from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure
 from support import invariants
 from support.builders import make_scheduler, run_alone, streamed
 from support.fake_runner import END, WORDS, FakeRunner
 
 MAX_ROWS = 12
+MAX_WAITING = 10
 
 
 def random_options(rng: random.Random) -> DecodingOptions:
@@ -73,7 +74,7 @@ class Story:
         self.rng = random.Random(seed)
         self.plain_share = 0.0 if max_steps == 1 else 0.95  # of those that leave it to the runner what is fed next
         self.scheduler: Scheduler = make_scheduler(
-            max_rows=MAX_ROWS, max_queue=10, max_encode_tokens=12, max_steps=max_steps, look_ahead=max_steps > 1
+            max_rows=MAX_ROWS, max_encode_tokens=12, max_steps=max_steps, look_ahead=max_steps > 1
         )
         self.runner = FakeRunner(MAX_ROWS)
         self.plans: list[StepPlan] = []
@@ -87,17 +88,13 @@ class Story:
 
     def add(self) -> None:
         request = random_request(self.rng, len(self.requests) + 1, self.now, self.plain_share)
-        full = self.scheduler.num_queued == self.scheduler.max_queue
-        try:
-            self.scheduler.add(request, self.now)
-        except Overloaded:
-            assert full
-        else:
-            assert not full
-            self.requests[request.id] = request
-            self.events[request.id] = []
-            if self.rng.random() < 0.03:
-                self.culprits[request.id] = self.rng.randrange(4)
+        if self.scheduler.num_waiting >= MAX_WAITING:
+            return
+        self.scheduler.add(request, self.now)
+        self.requests[request.id] = request
+        self.events[request.id] = []
+        if self.rng.random() < 0.03:
+            self.culprits[request.id] = self.rng.randrange(4)
 
     def abort(self) -> None:
         if self.requests:

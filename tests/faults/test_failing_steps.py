@@ -16,7 +16,7 @@ from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.errors import ServerFailure, ServerUnavailable, TranslationError
 from dragoman_service.client.values import Options
-from dragoman_service.engine import engine as engine_module
+from dragoman_service.engine import lane as lane_module
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.repository.loading import load_models
 from dragoman_service.repository.models import ServedModel
@@ -94,7 +94,7 @@ def test_a_poisonous_request_fails_alone_and_the_others_never_notice(
 
 def test_one_poisonous_request_after_the_other_does_not_bring_the_engine_down(server: ServerThread) -> None:
     with TranslationClient(server.address) as client:
-        for _ in range(4 * engine_module.MAX_CONSECUTIVE_FAILURES):
+        for _ in range(4 * lane_module.MAX_CONSECUTIVE_FAILURES):
             assert isinstance(failure_of(client, POISON), ServerFailure)
         assert client.translate(TEXTS[:1], OPTIONS)
 
@@ -146,7 +146,7 @@ def test_an_engine_that_can_do_nothing_any_more_says_so(server: ServerThread, mo
     with TranslationClient(server.address) as client:
         client.translate(TEXTS[:1], OPTIONS)
         trouble.error = MemoryError("all gone")
-        for _ in range(engine_module.MAX_CONSECUTIVE_FAILURES):
+        for _ in range(lane_module.MAX_CONSECUTIVE_FAILURES):
             assert isinstance(failure_of(client, TEXTS[0]), ServerFailure)
         wait_until(lambda: server.page("/ready")[0] == 503, lambda: server.page("/ready"))
     assert server.page("/ready") == (503, "an engine is dead or hangs: tiny\n")
@@ -172,7 +172,7 @@ def test_a_hung_step_is_seen_by_health_until_it_ends(tiny_bundle: Bundle, monkey
 def test_a_hung_step_does_not_keep_the_server_from_ending(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine_module, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(lane_module, "CLOSE_SECONDS", 0.2)
     trouble = Trouble(monkeypatch)
     with serving([load(tiny_bundle)]) as server, TranslationClient(server.address) as client:
         trouble.go_on.clear()

@@ -27,7 +27,7 @@ from dragoman_service.repository.models import Route
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.prepare import PreparedText, assemble, prepare
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import serving
 from support.tiny import WORDS, tokenizer_model
 
@@ -68,7 +68,7 @@ def tried(rounds: int, *phases: Phase) -> Any:
 @pytest.fixture(scope="module")
 def route() -> Iterator[Route]:
     """A model that takes short sentences only, with a real tokenizer."""
-    engine = FakeEngine()
+    engine = FakeWorkers()
     model = served(engine, max_source_tokens=MAX_SOURCE_TOKENS, max_target_tokens=MAX_TARGET_TOKENS)
     yield Route(dataclasses.replace(model, tokenizer=TOKENIZER), "en", "de")
     engine.close()

@@ -76,7 +76,6 @@ def new_scheduler(bundle: Bundle) -> Scheduler:
     special = bundle.manifest.special_ids
     return Scheduler(
         max_rows=MAX_ROWS,
-        max_queue=NUM_REQUESTS,
         end_id=special.end,
         begin_id=special.begin,
         max_positions=bundle.manifest.limits.max_target_tokens,

@@ -91,7 +91,7 @@ def test_lanes_share_one_set_of_weights_and_are_closed_together(
     assert len({id(runner.graphs) for runner in made[:3]}) == 1
     assert [runner.max_rows for runner in made] == [5, 5, 5, 1], "the last one tries the limits"
     assert (model.description.max_rows, model.description.max_request_rows) == (15, 5)
-    assert model.permits.capacity == config.model.engine.max_queue
+    assert model.engine.permits.capacity == config.model.engine.max_queue
     model.engine.close()
     assert not any(hasattr(runner, "graphs") for runner in made)
 

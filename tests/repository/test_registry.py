@@ -12,9 +12,9 @@ import pytest
 from dragoman_service.errors import DragomanError, InvalidInput, NotFound
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry, check_names, version_order
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 
-ENGINE = FakeEngine()
+ENGINE = FakeWorkers()
 EN_DE, EN_FR, DE_EN = ("en", "de"), ("en", "fr"), ("de", "en")
 
 Pairs = tuple[tuple[str, str], ...]

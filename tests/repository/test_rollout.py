@@ -116,10 +116,11 @@ def test_a_version_replaced_is_closed_when_its_last_call_has_ended(
     async def act(rollout: Rollout) -> None:
         stage.store.add_manifest("m", "1")
         await rollout.refresh()
-        with stage.loaded["m@1"][0].permits.take(1) as grant:
-            stage.store.add_manifest("m", "2")
-            await rollout.refresh()
-            grant.enter(3)
+        grant = stage.loaded["m@1"][0].engine.permits.take(1)
+        stage.store.add_manifest("m", "2")
+        await rollout.refresh()
+        grant.enter(3)
+        grant.expect(0)
         await asyncio.sleep(0.03)
         assert not stage.engine("m@1").closed  # the call has left, and its sentence is still in the engine
         grant.leave(3)
@@ -160,7 +161,7 @@ def test_the_end_closes_what_was_replaced_with_calls_or_without(stage: Stage, ca
         stage.store.add_manifest("m", "1")
         await rollout.refresh()
         for _ in range(calls):
-            stage.loaded["m@1"][0].permits.take(1)
+            stage.loaded["m@1"][0].engine.permits.take(1)
         stage.store.add_manifest("m", "2")
         await rollout.refresh()
         await rollout.close()

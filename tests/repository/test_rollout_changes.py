@@ -224,7 +224,7 @@ def test_a_version_with_an_alias_is_not_unloaded(stage: Stage) -> None:
         ("unload", ("x",), NotFound, "no model 'x'"),
         ("unload", ("m", "9"), NotFound, "no version '9'"),
         ("set_alias", ("m", "stable", "9"), NotFound, "no version '9'"),
-        ("set_alias", ("m", "2", "1"), InvalidInput, "alias: got '2'; allowed: what is no version of m"),
+        ("set_alias", ("m", "2", "1"), InvalidInput, "alias: got '2'; allowed: a name that is not a version of m"),
         ("set_alias", ("m", "a b", "1"), InvalidInput, "alias: got 'a b'"),
         ("set_alias", ("m", "a", "1", 1.5), InvalidInput, "share: got 1.5"),
         ("set_alias", ("m", "a", "1", float("nan")), InvalidInput, "share: got nan"),

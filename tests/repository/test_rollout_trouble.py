@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dragoman_service.repository.rollout import Rollout
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.stage import Stage, until
 
 
@@ -88,7 +88,7 @@ def test_a_bad_file_beside_the_bundles_leaves_the_aliases_as_they_were(
 
 
 def test_a_name_given_on_the_command_line_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fixed = served(FakeEngine(), name="m", version="7")
+    fixed = served(FakeWorkers(), name="m", version="7")
     stage = Stage(tmp_path, [fixed])
 
     async def act(rollout: Rollout) -> None:

@@ -56,7 +56,6 @@ def decode(
     """Decode requests that come a few at a time."""
     scheduler = Scheduler(
         max_rows=MAX_ROWS,
-        max_queue=100,
         begin_id=1,
         end_id=2,
         max_steps=max_steps,

@@ -27,7 +27,7 @@ from dragoman_service.client.errors import (
 from dragoman_service.client.values import Options
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME
 from dragoman_service.server.server import StartupError
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.operated import Operated, operated
 from support.server_thread import serving
 from support.waiting import wait_until
@@ -161,7 +161,7 @@ def test_what_cannot_be_is_refused_in_words(
 
 def test_a_server_without_a_repository_says_so(tmp_path: Path) -> None:
     admin = f"unix:{tmp_path}/admin"
-    with serving([served(FakeEngine())], admin=admin), AdminClient(admin) as client:
+    with serving([served(FakeWorkers())], admin=admin), AdminClient(admin) as client:
         for ask in (client.versions, client.refresh, lambda: client.load("loud")):
             with pytest.raises(NotPossibleNow, match="no repository: start it with --repository"):
                 ask()

@@ -16,7 +16,7 @@ from dragoman_service import errors
 from dragoman_service.engine.request import Event, Failed, Progress, Request
 from dragoman_service.server.status import status_of
 from dragoman_service.translation.settings import RequestLimits
-from support.fake_engine import FIRST, FakeEngine, served, shout
+from support.fake_workers import FIRST, FakeWorkers, served, shout
 from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until
 
@@ -25,12 +25,12 @@ Stub = translation_pb2_grpc.TranslationStub
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
+def engine() -> FakeWorkers:
+    return FakeWorkers()
 
 
 @pytest.fixture
-def server(engine: FakeEngine) -> Iterator[ServerThread]:
+def server(engine: FakeWorkers) -> Iterator[ServerThread]:
     with serving([served(engine)], limits=RequestLimits(max_texts=20, window=4)) as running:
         yield running
 
@@ -83,7 +83,7 @@ def test_tokens_and_scores_on_demand(stub: Stub) -> None:
     assert list(text.hypotheses[0].token_scores) == [-0.5, -0.5]
 
 
-def test_options_reach_the_engine(stub: Stub, engine: FakeEngine) -> None:
+def test_options_reach_the_engine(stub: Stub, engine: FakeWorkers) -> None:
     options = pb.DecodingOptions(num_hypotheses=2, max_length=9, sampling=pb.Sampling(seed=7, top_k=3))
     stub.Translate(pb.TranslateRequest(texts=["a"], options=options))
     stub.Translate(pb.TranslateRequest(texts=["a"]))
@@ -136,7 +136,7 @@ def test_list_models(stub: Stub) -> None:
     ],
 )
 def test_bad_input_is_refused_with_the_field(
-    stub: Stub, engine: FakeEngine, server: ServerThread, fields: dict[str, Any], options: dict[str, Any], field: str
+    stub: Stub, engine: FakeWorkers, server: ServerThread, fields: dict[str, Any], options: dict[str, Any], field: str
 ) -> None:
     request = pb.TranslateRequest(**{"texts": ["a"], **fields}, options=pb.DecodingOptions(**options))
     error = refusal(lambda: stub.Translate(request))
@@ -185,7 +185,7 @@ def test_odd_text_is_translated_and_nothing_is_lost(stub: Stub, text: str) -> No
 
 
 def test_full_queue_is_refused_with_retry_info() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine, permits=1)]) as server, grpc.insecure_channel(server.address) as channel:
         stub = Stub(channel)
         first = stub.Translate.future(pb.TranslateRequest(texts=["a"]))
@@ -199,7 +199,7 @@ def test_full_queue_is_refused_with_retry_info() -> None:
 
 
 def test_deadline_too_short_frees_the_engine() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         error = refusal(lambda: Stub(channel).Translate(pb.TranslateRequest(texts=["a", "b"]), timeout=0.3))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -211,7 +211,7 @@ def test_deadline_too_short_frees_the_engine() -> None:
 
 
 def test_client_gone_frees_the_engine() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         call = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a", "b"]))
         wait_until(lambda: engine.running == 2)
@@ -223,7 +223,7 @@ def test_client_gone_frees_the_engine() -> None:
 
 @pytest.mark.parametrize("way", ["cancels", "disconnects"])
 def test_client_gone_in_mid_stream_frees_the_engine(way: str) -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         call = Stub(channel).TranslateStream(pb.TranslateStreamRequest(text="abc\nd"))
         assert next(call).chunk == "A"
@@ -238,13 +238,13 @@ def test_stream_that_nobody_reads_is_given_up() -> None:
         *_, finished = shout(request)
         return [Progress(request.id, (FIRST + ord("A"),) * 100_000), finished]  # more than gRPC buffers
 
-    engine = FakeEngine(script)
+    engine = FakeWorkers(script)
     model = served(engine, permits=4)
     with serving([model], write_timeout=0.5) as server, grpc.insecure_channel(server.address) as channel:
         unread = Stub(channel).TranslateStream(pb.TranslateStreamRequest(text="a\n" * 200))
         wait_until(lambda: engine.running > 0 or len(engine.submitted) > 0)
         wait_until(lambda: server.metric("dragoman_cancellations_total", reason="cancelled") == 1)
-        wait_until(lambda: model.permits.free == 4)
+        wait_until(lambda: model.engine.permits.free == 4)
         assert len(engine.submitted) < 200
         error = refusal(lambda: list(unread))
         assert error.code() is grpc.StatusCode.CANCELLED
@@ -255,7 +255,7 @@ def test_stream_that_nobody_reads_is_given_up() -> None:
 def test_our_fault_is_internal_without_details_but_with_the_request_id(
     stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = FakeEngine(lambda request: [Failed(request.id, RuntimeError("secret path /etc"))])
+    engine = FakeWorkers(lambda request: [Failed(request.id, RuntimeError("secret path /etc"))])
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         metadata = (("x-request-id", "my-id-7"),)
         stub = Stub(channel)
@@ -305,7 +305,7 @@ def test_every_error_of_a_call_has_its_line_in_the_table() -> None:
             assert status_of(error, "id").code is not grpc.StatusCode.INTERNAL
 
 
-def test_many_calls_at_once(stub: Stub, engine: FakeEngine) -> None:
+def test_many_calls_at_once(stub: Stub, engine: FakeWorkers) -> None:
     texts = [f"text {number}" for number in range(200)]
     calls = [stub.Translate.future(pb.TranslateRequest(texts=[text])) for text in texts]
     assert [call.result(60).translations[0].hypotheses[0].text for call in calls] == [text.upper() for text in texts]

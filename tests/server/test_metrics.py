@@ -6,14 +6,13 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dragoman_service.engine.observer import EngineStats
-from dragoman_service.engine.plan import Join, StepPlan, StepResult
-from dragoman_service.engine.request import Failed, Finished, FinishReason, Hypothesis, Progress, Request, Timings
+from dragoman_service.engine.request import Finished, FinishReason, Hypothesis, Request, Timings
+from dragoman_service.engine.stats import EngineStats, Totals
 from dragoman_service.repository.registry import Alias, ModelEntry
 from dragoman_service.server.metrics import Metrics
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 
-MODEL = served(FakeEngine()).description
+MODEL = served(FakeWorkers()).description
 LABELS = {"model": "loud", "version": "1"}
 NAMES = {
     "dragoman_failed_steps",
@@ -79,41 +78,51 @@ def test_nothing_goes_to_the_global_registry(metrics: Metrics) -> None:
     assert not any(family.name.startswith("dragoman_") for family in REGISTRY.collect())
 
 
-def test_steps(metrics: Metrics) -> None:
-    observer = metrics.observer(MODEL)
-    plan = StepPlan(
-        copies=(),
-        joins=(Join((5, 2), (0, 1)),),
-        tokens=(1, 1, 7),
-        positions=(0, 0, 4),
-        source_lengths=(2, 2, 9),
-        num_candidates=2,
-    )
-    result = StepResult([[1]] * 3, [[0.0]] * 3, encode_seconds=0.25, decode_seconds=0.5)
-    observer.step(plan, result, 1.0, EngineStats(rows_used=3))
-    for phase, seconds in (("encode", 0.25), ("decode", 0.5), ("schedule", 0.25)):
-        assert value(metrics, "dragoman_step_duration_seconds_sum", **LABELS, phase=phase) == seconds
-    assert value(metrics, "dragoman_step_rows_sum", **LABELS) == 3
-    without_join = StepPlan((), (), (1,), (0,), (1,), 1)
-    observer.step(without_join, result, 1.0, EngineStats(rows_used=0))
-    assert value(metrics, "dragoman_step_duration_seconds_count", **LABELS, phase="encode") == 1
-
-
-def test_sentences(metrics: Metrics) -> None:
-    observer = metrics.observer(MODEL)
+def test_totals(metrics: Metrics) -> None:
+    totals = Totals(failed_steps=4)
+    for histogram, seconds in (
+        (totals.encode_seconds, 0.25),
+        (totals.decode_seconds, 0.5),
+        (totals.schedule_seconds, 0.002),
+    ):
+        histogram.add(seconds)
+    totals.step_rows.add(3)
+    totals.step_rows.add(300)
     request = Request(id=1, source=(5, 6, 2), max_length=9)
     best = Hypothesis((7, 8), (0.0, 0.0), -1.0, FinishReason.LENGTH)
     other = Hypothesis((7, 8, 9), (0.0, 0.0, 0.0), -2.0, FinishReason.STOP)
-    observer.event(request, Progress(1, (7,)))
-    observer.event(request, Failed(1, RuntimeError()))
-    assert value(metrics, "dragoman_queue_duration_seconds_count", **LABELS) == 0
-    observer.event(request, Finished(1, (best, other), Timings(queue=0.5, encode=0.1, decode=3.0)))
+    totals.finished(request, Finished(1, (best, other), Timings(queue=0.5, encode=0.1, decode=3.0)))
+    metrics.watch(MODEL, Watched(EngineStats(totals=totals)))
+    for phase, seconds in (("encode", 0.25), ("decode", 0.5), ("schedule", 0.002)):
+        assert value(metrics, "dragoman_step_duration_seconds_sum", **LABELS, phase=phase) == seconds
+    below, above = (
+        value(metrics, "dragoman_step_duration_seconds_bucket", **LABELS, phase="schedule", le=le)
+        for le in ("0.001", "0.002")
+    )
+    assert (below, above) == (0, 1), "a bucket has the values up to its bound, the bound included"
+    assert value(metrics, "dragoman_step_rows_sum", **LABELS) == 303
+    assert value(metrics, "dragoman_step_rows_bucket", **LABELS, le="256.0") == 1
+    assert value(metrics, "dragoman_step_rows_count", **LABELS) == 2
     assert value(metrics, "dragoman_queue_duration_seconds_sum", **LABELS) == 0.5
     assert value(metrics, "dragoman_inter_token_latency_seconds_sum", **LABELS) == 1.5
     assert value(metrics, "dragoman_source_tokens_total", **LABELS) == 3
     assert value(metrics, "dragoman_target_tokens_total", **LABELS) == 2
+    assert value(metrics, "dragoman_failed_steps_total", **LABELS) == 4
     assert value(metrics, "dragoman_finished_total", **LABELS, reason="length") == 1
     assert value(metrics, "dragoman_finished_total", **LABELS, reason="stop") == 0
+
+
+def test_totals_never_fall_while_a_version_is_served(metrics: Metrics) -> None:
+    old, new = (Watched(EngineStats(totals=Totals(source_tokens=tokens))) for tokens in (5, 0))
+    metrics.watch(MODEL, old)
+    metrics.watch(MODEL, new)
+    new.counts.totals.source_tokens = 2
+    assert value(metrics, "dragoman_source_tokens_total", **LABELS) == 7
+    metrics.forget(MODEL, old)
+    metrics.forget(MODEL, old)
+    assert value(metrics, "dragoman_source_tokens_total", **LABELS) == 7
+    metrics.forget(MODEL, new)
+    assert value(metrics, "dragoman_source_tokens_total", **LABELS) is None
 
 
 def test_engine_state_is_read_when_scraped(metrics: Metrics) -> None:
@@ -135,7 +144,6 @@ def test_a_version_that_is_gone_leaves_no_series(metrics: Metrics) -> None:
     old, new = Watched(EngineStats()), Watched(EngineStats())
     other = dataclasses.replace(MODEL, version="2")
     for model, engine in ((MODEL, old), (other, old), (MODEL, new)):
-        metrics.observer(model)
         metrics.watch(model, engine)
     metrics.forget(MODEL, old)  # its place was taken by another engine of the same version
     assert value(metrics, "dragoman_slots_total", **LABELS) == 16
@@ -146,8 +154,6 @@ def test_a_version_that_is_gone_leaves_no_series(metrics: Metrics) -> None:
     assert value(metrics, "dragoman_queue_depth", **LABELS) == 0
     assert value(metrics, "dragoman_model_info", **LABELS, precision="fp32", device="cpu") == 1
     assert value(metrics, "dragoman_model_info", **LABELS, precision="int8", device="cpu") is None
-    metrics.forget(MODEL, None)  # nor does one that could not be started
-    assert value(metrics, "dragoman_queue_depth", **LABELS) == 0
     metrics.forget(MODEL, new)
     text = generate_latest(metrics.registry).decode()
     assert 'version="1"' not in text
@@ -155,7 +161,7 @@ def test_a_version_that_is_gone_leaves_no_series(metrics: Metrics) -> None:
 
 
 def test_aliases_are_shown_as_they_are(metrics: Metrics) -> None:
-    model = served(FakeEngine())
+    model = served(FakeWorkers())
     for aliases in ({"stable": Alias("1")}, {"canary": Alias("1", 0.5)}, {}):
         metrics.show_aliases("loud", ModelEntry({"1": model}, "1", aliases))
         shown = [s.labels["alias"] for f in metrics.model_aliases.collect() for s in f.samples]

@@ -22,7 +22,7 @@ from dragoman_service.cli.main import main
 from dragoman_service.cli.serve import GRPC_LOGGER
 from dragoman_service.server import convert, servicer
 from dragoman_service.server.server import _OPTIONS, StartupError
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until
 
@@ -31,12 +31,12 @@ Stub = translation_pb2_grpc.TranslationStub
 
 
 @pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
+def engine() -> FakeWorkers:
+    return FakeWorkers()
 
 
 @pytest.fixture
-def server(engine: FakeEngine) -> Iterator[ServerThread]:
+def server(engine: FakeWorkers) -> Iterator[ServerThread]:
     with serving([served(engine)]) as running:
         yield running
 
@@ -54,7 +54,7 @@ def test_connections_are_pinged() -> None:
     assert options["grpc.http2.max_pings_without_data"] == 0
 
 
-def test_health(channel: grpc.Channel, engine: FakeEngine) -> None:
+def test_health(channel: grpc.Channel, engine: FakeWorkers) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     for name in ("", SERVICE):
         answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=30)
@@ -74,16 +74,16 @@ def test_reflection_lists_and_describes_the_service(channel: grpc.Channel) -> No
 def test_two_servers_cannot_share_a_port(server: ServerThread) -> None:
     with (
         pytest.raises(StartupError, match=str(server.server.port)),
-        serving([served(FakeEngine())], port=server.server.port),
+        serving([served(FakeWorkers())], port=server.server.port),
     ):
         pass
     port = server.server.metrics_port
-    with pytest.raises(StartupError, match="metrics port"), serving([served(FakeEngine())], metrics_port=port):
+    with pytest.raises(StartupError, match="metrics port"), serving([served(FakeWorkers())], metrics_port=port):
         pass
 
 
 def test_drain_finishes_what_runs_and_refuses_the_rest() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         stub, health = Stub(channel), health_pb2_grpc.HealthStub(channel)
         running = stub.Translate.future(pb.TranslateRequest(texts=["a"]))
@@ -108,7 +108,7 @@ def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(servicer, "text_translation", slow)
     monkeypatch.setattr("dragoman_service.server.server._REPLY_SECONDS", 0.5)
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a\n" * 40]))
         wait_until(lambda: engine.running > 0)
@@ -121,7 +121,7 @@ def test_drain_waits_for_a_reply_that_is_being_written(monkeypatch: pytest.Monke
 
 
 def test_drain_gives_up_what_does_not_end() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     with serving([served(engine)]) as server, grpc.insecure_channel(server.address) as channel:
         running = Stub(channel).Translate.future(pb.TranslateRequest(texts=["a"]))
         wait_until(lambda: engine.running == 1)

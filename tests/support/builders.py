@@ -34,7 +34,6 @@ def make_request(
 def make_scheduler(
     *,
     max_rows: int = 8,
-    max_queue: int = 64,
     max_encode_tokens: int = 1024,
     stream_interval: float = 0.0,
     max_steps: int = 1,
@@ -43,7 +42,6 @@ def make_scheduler(
     """A scheduler for the fake runner's vocabulary."""
     return Scheduler(
         max_rows=max_rows,
-        max_queue=max_queue,
         end_id=END,
         begin_id=BEGIN,
         max_encode_tokens=max_encode_tokens,

@@ -43,7 +43,6 @@ class SchedulerSnapshot:
     """The state of a scheduler at one moment."""
 
     max_rows: int
-    max_queue: int
     extent: int
     """One more than the highest row that is owned or a hole."""
     holes: tuple[int, ...]
@@ -68,7 +67,6 @@ def snapshot_of(scheduler: Scheduler) -> SchedulerSnapshot:
     batch = scheduler._batch
     return SchedulerSnapshot(
         max_rows=scheduler.max_rows,
-        max_queue=scheduler.max_queue,
         extent=batch.extent,
         holes=batch.holes,
         cached_positions=scheduler.cached_positions,
@@ -115,8 +113,6 @@ def _check_rows(snapshot: SchedulerSnapshot) -> list[str]:
 
 def _check_queue(snapshot: SchedulerSnapshot) -> list[str]:
     problems = []
-    if len(snapshot.waiting) > snapshot.max_queue:
-        problems.append(f"{len(snapshot.waiting)} requests wait, over max_queue, which is {snapshot.max_queue}")
     for request in (*snapshot.waiting, *snapshot.suspects):
         if not 1 <= request.num_rows <= snapshot.max_rows:
             problems.append(f"request {request.request_id} waits for {request.num_rows} of {snapshot.max_rows} rows")

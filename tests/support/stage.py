@@ -11,30 +11,26 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service.engine.observer import EngineStats
 from dragoman_service.errors import BundleError, DragomanError
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Listed, Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.metrics import Metrics
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.stores import Store
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; only a broken rollout comes near."""
 
 
-class StagedEngine(FakeEngine):
+class StagedWorkers(FakeWorkers):
     """Tells when it is closed."""
 
     def __init__(self, on_close: Callable[[], None], *, held: bool) -> None:
         super().__init__(held=held)
         self.closed = False
         self._on_close = on_close
-
-    def stats(self) -> EngineStats:
-        return EngineStats()
 
     def close(self) -> None:
         self._on_close()
@@ -57,6 +53,7 @@ class Stage:
         self.held = False
         """Whether engines loaded from now on keep their answers back."""
         self.loaded: dict[str, list[ServedModel]] = {}
+        self._workers: dict[ServedModel, StagedWorkers] = {}
         self.while_loading: Callable[[], object] = lambda: None
         """Called on the thread that loads."""
 
@@ -66,11 +63,12 @@ class Stage:
         self.while_loading()
         if f"{name}@{version}" in self.bad:
             raise BundleError(f"{name}/{version}", ["it is bad"])
-        engine = StagedEngine(lambda: self._note("close", name, version), held=self.held)
+        workers = StagedWorkers(lambda: self._note("close", name, version), held=self.held)
         mark = listed.versions[version]
-        model = served(engine, name=name, version=version, description=mark)
-        self.metrics.watch(model.description, engine)
+        model = served(workers, name=name, version=version, description=mark)
+        self.metrics.watch(model.description, model.engine)
         self.loaded.setdefault(f"{name}@{version}", []).append(model)
+        self._workers[model] = workers
         return model
 
     def default(self, name: str = "m") -> str:
@@ -88,11 +86,9 @@ class Stage:
         entry = self.registry.entries.get(name)
         return {alias: it.version for alias, it in entry.aliases.items()} if entry else {}
 
-    def engine(self, selector: str, place: int = -1) -> StagedEngine:
+    def engine(self, selector: str, place: int = -1) -> StagedWorkers:
         """That of a version loaded, the last one unless another place is given."""
-        engine = self.loaded[selector][place].engine
-        assert isinstance(engine, StagedEngine)
-        return engine
+        return self._workers[self.loaded[selector][place]]
 
     def new_log(self) -> list[str]:
         """What was added since the last call."""

@@ -9,7 +9,7 @@ from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import Alias
 from dragoman_service.repository.repository import Listed, Unloaded
 from dragoman_service.repository.versions import ModelVersions
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 
 
 class World:
@@ -77,4 +77,4 @@ class World:
 
 
 def bundle(version: str, mark: str) -> ServedModel:
-    return served(FakeEngine(), name="m", version=version, description=mark)
+    return served(FakeWorkers(), name="m", version=version, description=mark)

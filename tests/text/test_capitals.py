@@ -11,7 +11,7 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.capitals import in_capitals, in_small_letters
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.settings import RequestLimits
-from support.fake_engine import FIRST, FakeEngine, hypothesis_of, served
+from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def echo(request: Request) -> list[Event]:
 
 def answered(text: str, prefix: str = "") -> tuple[list[str], str, str]:
     """What the engine was asked, the translation, and that of a stream."""
-    engine = FakeEngine(echo)
+    engine = FakeWorkers(echo)
     model = served(engine)
     call = Call(
         (text,),

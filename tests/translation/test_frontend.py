@@ -10,13 +10,13 @@ import pytest
 from dragoman_service.engine.request import DecodingOptions, Event, FinishReason, Request, Sampling
 from dragoman_service.errors import InvalidInput
 from dragoman_service.translation.prepare import Sender
-from support.fake_engine import FIRST, FakeEngine, served, shout
+from support.fake_workers import FIRST, FakeWorkers, served, shout
 from support.frontends import call, collect, on_frontend, translate
 
 
 def test_order_spacing_and_counts() -> None:
     texts = ("One. Two!\n\n  three\t", "", " \n", "four", "***")
-    results = translate(served(FakeEngine()), *texts)
+    results = translate(served(FakeWorkers()), *texts)
     assert [result.hypotheses[0].text for result in results] == ["ONE. TWO!\n\n  THREE\t", "", " \n", "FOUR", "***"]
     assert [result.sentences for result in results] == [3, 0, 0, 1, 0]
     assert [result.source_tokens for result in results] == [4 + 1 + 4 + 1 + 5 + 1, 0, 0, 5, 0]
@@ -25,7 +25,7 @@ def test_order_spacing_and_counts() -> None:
 
 def test_hypotheses_join_by_rank_and_scores_add_up() -> None:
     options = DecodingOptions(beam_size=2, num_hypotheses=2)
-    (result,) = translate(served(FakeEngine()), "a\nb", options=options)
+    (result,) = translate(served(FakeWorkers()), "a\nb", options=options)
     assert [(hypothesis.text, hypothesis.score) for hypothesis in result.hypotheses] == [
         ("A\nB", -2.0),
         ("A!\nB!", -4.0),
@@ -34,23 +34,23 @@ def test_hypotheses_join_by_rank_and_scores_add_up() -> None:
 
 
 def test_timings_are_the_longest_of_each() -> None:
-    (result,) = translate(served(FakeEngine()), "abcdefghi\nb")
+    (result,) = translate(served(FakeWorkers()), "abcdefghi\nb")
     assert (result.timings.queue, result.timings.encode, result.timings.decode) == (0.25, 0.5, 9 / 8)
 
 
 def test_one_cut_sentence_makes_the_text_cut() -> None:
-    results = translate(served(FakeEngine()), "a\nbcdef\ng", "a", options=DecodingOptions(max_length=3))
+    results = translate(served(FakeWorkers()), "a\nbcdef\ng", "a", options=DecodingOptions(max_length=3))
     assert [result.hypotheses[0].finish_reason for result in results] == [FinishReason.LENGTH, FinishReason.STOP]
 
 
 def test_prefix_goes_to_the_first_sentence_of_its_text() -> None:
-    model = served(FakeEngine())
+    model = served(FakeWorkers())
     results = translate(model, " ***\na\nb", "c", target_prefixes=("X", ""))
     assert [result.hypotheses[0].text for result in results] == [" ***\nXA\nB", "C"]
 
 
 def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     text = "word " * 50 + "x" * 300
     (result,) = translate(served(engine, max_source_tokens=21), text)
     assert result.hypotheses[0].text == text.upper()
@@ -77,26 +77,26 @@ def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
 def test_bad_input_names_the_field_and_reaches_no_engine(
     texts: tuple[str, ...], fields: dict[str, Any], field: str
 ) -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     model = served(engine, max_rows=8, max_candidates=12)
     with pytest.raises(InvalidInput) as caught:
         translate(model, *texts, **fields)
     assert caught.value.field == field
     assert engine.submitted == []
-    assert model.permits.free == model.permits.capacity
+    assert model.engine.permits.free == model.engine.permits.capacity
 
 
 def test_a_sentence_has_the_rows_of_one_lane() -> None:
-    model = served(FakeEngine(), max_rows=8, lanes=2)
+    model = served(FakeWorkers(), max_rows=8, lanes=2)
     assert translate(model, "a", options=DecodingOptions(beam_size=4))
     with pytest.raises(InvalidInput, match="beam_size: got 5; allowed: 1 to 4"):
-        translate(served(FakeEngine(), max_rows=8, lanes=2), "a", options=DecodingOptions(beam_size=5))
+        translate(served(FakeWorkers(), max_rows=8, lanes=2), "a", options=DecodingOptions(beam_size=5))
 
 
 @pytest.mark.parametrize("text", ["One. Two!\n\n three ", "", " \n", "a", "*** a ***"])
 @pytest.mark.parametrize("options", [DecodingOptions(), DecodingOptions(beam_size=3, num_hypotheses=3)])
 def test_stream_put_together_is_the_result(text: str, options: DecodingOptions) -> None:
-    model = served(FakeEngine())
+    model = served(FakeWorkers())
     *chunks, result = on_frontend(model, lambda f: collect(f.stream(call(model, text, options=options))))
     assert "".join(chunks) == result.hypotheses[0].text == text.upper()
     assert all(chunks)
@@ -108,7 +108,7 @@ def test_line_breaks_of_the_model_do_not_shift_lines(stream: bool) -> None:
     def script(request: Request) -> list[Event]:
         return shout(replace(request, source=tuple(FIRST + ord(c) for c in "x\n\0\u2028y ")))
 
-    model = served(FakeEngine(script))
+    model = served(FakeWorkers(script))
     if stream:
         *chunks, result = on_frontend(model, lambda frontend: collect(frontend.stream(call(model, "a\n\tb"))))
         assert "".join(chunks) == result.hypotheses[0].text
@@ -118,14 +118,14 @@ def test_line_breaks_of_the_model_do_not_shift_lines(stream: bool) -> None:
 
 
 def test_deadline_and_stream_flag_reach_the_engine() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     translate(served(engine), "a", sender=Sender(deadline=1e12))
     assert [(request.deadline, request.stream) for request in engine.submitted] == [(1e12, False)]
 
 
 @pytest.mark.parametrize("seed", [None, 0, 5])
 def test_without_a_seed_every_sentence_is_drawn_afresh(seed: int | None) -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     translate(served(engine), "a\na", "a", options=DecodingOptions(sampling=Sampling(seed=seed)))
     seeds = [request.options.sampling.seed for request in engine.submitted if request.options.sampling]
     assert len(seeds) == 3

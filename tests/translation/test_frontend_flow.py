@@ -15,21 +15,21 @@ from dragoman_service.errors import (
 )
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.prepare import Sender, TextResult
-from support.fake_engine import FIRST, FakeEngine, served, shout
+from support.fake_workers import FIRST, FakeWorkers, served, shout
 from support.frontends import LIMITS, call, collect, on_frontend, translate, until
 
 
 def test_a_call_keeps_to_its_window() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     model = served(engine)
     (result,) = translate(model, "\n".join("abcdefghij"))
     assert result.hypotheses[0].text == "\n".join("ABCDEFGHIJ")
     assert engine.most_running <= LIMITS.window
-    assert model.permits.free == model.permits.capacity
+    assert model.engine.permits.free == model.engine.permits.capacity
 
 
 def test_full_queue_refuses_at_once_and_few_permits_only_slow_down() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     model = served(engine, permits=6)
 
     async def work(frontend: Frontend) -> None:
@@ -47,11 +47,11 @@ def test_full_queue_refuses_at_once_and_few_permits_only_slow_down() -> None:
         await third
 
     on_frontend(model, work)
-    assert model.permits.free == 6
+    assert model.engine.permits.free == 6
 
 
 def test_cancelling_a_call_cancels_all_its_sentences() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     model = served(engine)
 
     async def work(frontend: Frontend) -> None:
@@ -62,14 +62,14 @@ def test_cancelling_a_call_cancels_all_its_sentences() -> None:
             await task
         assert engine.running == 0
         assert len(engine.cancelled) == 4
-        await until(lambda: model.permits.free == model.permits.capacity)
+        await until(lambda: model.engine.permits.free == model.engine.permits.capacity)
 
     on_frontend(model, work)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_permits_of_a_cancelled_call_come_back_when_the_engine_has_let_go(stream: bool) -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     engine.deaf = True
     model = served(engine, permits=3)
 
@@ -81,9 +81,9 @@ def test_permits_of_a_cancelled_call_come_back_when_the_engine_has_let_go(stream
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(engine.cancelled) == 2
-        assert model.permits.free == 1  # else a call admitted now would be refused by the engine, halfway
+        assert model.engine.permits.free == 1  # else a call admitted now would be refused by the engine, halfway
         engine.release()
-        await until(lambda: model.permits.free == 3)
+        await until(lambda: model.engine.permits.free == 3)
 
     on_frontend(model, work)
 
@@ -95,13 +95,13 @@ def test_a_call_gives_permits_back_as_fewer_sentences_remain(stream: bool) -> No
     def script(request: Request) -> list[Event]:
         return [] if request.source[0] == last else shout(request)
 
-    engine = FakeEngine(script)
+    engine = FakeWorkers(script)
     model = served(engine)
 
     async def work(frontend: Frontend) -> None:
         wanted = call(model, "a\nb\nc\nd")
         task = asyncio.create_task(collect(frontend.stream(wanted)) if stream else frontend.translate(wanted))
-        await until(lambda: model.permits.free == model.permits.capacity - 1)
+        await until(lambda: model.engine.permits.free == model.engine.permits.capacity - 1)
         assert engine.running == 1
         task.cancel()
 
@@ -114,7 +114,7 @@ def test_one_failed_sentence_fails_the_call_and_cancels_the_others() -> None:
     def script(request: Request) -> list[Event]:
         return [Failed(request.id, failure)] if request.source[0] == FIRST + ord("b") else []
 
-    engine = FakeEngine(script)
+    engine = FakeWorkers(script)
     model = served(engine)
 
     async def work(frontend: Frontend) -> None:
@@ -127,7 +127,9 @@ def test_one_failed_sentence_fails_the_call_and_cancels_the_others() -> None:
 
 
 def test_failures_after_the_first_give_their_permits_back_and_trouble_nobody() -> None:
-    engine = FakeEngine(lambda request: [Failed(request.id, EngineFailure(f"number {request.id}"))], held=True)
+    engine = FakeWorkers(
+        lambda request: [Failed(request.id, EngineFailure(f"number of {chr(request.source[0] - FIRST)}"))], held=True
+    )
     model = served(engine)
     trouble: list[object] = []
 
@@ -137,16 +139,16 @@ def test_failures_after_the_first_give_their_permits_back_and_trouble_nobody() -
         task = asyncio.create_task(frontend.translate(call(model, "a", "b", "c")))
         await until(lambda: engine.running == 3)
         engine.release()
-        with pytest.raises(EngineFailure, match="number 0"):
+        with pytest.raises(EngineFailure, match="number of a"):
             await task
-        await until(lambda: model.permits.free == model.permits.capacity)
+        await until(lambda: model.engine.permits.free == model.engine.permits.capacity)
 
     on_frontend(model, work)
     assert trouble == []
 
 
 def test_engine_that_refuses_midway_fails_the_call_and_leaves_nothing() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     engine.refuse_after = 2
     model = served(engine)
 
@@ -159,7 +161,7 @@ def test_engine_that_refuses_midway_fails_the_call_and_leaves_nothing() -> None:
 
 
 def test_stream_left_early_cancels_all_its_sentences() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     model = served(engine)
 
     async def work(frontend: Frontend) -> None:
@@ -167,13 +169,13 @@ def test_stream_left_early_cancels_all_its_sentences() -> None:
             assert await anext(pieces) == "A"
             assert engine.running == 3
         assert engine.running == 0
-        await until(lambda: model.permits.free == model.permits.capacity)
+        await until(lambda: model.engine.permits.free == model.engine.permits.capacity)
 
     on_frontend(model, work)
 
 
 def test_stream_keeps_to_its_window() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     model = served(engine)
     *_, result = on_frontend(model, lambda f: collect(f.stream(call(model, "\n".join("abcdefghij")))))
     assert result.hypotheses[0].text == "\n".join("ABCDEFGHIJ")
@@ -181,7 +183,7 @@ def test_stream_keeps_to_its_window() -> None:
 
 
 def test_draining_refuses_new_calls_and_waits_for_running_ones() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     model = served(engine)
 
     async def work(frontend: Frontend) -> None:

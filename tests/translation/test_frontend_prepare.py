@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from dragoman_service.engine.engine import MAX_CONNECTIONS
 from dragoman_service.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -17,12 +18,12 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.settings import RequestLimits
-from support.fake_engine import CharacterTokenizer, FakeEngine, served
+from support.fake_workers import CharacterTokenizer, FakeWorkers, served
 from support.frontends import LIMITS, call, collect, on_frontend, until
 
 
 def test_big_input_is_prepared_off_the_loop() -> None:
-    model = served(FakeEngine())
+    model = served(FakeWorkers())
     limits = RequestLimits(max_characters=100_000)
     text = "x" * 100_000
 
@@ -38,13 +39,13 @@ def test_big_input_is_prepared_off_the_loop() -> None:
 
 
 def test_requests_are_made_as_their_turn_comes() -> None:
-    engine = FakeEngine(held=True)
+    engine = FakeWorkers(held=True)
     model = served(engine)
 
     async def work(frontend: Frontend) -> None:
         task = asyncio.create_task(frontend.translate(call(model, "a\n" * 500)))
         await until(lambda: engine.running == LIMITS.window)
-        assert frontend._receivers.new_id() <= LIMITS.window + 1
+        assert frontend._port(model).new_id() // MAX_CONNECTIONS <= LIMITS.window + 2
         task.cancel()
 
     on_frontend(model, work)
@@ -52,7 +53,7 @@ def test_requests_are_made_as_their_turn_comes() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_big_answers_are_put_together_off_the_loop(stream: bool) -> None:
-    model = served(FakeEngine())
+    model = served(FakeWorkers())
     decoding: set[str] = set()
 
     class Tokenizer(CharacterTokenizer):
@@ -75,13 +76,13 @@ def test_big_answers_are_put_together_off_the_loop(stream: bool) -> None:
 
 @pytest.mark.parametrize("texts", [("a\nb\nc", "d", "e"), ("abcdefghij" * 30, "b")])
 def test_too_many_sentences_are_refused(texts: tuple[str, ...]) -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     model = served(engine, max_source_tokens=101)
     limits = RequestLimits(max_sentences=4)
     with pytest.raises(InvalidInput, match="texts: got 'more than 4 sentences'; allowed: at most 4"):
         on_frontend(model, lambda frontend: frontend.translate(call(model, *texts)), limits)
     assert engine.submitted == []
-    allowed = served(FakeEngine())
+    allowed = served(FakeWorkers())
     results = on_frontend(allowed, lambda frontend: frontend.translate(call(allowed, "a\nb\n***", "c", "d")), limits)
     assert [result.sentences for result in results] == [2, 1, 1]
 
@@ -101,7 +102,7 @@ class SlowTokenizer(CharacterTokenizer):
 
 def test_preparing_ends_with_the_call() -> None:
     tokenizer = SlowTokenizer()
-    model = replace(served(FakeEngine()), tokenizer=tokenizer)
+    model = replace(served(FakeWorkers()), tokenizer=tokenizer)
 
     async def work(frontend: Frontend) -> None:
         task = asyncio.create_task(frontend.translate(call(model, "a\n" * 5_000)))
@@ -120,7 +121,7 @@ def test_preparing_ends_with_the_call() -> None:
 def test_preparing_ends_with_the_deadline() -> None:
     tokenizer = SlowTokenizer()
     tokenizer.go_on.set()
-    model = replace(served(FakeEngine()), tokenizer=tokenizer)
+    model = replace(served(FakeWorkers()), tokenizer=tokenizer)
 
     async def work() -> None:
         frontend = Frontend(ModelRegistry([model]), RequestLimits(), clock=lambda: tokenizer.encoded)

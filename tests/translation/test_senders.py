@@ -16,29 +16,29 @@ from dragoman_service.cli.main import main
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.values import Options
 from dragoman_service.engine.request import Priority, Request
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import serving
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[tuple[FakeEngine, str]]:
-    engine = FakeEngine()
+def running() -> Iterator[tuple[FakeWorkers, str]]:
+    engine = FakeWorkers()
     with serving([served(engine)], client_header="x-tenant") as server:
         yield engine, server.address
 
 
 @pytest.fixture
-def engine(running: tuple[FakeEngine, str]) -> FakeEngine:
+def engine(running: tuple[FakeWorkers, str]) -> FakeWorkers:
     running[0].submitted.clear()
     return running[0]
 
 
 @pytest.fixture
-def address(running: tuple[FakeEngine, str]) -> str:
+def address(running: tuple[FakeWorkers, str]) -> str:
     return running[1]
 
 
-def last(engine: FakeEngine) -> Request:
+def last(engine: FakeWorkers) -> Request:
     return engine.submitted[-1]
 
 
@@ -47,7 +47,7 @@ def last(engine: FakeEngine) -> Request:
     [("", Priority.INTERACTIVE), ("interactive", Priority.INTERACTIVE), ("batch", Priority.BATCH)],
 )
 def test_the_priority_of_a_client_reaches_the_engine(
-    address: str, engine: FakeEngine, name: str, priority: Priority
+    address: str, engine: FakeWorkers, name: str, priority: Priority
 ) -> None:
     with TranslationClient(address) as client:
         client.translate(["a"], Options(priority=name))
@@ -58,7 +58,7 @@ def test_the_priority_of_a_client_reaches_the_engine(
         assert last(engine).priority is priority
 
 
-def test_a_priority_that_there_is_not_is_refused(address: str, engine: FakeEngine) -> None:
+def test_a_priority_that_there_is_not_is_refused(address: str, engine: FakeWorkers) -> None:
     with TranslationClient(address) as client, pytest.raises(ValueError, match="priority: got 'urgent'; allowed"):
         client.translate(["a"], Options(priority="urgent"))
     with grpc.insecure_channel(address) as channel:
@@ -83,7 +83,7 @@ def test_a_priority_that_there_is_not_is_refused(address: str, engine: FakeEngin
 )
 def test_whoever_looks_at_a_screen_goes_before_files_and_pipes(
     address: str,
-    engine: FakeEngine,
+    engine: FakeWorkers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
@@ -100,7 +100,7 @@ def test_whoever_looks_at_a_screen_goes_before_files_and_pipes(
     assert last(engine).priority is priority
 
 
-def test_calls_say_whose_they_are_in_the_metadata_that_the_operator_trusts(address: str, engine: FakeEngine) -> None:
+def test_calls_say_whose_they_are_in_the_metadata_that_the_operator_trusts(address: str, engine: FakeWorkers) -> None:
     with grpc.insecure_channel(address) as channel:
         stub = translation_pb2_grpc.TranslationStub(channel)
         for metadata in ((("x-tenant", "shop"),), (("x-tenant", "s" * 999),), (("x-other", "shop"),), ()):
@@ -110,7 +110,7 @@ def test_calls_say_whose_they_are_in_the_metadata_that_the_operator_trusts(addre
 
 
 def test_where_no_metadata_is_trusted_it_is_the_address_without_the_port() -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     with serving([served(engine)]) as running:
         for _ in range(2):
             with grpc.insecure_channel(running.address) as channel:
@@ -120,7 +120,7 @@ def test_where_no_metadata_is_trusted_it_is_the_address_without_the_port() -> No
 
 
 def test_a_client_has_its_part_of_the_permits_and_no_more() -> None:
-    held = FakeEngine(held=True)
+    held = FakeWorkers(held=True)
     config = {"client_header": "x-tenant"}
     with serving([served(held, permits=5)], **config) as running, grpc.insecure_channel(running.address) as channel:
         stub = translation_pb2_grpc.TranslationStub(channel)
@@ -140,7 +140,7 @@ def test_a_client_has_its_part_of_the_permits_and_no_more() -> None:
         assert greedy.result(30).translations[0].hypotheses[0].text == "\n".join("ABCDEFGH")
 
 
-def await_running(engine: FakeEngine, count: int) -> None:
+def await_running(engine: FakeWorkers, count: int) -> None:
     patience = time.monotonic() + 30
     while engine.running < count:
         assert time.monotonic() < patience

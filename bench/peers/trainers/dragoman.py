@@ -1,4 +1,4 @@
-"""Dragoman's own `Trainer`, of this checkout or of another, as `dragoman train` sets it up."""
+"""Worker for Dragoman's `Trainer`, of this checkout or of another, set up as by `dragoman train`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import worker
 
 
 def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
-    """A trainer that is about to make its first update."""
-    # Before whatever is installed: the modules of the checkout that was asked for.
+    """Set up a trainer before its first update."""
+    # The modules of the requested checkout must come before installed ones.
     sys.path[:0] = [str(Path(settings.checkout) / layer) for layer in ("protos", "service", "model")]
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
@@ -35,7 +35,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
     )
     if not Path(str(dragoman_model.__file__)).is_relative_to(Path(settings.checkout).resolve()):
         raise ImportError(f"{dragoman_model.__file__} is not in {settings.checkout}")
-    with contextlib.suppress(ImportError):  # older ones have no such setting
+    with contextlib.suppress(ImportError):  # older checkouts do not have it
         _find("keep_freed_memory", "dragoman_model.training.memory", "dragoman_model.memory")()
     torch.set_num_threads(settings.threads)
     folder = Path(settings.folder)
@@ -60,7 +60,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
     train = corpus_kind(pairs, tokenizer, recipe.data.max_tokens, ["de"] * len(pairs))
     data = data_kind(tokenizer, model, train, np.ones(len(train)), (), [], {"data": {}})
     trainer = trainer_kind(recipe, data, folder, torch.device("cpu"))
-    # The loop around these two also measures, reports and saves, which no other trainer is asked to do here.
+    # Not the whole training loop, because that also validates, reports and saves, which the other trainers do not do.
     if hasattr(trainer, "_batches"):
         batches = trainer._batches()
     else:
@@ -69,7 +69,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
 
 
 def _find(name: str, *places: str) -> Any:
-    """A name of the checkout, from where it stands now or from where it stood before."""
+    """Import `name` from the first of `places` that the checkout has. Raises ImportError."""
     for place in places:
         with contextlib.suppress(ModuleNotFoundError):
             return getattr(importlib.import_module(place), name)

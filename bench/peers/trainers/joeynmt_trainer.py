@@ -1,8 +1,8 @@
-"""JoeyNMT's `TrainManager`, with its data sets, its batches and its steps.
+"""Worker for JoeyNMT's `TrainManager`, with its data sets, batches and steps.
 
-Its sampler takes sentences in random order, whatever their lengths. With the setting `sorted` the batches have
-sentences of one length, as Dragoman's have: what JoeyNMT could do with a sampler that its users would write themselves.
-bf16 is not among its settings on a CPU (`fp16` is refused there); its `TrainManager` takes it all the same.
+JoeyNMT's sampler takes sentences in random order, whatever their lengths. With the setting `sorted`, batches have
+sentences of similar length, as Dragoman's have; users of JoeyNMT would have to write such a sampler themselves. JoeyNMT
+has no setting for bf16 on a CPU (`fp16` is refused there), but its `TrainManager` accepts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import worker
 
 
 def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
-    """A `TrainManager` that is about to make its first update."""
+    """Set up a `TrainManager` before its first update."""
     import torch  # noqa: PLC0415
     from joeynmt.config import parse_global_args  # noqa: PLC0415
     from joeynmt.prediction import prepare as prepare_all  # noqa: PLC0415
@@ -60,7 +60,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
     batches = sorted_batches() if settings.sorted else own_batches()
 
     def update() -> int:
-        """One turn of the loop in `TrainManager.train_and_validate`."""
+        """One iteration of the loop in `TrainManager.train_and_validate`."""
         batch = next(batches)
         manager._train_step(batch)
         manager.clip_grad_fun(parameters=model.parameters())
@@ -74,7 +74,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
 
 
 def _config(settings: worker.Settings, ids: worker.Ids, folder: Path) -> dict[str, Any]:
-    """Write the text and the vocabulary to `folder`; returns what JoeyNMT's YAML file would hold."""
+    """Write the text and the vocabulary to `folder`. Returns the contents of JoeyNMT's YAML file."""
     for language, sentences in (("en", ids.source), ("de", ids.target)):
         lines = (" ".join(f"w{i}" for i in sentence) for sentence in sentences)
         (folder / f"text.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")

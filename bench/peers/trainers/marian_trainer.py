@@ -1,8 +1,8 @@
-"""Marian's own trainer, through pymarian, in fp32: it trains in nothing else on a CPU.
+"""Worker for Marian's trainer, through pymarian, in fp32, its only precision for training on a CPU.
 
-It has a loop of its own, so a round starts it for some updates. Its first display is left out, as memory is only taken
-then; tokens and seconds are those of the displays behind it, whose `words/s` are target words with the end of each
-sentence and without padding.
+Marian has its own training loop, so each round starts it for a number of updates. The first display is left out,
+because memory is allocated before it. Tokens and seconds are those of the later displays, whose `words/s` are target
+words with the end of each sentence and without padding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LINE = re.compile(r"Time ([0-9.]+)s : ([0-9.]+) words/s")
 
 
 def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
-    """The text in files, and a command that trains on it."""
+    """Write the text to files, and return a function that trains on it for a round."""
     if settings.precision != "fp32":
         raise ValueError(f"no {settings.precision}: Marian trains in fp32 on a CPU")
     folder, ids = Path(tempfile.mkdtemp(dir=settings.folder)), worker.read_ids(settings)
@@ -50,10 +50,10 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
         if done.returncode or len(found) != displays:
             raise RuntimeError(f"Marian ended with {done.returncode}: {done.stderr[-2000:]}")
         for file in folder.glob("model.npz*"):
-            file.unlink()  # or else the next round would go on with it
+            file.unlink()  # the next round would continue from it
         seconds = sum(passed for passed, _ in found)
         tokens = sum(passed * rate for passed, rate in found)
-        if settings.cpu_time:  # the share of the processor that it had on the whole
+        if settings.cpu_time:  # scale by the processor time of the whole process over its elapsed time
             after = os.times()
             used = after.children_user + after.children_system - before.children_user - before.children_system
             seconds *= used / (time.perf_counter() - started)
@@ -64,7 +64,7 @@ def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
 
 
 def _command(settings: worker.Settings, ids: worker.Ids, folder: Path) -> list[str]:
-    """Write text and vocabulary to `folder`; returns how Marian is started, without the number of updates."""
+    """Write text and vocabulary to `folder`. Returns Marian's command line without the number of updates."""
     paths = []
     for language, sentences in (("en", ids.source), ("de", ids.target)):
         paths.append(str(folder / f"text.{language}"))

@@ -1,7 +1,7 @@
-"""MarianMT of Hugging Face transformers in a training loop with nothing in it that costs time without need.
+"""Worker for MarianMT of Hugging Face transformers, in a minimal training loop.
 
-Batches are sorted by length as well as Dragoman's. MarianMT has its layer norms behind the sub-layers, and no other
-choice; that takes the same time. In bf16 its `eager` attention is faster than `sdpa`.
+Batches are sorted by length, as Dragoman's are. MarianMT has only post-norm, which takes the same time. In bf16 its
+`eager` attention is faster than `sdpa`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import worker
 
 
 def prepare(settings: worker.Settings) -> Callable[[], worker.Round]:
-    """A model and its optimiser, before the first update."""
+    """Set up a model and its optimiser before the first update."""
     import torch  # noqa: PLC0415
     from torch.nn import functional  # noqa: PLC0415
     from torch.nn.utils.rnn import pad_sequence  # noqa: PLC0415

@@ -1,10 +1,10 @@
-"""What the workers of train.py share: each is a trainer in a process, and maybe a virtual environment, of its own.
+"""Code shared by the workers of train.py, each of which is a trainer in a separate process.
 
     python bench/peers/trainers/NAME.py '{"folder": "...", "precision": "fp32", "batch_tokens": 2048, ...}'
 
-A worker answers each line `round` on its standard input with a line of JSON, a `Round`, on its standard output; the
-first line that it writes says that it is ready, and with which versions. train.py starts it; it is nothing to start by
-hand. This module needs nothing but Python: whatever environment a worker lives in, it can be imported.
+The first line that a worker writes to its standard output has the versions of its packages and means that it is ready.
+It answers each line `round` on its standard input with a `Round` as a line of JSON. train.py starts it; do not start it
+by hand. This module imports only the standard library, because workers may run in virtual environments of their own.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ PAD, BEGIN, END = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all trainers are told."""
+    """Settings of all trainers."""
 
     folder: str
-    """Of the text, in three forms: `text.tsv`, `tokenizer.model`, `ids.json`."""
+    """Folder with `text.tsv`, `tokenizer.model` and `ids.json`."""
     precision: str
     """fp32 or bf16."""
     batch_tokens: int
     """Target tokens of a batch."""
     threads: int
     seconds: float
-    """The least that a round takes."""
+    """Least seconds of a round."""
     cpu_time: bool = False
-    """Count seconds of the processor instead of the clock's."""
+    """Measure processor time instead of elapsed time."""
     sorted: bool = False
-    """Batches of sentences of one length, for a trainer that has none of its own."""
+    """Batches of sentences of similar length, for a trainer that does not sort by length itself."""
     checkout: str = ""
     """Folder of the source code, for the workers that are Dragoman."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a trainer did between two looks at the clock."""
+    """The work of a trainer in one timed round."""
 
     tokens: int
     """Target tokens with the end of each sentence, without padding."""
@@ -56,7 +56,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """The text in subwords, without begin and end: those belong to the trainer."""
+    """The text as subword ids, without begin and end of sentence, which the trainers add."""
 
     vocabulary: int
     source: list[list[int]]
@@ -69,11 +69,11 @@ def read_ids(settings: Settings) -> Ids:
 
 
 def rounds_of(update: Callable[[], int], settings: Settings) -> Callable[[], Round]:
-    """Rounds of a trainer in this process.
+    """A function that runs a timed round of a trainer in this process.
 
     Args:
-        update: Makes one update; returns its target tokens.
-        settings: How long a round takes, by which clock.
+        update: Makes one update and returns its target tokens.
+        settings: Length of a round, and its clock.
     """
     clock = time.process_time if settings.cpu_time else time.perf_counter
 
@@ -89,9 +89,9 @@ def rounds_of(update: Callable[[], int], settings: Settings) -> Callable[[], Rou
 
 
 def batches_for_ever(ids: Ids, batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of pairs that are as long as one another, `batch_tokens` on their longer side, in random order.
+    """Batches of indices of pairs of similar length, at most `batch_tokens` on their longer side, in random order.
 
-    For trainers that leave batching to their users. Source and target are a token longer than in `ids`, the end.
+    For trainers that leave batching to their users. Lengths include the end of the sentence, which `ids` does not have.
     """
     lengths = [(len(source) + 1, len(target) + 1) for source, target in zip(ids.source, ids.target, strict=True)]
     batches, batch, longest = [], list[int](), 0
@@ -111,11 +111,11 @@ def serve(prepare: Callable[[Settings], Callable[[], Round]], packages: Sequence
     """Answer until the input ends.
 
     Args:
-        prepare: Gets a trainer ready; what it returns makes a round.
-        packages: Whose versions are to stand above the table.
+        prepare: Sets up a trainer, and returns a function that makes a round.
+        packages: Packages whose versions are printed above the table.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not mix with the answers
 
     def answer(value: object) -> None:
         answers.write(json.dumps(value) + "\n")

@@ -15,7 +15,8 @@ from typing import Protocol
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.values import Options
 from dragoman_service.engine.engine import Engine
-from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.lane import Lane
+from dragoman_service.engine.lanes import Lanes
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.engine.settings import EngineSettings
@@ -143,9 +144,10 @@ def load_checkpoint_system(
     checkpoint = load_checkpoint(folder)
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     runner = TorchRunner(checkpoint.model.to(device), max_rows=max_rows)
-    scheduler = Scheduler(max_rows=max_rows, max_queue=MAX_QUEUE, begin_id=tokenizer.begin_id, end_id=tokenizer.end_id)
-    engine = Engine(scheduler, runner)
-    engine.start()
+    scheduler = Scheduler(max_rows=max_rows, begin_id=tokenizer.begin_id, end_id=tokenizer.end_id)
+    lanes = Lanes([Lane(scheduler, runner)])
+    lanes.start()
+    engine = Engine(lanes, max_queue=MAX_QUEUE, max_queue_tokens=MAX_QUEUE_TOKENS)
     description = ModelDescription(
         name=folder.name,
         version="0",
@@ -158,6 +160,4 @@ def load_checkpoint_system(
         max_rows=max_rows,
         max_candidates=config.model.vocab_size,
     )
-    return LocalSystem(
-        ServedModel(description, tokenizer, engine, Permits(MAX_QUEUE, MAX_QUEUE_TOKENS)), options, languages
-    )
+    return LocalSystem(ServedModel(description, tokenizer, engine), options, languages)

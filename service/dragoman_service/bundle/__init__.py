@@ -1,4 +1,4 @@
-"""The bundle: a folder of graphs, weights, tokenizer and manifest, the contract between export and service.
+"""The bundle: the folder of graphs, weights, tokenizer and manifest that export writes and the server loads.
 
 Begin with `manifest`; `bundle` reads and checks a folder.
 """

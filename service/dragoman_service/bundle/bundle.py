@@ -1,4 +1,4 @@
-"""The bundle: a folder NAME/VERSION that export writes and the server loads, checked from end to end."""
+"""Reading, checking and writing of a bundle, which is a folder NAME/VERSION."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ MAX_GOLDEN_BEAM = 16
 
 @dataclass(frozen=True, slots=True)
 class GoldenSentence:
-    """A translation that the bundle must give, on any machine."""
+    """A translation that the bundle must reproduce on any machine."""
 
     source: str
     """The text."""
     source_ids: tuple[int, ...]
-    """Its tokens, the end of the sentence last."""
+    """Its token ids, the end of the sentence last."""
     beam_size: int
     length_penalty: float
     max_length: int
     target_ids: tuple[int, ...]
-    """The tokens of the translation, without the end of the sentence."""
+    """The token ids of the translation, without the end of the sentence."""
     token_scores: tuple[float, ...]
     """The log-probability of each of `target_ids`."""
     score: float
-    """As in `request.Hypothesis`."""
+    """As in `engine.request.Hypothesis`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose every file is there and is what the manifest says."""
+    """A bundle whose files are complete and match the manifest."""
 
     path: Path
     manifest: Manifest
@@ -56,7 +56,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path) -> Bundle:
-        """Read and check a bundle's folder; the graphs are opened later, by the runner.
+        """Read and check a bundle's folder. The runner opens the graphs later.
 
         Raises:
             BundleError: with every problem found.
@@ -71,7 +71,7 @@ class Bundle:
         if manifest is None:
             raise BundleError(path, problems)
         problems = [problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest)]
-        if any(_not_a_file(path / name) for name in (TOKENIZER, GOLDEN)):  # which are reported: to open a pipe may hang
+        if any(_not_a_file(path / name) for name in (TOKENIZER, GOLDEN)):  # opening a pipe may hang
             raise BundleError(path, problems)
         tokenizer = _load_tokenizer(path, manifest, problems)
         golden = _load_golden(path, manifest, problems)
@@ -81,20 +81,20 @@ class Bundle:
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Path], *, force: bool = False) -> Bundle:
-    """Write a bundle whole or not at all: beside its place first, the manifest last, then renamed, then loaded.
+    """Write a bundle atomically: into a temporary folder beside `path`, which is checked and renamed at the end.
 
     Args:
         path: The folder NAME/VERSION.
         manifest: Its `files` are filled in here.
-        files: Name -> contents, or a file to copy.
-        force: Replace a bundle that is there already.
+        files: File name -> its contents, or a file to copy.
+        force: Replace a bundle that exists.
 
     Returns:
-        The bundle, loaded from its place.
+        The bundle, loaded from `path`.
 
     Raises:
-        InvalidInput: there is something at `path`, and no `force`.
-        BundleError: what was given makes no valid bundle; nothing is left behind.
+        InvalidInput: `path` exists, and `force` is False.
+        BundleError: the files do not make a valid bundle. Nothing is left on disk.
     """
     if path.exists() and not force:
         raise InvalidInput("output", str(path), "a folder that does not exist yet, or force to replace it")
@@ -109,7 +109,7 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Pat
         complete = dataclasses.replace(manifest, files=digests)
         (partial / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
         Bundle.load(partial)
-        partial.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        partial.chmod(0o755)  # only the owner may read the folders of mkdtemp
         _replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -189,12 +189,12 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
 
 
 def _not_a_file(path: Path) -> str:
-    """What is wrong with a path where a file should be; empty if one is there."""
+    """Why `path` is not a regular file; empty if it is one."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         return _reason(error)
-    return "" if stat.S_ISREG(mode) else "is no file"
+    return "" if stat.S_ISREG(mode) else "is not a regular file"
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a bundle says of itself, as one frozen value, and the reading of it."""
+"""`manifest.json`, the description of a bundle: its frozen dataclass, its parser and its checks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 FORMAT_VERSION = 2
-"""Of the bundle: raised when a server that reads the older one could not serve the newer one."""
+"""Version of the bundle format. It is raised when servers for the older format cannot serve the newer one."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
-"""What the weights may be stored and multiplied in."""
+"""Number formats in which weights are stored and multiplied."""
 
 ENCODER, DECODER, WEIGHTS = "encoder.onnx", "decoder.onnx", "weights.safetensors"
 TOKENIZER, GOLDEN, MODEL_CARD = "tokenizer.model", "golden.json", "MODEL_CARD.md"
@@ -25,21 +25,20 @@ FILES = (ENCODER, DECODER, WEIGHTS, TOKENIZER, GOLDEN, MODEL_CARD)
 """The files of a bundle beside its manifest."""
 
 CACHE_DTYPES = ("float32", "float16", "int8")
-"""What keys and values may be kept in."""
+"""Number formats in which keys and values are cached."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What models, versions and aliases may be called."""
-"""What models, versions and aliases may be called."""
+"""Allowed names of models, versions and aliases."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
-_MOST = 2**31 - 1
-"""Of any number: what messages to clients can tell."""
+_MAX_INT32 = 2**31 - 1
+"""Largest number that the protobuf messages to clients can hold."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialIds:
-    """Token ids with a meaning of their own."""
+    """Ids of the special tokens."""
 
     pad: int
     begin: int
@@ -49,30 +48,33 @@ class SpecialIds:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the model can take."""
+    """Largest inputs and outputs of the model."""
 
     max_source_tokens: int
-    """Of one sentence, its end included."""
+    """Tokens of one sentence, its end included."""
     max_target_tokens: int
-    """Of one translation, without its end."""
+    """Tokens of one translation, without its end."""
     max_candidates: int
-    """Candidates that a decoder step can give per row: the vocabulary less the ids that are never produced."""
+    """Candidates that a decoder step can return per row: the vocabulary less the ids that are never produced."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheLayout:
-    """The shape of keys and values: per decoder layer [rows, num_heads, capacity, head_dim], self and cross alike."""
+    """Shape and type of cached keys and values: [rows, num_heads, capacity, head_dim] for each decoder layer.
+
+    Self-attention and cross-attention have the same layout.
+    """
 
     decoder_layers: int
     num_heads: int
     head_dim: int
     dtype: str
-    """Of NumPy; one of `CACHE_DTYPES`."""
+    """Name of a NumPy type, one of `CACHE_DTYPES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorNames:
-    """Inputs and outputs of the two graphs, in order."""
+    """Names of the inputs and outputs of the two graphs, in order."""
 
     encoder_inputs: tuple[str, ...]
     encoder_outputs: tuple[str, ...]
@@ -82,25 +84,25 @@ class TensorNames:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the model scored on a test set."""
+    """A score of the model on a test set."""
 
     test_set: str
     metric: str
     value: float
     signature: str
-    """sacreBLEU's, without which a score cannot be compared."""
+    """Signature of sacreBLEU, without which scores cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything a server must know of a bundle before it opens another file of it."""
+    """The contents of `manifest.json`, which a server reads before any other file of the bundle."""
 
     format_version: int
     name: str
     version: str
     description: str
     architecture: dict[str, Any]
-    """The hyper-parameters, for people and for export; the server reads `cache` instead."""
+    """Hyper-parameters, for readers and for export. The server reads `cache` instead."""
     special_ids: SpecialIds
     vocab_size: int
     limits: Limits
@@ -115,9 +117,9 @@ class Manifest:
     """Summary of the training run."""
     scores: tuple[Score, ...]
     created: str
-    """UTC, ISO 8601."""
+    """Time in UTC, ISO 8601."""
     producer: str
-    """Program and version that wrote the bundle."""
+    """Name and version of the program that wrote the bundle."""
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
@@ -125,7 +127,7 @@ class Manifest:
 
 
 def tensor_names(decoder_layers: int) -> TensorNames:
-    """The names that this format version prescribes."""
+    """The tensor names that this format version prescribes."""
 
     def per_layer(*prefixes: str) -> tuple[str, ...]:
         return tuple(f"{prefix}_{layer}" for layer in range(decoder_layers) for prefix in prefixes)
@@ -145,10 +147,10 @@ def tensor_names(decoder_layers: int) -> TensorNames:
 
 
 def read_manifest(text: str) -> tuple[Manifest | None, list[str]]:
-    """Parse and check; returns the manifest, or None and every problem found."""
+    """Parse and check `manifest.json`. Returns the manifest, or None and every problem found."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # the latter for ten thousand brackets
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply
         return None, [f"manifest.json: not JSON ({error})"]
     if not isinstance(value, dict):
         return None, [f"manifest.json: got {_shown(value)}; allowed: an object"]
@@ -163,7 +165,14 @@ def read_manifest(text: str) -> tuple[Manifest | None, list[str]]:
 
 
 def from_json(wanted: Any, value: Any, where: str, problems: list[str]) -> Any:
-    """Turn parsed JSON into `wanted`: a dataclass, tuple[...], dict, str, int or float, adding to `problems`."""
+    """Convert parsed JSON to the type `wanted`: a dataclass, tuple[...], dict, str, int or float.
+
+    Args:
+        wanted: The type.
+        value: The parsed JSON.
+        where: Path of the value for messages, such as `limits.max_candidates`.
+        problems: Receives a message for every value of another type.
+    """
     origin = typing.get_origin(wanted)
     if dataclasses.is_dataclass(wanted):
         return _dataclass_from_json(wanted, value, where, problems)
@@ -173,7 +182,7 @@ def from_json(wanted: Any, value: Any, where: str, problems: list[str]) -> Any:
         return _dict_from_json(typing.get_args(wanted)[1], value, where, problems)
     if wanted is float and type(value) is int and abs(value) < 2**63:
         return float(value)
-    if wanted is not Any and type(value) is not wanted:  # not isinstance: True is no number
+    if wanted is not Any and type(value) is not wanted:  # isinstance would accept True as an int
         problems.append(f"{where}: got {_shown(value)}; allowed: {wanted.__name__}")
     elif isinstance(value, str) and not _is_text(value):
         problems.append(f"{where}: got {_shown(value)}; allowed: text without lone surrogates")
@@ -222,15 +231,15 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     if cache.dtype not in CACHE_DTYPES:
         yield f"cache.dtype: got {cache.dtype!r}; allowed: {', '.join(CACHE_DTYPES)}"
     for field, number in {"vocab_size": manifest.vocab_size, **numbers}.items():
-        if not 1 <= number <= _MOST:
-            yield f"{field}: got {_shown(number)}; allowed: 1 to {_MOST}"
+        if not 1 <= number <= _MAX_INT32:
+            yield f"{field}: got {_shown(number)}; allowed: 1 to {_MAX_INT32}"
     if limits.max_candidates > manifest.vocab_size:
         yield f"limits.max_candidates: got {limits.max_candidates}; allowed: up to vocab_size, {manifest.vocab_size}"
     if manifest.precision not in PRECISIONS:
         yield f"precision: got {manifest.precision!r}; allowed: {', '.join(PRECISIONS)}"
     yield from _language_problems(manifest.language_pairs)
     yield from _architecture_problems(manifest)
-    # Compared by number first: names for as many layers as somebody makes up would fill the memory.
+    # The number of layers is compared first: names for a huge number of layers would fill the memory.
     few = 1 <= cache.decoder_layers <= len(manifest.tensors.decoder_outputs)
     if not few or manifest.tensors != tensor_names(cache.decoder_layers):
         yield f"tensors: not those of format version {FORMAT_VERSION} with {cache.decoder_layers} decoder layers"
@@ -238,7 +247,7 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
 
 
 def _architecture_problems(manifest: Manifest) -> Iterable[str]:
-    """Where `cache` and `limits` are not those of the architecture, as far as it is given."""
+    """Values of `cache` and `limits` that differ from those of `architecture`, where it has them."""
     architecture, cache, limits = manifest.architecture, manifest.cache, manifest.limits
     for field in ("decoder_layers", "num_heads"):
         got, wanted = getattr(cache, field), architecture.get(field)
@@ -264,7 +273,7 @@ def _language_problems(pairs: tuple[tuple[str, str], ...]) -> Iterable[str]:
         if not all(_LANGUAGE.fullmatch(language) for language in pair):
             yield f"language_pairs[{index}]: got {list(pair)}; allowed: two language tags such as 'en' or 'pt-BR'"
         if pair in pairs[:index]:
-            yield f"language_pairs[{index}]: {list(pair)} stands twice"
+            yield f"language_pairs[{index}]: {list(pair)} is listed twice"
 
 
 def _file_problems(files: dict[str, str]) -> Iterable[str]:

@@ -1,4 +1,7 @@
-"""Text to subword ids and back, through SentencePiece (Kudo and Richardson 2018); training reads through it too."""
+"""Tokenization of text into subword ids, and back, with SentencePiece (Kudo and Richardson 2018).
+
+Training and service use the same code.
+"""
 
 from __future__ import annotations
 
@@ -12,41 +15,43 @@ import sentencepiece
 from dragoman_service.errors import InvalidInput
 
 SPECIAL_IDS = {"pad_id": 0, "begin_id": 1, "end_id": 2, "unknown_id": 3}
-"""The ids that every tokenizer of ours gives to padding, the begin and the end of a sentence, and the unknown."""
+"""Ids of padding, begin of sentence, end of sentence and the unknown token in every tokenizer of Dragoman."""
 
 _TARGET_TAG = re.compile(r"<2([a-z]{2,3}(?:-[A-Za-z0-9]+)*)>")
 
 _UTF8_LENGTHS = ((0xC2, 0xDF, 2), (0xE0, 0xEF, 3), (0xF0, 0xF4, 4))
-"""First and last lead byte, and the length of the characters that it begins (RFC 3629, section 4)."""
+"""First and last lead byte, and the length in bytes of the characters that they begin (RFC 3629, section 4)."""
 
 
 def target_tag(language: str) -> str:
-    """The special piece that tells a model of several target languages into which (Johnson et al. 2017)."""
+    """The special piece that selects the target language of a multilingual model (Johnson et al. 2017)."""
     return f"<2{language}>"
 
 
 class Tokenizer:
     """A SentencePiece model with byte fallback: every character has ids, so nothing is out of vocabulary.
 
-    Encoding normalises first (SentencePiece's `nmt_nfkc`, which the model file carries), and that loses: NFKC folds
-    compatibility characters (a ligature becomes its letters); whitespace of any kind becomes a space, and so do the
-    zero-width space and non-joiner, the marks of writing direction, the byte order mark, U+FFFD and U+2581; several
-    spaces become one, those at either end vanish; the control characters U+0001 to U+001F that are no space, U+007F,
-    U+008F and U+009F vanish. A text of nothing else has no ids at all. What remains survives `decode(encode(text))`.
+    Encoding first normalises the text (SentencePiece's `nmt_nfkc`, which the model file contains), which is lossy:
+    - NFKC folds compatibility characters: a ligature becomes its letters.
+    - Any whitespace becomes a space, as do the zero-width space and non-joiner, the marks of writing direction, the
+      byte order mark, U+FFFD and U+2581.
+    - Several spaces become one, and those at either end are removed.
+    - The control characters U+0001 to U+001F that are not whitespace, U+007F, U+008F and U+009F are removed.
+    A text of removed characters alone has no ids. `decode(encode(text))` returns the normalised text.
 
-    Never changes once made, so threads may share it; a `StreamDecoder` belongs to one thread at a time.
+    A tokenizer is immutable, so threads may share it. A `StreamDecoder` belongs to one thread at a time.
     """
 
     def __init__(self, model: Path | bytes) -> None:
         """Read a SentencePiece model from a file or from its bytes.
 
         Raises:
-            InvalidInput: no SentencePiece model, or not one of ours: see `SPECIAL_IDS`, and byte fallback is a must.
+            InvalidInput: not a SentencePiece model, or one without byte fallback or without the ids of `SPECIAL_IDS`.
             OSError: the file cannot be read.
         """
         self._model = model if isinstance(model, bytes) else model.read_bytes()
         try:
-            # Empty bytes would load without complaint and fail at the first use.
+            # Empty bytes would load without an error and fail at the first use.
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model or b"\0")
         except RuntimeError as error:
             raise InvalidInput("tokenizer", f"{len(self._model)} bytes", "a SentencePiece model") from error
@@ -59,15 +64,15 @@ class Tokenizer:
         self.target_tags = self._find_target_tags()
         """Target language -> the id of its tag; empty for a model of one target language."""
         self.vocab_size: int = size
-        """How many ids there are."""
+        """Number of ids."""
         self.fingerprint = hashlib.sha256(self._model).hexdigest()
         """SHA-256 of the model file, in hexadecimal."""
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without special ones, whatever the text: `</s>` in it is four characters, not an end.
+        """The ids of a text, never special ones: `</s>` in the text is four characters, not the end of the sentence.
 
         Raises:
-            InvalidInput: the text holds a lone surrogate, which is no character.
+            InvalidInput: the text has a lone surrogate, which is not a character.
         """
         _check_text(text)
         ids: list[int] = self._processor.encode(text)
@@ -77,7 +82,7 @@ class Tokenizer:
         """`encode` of each text, on all cores.
 
         Raises:
-            InvalidInput: a text holds a lone surrogate, which is no character.
+            InvalidInput: a text has a lone surrogate, which is not a character.
         """
         for text in texts:
             _check_text(text)
@@ -85,10 +90,10 @@ class Tokenizer:
         return ids
 
     def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
-        """What a model reads: the tag of the target language where there are tags, the ids of a text, the end.
+        """The input of the encoder: the tag of the target language if there are tags, the ids of a text, the end id.
 
         Raises:
-            InvalidInput: there are tags, but none of this language.
+            InvalidInput: the tokenizer has tags, but none of this language.
         """
         if not self.target_tags:
             return (*ids, self.end_id)
@@ -99,34 +104,34 @@ class Tokenizer:
 
     @property
     def source_overhead(self) -> int:
-        """How many ids `source` adds to those of a text."""
+        """Number of ids that `source` adds to those of a text."""
         return 2 if self.target_tags else 1
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; bytes that are no UTF-8 come out as U+FFFD each, special ids vanish, but for the unknown.
+        """The text of ids. Each byte that is not valid UTF-8 becomes U+FFFD; special ids but the unknown are left out.
 
         Raises:
-            InvalidInput: an id outside of the vocabulary.
+            InvalidInput: an id outside the vocabulary.
         """
         self._check_range(ids)
         text: str = self._processor.decode(list(ids))
         return text
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The subword of each id, as the model spells it: a leading U+2581 is a space, `<0xE2>` a byte.
+        """The subword of each id as the model file writes it: a leading U+2581 is a space, `<0xE2>` a byte.
 
         Raises:
-            InvalidInput: an id outside of the vocabulary.
+            InvalidInput: an id outside the vocabulary.
         """
         self._check_range(ids)
         return [self._processor.id_to_piece(i) for i in ids]
 
     def stream_decoder(self) -> StreamDecoder:
-        """A decoder for the ids of one text that come little by little."""
+        """A decoder for the ids of one text that arrive in pieces."""
         return StreamDecoder(self)
 
     def incomplete_tail(self, ids: Sequence[int]) -> int:
-        """How many ids at the end, 0 to 3, are the first bytes of a UTF-8 character whose other bytes may yet come."""
+        """Number of ids at the end, 0 to 3, that are the first bytes of an incomplete UTF-8 character."""
         for count in range(1, min(3, len(ids)) + 1):
             byte = self._bytes.get(ids[-count])
             if byte is None:
@@ -138,7 +143,7 @@ class Tokenizer:
 
     @property
     def anchor_id(self) -> int:
-        """The byte piece of a full stop: one character of text, which ends every character before it."""
+        """The id of the byte piece of a full stop, a single character that ends an incomplete one before it."""
         return next(i for i, byte in self._bytes.items() if byte == ord("."))
 
     def _is_byte(self, i: int) -> bool:
@@ -172,10 +177,10 @@ def _check_text(text: str) -> None:
 
 
 class StreamDecoder:
-    """Turns ids into text as they come: what `push` and `flush` return, put together, is `decode` of all the ids.
+    """Incremental decoder: the results of `push` and `flush`, concatenated, are `decode` of all the ids.
 
-    Two things make that more than decoding each id: a character outside of the vocabulary is spelled in several byte
-    pieces, and the space at the beginning of a text is not part of it, whereas that before a later word is.
+    Ids cannot be decoded one by one, for two reasons. A character outside the vocabulary consists of several byte
+    pieces. The space before the first word is not part of the text, but the space before a later word is.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -185,25 +190,25 @@ class StreamDecoder:
         self._started = False
 
     def push(self, ids: Sequence[int]) -> str:
-        """Take more ids; returns the text that is certain now and was not before.
+        """Add ids. Returns the text that they complete.
 
         Raises:
-            InvalidInput: an id outside of the vocabulary.
+            InvalidInput: an id outside the vocabulary.
         """
         self._pending.extend(ids)
         return self._take(len(self._pending) - self._tokenizer.incomplete_tail(self._pending))
 
     def flush(self) -> str:
-        """The rest: no more ids come."""
+        """End the text. Returns what is left of it."""
         return self._take(len(self._pending))
 
     def _take(self, count: int) -> str:
         ids = self._pending[:count]
-        if self._started:  # in the middle of a text a space is a space: decode behind a character, and drop that
+        if self._started:  # decode after another character, which is cut off again, so that a leading space is kept
             text = self._tokenizer.decode([self._anchor, *ids])[1:]
         else:
             text = self._tokenizer.decode(ids)
-            if not text:  # so far nothing but what the beginning of a text swallows
+            if not text:  # only spaces so far, which are dropped at the beginning of a text
                 return ""
             self._started = True
         del self._pending[:count]

@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit codes out. May import every room; nothing imports it but other command lines.
+"""The command line. May import every other package of dragoman_service; only command lines import it.
 
 Begin with `main`, which finds the commands; `serve` turns arguments into settings and starts a server.
 """

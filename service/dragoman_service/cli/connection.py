@@ -1,4 +1,4 @@
-"""Arguments that the commands talking to a server share, and how they report its errors."""
+"""Arguments and error reports shared by the commands that call a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_SERVER = "localhost:50051"
 
 
 class CommandFailed(SystemExit):
-    """Ends a command with status 1 after its message is printed."""
+    """Ends a command with status 1. Its message is printed before it is raised."""
 
 
 def add_server_argument(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +21,15 @@ def add_server_argument(parser: argparse.ArgumentParser) -> None:
         type=server_address,
         default=DEFAULT_SERVER,
         metavar="HOST:PORT",
-        help=f"the server to ask (default: {DEFAULT_SERVER})",
+        help=f"address of the server (default: {DEFAULT_SERVER})",
     )
 
 
 def server_address(value: str) -> str:
-    """Check the value of `--server`: gRPC takes anything, and then waits for what can never answer."""
+    """Check the value of `--server`: gRPC accepts any string, and then waits for a server that cannot exist.
+
+    Raises argparse.ArgumentTypeError.
+    """
     host, _, port = value.rpartition(":")
     bare_ipv6 = ":" in host and not host.startswith("[") and "/" not in host
     if not host or bare_ipv6 or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
@@ -39,7 +42,10 @@ def server_address(value: str) -> str:
 def errors_reported(
     server: str, start: str = "dragoman serve MODEL, or name another with --server HOST:PORT"
 ) -> Iterator[None]:
-    """Turn a failed call into one message on standard error and exit status 1; `start` is what makes a server."""
+    """Turn a failed call into a message on standard error and exit status 1.
+
+    `start` is the command that starts a server; the message shows it if there is none at `server`.
+    """
     from dragoman_service.client.errors import ServerUnavailable, TranslationError  # noqa: PLC0415 - imports gRPC
 
     try:

@@ -1,4 +1,4 @@
-"""The command `dragoman`: finds the installed commands and hands over to the one that is asked for."""
+"""The command `dragoman`: finds the installed subcommands and runs the one that is asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dragoman_service.errors import DragomanError
 
 COMMAND_GROUP = "dragoman.commands"
 _BASE = ()
-# What people know as "needs PyTorch", and the extras that bring it, by the module that could not be imported.
+# Module that could not be imported -> the name of its library in the message, and the extras that install it.
 _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnxruntime": ("ONNX Runtime", ("cpu",)),
     "torch": ("PyTorch", ("train", "export")),
@@ -40,22 +40,26 @@ _ORDER = (
 
 
 class Command(Protocol):
-    """What the entry points of the group `dragoman.commands` are classes of."""
+    """Interface of the classes that the entry points of the group `dragoman.commands` name."""
 
     help: str
-    """One line."""
+    """One line for the list of commands."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         ...
 
     def run(self, args: argparse.Namespace) -> int:
-        """Do it; the value is the exit status."""
+        """Run the command. Returns the exit status."""
         ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. 0: done; 1: it failed; 2: it was not understood, or a library is missing; 130: interrupted."""
+    """Run a command.
+
+    Returns:
+        The exit status. 0: done; 1: the command failed; 2: wrong arguments, or a library is missing; 130: interrupted.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="dragoman",
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             command: Command = entry.load()()
         except (ImportError, AttributeError) as error:
-            # The others must go on working, and its help still say that it exists.
+            # The other commands must still work, and the help must still list this one.
             missing = commands.add_parser(entry.name, help=_missing(entry.name, error), add_help=False)
             missing.set_defaults(run=None, name=entry.name, problem=_missing(entry.name, error))
             continue
@@ -93,7 +97,7 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(_missing(args.name, error), 2)
     except DragomanError as error:
         return _fail(str(error), 1)
-    except BrokenPipeError:  # whoever read our output, `head` for one, has had enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         sys.stderr.close()
         return 1
     except KeyboardInterrupt:
@@ -110,7 +114,7 @@ def _missing(command: str, error: ImportError | AttributeError) -> str:
     module = (error.name or "").split(".")[0]
     library, extras = _LIBRARIES.get(module, (module or str(error), _BASE))
     extra = command if command in extras else next(iter(extras), None)
-    # By path: there need not be a package of our name in a registry, or it need not be ours.
+    # By path: a package registry may have no package of this name, or one of another project.
     install = f"pip install '.[{extra}]'" if extra else "pip install ."
     return f"dragoman {command} needs {library}: run {install} in a checkout of Dragoman"
 

@@ -1,4 +1,4 @@
-"""`dragoman models`: what a server has, and for operators what it shall have."""
+"""`dragoman models`: list the models of a server, and for operators, change which versions serve."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class ModelsCommand:
-    """List the models of a running server: names, languages, limits, and scores. Or change which versions serve.
+    """List the models of a running server with their languages, limits and scores, or change which versions serve.
 
-    Changes go to the admin interface of a server that was started with --repository and --admin. They happen without a
-    call noticing: a version is loaded and proved first, and whatever runs ends with the version that it began with.
+    Changes go to the admin interface of a server that was started with --repository and --admin. They interrupt no
+    call: a version is loaded and checked before it serves, and calls that run end on the version that they began with.
 
       dragoman models
       dragoman models status --admin unix:/run/dragoman.sock
       dragoman models load en-de --admin ADDRESS               the newest version
       dragoman models alias en-de@4 canary --share 0.05 --admin ADDRESS
-      dragoman models alias en-de@4 stable --admin ADDRESS     what "en-de" means from now on; or back, with en-de@3
+      dragoman models alias en-de@4 stable --admin ADDRESS     the name "en-de" alone now means version 4
       dragoman models unload en-de@4 --admin ADDRESS
       dragoman models publish runs/models/en-de/4 s3://bucket/models
     """
@@ -35,26 +35,29 @@ class ModelsCommand:
         add_server_argument(parser)
         actions = parser.add_subparsers(metavar="ACTION", title="actions")
         self._action(actions, "status", "show all versions, their aliases, and what is wrong with them", _status)
-        self._action(actions, "refresh", "look at the repository now", lambda client, args: client.refresh())
+        self._action(actions, "refresh", "read the repository now", lambda client, args: client.refresh())
         load = self._action(actions, "load", "put a version into service", _load)
-        load.add_argument("model", type=_selector, metavar="NAME[@VERSION]", help="the newest version if none is named")
+        load.add_argument("model", type=_selector, metavar="NAME[@VERSION]", help="default version: the newest")
         unload = self._action(actions, "unload", "take a version, or a model, out of service", _unload)
-        unload.add_argument("model", type=_selector, metavar="NAME[@VERSION]", help="all versions if none is named")
-        alias = self._action(actions, "alias", "have an alias mean a version", _alias)
+        unload.add_argument("model", type=_selector, metavar="NAME[@VERSION]", help="default version: all of them")
+        alias = self._action(actions, "alias", "set the version that an alias means", _alias)
         alias.add_argument("model", type=_version, metavar="NAME@VERSION")
         alias.add_argument("alias", metavar="ALIAS", help='"stable" is what the name alone means')
         alias.add_argument(
-            "--share", type=float, default=0.0, help="part, 0 to 1, of the calls that name no version (default: 0)"
+            "--share",
+            type=float,
+            default=0.0,
+            help="share, 0 to 1, of the calls without a version that goes to the alias (default: 0)",
         )
-        unalias = self._action(actions, "unalias", "forget an alias", _unalias)
+        unalias = self._action(actions, "unalias", "delete an alias", _unalias)
         unalias.add_argument("model", type=_version, metavar="NAME@ALIAS")
-        publish = actions.add_parser("publish", help="copy a bundle into a repository, for servers to find it whole")
+        publish = actions.add_parser("publish", help="copy a bundle into a repository in one atomic step")
         publish.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
         publish.add_argument("repository", metavar="PATH|URL", help="the repository")
         publish.set_defaults(act=_publish)
 
     def run(self, args: argparse.Namespace) -> int:
-        """Do what is asked, or list."""
+        """Run the action, or list the models if there is none."""
         act: Callable[[argparse.Namespace], int] = getattr(args, "act", _list)
         return act(args)
 
@@ -67,7 +70,10 @@ class ModelsCommand:
     ) -> argparse.ArgumentParser:
         parser = actions.add_parser(name, help=description, description=description.capitalize() + ".")
         parser.add_argument(
-            "--admin", required=True, metavar="ADDRESS", help="as the server was given it: HOST:PORT or unix:PATH"
+            "--admin",
+            required=True,
+            metavar="ADDRESS",
+            help="the value of the server's --admin: HOST:PORT or unix:PATH",
         )
         parser.set_defaults(act=lambda args: _administer(args, change))
         return parser
@@ -136,7 +142,7 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _selector(text: str) -> tuple[str, str]:
-    """NAME or NAME@VERSION."""
+    """Parse NAME or NAME@VERSION; the version is empty if there is none."""
     name, at, version = text.partition("@")
     if not name or (at and not version):
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed: NAME or NAME@VERSION")
@@ -144,7 +150,7 @@ def _selector(text: str) -> tuple[str, str]:
 
 
 def _version(text: str) -> tuple[str, str]:
-    """NAME@VERSION."""
+    """Parse NAME@VERSION."""
     name, version = _selector(text)
     if not version:
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed: NAME@VERSION")

@@ -1,4 +1,4 @@
-"""`dragoman serve`: from arguments to a ServiceConfig to a running server."""
+"""`dragoman serve`: turns arguments into a ServiceConfig and runs a server with it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ GRPC_LOGGER = "grpc._cython.cygrpc"
 class ServeCommand:
     """Serve translation models over gRPC until SIGTERM or Ctrl-C.
 
-    A MODEL is the folder of a model bundle, as `dragoman export` writes it. A repository has many, as NAME/VERSION,
-    which go into service and out of it while the server runs. The addresses are printed once it is ready. On SIGTERM or
-    Ctrl-C it takes no new calls, finishes those that run, and ends with status 0; a second signal ends it at once.
+    A MODEL is the folder of a model bundle, as `dragoman export` writes it. A repository is a folder of NAME/VERSION
+    bundles, which can be loaded and unloaded while the server runs. The server prints its addresses once it is ready.
+    On SIGTERM or Ctrl-C it takes no new calls, finishes those that run, and ends with status 0. A second signal ends it
+    at once.
 
       dragoman serve deploy/models/en-de/1
       dragoman serve deploy/models/en-de/1 --host 0.0.0.0 --threads 4
@@ -35,21 +36,21 @@ class ServeCommand:
         """Serve."""
         config = config_of(args)
         logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger(GRPC_LOGGER).addFilter(_is_news)
-        # gRPC's core writes its own account of a busy port to stderr; ours says it in words.
+        logging.getLogger(GRPC_LOGGER).addFilter(_is_worth_logging)
+        # gRPC's core would write its own report of a busy port to stderr, beside the message of `check_free`.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         return _serve(config)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """gRPC calls it an error, with a traceback, if a caller leaves in the very moment in which a call's end is sent."""
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Drop, below DEBUG, gRPC's traceback about a caller that disconnects while the end of its call is sent."""
     kind = record.exc_info[0] if record.exc_info else None
     caller_left = kind is not None and kind.__name__ == "ExecuteBatchError"
     return not caller_left or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 def _serve(config: ServiceConfig) -> int:
-    import asyncio  # noqa: PLC0415 - what follows takes a second to import: not for `--help`
+    import asyncio  # noqa: PLC0415 - these imports take a second, which `--help` need not wait for
 
     from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
 
@@ -59,7 +60,7 @@ def _serve(config: ServiceConfig) -> int:
 
     check_free("--port", config.server.host, config.server.port)
     check_free("--metrics-port", config.server.host, config.server.metrics_port)
-    # They would be half as many lines again, which nobody reads.
+    # The `_created` series would add half as many lines again to the metrics page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
     models = load_models(config.model_paths, config.model, metrics)
@@ -80,7 +81,7 @@ def _serve(config: ServiceConfig) -> int:
     finally:
         for model in models:
             model.engine.close()
-    if server.busy:  # a thread loads a version, and cannot be stopped: what the process would tidy up may be its own
+    if server.busy:  # a thread that loads a version cannot be stopped, and a normal exit would free what it uses
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)

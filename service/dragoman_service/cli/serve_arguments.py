@@ -1,4 +1,4 @@
-"""The arguments of `dragoman serve`, and the ServiceConfig that they make."""
+"""The arguments of `dragoman serve`, and their conversion to a ServiceConfig."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="MODEL",
-        help="folder of a model bundle; where a request names no model, the first that fits is used",
+        help="folder of a model bundle; a request that names no model gets the first one for its languages",
     )
     _add_repository_arguments(parser.add_argument_group("model repository"), fallback)
     net = parser.add_argument_group("network")
@@ -29,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--admin",
         default=fallback.server.admin,
         metavar="ADDRESS",
-        help="address of the interface for operators, HOST:PORT or unix:PATH; without it there is none",
+        help="address of the admin interface, HOST:PORT or unix:PATH; empty turns it off",
     )
     net.add_argument(
         "--client-header",
         default=fallback.server.client_header,
         metavar="KEY",
-        help="metadata in which calls say whose they are, if whoever sets it can be trusted; else it is their address",
+        help="metadata key that identifies the client of a call; set it only behind a proxy that you trust to set the "
+        "key; empty: the network address identifies the client",
     )
     net.add_argument(
         "--metrics-port",
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_of(args: argparse.Namespace) -> ServiceConfig:
-    """What the arguments say. Raises InvalidInput."""
+    """The configuration that the arguments describe. Raises InvalidInput."""
     return ServiceConfig.of(
         model_paths=tuple(args.models),
         repository=args.repository,
@@ -98,19 +99,19 @@ def _add_repository_arguments(repository: argparse._ArgumentGroup, fallback: Ser
         "--repository",
         default=fallback.repository.repository,
         metavar="PATH|URL",
-        help="folder of NAME/VERSION bundles, here or wherever fsspec reads (s3://bucket/models needs s3fs)",
+        help="folder of NAME/VERSION bundles, local or any URL that fsspec reads (s3://bucket/models needs s3fs)",
     )
     repository.add_argument(
         "--watch",
         type=float,
         default=fallback.repository.watch,
-        help="seconds between looks at it; 0: only at the start, and on request",
+        help="seconds between two reads of the repository; 0: only at the start, and on request",
     )
     repository.add_argument(
         "--cache",
         type=Path,
         default=fallback.repository.cache,
-        help="where bundles from afar are kept; . is ~/.cache/dragoman",
+        help="folder for copies of the bundles of a remote repository; . is ~/.cache/dragoman",
     )
 
 
@@ -131,13 +132,13 @@ def _add_computing_arguments(work: argparse._ArgumentGroup, fallback: ServiceCon
         "--lanes",
         type=int,
         default=fallback.model.engine.lanes,
-        help="batches of each model that run side by side; 0 is one for each thread, up to 4",
+        help="batches of each model that run in parallel; 0 is one for each thread, up to 4",
     )
     work.add_argument(
         "--max-rows",
         type=int,
         default=fallback.model.engine.max_rows,
-        help="rows decoded side by side, in all lanes; a sentence takes as many as its beam size",
+        help="rows decoded at once, in all lanes together; a sentence takes as many rows as its beam size",
     )
 
 
@@ -147,12 +148,10 @@ def _add_gpu_arguments(gpu: argparse._ArgumentGroup, fallback: GpuOptions) -> No
         type=int,
         default=fallback.memory_limit,
         metavar="MIB",
-        help="memory that ONNX Runtime may take for each graph of a model; 0 is all there is",
+        help="memory that ONNX Runtime may take for each graph of a model; 0 is no limit",
     )
-    gpu.add_argument("--gpu-arena", choices=ARENAS, default=fallback.arena, help="by how much that memory grows")
-    gpu.add_argument(
-        "--gpu-attention", choices=ATTENTION_KERNELS, default=fallback.attention, help="kernels of attention"
-    )
+    gpu.add_argument("--gpu-arena", choices=ARENAS, default=fallback.arena, help="how that memory grows")
+    gpu.add_argument("--gpu-attention", choices=ATTENTION_KERNELS, default=fallback.attention, help="attention kernels")
     gpu.add_argument(
         "--gpu-graphs",
         action=argparse.BooleanOptionalAction,
@@ -164,22 +163,22 @@ def _add_gpu_arguments(gpu: argparse._ArgumentGroup, fallback: GpuOptions) -> No
         type=_numbers,
         default=fallback.graph_rows,
         metavar="N,N,...",
-        help="numbers of rows to capture steps for; empty is 1, 2, 4, 8 and so on",
+        help="batch sizes, in rows, whose steps are captured; empty is 1, 2, 4, 8 and so on up to --max-rows",
     )
     gpu.add_argument(
         "--gpu-steps",
         type=int,
         default=fallback.steps,
-        help="steps between two looks at the results, where all is greedy and nobody streams",
+        help="steps run before their results are read, when every request is greedy and none is streamed",
     )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Of a list with commas. Raises ValueError, of which argparse makes a message."""
+    """The numbers of a comma-separated list. Raises ValueError, which argparse turns into a message."""
     return tuple(int(number) for number in text.split(",") if number.strip())
 
 
-_numbers.__name__ = "list of numbers"  # what argparse calls it
+_numbers.__name__ = "list of numbers"  # argparse shows this name in its message
 
 
 def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
@@ -199,7 +198,7 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         "--max-queue-tokens",
         type=int,
         default=fallback.model.engine.max_queue_tokens,
-        help="source tokens waiting or running for each model; beyond them no call begins",
+        help="source tokens waiting or running for each model; calls beyond them are refused",
     )
     calls.add_argument("--max-texts", type=int, default=fallback.limits.max_texts, help="texts in one call")
     calls.add_argument(
@@ -210,19 +209,19 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         "--window",
         type=int,
         default=fallback.limits.window,
-        help="sentences of one call that are worked on at once",
+        help="sentences of one call that are in the engine at once",
     )
     calls.add_argument(
         "--write-timeout",
         type=float,
         default=fallback.server.write_timeout,
-        help="seconds that a stream waits for its reader before it is given up",
+        help="seconds that a stream waits for its reader before it is cancelled",
     )
     calls.add_argument(
         "--stream-interval",
         type=float,
         default=fallback.model.engine.stream_interval,
-        help="seconds between two pieces of a stream, at least",
+        help="least seconds between two pieces of a stream",
     )
 
 
@@ -231,21 +230,21 @@ def _add_stop_arguments(stop: argparse._ArgumentGroup, fallback: ServiceConfig) 
         "--grace",
         type=float,
         default=fallback.server.grace,
-        help="seconds that running calls are given to end at a stop",
+        help="seconds that running calls have to end when the server stops",
     )
     stop.add_argument(
         "--lame-duck",
         type=float,
         default=fallback.server.lame_duck,
-        help="seconds at a stop in which the server says that it goes, and still takes calls; the grace begins then",
+        help="seconds at a stop in which the server reports NOT_SERVING and still takes calls; --grace begins after it",
     )
     stop.add_argument(
         "--step-timeout",
         type=float,
         default=fallback.model.engine.step_timeout,
-        help="seconds of one step after which an engine is taken to hang",
+        help="seconds of one step after which the engine counts as hanging",
     )
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the paragraphs of the description, and adds the defaults to the help of each option."""
+    """Keeps the paragraphs of the description and adds the default to the help of each option."""

@@ -1,4 +1,4 @@
-"""`dragoman translate`: arguments, a file, or standard input, through a running server."""
+"""`dragoman translate`: translate arguments, a file or standard input with a running server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ATTEMPTS = 5
 class TranslateCommand:
     """Translate with a running server (see `dragoman serve`).
 
-    Each TEXT is translated as a whole, be it a word or several paragraphs. Without TEXT, every line of --input, or of
+    Each TEXT, from a word to several paragraphs, is translated as a whole. Without TEXT, every line of --input, or of
     standard input, is translated by itself: one line out for each line in, in the same order.
 
       dragoman translate "Good morning." "How are you?"
@@ -33,35 +33,45 @@ class TranslateCommand:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to translate")
+        parser.add_argument("texts", nargs="*", metavar="TEXT", help="text to translate")
         parser.add_argument("--input", type=Path, metavar="FILE", help="translate the lines of this file")
-        parser.add_argument("--output", type=Path, metavar="FILE", help="write here and not to standard output")
+        parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
         add_server_argument(parser)
-        parser.add_argument("--model", default="", help="a name from `dragoman models` (default: the first that fits)")
+        parser.add_argument(
+            "--model", default="", help="a name from `dragoman models` (default: the first for the languages)"
+        )
         parser.add_argument("--from", dest="source", default="", metavar="LANGUAGE", help="source language, such as en")
         parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="target language, such as de")
-        parser.add_argument("--stream", action="store_true", help="print each text piece by piece while it is made")
+        parser.add_argument(
+            "--stream", action="store_true", help="print each translation piece by piece while it is decoded"
+        )
         parser.add_argument(
             "--priority",
             choices=("interactive", "batch"),
-            help="who goes first where there is too much to do (default: batch for files and pipes)",
+            help="priority when the server is overloaded (default: batch for files and pipes, else interactive)",
         )
-        parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up after so long, for all texts")
+        parser.add_argument("--deadline", type=float, metavar="SECONDS", help="time limit for all texts together")
         search = parser.add_argument_group("search")
-        search.add_argument("--beam-size", type=int, help="hypotheses kept alive; 1 is the fastest (default: 4)")
+        search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
         search.add_argument(
             "--n-best", type=int, metavar="N", help='print N translations, as "NUMBER ||| TRANSLATION ||| SCORE"'
         )
-        search.add_argument("--length-penalty", type=float, help="higher favours longer translations (default: 1.4)")
-        search.add_argument("--min-length", type=int, help="tokens of each sentence at least")
-        search.add_argument("--max-length", type=int, help="tokens of each sentence at most")
-        search.add_argument("--repetition-penalty", type=float, help="over 1 makes repeated words less likely")
-        search.add_argument("--no-repeat-ngram-size", type=int, help="no run of so many tokens stands twice")
-        search.add_argument("--prefix", default="", help="what every translation must begin with")
-        draw = parser.add_argument_group("sampling", "any of these draws at random instead of searching for the best")
-        draw.add_argument("--temperature", type=float, help="over 1 is more adventurous, under 1 more careful")
-        draw.add_argument("--top-k", type=int, help="draw among so many likeliest tokens")
-        draw.add_argument("--top-p", type=float, help="draw among the likeliest tokens of so much probability")
+        search.add_argument(
+            "--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)"
+        )
+        search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
+        search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
+        search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
+        search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
+        search.add_argument("--prefix", default="", help="text that every translation must begin with")
+        draw = parser.add_argument_group(
+            "sampling", "any of these options samples at random instead of searching for the best translation"
+        )
+        draw.add_argument("--temperature", type=float, help="above 1: more varied; below 1: closer to greedy")
+        draw.add_argument("--top-k", type=int, help="sample from this many of the most probable tokens")
+        draw.add_argument(
+            "--top-p", type=float, help="sample from the most probable tokens whose probabilities sum to this"
+        )
         draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -72,7 +82,7 @@ class TranslateCommand:
             return _usage("give either TEXT or --input, not both")
         if args.stream and args.n_best:
             return _usage("--stream shows one translation: leave out --n-best")
-        # A person who types a line waits for its translation; a file goes faster in big calls.
+        # A person who types a line waits for its translation. A file is faster in big calls.
         typed = not args.texts and not args.input and sys.stdin.isatty()
         calls = {"texts_per_call": 1, "concurrency": 1} if typed else {}
         try:
@@ -81,12 +91,12 @@ class TranslateCommand:
                 output = _output(args.output, stack)
                 texts = args.texts or _progress(lines, args.input, output)
                 stack.enter_context(errors_reported(args.server))
-                # Once it is known that a server is there, one that restarts is waited for.
+                # The first call fails at once if there is no server. The others are retried and survive its restart.
                 stack.enter_context(TranslationClient(args.server)).list_models(deadline=args.deadline)
                 client = stack.enter_context(TranslationClient(args.server, attempts=_ATTEMPTS, **calls))
                 act = _stream if args.stream else _translate
                 act(client, texts, _options(args), args, output)
-        except ValueError as error:  # a number that is out of all range, or a file that is not UTF-8
+        except ValueError as error:  # a number that protobuf cannot hold, or a file that is not UTF-8
             return _usage(str(error))
         return 0
 
@@ -136,7 +146,7 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _lines(path: Path | None, stack: ExitStack) -> Iterator[str]:
-    # newline="\n": only that ends a segment; a carriage return before it is part of the line, and comes out again.
+    # newline="\n": only a line feed ends a line. A carriage return before it is part of the line and is kept.
     file = sys.stdin if path is None else stack.enter_context(_opened(path, "r"))
     return (line.removesuffix("\n") for line in file)
 
@@ -154,7 +164,7 @@ def _opened(path: Path, mode: Literal["r", "w"]) -> TextIO:
 
 
 def _progress(lines: Iterable[str], path: Path | None, output: TextIO) -> Iterable[str]:
-    """The lines, with a progress bar where a person waits and sees nothing else."""
+    """The lines, with a progress bar if standard error is a terminal and shows nothing else."""
     typed = path is None and sys.stdin.isatty()
     if typed or output.isatty() or not sys.stderr.isatty():
         return lines

@@ -1,4 +1,4 @@
-"""The Python clients. Beside the server's rooms: needs the protocol alone.
+"""The Python clients. Imports the protocol, but no package of the server.
 
 Begin with `client`, which has `TranslationClient` and `AsyncTranslationClient`.
 """

@@ -1,4 +1,4 @@
-"""The Python client for operators: which versions of which models a server has in service."""
+"""The Python client of the admin interface: lists, loads and unloads versions of models, and sets aliases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_service.client.errors import error_of
 
 LOAD_SECONDS = 600.0
-"""What a change may take by default: a big model is read, checked and proved before it serves."""
+"""Default deadline of a call, in seconds: a large model is read, checked and tested before it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Version:
 class AdminClient:
     """A connection to the admin interface of a server (`dragoman serve --admin`). A context manager, or call `close`.
 
-    Every method returns all versions as they are then, and raises one of `dragoman_service.client.errors`.
+    Every method but `close` returns the state of all versions after the call, and raises one of
+    `dragoman_service.client.errors`.
     """
 
     def __init__(self, address: str, *, deadline: float = LOAD_SECONDS) -> None:
@@ -43,35 +44,35 @@ class AdminClient:
         self._deadline = deadline
 
     def versions(self) -> list[Version]:
-        """All that the server knows of."""
+        """All versions that the server knows."""
         with _errors():
             return _versions(self._stub.ListVersions(pb.ListVersionsRequest(), timeout=self._deadline))
 
     def refresh(self) -> list[Version]:
-        """Have the server look at its repository now."""
+        """Make the server read its repository now."""
         with _errors():
             return _versions(self._stub.Refresh(pb.RefreshRequest(), timeout=self._deadline))
 
     def load(self, model: str, version: str = "") -> list[Version]:
-        """Put a version, or the newest, into service."""
+        """Put a version into service; the newest if `version` is empty."""
         request = pb.LoadModelRequest(model=model, version=version)
         with _errors():
             return _versions(self._stub.LoadModel(request, timeout=self._deadline))
 
     def unload(self, model: str, version: str = "") -> list[Version]:
-        """Take a version, or all, out of service."""
+        """Take a version out of service; all versions of the model if `version` is empty."""
         request = pb.UnloadModelRequest(model=model, version=version)
         with _errors():
             return _versions(self._stub.UnloadModel(request, timeout=self._deadline))
 
     def set_alias(self, model: str, alias: str, version: str, share: float = 0.0) -> list[Version]:
-        """Have an alias mean a version, and get a share, 0 to 1, of the calls that name no version."""
+        """Point an alias at a version. `share`, 0 to 1, is its part of the calls that name no version."""
         request = pb.SetAliasRequest(model=model, alias=alias, version=version, share=share)
         with _errors():
             return _versions(self._stub.SetAlias(request, timeout=self._deadline))
 
     def delete_alias(self, model: str, alias: str) -> list[Version]:
-        """Forget an alias."""
+        """Delete an alias."""
         request = pb.DeleteAliasRequest(model=model, alias=alias)
         with _errors():
             return _versions(self._stub.DeleteAlias(request, timeout=self._deadline))

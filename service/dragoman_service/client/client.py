@@ -36,7 +36,7 @@ _MAX_REPLY_BYTES = 256 * 2**20
 
 
 class TranslationClient:
-    """A connection to a server, for ordinary code. May be shared by threads. A context manager, or call `close`."""
+    """A synchronous connection to a server. Threads may share it. Use it as a context manager, or call `close`."""
 
     def __init__(
         self,
@@ -46,10 +46,14 @@ class TranslationClient:
         concurrency: int = 4,
         attempts: int = 1,
     ) -> None:
-        """Long lists go in calls of `texts_per_call` texts, `concurrency` at a time.
+        """Set up the channel; nothing is sent before the first call.
 
-        A call that finds the server full or shutting down is tried up to `attempts` times, 5 at most, ever more seldom.
-        Nothing is sent before the first call.
+        Args:
+            address: HOST:PORT.
+            texts_per_call: Long lists of texts are divided into calls of this many.
+            concurrency: Calls of one list that run at the same time.
+            attempts: 1 to 5. A call that ends with UNAVAILABLE or RESOURCE_EXHAUSTED is sent up to `attempts` times,
+                with growing pauses.
         """
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
@@ -64,10 +68,10 @@ class TranslationClient:
         target_prefixes: Sequence[str] | str = (),
         deadline: float | None = None,
     ) -> list[Translation]:
-        """Translate texts, in order; no texts, no translations.
+        """Translate texts. Returns one translation for each text, in order.
 
         `target_prefixes` is one for each text, or one string for all. `deadline` is in seconds, for all texts
-        together. Raises one of `dragoman_service.client.errors`; if any call fails, the others are given up.
+        together. Raises one of `dragoman_service.client.errors`; if one call fails, the others are cancelled.
         """
         return list(self.translate_many(texts, options, target_prefixes=target_prefixes, deadline=deadline))
 
@@ -79,7 +83,7 @@ class TranslationClient:
         target_prefixes: Sequence[str] | str = (),
         deadline: float | None = None,
     ) -> Generator[Translation, None, None]:
-        """As `translate`, but reads the texts as it goes and yields each translation when its turn has come."""
+        """As `translate`, but reads the texts lazily and yields each translation, in order, as soon as it is done."""
         requests = _requests(texts, target_prefixes, options, self._texts_per_call)
         timeout = _Timeout(deadline)
         running: deque[Any] = deque()
@@ -106,9 +110,9 @@ class TranslationClient:
         target_prefix: str = "",
         deadline: float | None = None,
     ) -> Generator[str | Translation, None, None]:
-        """Translate one text: pieces of it as soon as they are decided, and at last the whole as a Translation.
+        """Translate one text: yields pieces of text as soon as they are final, then the whole as a Translation.
 
-        Leaving the iteration early gives the call up.
+        Leaving the iteration early cancels the call.
         """
         call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
         try:
@@ -127,7 +131,7 @@ class TranslationClient:
             raise error_of(error) from None
 
     def close(self) -> None:
-        """Close the connection; calls still running are given up."""
+        """Close the connection. Calls still running are cancelled."""
         self._channel.close()
 
     def __enter__(self) -> TranslationClient:
@@ -138,7 +142,7 @@ class TranslationClient:
 
 
 class AsyncTranslationClient:
-    """A connection to a server, for asyncio. An asynchronous context manager, or call `close`."""
+    """An asyncio connection to a server. Use it as an asynchronous context manager, or call `close`."""
 
     def __init__(
         self,
@@ -148,7 +152,7 @@ class AsyncTranslationClient:
         concurrency: int = 4,
         attempts: int = 1,
     ) -> None:
-        """As TranslationClient; to be made inside the event loop."""
+        """As TranslationClient. Create it inside the event loop."""
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
         self._channel = grpc.aio.insecure_channel(address, _channel_options(attempts))
@@ -202,7 +206,7 @@ class AsyncTranslationClient:
         target_prefix: str = "",
         deadline: float | None = None,
     ) -> AsyncGenerator[str | Translation, None]:
-        """As TranslationClient.translate_stream; close it (`contextlib.aclosing`) to give the call up at once."""
+        """As TranslationClient.translate_stream. Close it (`contextlib.aclosing`) to cancel the call at once."""
         call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
         try:
             async for response in call:
@@ -220,7 +224,7 @@ class AsyncTranslationClient:
             raise error_of(error) from None
 
     async def close(self) -> None:
-        """Close the connection; calls still running are given up."""
+        """Close the connection. Calls still running are cancelled."""
         await self._channel.close(None)
 
     async def __aenter__(self) -> AsyncTranslationClient:
@@ -231,7 +235,7 @@ class AsyncTranslationClient:
 
 
 class _Timeout:
-    """Shares a deadline among the calls of one task."""
+    """The time left for the calls of one task, which share a deadline."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
@@ -262,7 +266,7 @@ def _requests(
 def _channel_options(attempts: int) -> list[tuple[str, Any]]:
     if not 1 <= attempts <= 5:
         raise ValueError(f"attempts: got {attempts}; allowed: 1 to 5")
-    # Round robin: a name with several addresses, such as a headless Kubernetes service, is used in full.
+    # Round robin uses all addresses of a name, such as those of a headless Kubernetes service.
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if attempts > 1:
         policy = {

@@ -1,4 +1,4 @@
-"""What the Python clients raise: one exception for each way in which a call can fail."""
+"""Exceptions of the Python clients: one class for each way in which a call can fail."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from dragoman_protos.metadata import DETAILS_KEY, REQUEST_ID_KEY
 
 
 class TranslationError(Exception):
-    """A call failed; the base of the others."""
+    """A failed call; base class of the other exceptions."""
 
     def __init__(self, message: str, code: grpc.StatusCode, request_id: str = "") -> None:
         super().__init__(message)
         self.code = code
-        """The status code of gRPC."""
+        """The gRPC status code."""
         self.request_id = request_id
-        """Under which the server's log has the call, if the server got it."""
+        """Id of the call in the server's log; empty if the server did not send one."""
 
 
 class InvalidRequest(TranslationError):
-    """The server does not allow what was asked; the message says what it does."""
+    """The server does not allow a value of the request. The message says what it allows."""
 
     field = ""
-    """The field at fault, as translation.proto names it."""
+    """The invalid field, as translation.proto names it."""
 
 
 class ModelNotFound(TranslationError):
-    """No such model or language pair; the message lists what there is."""
+    """An unknown model or language pair. The message lists the available ones."""
 
 
 class ServerOverloaded(TranslationError):
-    """The server is full."""
+    """The server's queue is full."""
 
     retry_after = 1.0
-    """Seconds after which it is worth trying again."""
+    """Seconds to wait before the next attempt."""
 
 
 class DeadlinePassed(TranslationError):
-    """The answer was not there in time."""
+    """The deadline of the call passed before the answer arrived."""
 
 
 class CallCancelled(TranslationError):
-    """The call was given up."""
+    """The call was cancelled."""
 
 
 class ServerUnavailable(TranslationError):
-    """Nobody listens there, the server is shutting down, or the connection broke."""
+    """No server listens at the address, it is shutting down, or the connection broke."""
 
 
 class NotPossibleNow(TranslationError):
-    """What is asked for contradicts what is there; the message says what has to be done first."""
+    """A request that the server's present state does not allow. The message says what has to be done first."""
 
 
 class ServerFailure(TranslationError):
-    """The server's fault."""
+    """Any other failure, which is a fault of the server."""
 
 
 _KINDS: dict[grpc.StatusCode, type[TranslationError]] = {

@@ -1,4 +1,4 @@
-"""What the Python clients take and give: plain values, and their protobuf messages."""
+"""Dataclasses that the Python clients take and return, and their conversion to and from protobuf messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FinishReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Draw at random; None leaves a value to the server. See `Sampling` in translation.proto."""
+    """Options of random sampling. None takes the server's default. See `Sampling` in translation.proto."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -30,7 +30,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked, and how; None leaves a value to the server. See translation.proto for what each does."""
+    """Options of a request. None or empty takes the server's default. translation.proto describes each option."""
 
     model: str = ""
     source_language: str = ""
@@ -46,7 +46,7 @@ class Options:
     return_tokens: bool = False
     return_token_scores: bool = False
     priority: str = ""
-    """interactive, which is the default, or batch."""
+    """`interactive`, which is the default, or `batch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Hypothesis:
     text: str
     score: float
     tokens: tuple[str, ...]
-    """Empty unless asked for."""
+    """Empty unless `Options.return_tokens` is set."""
     token_scores: tuple[float, ...]
-    """Empty unless asked for."""
+    """Empty unless `Options.return_token_scores` is set."""
     finish_reason: FinishReason
 
 
@@ -69,7 +69,7 @@ class Translation:
     hypotheses: tuple[Hypothesis, ...]
     """Best first."""
     finish_reason: FinishReason
-    """That of the best."""
+    """That of the best hypothesis."""
     queue_seconds: float
     encode_seconds: float
     decode_seconds: float
@@ -81,18 +81,18 @@ class Translation:
 
     @property
     def text(self) -> str:
-        """That of the best hypothesis."""
+        """Text of the best hypothesis."""
         return self.hypotheses[0].text
 
     @property
     def score(self) -> float:
-        """That of the best hypothesis."""
+        """Score of the best hypothesis."""
         return self.hypotheses[0].score
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a model scored on a test set."""
+    """A score of a model on a test set."""
 
     test_set: str
     metric: str
@@ -123,7 +123,7 @@ class Model:
 
 
 def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
-    """Write a request for many texts."""
+    """Convert to a request for many texts."""
     return pb.TranslateRequest(
         texts=texts,
         model=options.model,
@@ -138,7 +138,7 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
 
 
 def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStreamRequest:
-    """Write a request for one text in pieces."""
+    """Convert to a request for one text whose translation is streamed."""
     return pb.TranslateStreamRequest(
         text=text,
         model=options.model,
@@ -153,12 +153,12 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
 
 
 def translations(response: pb.TranslateResponse) -> list[Translation]:
-    """Read the translations of a reply."""
+    """Convert the translations of a reply."""
     return [_translation(message, response.model, response.version) for message in response.translations]
 
 
 def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
-    """Read one message of a stream: a piece of text, or the result."""
+    """Convert one message of a stream: a piece of text, or the result."""
     if response.HasField("result"):
         result = response.result
         return _translation(result.translation, result.model, result.version)
@@ -166,7 +166,7 @@ def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
 
 
 def models(response: pb.ListModelsResponse) -> list[Model]:
-    """Read the list of models."""
+    """Convert the list of models."""
     return [_model(info) for info in response.models]
 
 
@@ -177,7 +177,7 @@ def _decoding(options: Options) -> pb.DecodingOptions:
     if options.sampling is not None:
         sampling = options.sampling
         drawn = {f.name: value for f in fields(sampling) if (value := getattr(sampling, f.name)) is not None}
-        message.sampling.CopyFrom(pb.Sampling(**drawn))  # even if nothing is given, it asks for sampling
+        message.sampling.CopyFrom(pb.Sampling(**drawn))  # an empty message also asks for sampling
     return message
 
 

@@ -1,300 +1,314 @@
-"""The engine: one thread that owns scheduler and runner. Everybody else sends it commands and gets events back."""
+"""The engine of one model, as fronts see it: messages in, answers out. Admission and quotas are on this side."""
 
 from __future__ import annotations
 
+import itertools
 import logging
-import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from typing import Protocol
 
-from dragoman_service.engine.observer import NO_OBSERVER, EngineObserver, EngineStats
-from dragoman_service.engine.pending import OnEvents, Pending, Submission
-from dragoman_service.engine.plan import Runner, StepPlan, StepResult
-from dragoman_service.engine.request import Event, Failed, Request
-from dragoman_service.engine.scheduler import Scheduler
-from dragoman_service.errors import Cancelled, EngineFailure, Overloaded, ShuttingDown
+from dragoman_service.engine.lane import OnEvents
+from dragoman_service.engine.messages import Answer, Cancel, Expect, Message, Open, Refused, Submit, Window
+from dragoman_service.engine.permits import Grant, Permits
+from dragoman_service.engine.request import Event, Failed, Progress, Request
+from dragoman_service.engine.stats import EngineStats
+from dragoman_service.errors import Cancelled, DragomanError, EngineFailure, Overloaded, ShuttingDown
 
-MAX_CONSECUTIVE_FAILURES = 3
-"""The engine gives up after so many failed probes with no good step between them. A probe is a step without requests;
-it follows every request that failed alone."""
+MAX_CONNECTIONS = 1024
+"""Over the life of an engine; ids of calls and requests are unique over all of its connections."""
 
-CLOSE_SECONDS = 10.0
-"""How long `close` waits for the step that runs; a step that hangs cannot be stopped, only left behind."""
+OnAnswers = Callable[[Sequence[Answer]], None]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    request_id: int
+class Workers(Protocol):
+    """What decodes: `lanes.Lanes`."""
+
+    @property
+    def healthy(self) -> bool:
+        """False once it cannot work any more, or while it hangs."""
+        ...
+
+    @property
+    def backlog_seconds(self) -> float:
+        """What all requests that have not ended are expected to take; 0 while too little is known."""
+        ...
+
+    def check_time(self, work: int, seconds: float) -> None:
+        """Raise DeadlineUnreachable for what cannot be done in so many seconds."""
+        ...
+
+    def submit(self, request: Request, on_events: OnEvents) -> None:
+        """Accept a request, or raise one of `dragoman_service.errors`; `on_events` is called on other threads."""
+        ...
+
+    def cancel(self, request_id: int) -> None:
+        """End a request with Failed(Cancelled), unless it has ended."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Counts of this moment."""
+        ...
+
+    def close(self) -> None:
+        """Fail what is left, and stop."""
+        ...
+
+
+class Connection(Protocol):
+    """A front's end of the line: `Engine.connect` in one process, `pipe.connect` between two."""
+
+    def new_id(self) -> int:
+        """An id for a call or a request."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Send a message. It never raises; answers come to the callback, on any thread, even before this returns."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine works, as far as is known here."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """The newest counts that are known here."""
+        ...
+
+    def close(self) -> None:
+        """Cancel the calls of this connection."""
+        ...
+
+
+class _Call:
+    """A call that is open."""
+
+    __slots__ = ("connection", "grant", "held", "id", "requests")
+
+    def __init__(self, call_id: int, connection: _LocalConnection, grant: Grant) -> None:
+        self.id = call_id
+        self.connection = connection
+        self.grant = grant
+        self.held: deque[Request] = deque()  # submitted, and not yet let in
+        self.requests: dict[int, int] = {}  # with the workers: request id -> source tokens
 
 
 class Engine:
-    """Runs requests through the continuous batch, one step after the other, on a thread of its own.
+    """Admits calls, hands their requests to the workers, and sends the answers to the connections that they came from.
 
-    Locking: `_condition` guards what several threads touch: `_inbox`, `_pending`, `_num_waiting`, `_stats` and the
-    flags. Scheduler and runner belong to the engine thread alone and are used without the lock. Callbacks and observers
-    are called without the lock, so they may call `submit`, `cancel` and `stats` (but not `drain` or `close`, which wait
-    for the very thread that they would be on).
+    Locking: `_lock` guards the permits, the calls and the requests. Workers are asked to submit with the lock held, and
+    to cancel without it; their callbacks take it. Answers are delivered without it.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler,
-        runner: Runner,
+        workers: Workers,
         *,
-        observer: EngineObserver = NO_OBSERVER,
+        max_queue: int,
+        max_queue_tokens: int,
         clock: Callable[[], float] = time.monotonic,
-        step_timeout: float = math.inf,
     ) -> None:
-        """The engine takes scheduler and runner over; deadlines of requests are times of `clock`, in seconds.
+        """Take over the workers, which are started.
 
-        A step that takes longer than `step_timeout` seconds is taken to hang: until it ends the engine is not healthy.
+        Args:
+            workers: Decode what is admitted.
+            max_queue: Requests in the engine at once.
+            max_queue_tokens: Source tokens in the engine at once; beyond them no call is admitted, and those that are
+                have one request at a time.
+            clock: Of the deadlines; seconds.
         """
-        self._scheduler = scheduler
-        self._runner = runner
-        self._observer = observer
+        self._workers = workers
         self._clock = clock
-        self._thread = threading.Thread(target=self._run, name="dragoman-engine", daemon=True)
-        self._step_timeout = step_timeout
-        self._step_started = math.inf
-        self._prepared = threading.Event()
-        self._unprepared: BaseException | None = None
-        self._condition = threading.Condition()
-        self._inbox: list[Submission | _Cancel] = []
-        self._pending = Pending(self._condition, observer)
-        self._num_waiting = 0
-        self._healthy = True
-        self._draining = self._closing = False
-        self._failures_in_a_row = 0
-        self._steps = self._failed_steps = self._tokens = self._source_tokens = 0
-        self._stats = self._count()
+        self._permits = Permits(max_queue, max_queue_tokens, backlog_seconds=lambda: workers.backlog_seconds)
+        self._lock = threading.Lock()
+        self._calls: dict[int, _Call] = {}
+        self._requests: dict[int, _Call] = {}  # with the workers; of calls that are over too
+        self._connections = itertools.count()
+        self._closed = False
 
     @property
     def healthy(self) -> bool:
-        """False once the engine thread has died, or while it hangs; a healthy engine need not be started yet."""
-        return self._healthy and self._clock() - self._step_started <= self._step_timeout
+        """False once it cannot work any more, or while it hangs."""
+        return self._workers.healthy
 
     @property
-    def load(self) -> int:
-        """Rows of all requests that have not had their last event; from any thread, without waiting for a lock."""
-        return self._pending.rows
+    def permits(self) -> Permits:
+        """What is admitted, to look at."""
+        return self._permits
 
     @property
-    def backlog_seconds(self) -> float:
-        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
-        return self._scheduler.latency.work_seconds(self._pending.work, self._scheduler.max_rows)
-
-    def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable for what cannot be done in so many seconds; see `models.RequestEngine`."""
-        self._scheduler.latency.check_time(work, self._scheduler.max_rows, seconds)
-
-    def start(self) -> None:
-        """Start the engine thread and wait until its runner is prepared; what was submitted before runs then.
-
-        Once only. Raises what the runner's preparation raises: there is nothing to be done then but `close`.
-        """
-        self._thread.start()
-        self._prepared.wait()
-        if self._unprepared is not None:
-            raise self._unprepared
-
-    def submit(self, request: Request, on_events: OnEvents) -> None:
-        """Accept a request, from any thread.
-
-        `on_events` is then called on the engine thread. A request has any number of `Progress`, then one `Finished` or
-        `Failed`; requests with the same (an equal) `on_events` are told of together, in one call for each step. It
-        must be quick; what it raises is logged and dropped. Raises at once, without a call of `on_events`:
-        `InvalidInput` for what can never run, `Overloaded` if the queue is full, `ShuttingDown` after `drain` or
-        `close`, `EngineFailure` after the engine's death, `ValueError` for an id in use.
-        """
-        self._scheduler.validate(request)
-        submission = Submission(request, on_events, self._clock())
-        with self._condition:
-            if not self._healthy:
-                raise EngineFailure("the engine has died")
-            if self._draining:
-                raise ShuttingDown("the server is shutting down and takes no new work")
-            if request.id in self._pending:
-                raise ValueError(f"request id {request.id} is in use")
-            if self._num_waiting >= self._scheduler.max_queue:
-                raise Overloaded(f"{self._num_waiting} requests are waiting, which is the most allowed")
-            self._pending.add(submission)
-            self._num_waiting += 1
-            self._inbox.append(submission)
-            self._condition.notify_all()
-
-    def cancel(self, request_id: int) -> None:
-        """End a request with `Failed(Cancelled)`, from any thread; its rows are free before the next step.
-
-        Nothing happens if the request has ended already.
-        """
-        with self._condition:
-            if request_id in self._pending:
-                self._inbox.append(_Cancel(request_id))
-                self._condition.notify_all()
+    def idle(self) -> bool:
+        """Whether no call is open and no request in the engine."""
+        return self._permits.idle
 
     def stats(self) -> EngineStats:
-        """Counts as of the last step, the queue as of now; from any thread."""
-        with self._condition:
-            return replace(self._stats, waiting=self._num_waiting)
+        """Counts of this moment; from any thread, without waiting for the engine."""
+        return self._workers.stats()
 
-    def drain(self, timeout: float) -> bool:
-        """Refuse new work and wait, at most `timeout` seconds, for what was accepted; whether all of it ended."""
-        with self._condition:
-            self._draining = True
-            return self._condition.wait_for(lambda: not self._pending, timeout)
+    def connect(self, on_answers: OnAnswers) -> Connection:
+        """Make a connection for a front of this process.
+
+        `on_answers` is called with what there is to tell, on the workers' threads, or on the one that sends before
+        `send` returns. It must be quick; what it raises is logged and dropped.
+        """
+        return _LocalConnection(self, on_answers, next(self._connections))
 
     def close(self) -> None:
-        """Fail what is left with `ShuttingDown`, end the thread after the step it is in, free the runner."""
-        with self._condition:
-            if self._closing:
+        """Refuse new calls, fail the requests that are left, and stop the workers."""
+        with self._lock:
+            self._closed = True
+        self._workers.close()
+
+    def receive(self, connection: _LocalConnection, message: Message) -> None:
+        """Handle a message of a connection."""
+        answers: list[Answer] = []
+        to_cancel: list[int] = []
+        with self._lock:
+            if isinstance(message, Submit):
+                self._submit(connection, message, answers)
+            elif isinstance(message, Open):
+                self._open(connection, message, answers)
+            elif isinstance(message, Expect):
+                self._expect(message, answers)
+            elif (call := self._calls.get(message.call)) is not None:
+                to_cancel = list(call.requests)
+                self._end(call, answers)
+        for request_id in to_cancel:
+            self._workers.cancel(request_id)
+        if answers:
+            connection.deliver(answers)
+
+    def disconnect(self, connection: _LocalConnection) -> None:
+        """Cancel the calls of a connection, whose answers nobody wants any more."""
+        with self._lock:
+            calls = [call for call in self._calls.values() if call.connection is connection]
+        for call in calls:
+            self.receive(connection, Cancel(call.id))
+
+    def _open(self, connection: _LocalConnection, message: Open, answers: list[Answer]) -> None:
+        if self._closed:
+            answers.append(Refused(message.call, ShuttingDown("the model is being unloaded and takes no new work")))
+            return
+        try:
+            grant = self._permits.take(message.window, message.client)
+        except Overloaded as error:
+            answers.append(Refused(message.call, error))
+            return
+        self._calls[message.call] = _Call(message.call, connection, grant)
+        answers.append(Window(message.call, grant.count))
+
+    def _expect(self, message: Expect, answers: list[Answer]) -> None:
+        call = self._calls.get(message.call)
+        if call is None:  # it is over, and the front will have heard of it
+            return
+        if message.deadline is not None:
+            try:
+                self._workers.check_time(message.work, message.deadline - self._clock())
+            except DragomanError as error:
+                self._end(call, answers)
+                answers.append(Refused(call.id, error))
                 return
-            self._draining = self._closing = True
-            self._condition.notify_all()
-        if self._thread.ident is None:
-            self._fail_pending(ShuttingDown("the server stopped before the translation began"))
-            self._runner.close()
-        else:
-            self._thread.join(CLOSE_SECONDS)
-            if self._thread.is_alive():
-                _log.error("a step hangs and cannot be stopped: its thread and memory stay until it ends")
-                self._fail_pending(EngineFailure("a step hangs"))
+        call.grant.expect(message.requests)
+        self._end_if_done(call)
 
-    def _run(self) -> None:
-        """The engine thread. It frees the runner too: nobody may be waiting any more for a step that hung."""
-        with closing(self._runner):
-            self._work()
-
-    def _work(self) -> None:
-        try:
-            self._runner.prepare()
-        except BaseException as error:
-            with self._condition:
-                self._healthy = False
-            self._fail_pending(EngineFailure(f"the engine could not be prepared: {error!r}"))
-            self._unprepared = error
+    def _submit(self, connection: _LocalConnection, message: Submit, answers: list[Answer]) -> None:
+        call = self._calls.get(message.call)
+        request = message.request
+        if call is None or call.connection is not connection:
+            answers.append(Failed(request.id, Cancelled("the call is over")))
             return
-        finally:
-            self._prepared.set()
-        try:
-            while self._take_commands():
-                self._step()
-                self._step_started = math.inf
-            self._fail_pending(ShuttingDown("the server stopped before the translation was done"))
-        except BaseException as error:
-            _log.critical("the engine has died", exc_info=True)
-            with self._condition:
-                self._healthy = False  # from here on, submit refuses: what is pending now is all there will ever be
-            self._fail_pending(EngineFailure(f"the engine has died: {error!r}"))
+        call.held.append(request)
+        self._let_in(call, answers)
 
-    def _take_commands(self) -> bool:
-        """Wait until there is something to do, then carry out the commands that came. False: time to end.
+    def _let_in(self, call: _Call, answers: list[Answer]) -> None:
+        """Hand over the requests of a call that there is room for."""
+        while call.held and call.grant.fits(tokens := len(call.held[0].source)):
+            request = call.held.popleft()
+            try:
+                self._workers.submit(request, self._on_events)
+            except Exception as error:
+                if not isinstance(error, DragomanError):
+                    _log.exception("a request could not be submitted")
+                    error = EngineFailure(f"the engine could not take the request: {error!r}")
+                answers.append(Failed(request.id, error))
+                call.grant.expect(call.grant.remaining - 1)
+                continue
+            call.grant.enter(tokens)
+            call.requests[request.id] = tokens
+            self._requests[request.id] = call
+        self._end_if_done(call)
 
-        No timeout is needed for deadlines: while nobody runs, all rows are free and nobody waits either.
-        """
-        with self._condition:
-            self._condition.wait_for(lambda: self._inbox or self._closing or self._scheduler.has_work)
-            if self._closing:
-                return False
-            commands, self._inbox = self._inbox, []
-        events: list[Event] = []
-        for command in commands:
-            if isinstance(command, _Cancel):
-                events += self._scheduler.abort(command.request_id, Cancelled("cancelled by the caller"))
-            else:
-                self._scheduler.add(command.request, command.submitted)
-        self._deliver(events)
-        return True
+    def _on_events(self, events: Sequence[Event]) -> None:
+        """What the workers call back with."""
+        by_connection: dict[_LocalConnection, list[Answer]] = {}
+        with self._lock:
+            for event in events:
+                call = self._requests.get(event.request_id)
+                if call is None:
+                    continue
+                answers = by_connection.setdefault(call.connection, [])
+                answers.append(event)
+                if not isinstance(event, Progress):
+                    self._leave(call, event.request_id, answers)
+        for connection, answers in by_connection.items():
+            connection.deliver(answers)
 
-    def _step(self) -> None:
-        """One step of the running batch, if there is anything to run."""
-        started = self._clock()
-        self._deliver(self._scheduler.expire(started))
-        plan = self._scheduler.plan()
-        if plan is None:
+    def _leave(self, call: _Call, request_id: int, answers: list[Answer]) -> None:
+        """A request has ended: its permit goes back, or to the call's next request."""
+        del self._requests[request_id]
+        tokens = call.requests.pop(request_id)
+        change = call.grant.leave(tokens)
+        if call.id not in self._calls:
             return
-        if plan.joins:
-            self._publish()  # who has joined has left the queue, which may let others in while the step runs
-        self._step_started = started
+        if change and call.grant.remaining > len(call.requests) + len(call.held):
+            answers.append(Window(call.id, change))
+        self._let_in(call, answers)
+
+    def _end_if_done(self, call: _Call) -> None:
+        if call.grant.remaining <= 0 and not call.held:
+            del self._calls[call.id]
+
+    def _end(self, call: _Call, answers: list[Answer]) -> None:
+        """Forget a call. The permits of requests with the workers are kept until these have ended."""
+        del self._calls[call.id]
+        answers += [Failed(request.id, Cancelled("cancelled by the caller")) for request in call.held]
+        call.held.clear()
+        call.grant.expect(0)
+
+
+class _LocalConnection:
+    """A connection within one process."""
+
+    def __init__(self, engine: Engine, on_answers: OnAnswers, number: int) -> None:
+        if number >= MAX_CONNECTIONS:
+            raise RuntimeError(f"more than {MAX_CONNECTIONS} connections to an engine")
+        self._engine = engine
+        self._on_answers = on_answers
+        self._ids = itertools.count(number, MAX_CONNECTIONS)
+
+    @property
+    def healthy(self) -> bool:
+        return self._engine.healthy
+
+    def new_id(self) -> int:
+        return next(self._ids)
+
+    def stats(self) -> EngineStats:
+        return self._engine.stats()
+
+    def send(self, message: Message) -> None:
+        self._engine.receive(self, message)
+
+    def deliver(self, answers: Sequence[Answer]) -> None:
+        """Call back."""
         try:
-            result = self._runner.run(plan)
-        except Exception as error:
-            self._step_failed(plan, error)
-            return
-        events = self._scheduler.commit(plan, result, self._clock())
-        self._failures_in_a_row = 0
-        self._steps += plan.num_steps
-        self._tokens += len(plan.tokens) * plan.num_steps
-        self._source_tokens += sum(len(join.source) for join in plan.joins)
-        self._publish()  # before the events, so that whoever has its last event finds its rows free in the counts
-        self._pending.tell(events)
-        self._observe_step(plan, result, self._clock() - started)
-
-    def _step_failed(self, plan: StepPlan, error: Exception) -> None:
-        """Have the running requests run again, apart from each other; or fail the one, and see whether it is to blame.
-
-        Raises EngineFailure if it is not, too often.
-        """
-        alone = self._scheduler.num_running <= 1
-        _log.error(
-            "a step of %d rows failed%s", len(plan.tokens), "" if alone else ", is made again in parts", exc_info=error
-        )
-        self._failed_steps += 1
-        self._observer.step_failed(error)
-        self._deliver(self._scheduler.fail_step(plan, EngineFailure(f"the engine could not run a step: {error!r}")))
-        if not alone:
-            return
-        try:
-            self._runner.probe()
-        except Exception as again:
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
-                raise EngineFailure("no step can be made any more, not even for nobody") from again
-        else:
-            self._failures_in_a_row = 0
-
-    def _publish(self) -> None:
-        """Make the counts visible to the other threads."""
-        with self._condition:
-            queued = sum(isinstance(command, Submission) for command in self._inbox)
-            self._num_waiting = self._scheduler.num_waiting + queued
-            self._stats = self._count()
-
-    def _count(self) -> EngineStats:
-        return EngineStats(
-            waiting=self._num_waiting,
-            running=self._scheduler.num_running,
-            rows_used=self._scheduler.rows_used,
-            max_rows=self._scheduler.max_rows,
-            cached_positions=self._scheduler.cached_positions,
-            max_queue=self._scheduler.max_queue,
-            steps=self._steps,
-            failed_steps=self._failed_steps,
-            tokens=self._tokens,
-            source_tokens=self._source_tokens,
-        )
-
-    def _deliver(self, events: Sequence[Event]) -> None:
-        """Publish and tell what happened beside the steps, which most often is nothing."""
-        if events:
-            self._publish()
-            self._pending.tell(events)
-
-    def _observe_step(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
-        try:
-            self._observer.step(plan, result, seconds, self._stats)
+            self._on_answers(answers)
         except Exception:
-            _log.exception("the observer failed on a step")
+            _log.exception("a front failed on answers")
 
-    def _fail_pending(self, error: Exception) -> None:
-        """The end: every request without its last event gets one. The scheduler is not asked: it may be what failed."""
-        with self._condition:
-            pending = self._pending.ids()
-            self._inbox.clear()
-            self._num_waiting = 0
-            self._stats = replace(self._stats, running=0, rows_used=0, cached_positions=0)
-        self._pending.tell([Failed(request_id, error) for request_id in pending])
+    def close(self) -> None:
+        self._engine.disconnect(self)

@@ -1,4 +1,4 @@
-"""Lanes: several engines that serve one model side by side, each with a running batch of its own.
+"""Lanes: running batches of one model that are decoded side by side, each on a thread of its own.
 
 Threads inside a step gain little on CPUs, as a step is many small operations with a meeting of the threads after each.
 Steps side by side never meet. A translation does not depend on its neighbours, so nobody can see which lane it took.
@@ -6,65 +6,29 @@ Steps side by side never meet. A translation does not depend on its neighbours, 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
-from dragoman_service.engine.observer import EngineStats
-from dragoman_service.engine.request import MAX_BEAM_SIZE, Event, Request
+from dragoman_service.engine.lane import Lane, OnEvents
+from dragoman_service.engine.request import MAX_BEAM_SIZE, Request
 from dragoman_service.engine.settings import EngineSettings
-from dragoman_service.errors import DeadlineUnreachable, EngineFailure, InvalidInput, Overloaded
+from dragoman_service.engine.stats import EngineStats
+from dragoman_service.errors import DeadlineUnreachable, EngineFailure, InvalidInput
 
 MOST_CHOSEN = 4
 """Lanes at most, unless somebody asks for more: what a step does in Python, one lane does at a time."""
 
 
-class RequestEngine(Protocol):
-    """What the frontend and the server ask of an engine: one `engine.Engine`, or `lanes.Lanes` of them."""
-
-    @property
-    def healthy(self) -> bool:
-        """False once it cannot work any more, or while it hangs."""
-        ...
-
-    @property
-    def backlog_seconds(self) -> float:
-        """What all requests that have not had their last event are expected to take; 0 while too little is known."""
-        ...
-
-    def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable for what cannot be done in so many seconds, even with the engine to itself.
-
-        `work` is in source tokens, each times the rows of its request.
-        """
-        ...
-
-    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
-        """Take a request; `on_events` is called on another thread, at last with Finished or Failed.
-
-        What a step decides about requests with an equal `on_events` comes in one call.
-        """
-        ...
-
-    def cancel(self, request_id: int) -> None:
-        """Give a request up; nothing happens if it has ended."""
-        ...
-
-    def close(self) -> None:
-        """Fail what is left, and stop."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Division:
-    """How the rows, the queue and the threads of a model are divided over its lanes."""
+    """How the rows and the threads of a model are divided over its lanes."""
 
     lanes: int
     rows: int
     """Rows of each lane, which is the most that one request can have."""
-    queue: int
-    """Requests that may wait in each lane."""
     threads: int
     """Threads that a step can use: that of its lane, and those that all lanes share."""
 
@@ -82,57 +46,34 @@ def divide(settings: EngineSettings, cores: int) -> Division:
     return Division(
         lanes=lanes,
         rows=_ceil(settings.max_rows, lanes),
-        queue=_ceil(settings.max_queue, lanes),
         threads=threads - lanes + 1,
     )
 
 
 def one_lane(settings: EngineSettings) -> Division:
     """The division on a GPU, which does one thing after the other whoever asks."""
-    return Division(lanes=1, rows=settings.max_rows, queue=settings.max_queue, threads=1)
+    return Division(lanes=1, rows=settings.max_rows, threads=1)
 
 
-class Lane(RequestEngine, Protocol):
-    """What is asked of the engine of a lane; `dragoman_service.engine.engine.Engine` is the one."""
+class Lanes:
+    """The lanes of one model."""
 
-    @property
-    def load(self) -> int:
-        """Rows of all requests that have not had their last event."""
-        ...
-
-    def start(self) -> None:
-        """Begin to work; once only."""
-        ...
-
-    def stats(self) -> EngineStats:
-        """Counts at this moment."""
-        ...
-
-    def drain(self, timeout: float) -> bool:
-        """Refuse new work and wait, at most `timeout` seconds, for what was accepted; whether all of it ended."""
-        ...
-
-
-class Lanes(RequestEngine):
-    """Engines of one model as one engine, to be used as each of them: see `dragoman_service.engine.engine.Engine`."""
-
-    def __init__(self, lanes: Sequence[Lane], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take over engines of the same model and limits, at least one."""
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        """Take over lanes of the same model and limits, at least one."""
         self._lanes = tuple(lanes)
-        self._clock = clock
 
     @property
     def healthy(self) -> bool:
-        """False once any lane has died: the others work on, but only a restart brings it back. Or while one hangs."""
+        """False once any lane has died, or while one hangs. The others work on, but only a restart brings it back."""
         return all(lane.healthy for lane in self._lanes)
 
     @property
     def backlog_seconds(self) -> float:
-        """Of the lane that will be done first."""
+        """What the lane that will be done first is expected to take; 0 while too little is known."""
         return min(lane.backlog_seconds for lane in self._lanes)
 
     def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable if no lane could do its part in time."""
+        """Raise DeadlineUnreachable if no lane could do its part in time; see `Lane.check_time`."""
         refusal: DeadlineUnreachable | None = None
         for lane in self._lanes:
             try:
@@ -149,50 +90,37 @@ class Lanes(RequestEngine):
         for lane in self._lanes:
             lane.start()
 
-    def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
-        """Submit a request to the living lane with the fewest rows to work on; see `Engine.submit`.
+    def submit(self, request: Request, on_events: OnEvents) -> None:
+        """Submit a request to the living lane with the fewest rows to work on; see `Lane.submit`.
 
-        Request ids must be unique over all lanes, which is not checked. Raises `Overloaded` only if no living lane has
-        room in its queue, and `EngineFailure` only if none lives.
+        Request ids must be unique over all lanes, which is not checked. Raises `EngineFailure` only if no lane lives.
         """
-        refusal: Exception = EngineFailure("all lanes have died or hang")
-        for lane in sorted(self._lanes, key=lambda lane: lane.load):
-            if not lane.healthy:
-                continue
-            try:
-                lane.submit(request, on_events)
-            except Overloaded as error:
-                refusal = error
-            except EngineFailure:  # died since we looked
-                continue
-            else:
-                return
-        raise refusal
+        for lane in sorted(self._lanes, key=_rows):
+            if lane.healthy:
+                with suppress(EngineFailure):  # died since we looked
+                    lane.submit(request, on_events)
+                    return
+        raise EngineFailure("all lanes have died or hang")
 
     def cancel(self, request_id: int) -> None:
-        """Give a request up; nothing happens if it has ended."""
+        """Cancel a request; nothing happens if it has ended."""
         for lane in self._lanes:
             lane.cancel(request_id)
 
     def stats(self) -> EngineStats:
         """The sums over all lanes."""
-        parts = [lane.stats() for lane in self._lanes]
-        sums = {field.name: sum(getattr(part, field.name) for part in parts) for field in fields(EngineStats)}
-        return EngineStats(**sums)
-
-    def drain(self, timeout: float) -> bool:
-        """Refuse new work and wait, at most `timeout` seconds, for what was accepted; whether all of it ended."""
-        end = self._clock() + timeout
-        for lane in self._lanes:
-            lane.drain(0)  # all refuse before any is waited for
-        return all(lane.drain(max(0.0, end - self._clock())) for lane in self._lanes)
+        return reduce(add, (lane.stats() for lane in self._lanes))
 
     def close(self) -> None:
         """Fail what is left, and stop."""
         for lane in self._lanes:
-            lane.drain(0)
+            lane.drain(0)  # all refuse before one is closed, so that none gets the work of another
         for lane in self._lanes:
             lane.close()
+
+
+def _rows(lane: Lane) -> int:
+    return lane.rows
 
 
 def _ceil(whole: int, parts: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 
 from dragoman_service.errors import Overloaded
 
@@ -19,7 +18,7 @@ _UNKNOWN_BACKLOG = 2.0
 
 
 class Permits:
-    """One permit is the right to have one sentence in the engine. Used on the event loop's thread only.
+    """One permit is the right to have one sentence in the engine. Not safe for threads: the engine's lock guards it.
 
     A call takes permits before its text is looked at, and is refused at once if there is none left for its client. It
     takes no more than its window, and where fewer are left, it takes those and feeds its sentences more slowly: a big
@@ -58,13 +57,19 @@ class Permits:
         self._give(grant, min(at_most, max(1, most // _LATER_CALLS) if held else most))
         return grant
 
-    def adapt(self, grant: Grant) -> None:
-        """Widen a grant by one permit if it needs more and many are left; narrow it by one if none is left."""
+    def adapt(self, grant: Grant) -> int:
+        """Widen a grant by one permit if it needs more and many are left; narrow it by one if none is left.
+
+        Returns 1, -1, or 0 where neither was done.
+        """
         most = (SHARE * self.free - self._held[grant.client]) // (1 + SHARE)
+        change = 0
         if most > grant.count and grant.wants_more and self.tokens < self.max_tokens:
-            self._give(grant, 1)
+            change = 1
         elif most < 1 and grant.has_spare:
-            self._give(grant, -1)
+            change = -1
+        self._give(grant, change)
+        return change
 
     def _give(self, grant: Grant, count: int) -> None:
         self.free -= count
@@ -85,7 +90,7 @@ class Permits:
 
 
 class Grant:
-    """The permits of one call; a context manager that gives them back.
+    """The permits of one call, which `expect(0)` gives back.
 
     The permit of a sentence in the engine is kept until the engine has said its last word on that sentence, even if
     the call ends before: until then the engine counts it, and would refuse whoever came in its place.
@@ -95,7 +100,8 @@ class Grant:
         self._permits = permits
         self.client = client
         self._at_most = at_most
-        self._wanted = at_most
+        self.remaining = at_most
+        """Sentences to come or in the engine; at most, until `expect` has said how many there are."""
         self._in_engine = 0
         self.count = 0
         """Permits held: fewer while others want some, more when these have theirs given back."""
@@ -103,7 +109,7 @@ class Grant:
     @property
     def wants_more(self) -> bool:
         """Whether sentences wait for permits of this call."""
-        return self.count < min(self._at_most, self._wanted)
+        return self.count < min(self._at_most, self.remaining)
 
     @property
     def has_spare(self) -> bool:
@@ -111,8 +117,8 @@ class Grant:
         return self.count > max(1, self._in_engine)
 
     def expect(self, sentences: int) -> None:
-        """So many sentences are to come; permits beyond that are given back, now and as they become fewer."""
-        self._wanted = sentences
+        """So many sentences are to come or in the engine; surplus permits go back, now and as sentences end."""
+        self.remaining = sentences
         self._give_back_surplus()
 
     def fits(self, tokens: int) -> bool:
@@ -126,22 +132,17 @@ class Grant:
         self._in_engine += 1
         self._permits.tokens += tokens
 
-    def leave(self, tokens: int) -> None:
-        """The engine is done with a sentence."""
+    def leave(self, tokens: int) -> int:
+        """The engine is done with a sentence. Returns by how many permits the grant was widened or narrowed."""
         self._in_engine -= 1
         self._permits.tokens -= tokens
-        self._wanted = max(0, self._wanted - 1)
-        self._permits.adapt(self)
+        self.remaining = max(0, self.remaining - 1)
+        change = self._permits.adapt(self)
         self._give_back_surplus()
+        return change
 
     def _give_back_surplus(self) -> None:
-        surplus = max(0, self.count - max(self._wanted, self._in_engine))
+        surplus = max(0, self.count - max(self.remaining, self._in_engine))
         self.count -= surplus
         if surplus:
             self._permits.give_back(surplus, self.client)
-
-    def __enter__(self) -> Grant:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.expect(0)

@@ -16,7 +16,6 @@ from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult
 from dragoman_service.engine.request import Event, Failed, Request, check_request
 from dragoman_service.engine.retry_groups import RetryGroups
-from dragoman_service.errors import Overloaded
 
 OVERTAKING = 4
 """While a request waits for more rows than are free, others may take this many times the rows of the batch."""
@@ -34,11 +33,10 @@ class Scheduler:
     Between `plan` and `commit` rows stay where they are, so `add`, `abort` and `expire` are allowed at any time.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         max_rows: int,
-        max_queue: int,
         end_id: int,
         begin_id: int,
         max_encode_tokens: int = 1024,
@@ -51,7 +49,6 @@ class Scheduler:
 
         Args:
             max_rows: Rows of the running batch.
-            max_queue: Requests that may wait.
             end_id: The token that ends a sentence.
             begin_id: The token that is fed first.
             max_encode_tokens: Source tokens encoded in one step, for running rows not to be held up. One request
@@ -61,12 +58,11 @@ class Scheduler:
             look_ahead: Whether a plan names the sources that will join next.
             max_positions: Target positions that the model has; None: as many as a request asks for.
         """
-        limits = {"max_queue": max_queue, "max_encode_tokens": max_encode_tokens, "max_steps": max_steps}
+        limits = {"max_encode_tokens": max_encode_tokens, "max_steps": max_steps}
         for name, value in limits.items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
-        self.max_queue = max_queue
         self.latency = LatencyEstimate()
         self._max_encode_tokens = max_encode_tokens
         self._stream_interval = stream_interval
@@ -87,11 +83,6 @@ class Scheduler:
     def num_waiting(self) -> int:
         """Requests in the queue."""
         return len(self._waiting) + len(self._retry_groups)
-
-    @property
-    def num_queued(self) -> int:
-        """Requests in the queue that have not run yet, which `max_queue` bounds: those that run again were let in."""
-        return len(self._waiting)
 
     @property
     def num_running(self) -> int:
@@ -120,13 +111,12 @@ class Scheduler:
     def add(self, request: Request, now: float) -> None:
         """Put a request, submitted at `now`, at the end of the queue.
 
-        Raises `InvalidInput` as `validate` does, `Overloaded` if the queue is full, and `ValueError` for an id in use.
+        Raises `InvalidInput` as `validate` does, and `ValueError` for an id in use. The queue has no limit of its own:
+        admission bounds what an engine accepts.
         """
         self.validate(request)
         if self._is_there(request.id):
             raise ValueError(f"request id {request.id} is in use")
-        if len(self._waiting) >= self.max_queue:
-            raise Overloaded(f"{len(self._waiting)} requests are waiting, which is the most allowed")
         self._waiting.push(Waiting(request, now))
         if request.deadline is not None:
             heappush(self._deadlines, (self.latency.latest_start(request), request.id))

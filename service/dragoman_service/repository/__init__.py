@@ -1,4 +1,5 @@
-"""Versions of models: on disk, in service, and on their way in and out. Imports runtime and what lies below it.
+"""Versions of models, on disk and in service, and their rollout. Imports `runtime` and the packages below it.
 
-Begin with `rollout`, which follows a repository; `versions` decides what should serve, `registry` knows what does.
+Begin with `rollout`, which follows a repository. `versions` decides which versions should serve; `registry` has those
+that do.
 """

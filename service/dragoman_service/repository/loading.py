@@ -9,9 +9,8 @@ from pathlib import Path
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
-from dragoman_service.engine.observer import EngineObserver
-from dragoman_service.engine.permits import Permits
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import BundleError, DragomanError
@@ -103,30 +102,17 @@ def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores
         _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
     division = divide(settings.engine, cores) if device == "cpu" else one_lane(settings.engine)
     description = describe(bundle, division, device)
-    observer = models.observer(description)
-    with _as_problems_of(bundle), _forgotten_if_not_started(models, description):
+    with _as_problems_of(bundle):
         runners = make_runners(bundle, settings.gpu, device, division, models.watch_gpu)
-        lanes = Lanes([_make_engine(bundle, runner, observer, division, settings, device) for runner in runners])
+        lanes = Lanes([_make_lane(bundle, runner, division, settings, device) for runner in runners])
         try:
             lanes.start()
         except BaseException:
             lanes.close()
             raise
-    permits = Permits(
-        settings.engine.max_queue, settings.engine.max_queue_tokens, backlog_seconds=lambda: lanes.backlog_seconds
-    )
-    models.watch(description, lanes)
-    return ServedModel(description, bundle.tokenizer, lanes, permits)
-
-
-@contextmanager
-def _forgotten_if_not_started(models: ModelObserver, description: ModelDescription) -> Iterator[None]:
-    """Have nothing said of a version that could not be started, where no other engine serves that version."""
-    try:
-        yield
-    except BaseException:
-        models.forget(description, None)
-        raise
+    engine = Engine(lanes, max_queue=settings.engine.max_queue, max_queue_tokens=settings.engine.max_queue_tokens)
+    models.watch(description, engine)
+    return ServedModel(description, bundle.tokenizer, engine)
 
 
 @contextmanager
@@ -142,14 +128,10 @@ def _as_problems_of(bundle: Bundle) -> Iterator[None]:
         raise BundleError(bundle.path, [f"the model cannot be run as its manifest says ({reason})"]) from error
 
 
-def _make_engine(
-    bundle: Bundle, runner: Runner, observer: EngineObserver, division: Division, settings: ModelSettings, device: str
-) -> Engine:
-    """The engine of one lane."""
+def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: ModelSettings, device: str) -> Lane:
     on_gpu = device == "cuda"
     scheduler = Scheduler(
         max_rows=division.rows,
-        max_queue=division.queue,
         begin_id=bundle.tokenizer.begin_id,
         end_id=bundle.tokenizer.end_id,
         stream_interval=settings.engine.stream_interval,
@@ -157,7 +139,7 @@ def _make_engine(
         look_ahead=on_gpu,
         max_positions=runner.max_positions,
     )
-    return Engine(scheduler, runner, observer=observer, step_timeout=settings.engine.step_timeout)
+    return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 
 
 def describe(bundle: Bundle, division: Division, device: str) -> ModelDescription:

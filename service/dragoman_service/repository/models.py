@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dragoman_service.bundle.manifest import Score
-from dragoman_service.engine.lanes import RequestEngine
-from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.engine import Engine
 
 
 class TextDecoder(Protocol):
@@ -84,15 +83,13 @@ class ModelDescription:
         return self.max_rows // self.lanes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class ServedModel:
     """A model in service."""
 
     description: ModelDescription
     tokenizer: TextTokenizer
-    engine: RequestEngine
-    permits: Permits
-    """One for each sentence in the engine."""
+    engine: Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,54 +1,54 @@
-"""What the repository room reports, and to whom: the server's metrics are one."""
+"""Interfaces of the observers of this package. The server's metrics implement them."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from dragoman_service.engine.lanes import RequestEngine
-from dragoman_service.engine.observer import EngineObserver, EngineStats
+from dragoman_service.engine.stats import EngineStats
 from dragoman_service.repository.models import ModelDescription
 from dragoman_service.repository.registry import ModelEntry
 
 
-class WatchedEngine(RequestEngine, Protocol):
-    """An engine with counts."""
+class WatchedEngine(Protocol):
+    """An engine that reports its health and counts."""
+
+    @property
+    def healthy(self) -> bool:
+        """False once it cannot work any more, or while it hangs."""
+        ...
 
     def stats(self) -> EngineStats:
-        """Counts at this moment; from any thread."""
+        """Current counts. Any thread may call it."""
         ...
 
 
 class ModelObserver(Protocol):
-    """Told of models as they come and go."""
-
-    def observer(self, model: ModelDescription) -> EngineObserver:
-        """The observer to give to the engine of a model."""
-        ...
+    """Observer of models that are loaded and closed."""
 
     def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
-        """A version of a model has an engine, in place of the one that it had before."""
+        """Called when a version of a model gets an engine, which replaces the one that it had before."""
         ...
 
-    def forget(self, model: ModelDescription, engine: object) -> None:
-        """An engine has ended; None is that of a version that could not be started."""
+    def forget(self, model: ModelDescription, engine: WatchedEngine) -> None:
+        """Called when an engine is closed."""
         ...
 
     def watch_gpu(self, bus_id: str) -> None:
-        """A model runs on the GPU at a place of the bus."""
+        """Called when a model runs on the GPU with this PCI bus id."""
         ...
 
 
 class RolloutObserver(ModelObserver, Protocol):
-    """Told besides what becomes of a repository's versions."""
+    """Observer of the versions of a repository, too."""
 
     def show_aliases(self, name: str, entry: ModelEntry | None) -> None:
-        """A model has other versions or aliases in service now; None: none."""
+        """Called when the versions or aliases in service of a model change. None: no version serves any more."""
         ...
 
     def loaded(self, name: str, seconds: float, *, good: bool) -> None:
-        """A version was loaded, or could not be."""
+        """Called after an attempt to load a version. `good` says whether it succeeded."""
         ...
 
     def repository_failed(self) -> None:
-        """The repository could not be looked at."""
+        """Called when the repository could not be read."""
         ...

@@ -1,4 +1,4 @@
-"""The models in service, in which versions, and which of them a request means."""
+"""The models and versions in service, and the routing of requests to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dragoman_service.errors import InvalidInput, NotFound
 from dragoman_service.repository.models import Route, ServedModel
 
 STABLE = "stable"
-"""The alias of the version that a name alone means; without it, that is the newest."""
+"""The alias of the version that a name alone means. Without this alias, it means the newest version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Alias:
 
     version: str
     share: float = 0.0
-    """The part, 0 to 1, of the requests that name no version which this one gets."""
+    """Share, 0 to 1, of the requests without a version that goes to this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +28,23 @@ class ModelEntry:
     """A model in service."""
 
     versions: Mapping[str, ServedModel]
-    """At least one, the oldest first."""
+    """Version -> its model; at least one, the oldest first."""
     default_version: str
-    """What the name alone means, but for the shares of aliases."""
+    """The version that the name alone means, apart from the shares of aliases."""
     aliases: Mapping[str, Alias] = field(default_factory=dict)
-    """Of these versions alone."""
+    """Alias name -> alias of one of these versions."""
 
     @property
     def default(self) -> ServedModel:
-        """What serves the default version."""
+        """The model of the default version."""
         return self.versions[self.default_version]
 
     def aliases_of(self, version: str) -> list[str]:
-        """The names that a version has."""
+        """The aliases of a version, sorted."""
         return sorted(name for name, alias in self.aliases.items() if alias.version == version)
 
     def drawn(self, number: float) -> ServedModel:
-        """The version for a request that names none; `number`, 0 to 1, decides whether it is one with a share."""
+        """The version for a request that names none. `number`, 0 to 1, selects an alias by share, or the default."""
         for _, alias in sorted(self.aliases.items()):
             number -= alias.share
             if number < 0:
@@ -53,7 +53,7 @@ class ModelEntry:
 
 
 class ModelRegistry:
-    """The models of a server, the default first. Entries are replaced whole: a route keeps what it has found."""
+    """The models of a server, the default first. Entries are replaced, never changed, so a route stays valid."""
 
     def __init__(self, models: Sequence[ServedModel] = (), *, draw: Callable[[], float] = random.random) -> None:
         check_names([model.description.name for model in models])
@@ -65,7 +65,7 @@ class ModelRegistry:
 
     @property
     def models(self) -> list[ServedModel]:
-        """All versions of all models, those that are served by default before others of their name."""
+        """All versions of all models; the default version of a name comes first."""
         return [
             model
             for entry in self.entries.values()
@@ -73,17 +73,24 @@ class ModelRegistry:
         ]
 
     def replace(self, name: str, entry: ModelEntry | None) -> None:
-        """Have a model served as `entry` says from now on; None: not at all."""
+        """Replace the entry of a model. None removes the model from service."""
         if entry is None:
             self.entries.pop(name, None)
         else:
             self.entries[name] = entry
 
     def route(self, name: str, source_language: str, target_language: str) -> Route:
-        """Find what a request means; an empty name leaves the choice to us, if there is no doubt.
+        """Find the model and the language pair for a request.
 
-        A name may be that of a model, which means the version drawn, or NAME@VERSION, or NAME@ALIAS. Raises NotFound,
-        which lists what there is, or InvalidInput if several language pairs fit.
+        Args:
+            name: NAME, for which a version is drawn by the shares of aliases, NAME@VERSION or NAME@ALIAS. Empty: the
+                first model with the language pair.
+            source_language: Empty: the only source language that fits.
+            target_language: Empty: the only target language that fits.
+
+        Raises:
+            NotFound: no such model, version or language pair. The message lists the available ones.
+            InvalidInput: several language pairs fit.
         """
         candidates = self._candidates(name)
         wanted = (source_language.lower(), target_language.lower())
@@ -102,8 +109,10 @@ class ModelRegistry:
         raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
 
     def _candidates(self, selector: str) -> list[ServedModel]:
-        """What may be meant, in the order of preference: a version drawn that lacks a language pair is no reason to
-        refuse what the default version has."""
+        """The versions that `selector` allows, in order of preference.
+
+        The default version follows the drawn one, because the drawn one may lack a language pair that the default has.
+        """
         name, at, version = selector.partition("@")
         if not selector:
             return [model for entry in self.entries.values() for model in (entry.drawn(self._draw()), entry.default)]
@@ -122,12 +131,12 @@ class ModelRegistry:
 
 
 def version_order(version: str) -> list[tuple[int, str]]:
-    """Sorts 9 before 10, and 1.9 before 1.10."""
+    """Sort key of versions: 9 comes before 10, and 1.9 before 1.10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", version)]
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise InvalidInput if two models given to a server have one name."""
+    """Raise InvalidInput if two models have the same name."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInput("models", twice, "each name once; versions side by side are for a --repository")

@@ -1,11 +1,11 @@
-"""A model repository: folders NAME/VERSION with a bundle in each, on a disk or wherever fsspec reads.
+"""A model repository: folders NAME/VERSION with a bundle in each, on a disk or any file system that fsspec reads.
 
-    NAME/VERSION/manifest.json ...   a bundle; one is there as soon as its manifest is
+    NAME/VERSION/manifest.json ...   a bundle, which exists as soon as its manifest does
     NAME/aliases.json                names for versions: {"stable": {"version": "3", "share": 0.0}}
     NAME/unloaded.json               versions that operators took out of service: {"model": false, "versions": ["3"]}
     NAME/serving.toml                optional: settings of the server for this model alone, such as `max_rows = 16`
 
-Nothing else is looked at, nor what begins with a dot.
+Other files, and names that begin with a dot, are ignored.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ UNLOADED = "unloaded.json"
 
 @dataclass(frozen=True, slots=True)
 class Unloaded:
-    """What operators have taken out of service, until it is loaded by name."""
+    """The versions of a model that operators took out of service, until they are loaded by name."""
 
     model: bool = False
-    """The whole model: its versions to come as well."""
+    """Whether the whole model is out of service, future versions included."""
     versions: tuple[str, ...] = ()
-    """Versions, in any order."""
+    """Single versions, in any order."""
 
     def __contains__(self, version: str) -> bool:
         return self.model or version in self.versions
 
     def with_version(self, version: str) -> Unloaded:
-        """This, and one version more."""
+        """A copy with one more version."""
         return replace(self, versions=tuple(sorted({*self.versions, version})))
 
     def without_version(self, version: str) -> Unloaded:
-        """This, but for one version; that it is loaded ends the holding of the model."""
+        """A copy without one version, and with `model` False: to load a version puts the model back into service."""
         return Unloaded(versions=tuple(other for other in self.versions if other != version))
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a repository has of one model."""
+    """The contents of a repository for one model."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
     """Version -> fingerprint, which changes with the bundle and its settings; the oldest version first."""
@@ -67,17 +67,22 @@ class Listed:
     settings: Mapping[str, Any] = field(default_factory=dict)
     unloaded: Unloaded = Unloaded()
     problem: str = ""
-    """What is wrong with the files beside the bundles; then aliases and settings are not to be relied on. Where
-    `unloaded.json` cannot be read, the whole model is taken to be unloaded."""
+    """Problems of the files beside the bundles; empty if there are none. With a problem, aliases and settings may be
+    incomplete. If `unloaded.json` cannot be read, `unloaded` is the whole model."""
 
 
 class Repository:
-    """Reads and writes a repository. Methods block; any thread may call them, one at a time."""
+    """Reads and writes a repository. Methods block. Any thread may call them, but only one at a time."""
 
     def __init__(self, url: str, cache: Path) -> None:
-        """`url` is a path, or an address that fsspec knows, as s3://bucket/models; bundles from afar go to `cache`.
+        """Open a repository.
 
-        Raises RepositoryError if a library is missing, or the address makes no sense.
+        Args:
+            url: A path, or a URL that fsspec knows, such as s3://bucket/models.
+            cache: Folder for the bundles of a remote repository.
+
+        Raises:
+            RepositoryError: a library is missing, or the URL is not valid.
         """
         self.url = url
         try:
@@ -88,18 +93,18 @@ class Repository:
         self._cache = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
 
     def scan(self) -> dict[str, Listed]:
-        """Everything that is there, by name. Raises RepositoryError."""
+        """Read the repository. Returns model name -> its contents. Raises RepositoryError."""
         try:
             self._files.invalidate_cache()
             names = [name for name in self._folders(self._root) if NAME.fullmatch(name)]
             found = {name: self._listed(name) for name in sorted(names)}
-        except Exception as error:  # what file systems raise shares no base class
-            raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
-        self._forget_all_but(found)
+        except Exception as error:  # the errors of fsspec's file systems have no common base class
+            raise RepositoryError(f"repository {self.url}: {_error_text(error)}") from error
+        self._clean_cache(found)
         return {name: listed for name, listed in found.items() if listed.versions or listed.problem}
 
     def fetch(self, name: str, version: str, fingerprint: str) -> Path:
-        """The folder of a bundle on this machine. It is not checked here. Raises RepositoryError."""
+        """Copy a remote bundle to the cache. Returns its local folder, unchecked. Raises RepositoryError."""
         source = f"{self._root}/{name}/{version}"
         if self._is_local:
             return Path(source)
@@ -117,37 +122,39 @@ class Repository:
             try:
                 os.rename(partial, place)
             except OSError:
-                if not place.is_dir():  # else another server that shares the cache was there first
+                if not place.is_dir():  # if it is, another server that shares the cache has fetched it
                     raise
         except Exception as error:
-            raise RepositoryError(f"{self.url}/{name}/{version} cannot be fetched: {_said(error)}") from error
+            raise RepositoryError(f"{self.url}/{name}/{version} cannot be fetched: {_error_text(error)}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return place
 
     def discard(self, path: Path) -> None:
-        """A fetched bundle turned out to be bad: have it fetched anew if it is asked for again."""
+        """Remove a bad bundle from the cache, so that the next `fetch` copies it again."""
         if not self._is_local:
             shutil.rmtree(path, ignore_errors=True)
 
     def write_aliases(self, name: str, aliases: Mapping[str, Alias]) -> None:
-        """Replace a model's aliases, at once or not at all. Raises RepositoryError."""
+        """Replace a model's aliases atomically. Raises RepositoryError."""
         self._write_json(name, ALIASES, {alias: asdict(value) for alias, value in sorted(aliases.items())})
 
     def write_unloaded(self, name: str, unloaded: Unloaded) -> None:
-        """Replace what is kept of a model's versions out of service, at once or not at all. Raises RepositoryError."""
+        """Replace the record of a model's unloaded versions atomically. Raises RepositoryError."""
         self._write_json(name, UNLOADED, asdict(unloaded))
 
     def _write_json(self, name: str, file: str, value: Any) -> None:
         try:
             self._write(f"{self._root}/{name}/{file}", (json.dumps(value, indent=2) + "\n").encode())
         except Exception as error:
-            raise RepositoryError(f"{self.url}/{name}/{file} cannot be written: {_said(error)}") from error
+            raise RepositoryError(f"{self.url}/{name}/{file} cannot be written: {_error_text(error)}") from error
 
     def publish(self, bundle: Path, name: str, version: str) -> str:
-        """Copy a bundle that has been checked into its place, the manifest last; returns where.
+        """Copy a checked bundle to NAME/VERSION, the manifest last. Returns its path in the repository.
 
-        Raises InvalidInput if there is one already, RepositoryError if it cannot be written; then nothing is left.
+        Raises:
+            InvalidInput: the version exists.
+            RepositoryError: the bundle cannot be written. A partial copy is removed.
         """
         self.check_new(name, version)
         place = f"{self._root}/{name}/{version}"
@@ -162,15 +169,15 @@ class Repository:
                 if self._is_local:
                     os.rename(partial, place)
             except BaseException:
-                with suppress(Exception):  # there may be nothing yet; what went wrong is what matters
+                with suppress(Exception):  # there may be nothing to remove, and the first error must be raised
                     self._files.rm(partial, recursive=True)
                 raise
         except Exception as error:
-            raise RepositoryError(f"{self.url}/{name}/{version} cannot be written: {_said(error)}") from error
+            raise RepositoryError(f"{self.url}/{name}/{version} cannot be written: {_error_text(error)}") from error
         return place
 
     def check_new(self, name: str, version: str) -> None:
-        """Raise InvalidInput if there is such a bundle already, RepositoryError if nobody can tell."""
+        """Raise InvalidInput if the version exists or a name is not allowed, RepositoryError if the check fails."""
         for what, value in (("name", name), ("version", version)):
             if not NAME.fullmatch(value):
                 raise InvalidInput(what, value, "letters, digits, dots, dashes and underscores")
@@ -178,21 +185,21 @@ class Repository:
             self._files.invalidate_cache()
             there = self._files.exists(f"{self._root}/{name}/{version}")
         except Exception as error:
-            raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
+            raise RepositoryError(f"repository {self.url}: {_error_text(error)}") from error
         if there:
             raise InvalidInput("version", version, f"one that {self.url}/{name} does not have: bundles never change")
 
     def next_version(self, name: str) -> str:
-        """One more than the highest whole number that is a version; 1 if there is none. Raises RepositoryError."""
+        """The highest version that is a whole number, plus one; 1 if there is none. Raises RepositoryError."""
         try:
             self._files.invalidate_cache()
             versions = self._folders(f"{self._root}/{name}")
-        except FileNotFoundError as error:  # the first of its name; in an object store, of all
+        except FileNotFoundError as error:  # the first version of the model, or in an object store, of the repository
             if self._is_local and not self._files.isdir(self._root):
-                raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
+                raise RepositoryError(f"repository {self.url}: {_error_text(error)}") from error
             versions = []
         except Exception as error:
-            raise RepositoryError(f"repository {self.url}: {_said(error)}") from error
+            raise RepositoryError(f"repository {self.url}: {_error_text(error)}") from error
         return str(1 + max((int(version) for version in versions if version.isdecimal()), default=0))
 
     def _listed(self, name: str) -> Listed:
@@ -206,7 +213,7 @@ class Repository:
                 versions[version] = hashlib.sha256(mark.encode()).hexdigest()[:12]
         problems: list[str] = []
         found: dict[str, Any] = {}
-        # Each by itself: what is wrong with one must not bring back what another keeps out of service.
+        # Each file is read separately: a problem of one must not put versions of `unloaded.json` back into service.
         for file, read in ((SETTINGS, _read_settings), (ALIASES, read_aliases), (UNLOADED, read_unloaded)):
             try:
                 found[file] = read(settings_text if file == SETTINGS else self._read(f"{folder}/{file}"))
@@ -240,8 +247,8 @@ class Repository:
         finally:
             Path(partial).unlink(missing_ok=True)
 
-    def _forget_all_but(self, found: Mapping[str, Listed]) -> None:
-        """Remove from the cache what the repository does not have any more."""
+    def _clean_cache(self, found: Mapping[str, Listed]) -> None:
+        """Remove bundles from the cache that the repository no longer has."""
         kept = {
             self._cache / name / f"{version}-{mark}"
             for name, it in found.items()
@@ -257,7 +264,7 @@ def _read_settings(text: bytes | None) -> dict[str, Any]:
 
 
 def read_aliases(text: bytes | None) -> dict[str, Alias]:
-    """Parse `aliases.json`. Raises InvalidInput with every problem, or ValueError for what is no JSON."""
+    """Parse `aliases.json`. Raises InvalidInput with every problem, or ValueError if it is not JSON."""
     problems: list[str] = []
     aliases: dict[str, Alias] = from_json(dict[str, Alias], json.loads(text or b"{}"), ALIASES, problems)
     if problems:
@@ -267,7 +274,7 @@ def read_aliases(text: bytes | None) -> dict[str, Alias]:
 
 
 def read_unloaded(text: bytes | None) -> Unloaded:
-    """Parse `unloaded.json`. Raises InvalidInput with every problem, or ValueError for what is no JSON."""
+    """Parse `unloaded.json`. Raises InvalidInput with every problem, or ValueError if it is not JSON."""
     problems: list[str] = []
     unloaded: Unloaded = from_json(
         Unloaded, json.loads(text or b'{"model": false, "versions": []}'), UNLOADED, problems
@@ -278,7 +285,7 @@ def read_unloaded(text: bytes | None) -> Unloaded:
 
 
 def check_aliases(aliases: Mapping[str, Alias]) -> None:
-    """Raise InvalidInput for names or shares that cannot be."""
+    """Raise InvalidInput for invalid names or shares."""
     for name, alias in aliases.items():
         if not NAME.fullmatch(name):
             raise InvalidInput("alias", name, "letters, digits, dots, dashes and underscores")
@@ -296,5 +303,5 @@ def _files_of(manifest: bytes) -> list[str]:
     return list(value.files)
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

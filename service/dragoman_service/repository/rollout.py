@@ -1,4 +1,4 @@
-"""Takes bundles of a repository into service and out of it, without a call noticing."""
+"""Loads and unloads the versions of a repository while the server runs, without interrupting calls."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dragoman_service.repository.worker import Worker
 from dragoman_service.runtime import memory
 
 CLOSE_SECONDS = 10.0
-"""How long `close` waits for what ends."""
+"""Default of the most seconds that `Rollout.close` waits for versions that are being closed."""
 _IDLE_PERIOD = 0.05
-"""Seconds between looks at whether calls still use a version that was replaced."""
+"""Seconds between two checks whether calls still use a version that was replaced."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,19 +31,20 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Load = Callable[[Repository, str, str, Listed], ServedModel]
-"""Takes a version of a model from the repository, and proves it; blocks. Raises DragomanError."""
+"""Function that loads a version of a model from the repository and tests it. It blocks and raises DragomanError."""
 
 
 class Rollout:
-    """Keeps a registry as a repository says: used on one event loop, one change at a time.
+    """Keeps a registry in accordance with a repository. It belongs to one event loop and makes one change at a time.
 
-    A version takes traffic once it is loaded and proved, by one assignment; those that it replaces end when their last
-    call has. What cannot be loaded leaves what there is, and is not tried again until it changes or is asked for. What
-    vanishes from the repository goes on serving until another version takes its place.
+    A version gets traffic, by one assignment, once it is loaded and tested. The versions that it replaces are closed
+    when their last call has ended. A version that cannot be loaded changes nothing in service, and is not tried again
+    until its bundle changes or it is loaded by name. A version that disappears from the repository serves on until
+    another one replaces it.
     """
 
     def __init__(self, repository: Repository, registry: ModelRegistry, load: Load, observer: RolloutObserver) -> None:
-        """To be made on the event loop. Models that the registry has already are left alone."""
+        """Create it on the event loop. Models that are in `registry` already are never changed."""
         self._repository = repository
         self._registry = registry
         self._load = load
@@ -57,22 +58,22 @@ class Rollout:
         self._problems: dict[str, str] = {}
 
     async def refresh(self) -> None:
-        """Look at the repository and follow it. What is wrong there is logged, and leaves what serves."""
+        """Read the repository and follow it. Problems are logged, and the versions in service serve on."""
         async with self._lock:
             try:
                 await self._scan()
             except RepositoryError as error:
-                self._complain("", str(error))
+                self._log_once("", str(error))
                 self._observer.repository_failed()
                 return
-            self._complain("", "")
+            self._log_once("", "")
             for model in self._models.values():
-                self._complain(model.name, model.listed.problem)
-                await self._bring(model)
-                self._settle(model)
+                self._log_once(model.name, model.listed.problem)
+                await self._load_missing(model)
+                self._apply(model)
 
     async def watch(self, period: float) -> None:
-        """Refresh for ever, every `period` seconds."""
+        """Refresh every `period` seconds, until cancelled."""
         while True:
             await asyncio.sleep(period)
             try:
@@ -81,7 +82,11 @@ class Rollout:
                 _log.exception("following the repository failed")
 
     async def load(self, name: str, version: str = "") -> None:
-        """Load a version, or the newest, and keep it in service. Raises what is wrong with it."""
+        """Load a version, or the newest if `version` is empty, and keep it in service.
+
+        Raises:
+            DragomanError: the model or version is unknown, or it cannot be loaded.
+        """
         async with self._lock:
             model = await self._known(name)
             version = version or list(model.listed.versions)[-1]
@@ -91,10 +96,10 @@ class Rollout:
             await self._change(model, trial, version)
 
     async def unload(self, name: str, version: str = "") -> None:
-        """Take a version out of service, or the whole model with its versions to come, until it is loaded by name.
+        """Take a version out of service, or if `version` is empty the whole model with its future versions.
 
-        Kept in the repository: other servers follow, and it outlasts a restart. Raises Conflict if an alias means the
-        version.
+        It stays out until it is loaded by name. The repository keeps this, so other servers follow, and it survives a
+        restart. Raises Conflict if an alias means the version.
         """
         async with self._lock:
             model = await self._known(name)
@@ -112,23 +117,24 @@ class Rollout:
             await self._on_thread(self._repository.write_unloaded, model.name, unloaded)
             model.listed = replace(model.listed, unloaded=unloaded)
             model.asked -= versions
-            await self._bring(model)  # what takes the place comes before what goes
-            self._settle(model)
+            await self._load_missing(model)  # load the replacement before the version goes out of service
+            self._apply(model)
 
     async def set_alias(self, name: str, alias: str, version: str, share: float = 0.0) -> None:
-        """Have an alias mean a version, which is loaded first if need be; written to the repository for other servers.
+        """Point an alias at a version, which is loaded first if necessary. The repository keeps it for other servers.
 
-        Raises what is wrong, and then nothing has changed.
+        Raises:
+            DragomanError: it cannot be done, and nothing has changed.
         """
         async with self._lock:
             model = await self._known(name)
             _must_be_listed(version, model)
             if alias in model.listed.versions:
-                raise InvalidInput("alias", alias, f"what is no version of {name}")
+                raise InvalidInput("alias", alias, f"a name that is not a version of {name}")
             await self._change_aliases(model, {**model.listed.aliases, alias: Alias(version, share)}, version)
 
     async def delete_alias(self, name: str, alias: str) -> None:
-        """Forget an alias, in the repository too."""
+        """Delete an alias, in the repository too. Raises NotFound if the model has no such alias."""
         async with self._lock:
             model = await self._known(name)
             if alias not in model.listed.aliases:
@@ -138,20 +144,21 @@ class Rollout:
             await self._change_aliases(model, rest)
 
     def status(self) -> list[VersionStatus]:
-        """All versions that are known, as of the last look."""
+        """All known versions, as of the last read of the repository."""
         return [status for name in sorted(self._models) for status in self._models[name].status()]
 
     @property
     def busy(self) -> bool:
-        """Whether a version is being loaded or closed, which nothing can stop."""
+        """Whether a version is being loaded or closed, which cannot be interrupted."""
         return self._thread.busy
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """End what is retiring, with its calls, and wait for it, so long at most: what is being loaded may come first.
+        """Close the versions that were replaced, without waiting for their calls.
 
-        What is in the registry is its owner's to close.
+        Waits at most `seconds`: a version that is being loaded may occupy the thread first. The owner of the registry
+        closes the models in it.
         """
-        # No task is cancelled: one that has not begun, or waits for the thread, would close nothing.
+        # No task is cancelled: one that has not begun, or waits for the thread, would then not close its engine.
         self._closing = True
         if self._retiring:
             await asyncio.wait(self._retiring, timeout=seconds)
@@ -160,7 +167,7 @@ class Rollout:
     async def _scan(self) -> None:
         found = await self._on_thread(self._repository.scan)
         for name in found.keys() & self._fixed:
-            self._complain(name, f"{name} of the repository is not served: the command line gave a bundle of that name")
+            self._log_once(name, f"{name} of the repository is not served: the command line gave a bundle of that name")
         for name in {*found, *self._models} - self._fixed:
             model = self._models.setdefault(name, ModelVersions(name))
             listed = found.get(name, Listed())
@@ -182,20 +189,22 @@ class Rollout:
         return model
 
     async def _change_aliases(self, model: ModelVersions, aliases: Mapping[str, Alias], version: str = "") -> None:
-        """Have a model have these aliases; `version` is to be loaded for it, what is wrong with others is no matter."""
+        """Replace the aliases of a model. `version` must load; problems of other versions are ignored."""
         check_aliases(aliases)
         trial = model.copy()
         trial.listed = replace(model.listed, aliases=aliases)
         await self._change(model, trial, version)
 
     async def _change(self, model: ModelVersions, trial: ModelVersions, version: str) -> None:
-        """Have a model be as `trial`, with a version in service if one is named; what is wrong is raised, and then
-        nothing has changed.
+        """Replace the state of a model by `trial`, with `version` in service if it is not empty.
+
+        Raises:
+            DragomanError: it cannot be done, and nothing has changed.
         """
         if version:
             trial.listed = replace(trial.listed, unloaded=trial.listed.unloaded.without_version(version))
         trial.failed.pop(version, None)
-        await self._bring(trial)
+        await self._load_missing(trial)
         try:
             if error := trial.failure(version):
                 raise error
@@ -205,21 +214,21 @@ class Rollout:
                 await self._on_thread(self._repository.write_aliases, model.name, trial.listed.aliases)
         except DragomanError:
             if trial.listed.unloaded != model.listed.unloaded:
-                with suppress(DragomanError):  # what went wrong first is what matters
+                with suppress(DragomanError):  # the first error must be raised
                     await self._on_thread(self._repository.write_unloaded, model.name, model.listed.unloaded)
             model.failed = trial.failed
-            self._let_go(trial)
+            self._retire_loaded(trial)
             raise
-        self._settle(trial)
+        self._apply(trial)
 
-    async def _bring(self, model: ModelVersions) -> None:
-        """Load what should serve and does not. Failures are noted, and may make other versions wanted."""
+    async def _load_missing(self, model: ModelVersions) -> None:
+        """Load the versions that should serve and do not. A failure is recorded, and another version may be chosen."""
         while missing := model.missing():
             version, mark = missing
             started = time.monotonic()
             try:
                 served = await self._on_thread(self._load, self._repository, model.name, version, model.listed)
-            except Exception as error:  # whatever a bundle brings about, the others must be brought all the same
+            except Exception as error:  # any error of a bundle: the other versions must still be loaded
                 known = isinstance(error, DragomanError)
                 _log.error(
                     "%s version %s is not taken into service: %s", model.name, version, error, exc_info=not known
@@ -234,8 +243,8 @@ class Rollout:
                 good = True
             self._observer.loaded(model.name, time.monotonic() - started, good=good)
 
-    def _settle(self, model: ModelVersions) -> None:
-        """Switch to what is there now; from here on, no new call finds what is not wanted any more."""
+    def _apply(self, model: ModelVersions) -> None:
+        """Switch to the loaded versions. From here on, no new call reaches a version that should not serve."""
         before = model.entry
         going = model.settle()
         self._models[model.name] = model
@@ -246,18 +255,18 @@ class Rollout:
         for served in going:
             self._retire(served)
 
-    def _let_go(self, trial: ModelVersions) -> None:
+    def _retire_loaded(self, trial: ModelVersions) -> None:
         for _, served in trial.loaded.values():
             self._retire(served)
 
     def _retire(self, served: ServedModel) -> None:
-        task = asyncio.create_task(self._end(served))
+        task = asyncio.create_task(self._close_when_idle(served))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _end(self, served: ServedModel) -> None:
-        """Close what no new call can find, once none uses it."""
-        while not (served.permits.idle or self._closing):
+    async def _close_when_idle(self, served: ServedModel) -> None:
+        """Close a version that no new call can reach, once no call uses it."""
+        while not (served.engine.idle or self._closing):
             await asyncio.sleep(_IDLE_PERIOD)
         await self._on_thread(served.engine.close)
         self._observer.forget(served.description, served.engine)
@@ -266,8 +275,8 @@ class Rollout:
     async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self._thread.submit(partial(work, *args, **kwargs)))
 
-    def _complain(self, about: str, problem: str) -> None:
-        """Log a problem once, not at every look."""
+    def _log_once(self, about: str, problem: str) -> None:
+        """Log a problem when it appears, not at every refresh."""
         if problem and self._problems.get(about) != problem:
             _log.error("%s", problem)
         self._problems[about] = problem

@@ -1,4 +1,4 @@
-"""Where models come from, and how each is run."""
+"""Settings of the models and of the repository."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.runtime.settings import DEVICES, GpuOptions
 
 MODEL_SETTINGS = ("threads", "lanes", "max_rows", "max_queue", "max_queue_tokens")
-"""What a model of a repository may have of its own."""
+"""Settings that a `serving.toml` may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """How each model is run."""
+    """Settings with which every model runs."""
 
     device: str = "cpu"
-    """Where the models run, one of `DEVICES`."""
+    """Device of the models, one of `DEVICES`."""
     gpu: GpuOptions = field(default_factory=GpuOptions)
-    """How they use a GPU."""
+    """Settings of a model on a GPU."""
     engine: EngineSettings = field(default_factory=EngineSettings)
-    """How its requests are decoded."""
+    """Settings of the engine of a model."""
 
     default_beam_size: int = 4
     """Beam size of requests that do not choose one; 1 is greedy search."""
@@ -39,7 +39,7 @@ class ModelSettings:
             raise InvalidInput("device", self.device, ", ".join(DEVICES))
 
     def with_settings(self, settings: Mapping[str, Any]) -> ModelSettings:
-        """These, with the settings of one model. Raises InvalidInput."""
+        """A copy with the settings of one model's `serving.toml`. Raises InvalidInput."""
         for name, value in settings.items():
             if name not in MODEL_SETTINGS:
                 raise InvalidInput(name, value, f"one of {', '.join(MODEL_SETTINGS)}")
@@ -53,11 +53,11 @@ class RepositorySettings:
     """The repository that a server follows."""
 
     repository: str = ""
-    """Path or URL of a model repository, whose models are served beside these; empty: none."""
+    """Path or URL of a model repository, whose models are served beside those of the command line; empty: none."""
     watch: float = 5.0
-    """Seconds between looks at the repository; 0: it is looked at when the server starts, and on request."""
+    """Seconds between two reads of the repository; 0: it is read when the server starts, and on request."""
     cache: Path = Path()
-    """Where bundles of a repository that is not on this machine are kept; `Path()` is a folder of the user's."""
+    """Folder for the bundles of a remote repository; `Path()` is a folder in the user's cache."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.watch <= 86_400:

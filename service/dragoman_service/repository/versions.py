@@ -1,4 +1,4 @@
-"""The versions of one model: which should serve, and what is to be done about it. No clock, no threads, no files."""
+"""The state of the versions of one model, and the choice of those that should serve. No clock, no threads, no files."""
 
 from __future__ import annotations
 
@@ -13,49 +13,50 @@ from dragoman_service.repository.repository import Listed
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version, as operators see it."""
+    """The status of a version, for operators."""
 
     name: str
     version: str
     state: str
     """serving, available, failed, or unloaded (on request)."""
     reason: str
-    """Why what the repository has failed, if it did; another bundle of the version may be serving."""
+    """Why the bundle in the repository could not be loaded; empty if it could. An earlier bundle of the version may
+    still serve."""
     aliases: Mapping[str, Alias]
-    """Its own."""
+    """Aliases of this version."""
     default: bool
-    """Whether a name alone means it."""
+    """Whether the name of the model alone means it."""
 
 
 @dataclass
 class ModelVersions:
-    """What is known of a model: what the repository has, what serves, and what operators want."""
+    """The state of a model: the contents of the repository, the versions in service, and the requests of operators."""
 
     name: str
     listed: Listed = field(default_factory=Listed)
     serving: dict[str, tuple[str, ServedModel]] = field(default_factory=dict)
-    """By version: the fingerprint that it was loaded with, and what serves it."""
+    """Version -> the fingerprint of its bundle, and the model in service."""
     loaded: dict[str, tuple[str, ServedModel]] = field(default_factory=dict)
-    """What is to serve from the next `settle` on."""
+    """As `serving`, for versions that serve from the next `settle` on."""
     failed: dict[str, tuple[str, DragomanError]] = field(default_factory=dict)
-    """By version: the fingerprint that could not be loaded, and why."""
+    """Version -> the fingerprint of the bundle that could not be loaded, and the error."""
     asked: set[str] = field(default_factory=set)
     """Versions loaded on request."""
     entry: ModelEntry | None = None
-    """How it is served."""
+    """The versions in service; None if there are none."""
 
     def copy(self) -> ModelVersions:
-        """One that can be changed without changing this."""
+        """A copy whose changes do not affect this one."""
         containers = {name: getattr(self, name).copy() for name in ("serving", "loaded", "failed", "asked")}
         return replace(self, **containers)
 
     def failure(self, version: str) -> DragomanError | None:
-        """Why what the repository has of a version could not be loaded."""
+        """The error of the bundle that the repository has of a version; None if no attempt to load it has failed."""
         mark, error = self.failed.get(version, ("", None))
         return error if mark == self.listed.versions.get(version) else None
 
     def missing(self) -> tuple[str, str] | None:
-        """The next version to load, and its fingerprint; None if all that should serve is there or known to be bad."""
+        """The next version to load and its fingerprint; None if all that should serve are loaded or have failed."""
         for version in self._wanted():
             mark = self.listed.versions[version]
             there = {self.serving.get(version, ("",))[0], self.loaded.get(version, ("",))[0]}
@@ -64,14 +65,14 @@ class ModelVersions:
         return None
 
     def settle(self) -> list[ServedModel]:
-        """Decide on `entry`, and have it serve; returns what serves no more."""
+        """Choose the versions to serve, and set `serving` and `entry`. Returns the models that stopped serving."""
         there = {
             version: item
             for version, item in {**self.serving, **self.loaded}.items()
             if version not in self.listed.unloaded
         }
         before = self.entry.aliases if self.entry else {}
-        # An alias whose new version could not be loaded stays where it was.
+        # An alias whose new version could not be loaded keeps its old version.
         aliases = {
             alias: next((it for it in (new, before.get(alias)) if it and it.version in there), None)
             for alias, new in self.listed.aliases.items()
@@ -88,7 +89,7 @@ class ModelVersions:
         return going
 
     def status(self) -> list[VersionStatus]:
-        """All versions that are known, the oldest first."""
+        """The status of all known versions, the oldest first."""
         return [self._status(version) for version in sorted({*self.listed.versions, *self.serving}, key=version_order)]
 
     def _status(self, version: str) -> VersionStatus:
@@ -104,9 +105,9 @@ class ModelVersions:
         )
 
     def _wanted(self) -> list[str]:
-        """The versions that should serve, the oldest first, of those that are not unloaded nor known to be bad.
+        """The versions that should serve, the oldest first: those of aliases, those asked for, and the default one.
 
-        Those that aliases mean, those asked for, and one for the name alone.
+        Unloaded versions are left out, as are those that do not serve and whose bundle has failed.
         """
         usable = [
             version
@@ -119,10 +120,9 @@ class ModelVersions:
         return [version for version in usable if version in chosen]
 
     def _default(self, versions: list[str], aliases: Mapping[str, Alias]) -> str:
-        """Of these versions, the oldest first, the one for the name alone: the stable one, else the newest.
+        """Choose from `versions`, the oldest first, the one for the name alone: the stable one, else the newest.
 
-        If there is a stable one, but it is not among these, it is the next older one, rather than one that nobody has
-        called stable.
+        If the stable version is not among `versions`, it is the next older one: a newer one was never marked stable.
         """
         stable = aliases.get(STABLE) or self.listed.aliases.get(STABLE)
         older = [it for it in versions if stable and version_order(it) <= version_order(stable.version)]

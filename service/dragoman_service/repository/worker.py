@@ -1,4 +1,4 @@
-"""A thread that does one job after the other, and does not keep the process from ending."""
+"""A daemon thread that runs jobs one after the other."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ T = TypeVar("T")
 
 
 class Worker:
-    """One daemon thread. An executor's threads are waited for when the process ends, however long a load takes.
+    """One daemon thread with a queue of jobs.
 
-    It is one thread because the C library keeps memory for each thread, and a bundle is read into it.
+    An executor would not do: the process waits for its threads at exit, however long the load of a bundle takes. There
+    is one thread, because the C library keeps freed memory for each thread that has read a bundle.
     """
 
     def __init__(self, name: str) -> None:
@@ -30,10 +31,7 @@ class Worker:
         return self._unfinished > 0
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Have a job done after those before it; one that is cancelled while it waits is left out.
-
-        Raises RuntimeError after `close`.
-        """
+        """Queue a job. It is skipped if its future is cancelled before it starts. Raises RuntimeError after `close`."""
         future: Future[T] = Future()
         with self._lock:
             if self._closed:
@@ -43,7 +41,7 @@ class Worker:
         return future
 
     def close(self) -> None:
-        """End the thread after the jobs that it has."""
+        """End the thread after the queued jobs."""
         with self._lock:
             self._closed = True
             self._jobs.put(None)

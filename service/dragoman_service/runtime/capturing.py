@@ -1,4 +1,4 @@
-"""Who may use a GPU when: a step that is being captured is spoiled by whatever another thread does there meanwhile."""
+"""The lock that keeps other threads off a GPU while a CUDA graph is captured: their work would break the capture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class CaptureLock:
-    """Any number of threads may use the GPU together, or one alone. Who wants to be alone goes before new users."""
+    """A lock that many threads hold together, or one alone. A thread that waits to be alone goes before new users."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -17,7 +17,7 @@ class CaptureLock:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """While the GPU is used and nothing is captured."""
+        """Hold the lock together with others, to use the GPU while nothing is captured."""
         with self._condition:
             self._condition.wait_for(lambda: not self._alone)
             self._users += 1
@@ -30,7 +30,7 @@ class CaptureLock:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While something is captured. Not to be entered by a thread that is a user already."""
+        """Hold the lock alone, to capture. A thread that holds `shared` must not enter: it would wait for itself."""
         with self._condition:
             self._condition.wait_for(lambda: not self._alone)
             self._alone = True

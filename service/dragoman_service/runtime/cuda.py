@@ -1,6 +1,6 @@
-"""Memory, copies, streams and events of one NVIDIA GPU, through NVIDIA's binding of the CUDA runtime.
+"""Memory, copies, streams and events of one NVIDIA GPU, through NVIDIA's Python binding of the CUDA runtime.
 
-Work is queued on streams and done in the order of each. Nothing here waits for it but `Cuda.wait`.
+Work is queued on streams, each of which runs it in order. `Cuda.wait` waits for the work of a stream.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OUT_OF_MEMORY = 2
 
 
 class DeviceArray:
-    """An array in the memory of a GPU: an address, a shape and strides, sliced as NumPy slices. Not to be read here."""
+    """An array in GPU memory: an address, a shape and strides, sliced like a NumPy array. The host cannot read it."""
 
     __slots__ = ("_base", "_layout")
 
@@ -32,36 +32,37 @@ class DeviceArray:
 
     @classmethod
     def at(cls, address: int, shape: Sequence[int], dtype: npt.DTypeLike) -> DeviceArray:
-        """Contiguous memory that begins at an address."""
+        """A contiguous array at an address of GPU memory."""
         one = np.zeros(1, dtype)
         strides = np.cumprod([one.itemsize, *reversed(shape[1:])])[::-1] if shape else ()
-        # One number in host memory, dressed up as the whole: NumPy does the sums of slicing, and reads nothing.
+        # A view of one number in host memory with the shape of the whole: NumPy computes offsets and strides of slices
+        # with it, and never reads the elements.
         layout = as_strided(one, shape, [int(stride) for stride in strides])
         return cls(address - one.ctypes.data, layout)
 
     @property
     def address(self) -> int:
-        """Of its first number."""
+        """Address of the first element."""
         return self._base + self._layout.ctypes.data
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of every axis."""
+        """Size of every axis."""
         return self._layout.shape
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Bytes from one to the next, of every axis."""
+        """Bytes between two neighbours along every axis."""
         return self._layout.strides
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its numbers."""
+        """Type of the elements."""
         return self._layout.dtype
 
     @property
     def nbytes(self) -> int:
-        """Of its numbers, without what lies between them."""
+        """Bytes of the elements, without gaps between them."""
         return self._layout.nbytes
 
     def __getitem__(self, key: Any) -> DeviceArray:
@@ -75,43 +76,43 @@ class Cuda:
     """The first GPU that the process sees."""
 
     ort_device = "cuda"
-    """What ONNX Runtime calls it."""
+    """Name of the device in ONNX Runtime."""
 
     def __init__(self, runtime: Any) -> None:
-        """`runtime` is `cuda.bindings.runtime`, or something that does the same."""
+        """`runtime` is `cuda.bindings.runtime`, or a stand-in with the same functions."""
         self._runtime = runtime
-        self._taken: list[tuple[str, Any]] = []
-        """What was handed out: the call that gives it back, and what it takes."""
-        self._any_direction = runtime.cudaMemcpyKind.cudaMemcpyDefault  # addresses show on which side they are
+        self._resources: list[tuple[str, Any]] = []
+        """Memory, streams and events to free: the name of the call that frees one, and its argument."""
+        self._any_direction = runtime.cudaMemcpyKind.cudaMemcpyDefault  # CUDA tells host from device by the address
         self._call("cudaSetDevice", 0)
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> DeviceArray:
-        """Memory of the GPU, zeroed: what was never written is multiplied by nought at times, and must not be NaN.
+        """Allocate zeroed GPU memory. Kernels may multiply unwritten elements by zero, so they must not be NaN.
 
         Raises:
-            DeviceError: too little is left.
+            DeviceError: the GPU has too little free memory.
         """
         nbytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         (address,) = self._call("cudaMalloc", nbytes)
-        self._taken.append(("cudaFree", int(address)))
+        self._resources.append(("cudaFree", int(address)))
         self._call("cudaMemset", int(address), 0, nbytes)
-        self._call("cudaStreamSynchronize", 0)  # no other stream waits for the one that this is on
+        self._call("cudaStreamSynchronize", 0)  # the other streams do not wait for the default stream
         return DeviceArray.at(int(address), shape, dtype)
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Host memory that the GPU can copy from and to by itself."""
+        """Allocate page-locked host memory, which asynchronous copies need."""
         nbytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         (address,) = self._call("cudaMallocHost", nbytes)
-        self._taken.append(("cudaFreeHost", int(address)))
+        self._resources.append(("cudaFreeHost", int(address)))
         raw = (ctypes.c_uint8 * nbytes).from_address(int(address))
         block = np.ctypeslib.as_array(raw)[: int(np.prod(shape)) * np.dtype(dtype).itemsize]
         return block.view(dtype).reshape(shape)
 
     def copy(self, target: AnyArray, source: AnyArray, stream: int) -> None:
-        """Queue a copy between arrays of one shape, on the GPU or in pinned memory.
+        """Queue a copy between arrays of the same shape and type, on the GPU or in pinned memory.
 
         Raises:
-            ValueError: other shapes, or memory that is scattered over more than three axes.
+            ValueError: the shapes or types differ, or the memory is strided over more than three axes.
         """
         width, height, depth, pitches = _boxes(target, source)
         if not width:
@@ -137,49 +138,49 @@ class Cuda:
         self._call("cudaMemcpy3DAsync", parameters, stream)
 
     def new_stream(self) -> int:
-        """A queue of work; its handle as a number, which is how ONNX Runtime takes it."""
-        (stream,) = self._call("cudaStreamCreateWithFlags", 1)  # not held up by the default stream
-        self._taken.append(("cudaStreamDestroy", int(stream)))
+        """Create a stream. Returns its handle as a number, the form that ONNX Runtime takes."""
+        (stream,) = self._call("cudaStreamCreateWithFlags", 1)  # non-blocking: independent of the default stream
+        self._resources.append(("cudaStreamDestroy", int(stream)))
         return int(stream)
 
     def new_event(self) -> Any:
-        """A mark in a stream."""
-        (event,) = self._call("cudaEventCreateWithFlags", 2)  # no times
-        self._taken.append(("cudaEventDestroy", event))
+        """Create an event, which marks a place in a stream."""
+        (event,) = self._call("cudaEventCreateWithFlags", 2)  # without timing
+        self._resources.append(("cudaEventDestroy", event))
         return event
 
     def mark(self, event: Any, stream: int) -> None:
-        """Set a mark behind what is queued."""
+        """Record an event behind the work that is queued on a stream."""
         self._call("cudaEventRecord", event, stream)
 
     def follow(self, stream: int, event: Any) -> None:
-        """What is queued on a stream from here on begins after the mark is reached."""
+        """Make later work of a stream wait for an event."""
         self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def wait(self, stream: int) -> None:
-        """Until all that is queued on a stream is done."""
+        """Block until all work queued on a stream is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of the GPU that are free, and all of them."""
+        """Free and total bytes of GPU memory."""
         free, total = self._call("cudaMemGetInfo")
         return int(free), int(total)
 
     def bus_id(self) -> str:
-        """Where the GPU is on the PCI bus, which is how the tools of the driver know it."""
+        """PCI bus id of the GPU, by which the driver's tools identify it."""
         (text,) = self._call("cudaDeviceGetPCIBusId", 32, 0)
         return bytes(text).split(b"\0")[0].decode()
 
     def close(self) -> None:
-        """Give back all that was handed out; a second time, nothing happens.
+        """Free all memory, streams and events. A second call does nothing.
 
-        A GPU that has failed takes nothing back: that is logged, and the rest tried.
+        A GPU that has failed cannot free them: the error is logged, and the others are still tried.
         """
-        while self._taken:
+        while self._resources:
             try:
-                self._call(*self._taken.pop())
+                self._call(*self._resources.pop())
             except DeviceError as error:
-                _log.warning("not given back: %s", error)
+                _log.warning("could not be freed: %s", error)
 
     def _call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         error, *values = getattr(self._runtime, name)(*arguments)
@@ -194,7 +195,11 @@ def _address(array: AnyArray) -> int:
 
 
 def _boxes(*arrays: AnyArray) -> tuple[int, int, int, list[tuple[int, int]]]:
-    """Arrays of one shape as boxes of bytes: width, height and depth, and of each array the strides of the last two."""
+    """Arrays of one shape as 3-D boxes of bytes.
+
+    Returns:
+        Width, height and depth of the box, and for each array the strides in bytes of height and of depth.
+    """
     shapes = {array.shape for array in arrays}
     dtypes = {array.dtype for array in arrays}
     if len(shapes) != 1 or len(dtypes) != 1:
@@ -204,7 +209,7 @@ def _boxes(*arrays: AnyArray) -> tuple[int, int, int, list[tuple[int, int]]]:
         (size, [array.strides[axis] for array in arrays]) for axis, size in enumerate(shape) if size != 1
     ]  # outermost first
     width = dtype.itemsize
-    while axes and all(stride == width for stride in axes[-1][1]):  # what lies side by side in all of them
+    while axes and all(stride == width for stride in axes[-1][1]):  # axes that are contiguous in all arrays
         width *= axes.pop()[0]
     merged: list[tuple[int, list[int]]] = []
     for size, strides in axes:

@@ -1,4 +1,4 @@
-"""What a runner keeps in the memory of a GPU, and what passes between it and the host. Knows no graphs."""
+"""GPU memory of a runner: KV caches, and the buffers for inputs and outputs of a step. Independent of the graphs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from dragoman_service.runtime.cuda import Cuda, DeviceArray
 
 
 class CudaCache:
-    """Keys and values of all rows, at full capacity: `self_attention` and `cross_attention` are
-    [layers, 2, max_rows, heads, capacity, head_dim]. On a GPU attention reads what is there, not all there is room for.
+    """Keys and values of all rows: `self_attention` and `cross_attention` are
+    [layers, 2, max_rows, heads, capacity, head_dim].
+
+    They have full capacity from the start: on a GPU, attention reads only the positions that are filled.
     """
 
     def __init__(self, cuda: Cuda, layout: CacheLayout, *, max_rows: int, target: int, source: int) -> None:
-        """`target` and `source` are the positions that a row can have."""
+        """`target` and `source` are the most positions of a row in either cache."""
         self._cuda = cuda
 
         def empty(capacity: int) -> DeviceArray:
@@ -29,7 +31,7 @@ class CudaCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of both."""
+        """Bytes of both caches."""
         return self.self_attention.nbytes + self.cross_attention.nbytes
 
     def copy_row(self, source: int, target: int, length: int, cross: int, stream: int) -> None:
@@ -51,7 +53,7 @@ class CudaCache:
 
 
 class AdjustmentBuffer:
-    """Room for those of a step, on both sides."""
+    """Buffers for up to `room` adjustments of a step, in pinned host memory and on the GPU."""
 
     def __init__(self, cuda: Cuda, room: int) -> None:
         self.room = room
@@ -61,31 +63,31 @@ class AdjustmentBuffer:
             ((room,), np.float32),
             ((room,), np.float32),
         )
-        self._there = [cuda.empty(*shape) for shape in shapes]
-        self._here = [cuda.pinned(*shape) for shape in shapes]
+        self._on_gpu = [cuda.empty(*shape) for shape in shapes]
+        self._on_host = [cuda.pinned(*shape) for shape in shapes]
 
     def upload(self, adjustments: Adjustments, stream: int) -> None:
         """Queue the copies to the GPU."""
         count = len(adjustments)
-        index, penalty, bias = self._here
+        index, penalty, bias = self._on_host
         index[:count], penalty[:count], bias[:count] = adjustments.index, adjustments.penalty, adjustments.bias
-        for there, here in zip(self.columns(count), self._here, strict=True):
+        for there, here in zip(self.columns(count), self._on_host, strict=True):
             self._cuda.copy(there, here[:count], stream)
 
     def columns(self, count: int) -> list[DeviceArray]:
-        """Index [count, 2], penalties and biases [count] of the first `count`."""
-        return [array[:count] for array in self._there]
+        """Index [count, 2], penalties [count] and biases [count] of the first `count` adjustments, on the GPU."""
+        return [array[:count] for array in self._on_gpu]
 
 
 def split_inputs(block: Any, max_rows: int) -> tuple[Any, Any, Any]:
-    """A block of bytes, on either side, as tokens [max_rows] int64, positions and source lengths [max_rows] int32."""
+    """Views of a block of bytes, on host or GPU: tokens int64, positions and source lengths int32, all [max_rows]."""
     at = (0, 8 * max_rows, 12 * max_rows)
     kinds = (np.int64, np.int32, np.int32)
     return tuple(_view(block, start, (max_rows,), kind) for start, kind in zip(at, kinds, strict=True))
 
 
 def split_outputs(block: Any, rows: int, candidates: int) -> tuple[Any, Any]:
-    """A block of bytes, on either side, as ids int64 and log-probabilities float32, both [rows, candidates]."""
+    """Views of a block of bytes, on host or GPU: ids int64 and log-probabilities float32, both [rows, candidates]."""
     shape = (rows, candidates)
     return _view(block, 0, shape, np.int64), _view(block, 8 * rows * candidates, shape, np.float32)
 

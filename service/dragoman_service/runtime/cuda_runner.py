@@ -1,4 +1,4 @@
-"""Carries out the scheduler's plans on a GPU."""
+"""The runner that executes the scheduler's plans on a GPU."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from dragoman_service.runtime.runner import MAX_ENCODE_TOKENS, check_plan, empty
 from dragoman_service.runtime.settings import GpuOptions
 
 GRAPH_CANDIDATES = (1, 8, 16, 32)
-"""Candidates a row for which steps are captured: those of greedy search, and of beams of 4, 8 and 16."""
-_gpu = CaptureLock()
-"""Of all runners: a model may be taken into service while others work."""
+"""Numbers of candidates per row for which steps are captured: those of greedy search and of beams of 4, 8 and 16."""
+_capture_lock = CaptureLock()
+"""Shared by all runners: a model may be loaded, which captures steps, while others run."""
 
 
 class CudaRunner(Runner):
-    """A bundle's graphs, and the caches of its running rows, on a GPU. For one thread, from `prepare` on.
+    """A bundle's graphs and the KV caches of its running rows, on a GPU. `prepare` and later calls share one thread.
 
-    A step is queued whole, then waited for once. The sources that join next are encoded beside it, on another stream.
+    All work of a plan is queued, then waited for once. The sources that join next are encoded meanwhile on another
+    stream.
     """
 
     def __init__(
@@ -42,14 +43,14 @@ class CudaRunner(Runner):
         options: GpuOptions | None = None,
         open_session: Callable[..., Any] = open_cuda_session,
     ) -> None:
-        """Open the graphs and take the memory.
+        """Open the graphs and allocate the memory.
 
         Args:
-            bundle: What to run, in fp16.
-            cuda: The GPU, for this runner alone: it is closed with it.
-            max_rows: Rows that a plan may have.
+            bundle: The bundle to run, in fp16.
+            cuda: The GPU, used by this runner alone and closed with it.
+            max_rows: Most rows of a plan.
             options: How the GPU is used.
-            open_session: `open_cuda_session`; another one in tests without a GPU.
+            open_session: `open_cuda_session`; tests without a GPU pass another function.
 
         Raises:
             InvalidInput: a value that is not allowed.
@@ -88,7 +89,7 @@ class CudaRunner(Runner):
         self._decoder = CudaDecoder(self._cuda, session, stream, self.cache)
 
     def _open_encoders(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
-        """Two with the same graph, to fill in turn: what one has made may wait for its rows while the other works."""
+        """Open two encoders of one graph: one encodes sources that join now, the other those that join later."""
         limits = self.bundle.manifest.limits
         stream = self._cuda.new_stream()
         session = open_session(self.bundle.path / ENCODER, options, stream, graphs=False)
@@ -101,14 +102,14 @@ class CudaRunner(Runner):
         """Sources encoded before they joined."""
 
     def prepare(self) -> None:
-        """Capture all steps that are captured at all; translate the golden sentences.
+        """Capture the steps, then translate the golden sentences.
 
         Raises:
-            BundleError: they come out wrong on this GPU.
+            BundleError: the golden sentences are not reproduced on this GPU.
         """
         for candidates in self._captured or (1,):
             for rows in self._row_buckets:
-                with _gpu.alone():
+                with _capture_lock.alone():
                     self._run(empty_step(self.bundle, rows, candidates))
         problems = self.verify_golden()
         if problems:
@@ -118,15 +119,15 @@ class CudaRunner(Runner):
         """Perform the steps of a plan; see `plan.Runner`.
 
         Raises:
-            InvalidInput: more candidates wanted than the model has.
-            ValueError: more rows, positions or steps than there can be.
+            InvalidInput: the plan has more candidates than the model.
+            ValueError: the plan has too many rows, positions or steps.
             DeviceError: the GPU failed.
         """
-        with _gpu.shared():
+        with _capture_lock.shared():
             return self._run(plan)
 
     def probe(self) -> None:
-        """Make a step for nobody; see `plan.Runner`."""
+        """Run a step without requests; see `plan.Runner`."""
         self.run(empty_step(self.bundle, 1))
 
     def _run(self, plan: StepPlan) -> StepResult:
@@ -159,11 +160,11 @@ class CudaRunner(Runner):
         return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded, later)
 
     def verify_golden(self) -> list[str]:
-        """Translate the bundle's golden sentences on this GPU; returns what came out wrong."""
+        """Translate the bundle's golden sentences on this GPU. Returns the differences."""
         return golden.verify(self.bundle, self, max_rows=self.max_rows)
 
     def close(self) -> None:
-        """Free the sessions and the memory; a second time, nothing happens."""
+        """Free the sessions and the memory. A second call does nothing."""
         for name in ("_decoder", "_encode_now", "_encode_ahead", "_ahead", "cache"):
             self.__dict__.pop(name, None)
         self._cuda.close()
@@ -181,12 +182,12 @@ class CudaRunner(Runner):
                 raise ValueError(f"{longest} {name}; the model's limit is {most}")
 
     def _candidates(self, wanted: int) -> int:
-        """Rounded up, so that there are few numbers of candidates to bind and to capture steps for."""
+        """`wanted` rounded up, so that few numbers of candidates have to be bound and captured."""
         enough = next((number for number in GRAPH_CANDIDATES if wanted <= number), 1 << (wanted - 1).bit_length())
         return min(enough, self.bundle.manifest.limits.max_candidates)
 
     def _stage(self, plan: StepPlan, rows: int) -> None:
-        """Write the inputs of all steps to pinned memory. Rows of nobody are fed something harmless."""
+        """Write the inputs of all steps to pinned memory. Padding rows get token 0, position 0 and source length 1."""
         real = len(plan.tokens)
         positions = np.asarray(plan.positions, np.int32)
         for step in range(plan.num_steps):
@@ -206,7 +207,7 @@ class CudaRunner(Runner):
             yield ids[:real, wanted], log_probs[:real, wanted]
 
     def _join(self, joins: Sequence[Join]) -> None:
-        """Queue the writing of the joining rows' source side, encoding what has not been encoded ahead."""
+        """Queue the copies of the joining rows' cross-attention; first encode sources that were not encoded ahead."""
         if not joins:
             return
         late = [join for join in joins if join.source not in self._ahead]
@@ -215,7 +216,7 @@ class CudaRunner(Runner):
             encoded = self._encode_now.queue([[join.source for join in batch] for batch in batches])
             ordered = [join for batch in batches for join in batch]
             self._write(list(zip(ordered, encoded, strict=True)))
-            if len(part) < len(late):  # before its memory is filled anew
+            if len(part) < len(late):  # the next part overwrites the encoder's output
                 self._cuda.wait(self._decoder.stream)
         self._write([(join, self._ahead[join.source]) for join in joins if join.source in self._ahead])
 
@@ -227,27 +228,27 @@ class CudaRunner(Runner):
                 self.cache.write_source(row, values, self._decoder.stream)
 
     def _look_ahead(self, upcoming: Sequence[tuple[int, ...]]) -> None:
-        """Queue the encoding of what will join, unless the last such is still waiting to."""
+        """Queue the encoding of sources that will join, unless sources encoded ahead still wait to join."""
         if not upcoming or any(source in self._ahead for source in upcoming):
             return
         encoder = self._encode_ahead
-        self._cuda.wait(encoder.stream)  # if nobody ever joined with the last ones, their copies may still be under way
-        self._cuda.follow(encoder.stream, self._joined)  # and who joins now still reads what is written over here
+        self._cuda.wait(encoder.stream)  # copies from its staging memory may still run if no source ever joined
+        self._cuda.follow(encoder.stream, self._joined)  # rows that join in this step still read the last output
         first = next(parts([Join(source, ()) for source in dict.fromkeys(upcoming)], encoder.tokens))
         batches = list(encoder_batches(first, MAX_ENCODE_TOKENS))
-        self._ahead = {}  # their memory is written over from here on, whatever comes of it
+        self._ahead = {}  # their memory is overwritten from here on, even if `queue` raises
         encoded = encoder.queue([[join.source for join in batch] for batch in batches])
         self._ahead = dict(zip((join.source for batch in batches for join in batch), encoded, strict=True))
 
 
 def row_buckets(options: GpuOptions, max_rows: int) -> tuple[int, ...]:
-    """Numbers of rows that steps are padded to, ascending; the last is `max_rows`."""
+    """Numbers of rows to which steps are padded, ascending; the last is `max_rows`."""
     chosen = options.graph_rows or tuple(2**power for power in range(max_rows.bit_length()))
     return tuple(sorted({rows for rows in chosen if rows < max_rows} | {max_rows}))
 
 
 def parts(joins: Sequence[Join], tokens: int) -> Iterator[list[Join]]:
-    """The joins in their order, so many at a time that their sources have at most `tokens` together."""
+    """Divide joins, in order, into parts whose sources have at most `tokens` tokens together, or of one join."""
     part: list[Join] = []
     for join in joins:
         if part and sum(len(other.source) for other in part) + len(join.source) > tokens:

@@ -1,8 +1,9 @@
-"""The two graphs of a bundle on a GPU: queued on streams, over memory that stays where it is for good.
+"""The two graphs of a bundle on a GPU. Runs are queued on streams; all tensors keep their addresses.
 
-A step of a small model is dozens of kernels that each take less time than their launch. So a step is captured once for
-every number of rows worth having, and replayed since as one launch (a CUDA graph). Addresses, shapes and all that the
-host says are then frozen: rows are padded to the next such number, and lengths that the host would say are the caches'.
+A step of a small model is dozens of kernels, each shorter than its launch. Therefore a step is captured once as a CUDA
+graph for each of a few numbers of rows, and replayed with one launch. A captured step has fixed addresses, shapes and
+values of host inputs. So rows are padded to the next captured number, and the total lengths, which are host inputs, are
+the capacities of the caches.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from dragoman_service.runtime.cuda_memory import AdjustmentBuffer, CudaCache, sp
 from dragoman_service.runtime.settings import GpuOptions
 
 ATTENTION = {"auto": 0, "flash": 1, "efficient": 2, "cudnn": 8, "math": 16}
-"""Kernels of attention, as the bits of ONNX Runtime's option `sdpa_kernel`."""
+"""Attention kernel -> its bit in ONNX Runtime's option `sdpa_kernel`."""
 ARENA = {"same-as-requested": "kSameAsRequested", "power-of-two": "kNextPowerOfTwo"}
-"""By how much the arena of a session grows."""
+"""How the memory arena of a session grows -> ONNX Runtime's name for it."""
 _EAGER = -1
-"""The number of no graph: kernels are launched one by one."""
+"""Graph id with which nothing is captured: kernels are launched one by one."""
 _graph_numbers = itertools.count(1)
-"""Of all sessions: some versions of ONNX Runtime mix up what two sessions have captured under one number."""
+"""Graph ids, unique over all sessions: some versions of ONNX Runtime confuse equal ids of two sessions."""
 
 
 def open_cuda_session(path: Path, options: GpuOptions, stream: int, *, graphs: bool) -> onnxruntime.InferenceSession:
-    """Open a graph for a GPU alone: a node that would run on the host is an error, not a slow surprise.
+    """Open a graph that runs on the GPU from end to end. A node that would run on the host is an error.
 
     Args:
         path: The .onnx file.
         options: How the GPU is used.
-        stream: What runs are queued on.
+        stream: The stream on which runs are queued.
         graphs: Whether runs may be captured.
 
     Raises:
@@ -60,31 +61,32 @@ def open_cuda_session(path: Path, options: GpuOptions, stream: int, *, graphs: b
     session.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         return onnxruntime.InferenceSession(str(path), session, providers=[("CUDAExecutionProvider", settings)])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class but Exception
         raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
 
 
 class CudaEncoder:
-    """Sources -> keys and values for cross-attention, queued on a stream of its own beside that of the decoder."""
+    """The encoder: sources -> keys and values of cross-attention. Runs on a stream parallel to that of the decoder."""
 
     def __init__(
         self, cuda: Cuda, session: onnxruntime.InferenceSession, stream: int, layout: CacheLayout, tokens: int
     ) -> None:
-        """Of one call, all sources together have at most `tokens`."""
+        """`tokens` is the most tokens that all sources of one call may have together."""
         self._cuda, self._session, self.stream, self.tokens = cuda, session, stream, tokens
         self._layout = layout
-        self._numbers = 2 * layout.decoder_layers * layout.num_heads * layout.head_dim
+        self._values_per_token = 2 * layout.decoder_layers * layout.num_heads * layout.head_dim
         self._staging = cuda.pinned((tokens,), np.int64)
         self._source = cuda.empty((tokens,), np.int64)
-        self._output = cuda.empty((tokens * self._numbers,), layout.dtype)
+        self._output = cuda.empty((tokens * self._values_per_token,), layout.dtype)
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def queue(self, batches: Sequence[Sequence[Sequence[int]]]) -> list[DeviceArray]:
-        """Encode batches, each of sources of one length: [layers, 2, heads, length, head_dim] of every source.
+        """Queue the encoding of batches, each of sources of one length.
 
-        The last call's results are overwritten: whoever reads them on another stream must be done, and so must this
-        stream's copies from the staging memory.
+        Returns:
+            For every source, in order, [layers, 2, heads, length, head_dim]. The next call overwrites these arrays.
+            Before it, readers on other streams and this stream's copies from the staging memory must be done.
         """
         layout, done = self._layout, 0
         encoded: list[DeviceArray] = []
@@ -94,7 +96,7 @@ class CudaEncoder:
             self._staging[tokens] = np.array(sources, np.int64).ravel()
             self._cuda.copy(self._source[tokens], self._staging[tokens], self.stream)
             shape = (2 * layout.decoder_layers, rows, layout.num_heads, length, layout.head_dim)
-            output = DeviceArray.at(self._output[done * self._numbers :].address, shape, layout.dtype)
+            output = DeviceArray.at(self._output[done * self._values_per_token :].address, shape, layout.dtype)
             binding = self._session.io_binding()
             _bind(
                 binding.bind_input,
@@ -112,23 +114,23 @@ class CudaEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step of so many rows and candidates, bound: what it reads and writes, and how it is run."""
+    """A bound step of a given number of rows and candidates: its binding, run options and outputs."""
 
     binding: Any
     options: onnxruntime.RunOptions
     ids: DeviceArray
     log_probs: DeviceArray
     outputs: DeviceArray
-    """Both, one behind the other."""
+    """`ids` followed by `log_probs`, as bytes."""
 
 
 class CudaDecoder:
-    """One step of all running rows, queued; inputs come from the host or from the step before."""
+    """The decoder: queues steps of all running rows. Inputs come from the host or from the step before."""
 
     def __init__(self, cuda: Cuda, session: onnxruntime.InferenceSession, stream: int, cache: CudaCache) -> None:
         self._cuda, self._session, self.stream, self._cache = cuda, session, stream, cache
         self._max_rows = cache.self_attention.shape[2]
-        # One block, so that one copy brings all inputs: 8 bytes a row for the token, 4 each for position and length.
+        # One block, so that one copy uploads all inputs: 8 bytes a row for the token, 4 each for position and length.
         self._inputs = cuda.empty((16 * self._max_rows,), np.uint8)
         self.tokens, self.positions, self.source_lengths = split_inputs(self._inputs, self._max_rows)
         self._scalars: dict[str, npt.NDArray[Any]] = {
@@ -136,28 +138,28 @@ class CudaDecoder:
             "total_source_length": np.array(cache.cross_attention.shape[4], np.int32),
         }
         self._counts: dict[int, npt.NDArray[np.int64]] = {}
-        self._none = AdjustmentBuffer(cuda, 0)
+        self._no_adjustments = AdjustmentBuffer(cuda, 0)
         self._adjustments = AdjustmentBuffer(cuda, 64)
         self._steps: dict[tuple[int, int], _Step] = {}
 
     def upload(self, staged: npt.NDArray[np.uint8]) -> None:
-        """Queue the copy of a whole block of inputs from pinned memory."""
+        """Queue the copy of all inputs from pinned memory."""
         self._cuda.copy(self._inputs, staged, self.stream)
 
     def upload_positions(self, staged: npt.NDArray[np.int32]) -> None:
-        """Queue the copy of the positions alone, for a step that feeds what the one before chose."""
+        """Queue the copy of the positions alone, for a step whose tokens come from the step before."""
         self._cuda.copy(self.positions, staged, self.stream)
 
     def feed_back(self, rows: int, candidates: int) -> None:
-        """Queue the copy of the likeliest candidates of the last step to the tokens of the next."""
+        """Queue the copy of the most probable candidates of the last step to the tokens of the next step."""
         self._cuda.copy(self.tokens[:rows], self._steps[rows, candidates].ids[:, 0], self.stream)
 
     def queue(
         self, rows: int, candidates: int, adjustments: Adjustments = NO_ADJUSTMENTS, *, captured: bool = False
     ) -> DeviceArray:
-        """Queue a step; returns where its candidates will be, as bytes: see `split_outputs`.
+        """Queue a step. Returns the bytes on the GPU that will hold its candidates; see `split_outputs`.
 
-        One that is to be `captured` is so at its first run, on the thread that runs it, unless it has adjustments.
+        With `captured`, the first run captures the step on the calling thread. Steps with adjustments are not captured.
         """
         step = self._steps.get((rows, candidates))
         if step is None:
@@ -171,12 +173,15 @@ class CudaDecoder:
     def _bind(self, rows: int, candidates: int, captured: bool) -> _Step:
         outputs = self._cuda.empty((12 * rows * candidates,), np.uint8)
         ids, log_probs = split_outputs(outputs, rows, candidates)
-        binding = self._bound(rows, candidates, ids, log_probs, self._none.columns(0))
+        binding = self._bound(rows, candidates, ids, log_probs, self._no_adjustments.columns(0))
         options = self._options(next(_graph_numbers) if captured else _EAGER)
         return _Step(binding, options, ids, log_probs, outputs)
 
     def _run_adjusted(self, step: _Step, rows: int, candidates: int, adjustments: Adjustments) -> None:
-        """Eagerly, as their number is another each time. One such step may be queued, not two."""
+        """Queue a step that is not captured, because the number of adjustments varies.
+
+        Only one such step may be queued at a time: the next one overwrites the adjustments.
+        """
         if len(adjustments) > self._adjustments.room:
             self._adjustments = AdjustmentBuffer(self._cuda, 2 * len(adjustments))
         self._adjustments.upload(adjustments, self.stream)
@@ -200,7 +205,7 @@ class CudaDecoder:
         for kind, cache in (("self", self._cache.self_attention), ("cross", self._cache.cross_attention)):
             for layer in range(cache.shape[0]):
                 for which, name in enumerate(("key", "value")):
-                    # The same memory as input and output: the kernel then appends in place and copies nothing.
+                    # With the same memory as input and output, the kernel appends in place and copies nothing.
                     _bind(binding.bind_input, f"{kind}_{name}_{layer}", cuda, cache[layer, which, :rows])
                     _bind(binding.bind_output, f"new_{kind}_{name}_{layer}", cuda, cache[layer, which, :rows])
         _bind(binding.bind_output, "candidate_ids", cuda, ids)

@@ -1,4 +1,4 @@
-"""Where a model can run: what was asked for, what this machine has, and a plain word where the two do not meet."""
+"""Choice of the device that a model runs on, and the reasons why a GPU cannot be used."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from typing import Any
 from dragoman_service.errors import DragomanError
 
 CUDA_PRECISION = "fp16"
-"""Of bundles whose graphs run on a GPU from end to end."""
+"""Precision of the bundles whose graphs run on a GPU."""
 _LIBRARIES = ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9")
-"""What ONNX Runtime's CUDA provider needs."""
+"""Libraries that ONNX Runtime's CUDA provider needs."""
 _GPU_EXTRA = "pip uninstall -y onnxruntime && pip install '.[gpu]'"
 
 
 class DeviceError(DragomanError):
-    """A device that was asked for cannot be had, or has failed; the message says what is missing and how to get it."""
+    """The requested device is not available, or has failed. The message says what is missing and how to install it."""
 
     reason = "device"
 
 
 def choose_device(wanted: str, precision: str) -> tuple[str, str]:
-    """Where a bundle shall run, "cpu" or "cuda"; and why it is not the GPU, if "auto" had to make do without.
+    """Choose the device of a bundle.
 
     Args:
-        wanted: "cpu", "cuda" or "auto": the GPU where there is one and the bundle is for it.
-        precision: Of the bundle.
+        wanted: "cpu", "cuda", or "auto": the GPU if there is one and the bundle's precision is `CUDA_PRECISION`.
+        precision: Precision of the bundle.
+
+    Returns:
+        "cpu" or "cuda", and with "auto" the reason why it is not the GPU, else an empty string.
 
     Raises:
-        DeviceError: "cuda", and the GPU cannot be had or the bundle is not for it.
+        DeviceError: `wanted` is "cuda", and the GPU is not available or the bundle has another precision.
     """
     if wanted == "cpu":
         return "cpu", ""
@@ -42,8 +45,8 @@ def choose_device(wanted: str, precision: str) -> tuple[str, str]:
 
 
 def cuda_problem() -> str:
-    """What keeps this process from using a GPU, and how to mend it; nothing if it can."""
-    import onnxruntime  # noqa: PLC0415 - takes a while to import, and `--device cpu` need not know
+    """Why this process cannot use a GPU, and how to solve it; empty if it can."""
+    import onnxruntime  # noqa: PLC0415 - takes a while to import, and `--device cpu` does not need it
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return (
@@ -53,15 +56,15 @@ def cuda_problem() -> str:
         runtime = cuda_runtime()
     except ImportError as error:
         return f"the CUDA runtime cannot be loaded ({error}); get it: {_GPU_EXTRA}"
-    onnxruntime.preload_dlls()  # those that the `gpu` extra installs, where ONNX Runtime would not look
+    onnxruntime.preload_dlls()  # ONNX Runtime does not search the folders into which the `gpu` extra installs them
     missing = [name for name in _LIBRARIES if not loads(name)]
-    if missing:  # ONNX Runtime would only say that it cannot run on the GPU
+    if missing:  # ONNX Runtime's own message would not name them
         return f"libraries of CUDA are missing: {', '.join(missing)}; get them: {_GPU_EXTRA}"
     return no_gpu(runtime)
 
 
 def loads(library: str) -> bool:
-    """Whether a shared library can be loaded, or is already."""
+    """Whether a shared library can be loaded or is loaded already."""
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -70,13 +73,13 @@ def loads(library: str) -> bool:
 
 
 def in_words(runtime: Any, error: Any) -> str:
-    """What the CUDA runtime says of an error of its own."""
+    """The CUDA runtime's message for an error, with its number."""
     _, text = runtime.cudaGetErrorString(error)
     return f"{text.decode() if isinstance(text, bytes) else text} (CUDA error {int(error)})"
 
 
 def no_gpu(runtime: Any) -> str:
-    """Why the CUDA runtime finds no GPU; nothing if it does."""
+    """Why the CUDA runtime finds no GPU; empty if it finds one."""
     error, count = runtime.cudaGetDeviceCount()
     if int(error):
         return (

@@ -1,4 +1,4 @@
-"""Golden sentences: what a bundle gave when it was made, and must give wherever it is served."""
+"""Golden sentences: translations stored in a bundle at export, which every server must reproduce."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import DragomanError
 
 SCORE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
-"""Natural log-probability, by precision: far above what processors differ by, far below what a wrong kernel does."""
+"""Precision -> allowed difference of natural log-probabilities.
+
+It is far above the differences between processors, and far below the error of a wrong kernel.
+"""
 
 
 def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> list[Hypothesis]:
-    """The best hypothesis of each request, in order, all of them decoded together with continuous batching.
+    """The best hypothesis of each request, in order. The requests are decoded together with continuous batching.
 
     Raises:
-        DragomanError: a request failed; a failure of the runner is raised as it came.
+        DragomanError: a request failed. Exceptions of the runner are passed on unchanged.
     """
     scheduler = Scheduler(
         max_rows=max_rows,
-        max_queue=max(1, len(requests)),
         begin_id=SPECIAL_IDS["begin_id"],
         end_id=SPECIAL_IDS["end_id"],
         max_positions=runner.max_positions,
@@ -42,15 +44,15 @@ def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> lis
 
 
 def request_for(golden: GoldenSentence, request_id: int) -> Request:
-    """The request whose answer is golden."""
+    """The request that must give a golden sentence's translation."""
     options = DecodingOptions(beam_size=golden.beam_size, length_penalty=golden.length_penalty)
     return Request(id=request_id, source=golden.source_ids, max_length=golden.max_length, options=options)
 
 
 def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
-    """Translate a bundle's golden sentences; returns every difference.
+    """Translate a bundle's golden sentences. Returns a message for every difference.
 
-    Sentences whose beam is wider than `max_rows` cannot be tried on this server, nor asked for, and are left out.
+    Sentences whose beam is wider than `max_rows` are left out: this server cannot run such requests.
     """
     golden = [sentence for sentence in bundle.golden if sentence.beam_size <= max_rows]
     tolerance = SCORE_TOLERANCE[bundle.manifest.precision]
@@ -69,14 +71,14 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
 
 
 def _possible_sources(bundle: Bundle, text: str) -> list[tuple[int, ...]]:
-    """The ids of a text for every language that the bundle translates into."""
+    """The source ids of a text for every target language of the bundle."""
     tokenizer = bundle.tokenizer
     ids = tokenizer.encode(text)
     return [tokenizer.source(ids, target) for target in {target for _, target in bundle.manifest.language_pairs}]
 
 
 def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:
-    """What is wrong with a translation."""
+    """Differences between a golden sentence and a translation of it."""
     name = f"golden sentence {golden.source!r}, beam {golden.beam_size}"
     if found.tokens != golden.target_ids:
         yield f"{name}: token ids {list(found.tokens)} instead of {list(golden.target_ids)}"

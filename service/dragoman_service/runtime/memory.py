@@ -1,4 +1,4 @@
-"""Gives memory back to the operating system, which the C library else keeps for a process that may want it again."""
+"""Returns free memory to the operating system, which the C library would otherwise keep in the process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 
 
 def release() -> None:
-    """Collect garbage, and have glibc return what is free; where the C library is another one, it does as it likes."""
+    """Collect garbage, then make glibc return free memory. Other C libraries have no call for it."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

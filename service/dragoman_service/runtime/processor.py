@@ -1,4 +1,4 @@
-"""What the processor can do, and how much of it is ours."""
+"""Instruction sets of the processor, and the number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from functools import cache
 from pathlib import Path
 
 EXACT_INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-"""x86 instruction sets that add products of 8-bit integers in 32 bits. Those before add pairs of them in 16, and cut
-what does not fit."""
+"""x86 instruction sets that add products of 8-bit integers in 32 bits. Older ones add pairs of products in 16 bits with
+saturation."""
 
 
 @cache
 def int8_may_overflow() -> bool:
-    """Whether the fastest products of 8-bit integers may be wrong here; on x86 that we know nothing of, assume so."""
+    """Whether the fastest 8-bit integer products may overflow on this processor. An unknown x86 counts as such."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     return not EXACT_INT8 & instruction_sets()
 
 
 def num_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: those that it is confined to, or fewer where a container has a quota of time.
+    """Number of cores that this process may use: those of its affinity mask, or fewer under a container's CPU quota.
 
     Args:
-        root: Where the kernel shows the control group of a container, in version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_*`).
+        root: Folder of the container's control group, of version 2 (`cpu.max`) or 1 (`cpu/cpu.cfs_*`).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(root)
@@ -33,7 +33,7 @@ def num_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """Cores that a quota is worth; None without one."""
+    """Cores that the CPU quota allows, as a fraction; None without a quota."""
     try:
         if (root / "cpu.max").exists():
             time, period = (root / "cpu.max").read_text().split()
@@ -45,7 +45,7 @@ def _quota(root: Path) -> float | None:
 
 
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The flags of the first processor, as Linux names them; none elsewhere."""
+    """The flags of the first processor, as Linux names them; empty on other systems."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:

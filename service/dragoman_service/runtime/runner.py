@@ -1,4 +1,4 @@
-"""Carries out the scheduler's plans with ONNX Runtime on CPUs."""
+"""The runner that executes the scheduler's plans with ONNX Runtime on CPUs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.sessions import DecoderSession, EncoderSession, Graphs, Placement
 
 MAX_ENCODE_TOKENS = 1024
-"""Source tokens in one run of the encoder, unless a single source is longer: bounds the memory of a run."""
+"""Most source tokens in one run of the encoder, unless a single source is longer. It bounds the memory of a run."""
 
 
 class OrtRunner(Runner):
-    """A bundle's graphs and the caches of its running rows. For one thread at a time.
+    """A bundle's graphs and the KV caches of its running rows. Use it from one thread at a time.
 
-    What a row gives is the same to the last bit whatever other rows there are and however many: sources of different
-    lengths never share a run of the encoder, so there is no padding, and no kernel mixes rows.
+    The result of a row is the same to the last bit whatever the other rows are: sources of different lengths never
+    share a run of the encoder, so there is no padding, and no kernel mixes rows.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class OrtRunner(Runner):
         """Open the graphs, or use those that another runner of the bundle has opened.
 
         Args:
-            bundle: What to run.
-            max_rows: Rows that a plan may have.
+            bundle: The bundle to run.
+            max_rows: Most rows of a plan.
             threads: Threads that one run uses.
-            graphs: The `graphs` of another runner of this bundle, for their weights to be in memory once.
+            graphs: The `graphs` of another runner of this bundle, so that their weights are in memory once.
             prove: Whether `prepare` translates the golden sentences.
 
         Raises:
@@ -62,8 +62,8 @@ class OrtRunner(Runner):
         """Perform one step; see `plan.Runner`.
 
         Raises:
-            InvalidInput: more candidates wanted than the model has.
-            ValueError: more rows or positions than there can be.
+            InvalidInput: the plan has more candidates than the model.
+            ValueError: the plan has too many rows or positions.
         """
         check_plan(plan, self.max_rows, self.bundle.manifest.limits.max_candidates)
         started = time.perf_counter()
@@ -78,10 +78,10 @@ class OrtRunner(Runner):
         return StepResult(ids, log_probs, encoded - started, decoded - encoded)
 
     def prepare(self) -> None:
-        """Warm up, and with `prove` translate the golden sentences.
+        """Warm up, and with `prove` run the longest positions and translate the golden sentences.
 
         Raises:
-            BundleError: they come out wrong on this machine.
+            BundleError: the golden sentences are not reproduced on this machine.
         """
         self.warm_up()
         if self._prove:
@@ -91,13 +91,15 @@ class OrtRunner(Runner):
             raise BundleError(self.bundle.path, problems)
 
     def warm_up(self) -> None:
-        """Run the shapes of the first requests once, so that none of them pays for first-time work."""
+        """Run a step of one row and one of `max_rows`, so that no request pays for first-time work."""
         for rows in {1, self.max_rows}:
             self.run(empty_step(self.bundle, rows))
 
     def _reach_limits(self) -> None:
-        """Make a step at the last positions that the manifest allows: graphs that have fewer raise. With caches of its
-        own, for those of the model not to grow before there is need."""
+        """Run a step at the last positions that the manifest allows. Graphs with fewer positions raise.
+
+        The step has caches of its own, so that those of the model do not grow before they must.
+        """
         limits = self.bundle.manifest.limits
         special = self.bundle.manifest.special_ids
         trial = OrtRunner(self.bundle, max_rows=1, threads=1, graphs=self.graphs, prove=False)
@@ -109,22 +111,22 @@ class OrtRunner(Runner):
             trial.close()
 
     def probe(self) -> None:
-        """Make a step for nobody; see `plan.Runner`."""
+        """Run a step without requests; see `plan.Runner`."""
         self.run(empty_step(self.bundle, 1))
 
     def verify_golden(self) -> list[str]:
-        """Translate the bundle's golden sentences on this machine; returns what came out wrong."""
+        """Translate the bundle's golden sentences on this machine. Returns the differences."""
         return golden.verify(self.bundle, self, max_rows=self.max_rows)
 
     def close(self) -> None:
-        """Free the sessions and the caches; a second time, nothing happens."""
+        """Free the sessions and the caches. A second call does nothing."""
         for name in ("_encoder", "_decoder", "cache", "graphs"):
             self.__dict__.pop(name, None)
 
     def _make_room(self, plan: StepPlan) -> None:
         joining = {row for join in plan.joins for row in join.rows}
         rows = len(plan.tokens)
-        # Before its copies are made, rows beyond the plan's own may still hold what moves into them.
+        # Before the copies of the plan, rows beyond its own may still hold contents that are to be copied.
         kept = 0 if len(joining) == rows else max(rows, *(copy.source + 1 for copy in plan.copies), 0)
         self.cache.reserve(
             target_length=int(np.max(plan.positions)) + 1,
@@ -140,14 +142,14 @@ class OrtRunner(Runner):
 
 
 def empty_step(bundle: Bundle, rows: int, num_candidates: int = 1) -> StepPlan:
-    """The first step of so many rows whose source is nothing but its end."""
+    """A plan of the first step of `rows` rows whose source is only the end of the sentence."""
     special = bundle.manifest.special_ids
     join = Join(source=(special.end,), rows=tuple(range(rows)))
     return StepPlan((), (join,), (special.begin,) * rows, (0,) * rows, (1,) * rows, num_candidates)
 
 
 def check_plan(plan: StepPlan, max_rows: int, max_candidates: int) -> None:
-    """Raise InvalidInput for more candidates than the model has, ValueError for more rows than there are."""
+    """Raise InvalidInput for more candidates than the model has, ValueError for more rows than the runner has."""
     if not 1 <= plan.num_candidates <= max_candidates:
         raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {max_candidates}")
     if len(plan.tokens) > max_rows:

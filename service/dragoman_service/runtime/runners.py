@@ -1,4 +1,4 @@
-"""Runners for the lanes of a model, on the device that it is to run on."""
+"""Creation of the runners for the lanes of a model, on a given device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 def make_runners(
     bundle: Bundle, gpu: GpuOptions, device: str, division: Division, on_gpu: Callable[[str], None]
 ) -> Sequence[Runner]:
-    """A runner for each lane, over the same weights; `on_gpu` is told the place on the bus of the GPU that is used.
+    """Create a runner for each lane, over the same weights. `on_gpu` is called with the PCI bus id of the GPU used.
 
     Raises:
         BundleError: a graph cannot be opened.
@@ -38,7 +38,7 @@ def make_runners(
     try:
         for _ in range(division.lanes):
             graphs = runners[0].graphs if runners else None
-            # The golden sentences prove the graphs, which are the same for all.
+            # The golden sentences test the graphs, which all runners share, so one runner translates them.
             prove = not runners
             runners.append(
                 OrtRunner(bundle, max_rows=division.rows, threads=division.threads, graphs=graphs, prove=prove)

@@ -1,4 +1,4 @@
-"""The two graphs of a bundle on CPUs, opened in ONNX Runtime behind typed calls."""
+"""Typed calls to the two graphs of a bundle, opened in ONNX Runtime on CPUs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.processor import int8_may_overflow
 
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
-"""Optimisations of the graph that make it slower: the fused kernel is not vectorised, those of its parts are."""
+"""Graph optimisations that are turned off: the fused kernel is not vectorised, the kernels of its parts are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +43,28 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
     options.intra_op_num_threads = placement.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_mem_pattern = False  # planned for one shape; ours differ from run to run
+    options.enable_mem_pattern = False  # it plans memory for one shape, and shapes differ from run to run
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
-    if int8_may_overflow():  # take the kernels of half the speed that are exact
+    if int8_may_overflow():  # select the exact kernels, which have half the speed
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
         )
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class but Exception
         raise BundleError(path.parent, [f"{path.name}: {error}"]) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """A bundle's graphs, open: the weights, packed once, for any number of runners on any threads."""
+    """The open graphs of a bundle. Runners on any threads may share them, so the weights are packed once."""
 
     encoder: onnxruntime.InferenceSession
     decoder: onnxruntime.InferenceSession
 
     @classmethod
     def open(cls, folder: Path, names: TensorNames, placement: Placement) -> Graphs:
-        """Open both graphs. Raises as `open_session` does, and BundleError if their tensors are not those named."""
+        """Open both graphs. Raises as `open_session` does, and BundleError if their tensors do not have `names`."""
         encoder = open_session(folder / ENCODER, placement)
         _check_names(folder / ENCODER, encoder, names.encoder_inputs, names.encoder_outputs)
         decoder = open_session(folder / DECODER, placement)
@@ -73,23 +73,23 @@ class Graphs:
 
 
 class EncoderSession:
-    """Sources -> the keys and values that the decoder's cross-attention reads."""
+    """The encoder: sources -> the keys and values that the decoder's cross-attention reads."""
 
     def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout) -> None:
         self._layout = layout
         self._session = session
 
     def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[Any]:
-        """Encode sources of one length: [layers, 2, batch, heads, length, head_dim] of the cache's type."""
+        """Encode sources of one length. Returns [layers, 2, batch, heads, length, head_dim] of the cache's type."""
         (cross,) = self._session.run(["cross_kv"], {"source": np.array(sources, np.int64)})
         return np.asarray(cross).reshape(self._layout.decoder_layers, 2, *cross.shape[1:])
 
 
 class DecoderSession:
-    """One step of all running rows, over memory that stays where it is.
+    """The decoder: one step of all running rows, over tensors that keep their addresses.
 
-    Binding some forty tensors takes longer than a tenth of a small step, and the number of rows changes every few
-    steps. So every number of rows has a binding of its own, for each of the capacities that caches have.
+    Binding some forty tensors takes more than a tenth of a small step, and the number of rows changes every few steps.
+    Therefore a binding is kept for every number of rows and every capacity of the caches.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
@@ -107,13 +107,16 @@ class DecoderSession:
             "num_candidates": np.zeros(1, np.int64),
         }
         self._bound: dict[tuple[int, tuple[int, int]], _Binding] = {}
-        """By number of rows, and capacities of the caches."""
+        """(Number of rows, capacities of the caches) -> the binding."""
 
     def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Feed every row its token: candidates [rows, num_candidates], likeliest first, and their log-probabilities.
+        """Feed every row its token, whose keys and values are added to the cache.
 
-        The keys and values of the tokens are added to the cache. The arrays returned are overwritten by a later call.
-        Of the plan, copies and joins are the runner's business.
+        The plan's copies and joins are left to the runner.
+
+        Returns:
+            Candidates [rows, num_candidates], most probable first, and their log-probabilities. A later call overwrites
+            both arrays.
         """
         rows = len(plan.tokens)
         self._inputs["tokens"][:rows, 0] = plan.tokens
@@ -136,7 +139,7 @@ class DecoderSession:
         return binding
 
     def _bind(self, rows: int) -> _Binding:
-        """Bind what is the same in every step of so many rows."""
+        """Bind the tensors that are the same in every step of `rows` rows."""
         binding = _Binding(self._session.io_binding())
         for name, array in self._inputs.items():
             binding.bind(name, array[:rows])
@@ -146,30 +149,30 @@ class DecoderSession:
             for layer, keys_values in enumerate(cache.array):
                 for name, array in zip(("key", "value"), keys_values, strict=True):
                     binding.bind(f"{kind}_{name}_{layer}", array[:rows])
-                    # The same memory as input and output: the kernel then appends in place and copies nothing.
+                    # With the same memory as input and output, the kernel appends in place and copies nothing.
                     binding.bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
         return binding
 
 
 class _Binding:
-    """The tensors of a run, by address; and those that are its own, kept alive."""
+    """An ONNX Runtime binding, which holds tensors by address, and the arrays that it must keep alive."""
 
     __slots__ = ("_adjust", "ids", "log_probs", "runtime")
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
-        """ONNX Runtime's."""
+        """The binding of ONNX Runtime."""
         self.ids = np.zeros((0, 0), np.int64)
         self.log_probs = np.zeros((0, 0), np.float32)
         self._adjust: Adjustments | None = None
 
     def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
-        """Whoever calls keeps the array alive: binding the array itself, not its address, would copy it."""
+        """Bind an array by its address, because binding the array itself would copy it. The caller keeps it alive."""
         bind = self.runtime.bind_output if output else self.runtime.bind_input
         bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def give_candidates(self, rows: int, count: int) -> None:
-        """Make room for so many candidates a row."""
+        """Bind outputs for `count` candidates of each row."""
         if self.ids.shape == (rows, count):
             return
         self.ids = np.zeros((rows, count), np.int64)
@@ -178,7 +181,7 @@ class _Binding:
         self.bind("candidate_log_probs", self.log_probs, output=True)
 
     def give_adjustments(self, adjustments: Adjustments) -> None:
-        """Bind those of this step, which most often are none, as before."""
+        """Bind the adjustments of a step. Nothing is done if neither it nor the last step has any."""
         if not len(adjustments) and self._adjust is not None and not len(self._adjust):
             return
         self._adjust = adjustments

@@ -1,4 +1,4 @@
-"""How a model runs on a device."""
+"""Settings of the device on which models run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from dragoman_service.errors import InvalidInput, at_least
 
 DEVICES = ("auto", "cpu", "cuda")
-"""Where models can run; auto is the GPU for bundles that are made for it, where there is one, and else the CPU."""
+"""Devices for models. `auto` is the GPU if there is one and the bundle is made for it, else the CPU."""
 ARENAS = ("same-as-requested", "power-of-two")
-"""By how much the memory of a GPU's session grows."""
+"""How the memory arena of a session on a GPU grows."""
 ATTENTION_KERNELS = ("auto", "flash", "efficient", "cudnn", "math")
-"""Of ONNX Runtime, on a GPU."""
+"""ONNX Runtime's attention kernels on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +19,20 @@ class GpuOptions:
     """How a model uses a GPU."""
 
     memory_limit: int = 0
-    """MiB that ONNX Runtime may take for each graph of a model, weights included; 0 is all there is. The caches of
-    keys and values come on top: see the server's log."""
+    """MiB that ONNX Runtime may take for each graph of a model, weights included; 0 is no limit. The caches of keys and
+    values are not included: the server logs their size."""
     arena: str = "same-as-requested"
-    """By how much that memory grows when it is too little, one of `ARENAS`."""
+    """How that memory grows when it is exhausted, one of `ARENAS`."""
     attention: str = "flash"
-    """Kernels of attention, one of `ATTENTION_KERNELS`; steps of one token a row choose their own where they can."""
+    """Attention kernels, one of `ATTENTION_KERNELS`. Steps of one token a row choose their own where they can."""
     graph_rows: tuple[int, ...] = ()
-    """Numbers of rows for which steps are captured as CUDA graphs, at the start; a step takes the next larger one.
-    Left empty: 1, 2, 4, 8 ... and `max_rows`."""
+    """Numbers of rows for which steps are captured as CUDA graphs when a model is loaded. A step is padded to the next
+    larger one. Empty: 1, 2, 4, 8 ... and `max_rows`."""
     graphs: bool = True
-    """Whether steps are captured at all."""
+    """Whether steps are captured."""
     steps: int = 4
-    """Steps between two looks at what came out, where all sentences are decoded greedily and nobody waits for a piece
-    of one: looking costs a moment in which the GPU idles."""
+    """Steps run before their results are read, if all requests are greedy and none is streamed. The GPU is idle while
+    results are read."""
 
     def __post_init__(self) -> None:
         at_least("gpu.memory_limit", self.memory_limit, 0)

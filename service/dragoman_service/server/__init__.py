@@ -1,4 +1,4 @@
-"""gRPC and HTTP servers, their servicers, metrics and health. Imports translation and what lies below it.
+"""gRPC and HTTP servers, their servicers, metrics and health. Imports `translation` and the packages below it.
 
-Begin with `server`, which starts and stops everything, then `servicer` for one call and `call_lifecycle` around it.
+Begin with `server`, which starts and stops everything. `servicer` answers a call, `call_lifecycle` is around each call.
 """

@@ -1,4 +1,4 @@
-"""The gRPC service `dragoman.admin.v1.ModelAdmin`: from messages to the rollout and back."""
+"""The gRPC service `dragoman.admin.v1.ModelAdmin`: converts messages to calls of the rollout, and its state back."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _STATES = {
 
 
 class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
-    """Answers operators; every way for a call to end is counted, as those of the public interface are."""
+    """Servicer of the admin interface. Its calls have the same metrics as those of the public interface."""
 
     def __init__(self, rollout: Rollout | None, metrics: Metrics) -> None:
         self._rollout = rollout
         self._metrics = metrics
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
-        return await self._answer("ListVersions", context, lambda rollout: _nothing())
+        return await self._answer("ListVersions", context, lambda rollout: _no_change())
 
     async def Refresh(self, request: pb.RefreshRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
         return await self._answer("Refresh", context, lambda rollout: rollout.refresh())
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
         return await self._answer(
-            "LoadModel", context, lambda rollout: rollout.load(_given("model", request.model), request.version)
+            "LoadModel", context, lambda rollout: rollout.load(_required("model", request.model), request.version)
         )
 
     async def UnloadModel(self, request: pb.UnloadModelRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
         return await self._answer(
-            "UnloadModel", context, lambda rollout: rollout.unload(_given("model", request.model), request.version)
+            "UnloadModel", context, lambda rollout: rollout.unload(_required("model", request.model), request.version)
         )
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
@@ -51,9 +51,9 @@ class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
             "SetAlias",
             context,
             lambda rollout: rollout.set_alias(
-                _given("model", request.model),
-                _given("alias", request.alias),
-                _given("version", request.version),
+                _required("model", request.model),
+                _required("alias", request.alias),
+                _required("version", request.version),
                 request.share,
             ),
         )
@@ -62,13 +62,13 @@ class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
         return await self._answer(
             "DeleteAlias",
             context,
-            lambda rollout: rollout.delete_alias(_given("model", request.model), _given("alias", request.alias)),
+            lambda rollout: rollout.delete_alias(_required("model", request.model), _required("alias", request.alias)),
         )
 
     async def _answer(
         self, method: str, context: Context, change: Callable[[Rollout], Coroutine[None, None, None]]
     ) -> pb.ModelVersions:
-        """Make a change, and say what is then. A caller who leaves does not stop a change half-way."""
+        """Make a change. Returns the versions after it. A cancelled call does not interrupt the change."""
         async with Answering(self._metrics, method, context):
             if self._rollout is None:
                 raise Conflict("this server has no repository: start it with --repository")
@@ -87,11 +87,11 @@ def _version_info(status: VersionStatus) -> pb.VersionInfo:
     )
 
 
-def _given(field: str, value: str) -> str:
+def _required(field: str, value: str) -> str:
     if not value:
         raise InvalidInput(field, value, "a name")
     return value
 
 
-async def _nothing() -> None:
+async def _no_change() -> None:
     pass

@@ -1,4 +1,4 @@
-"""Around the answering of every call: its id, its metrics, and the status that its error becomes."""
+"""The context manager around the handling of every call: request id, metrics, and the status of an error."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dragoman_service.server.status import status_of
 
 _LONGEST_REQUEST_ID = 64
 
-# A caller's deadline passes there a little before it does here.
-_ROUNDED = 0.01
-"""By how much gRPC's core rounds a timeout up, at most, to send it in three digits."""
-_LATENCY = 0.02
-"""Between the caller and us, in seconds: the call arrives, and with it our deadline, later than it was made."""
+# The deadline passes at the caller a little before it passes at the server, for two reasons.
+_TIMEOUT_ROUNDING = 0.01
+"""Largest fraction by which gRPC's core rounds a timeout up, to send it in three digits."""
+_ARRIVAL_DELAY = 0.02
+"""Seconds between the start of a call at the caller and its arrival, from which the server counts the deadline."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Answering:
-    """A context manager: an error raised inside ends the call with its status, and every ending is counted once."""
+    """A context manager around a call. An error inside ends the call with its status. Every end is counted once."""
 
     def __init__(self, metrics: Metrics, method: str, context: Context) -> None:
         self._metrics = metrics
@@ -39,13 +39,13 @@ class Answering:
         self._context = context
         self._request_id = _request_id(context)
         self._start = time.monotonic()
-        # Asked for once, because gRPC goes by the clock on the wall, which may be set while the call runs.
+        # Read once, because gRPC uses the wall clock, which may be set while the call runs.
         self._allowed = context.time_remaining()
         self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
 
     def first_chunk(self, model: ModelDescription) -> None:
-        """Note that a piece of text is about to be sent; only the first is counted."""
+        """Measure the time to the first piece of a stream. Call it before every piece; only the first one counts."""
         if not self._chunk_sent:
             self._chunk_sent = True
             self._metrics.first_chunk_seconds.labels(model.name, model.version).observe(time.monotonic() - self._start)
@@ -61,13 +61,13 @@ class Answering:
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled()
             self._end(status_of(error, self._request_id).code, error)
-            return  # the call is over, and the cancellation goes on its way
+            return  # the call is over, and the CancelledError propagates
         if error is None:
             self._end(grpc.StatusCode.OK, None)
             return
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             return
-        # Whatever else it is, a panic in Rust code for one, the caller must not be left waiting.
+        # Also for errors outside Exception, such as a panic in Rust code: the caller must not be left waiting.
         status = status_of(error, self._request_id)
         self._end(status.code, error)
         metadata = ((DETAILS_KEY, status.details), (REQUEST_ID_KEY, self._request_id))
@@ -75,13 +75,13 @@ class Answering:
             await self._context.abort(status.code, status.message, metadata)
         except grpc.aio.AbortError:
             raise
-        except Exception as gone:  # gRPC has ended the call while its status was on the way: nobody is left to tell
+        except Exception as gone:  # gRPC ended the call before the status was sent, so there is no caller to inform
             raise asyncio.CancelledError from gone
 
     def _why_cancelled(self) -> errors.DragomanError:
-        """gRPC cancels the handler alike when the caller goes away and when the deadline passes, here or there."""
+        """Tell a passed deadline from a caller that left, by the elapsed time: gRPC cancels the handler for both."""
         elapsed = time.monotonic() - self._start
-        if self._allowed is not None and elapsed >= self._allowed * (1 - _ROUNDED) - _LATENCY:
+        if self._allowed is not None and elapsed >= self._allowed * (1 - _TIMEOUT_ROUNDING) - _ARRIVAL_DELAY:
             return errors.DeadlineExceeded("the deadline passed")
         return errors.Cancelled("the caller gave up")
 
@@ -101,13 +101,13 @@ class Answering:
 
 
 def _request_id(context: Any) -> str:
-    """The caller's id for the call, if it is a sensible one; else a new one."""
+    """The caller's id for the call if it is short printable ASCII, else a new one."""
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and _is_plain(str(value)):
+        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and _is_printable_ascii(str(value)):
             return str(value)
     return uuid.uuid4().hex
 
 
-def _is_plain(value: str) -> bool:
-    """Whether metadata can carry it back: gRPC fails a call whose trailing metadata are anything else."""
+def _is_printable_ascii(value: str) -> bool:
+    """Whether trailing metadata can hold `value`: gRPC fails a call with other characters there."""
     return value.isascii() and value.isprintable()

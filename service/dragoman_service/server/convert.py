@@ -1,4 +1,4 @@
-"""Between the protobuf messages of the interface and the service's own values. Defaults are filled in here."""
+"""Conversion between the protobuf messages of the interface and the service's own values. Fills in defaults."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FINISH_REASONS = {
 
 
 def decoding_options(message: pb.DecodingOptions, default_beam_size: int) -> DecodingOptions:
-    """Read the options; a field that was left out takes its default. Raises InvalidInput."""
+    """Convert the options. An unset field takes its default. Raises InvalidInput."""
     given = {field.name: value for field, value in message.ListFields() if field.name != "sampling"}
     sampling = None
     if message.HasField("sampling"):
         sampling = Sampling(**{field.name: value for field, value in message.sampling.ListFields()})
     if "beam_size" not in given:
-        # Nobody who asks for samples or for n translations means the server's default beam to contradict them.
+        # The default beam size must not contradict a request for sampling or for n translations.
         given["beam_size"] = 1 if sampling else _beam_for(given.get("num_hypotheses", 1), default_beam_size)
     return DecodingOptions(**given, sampling=sampling)
 
@@ -37,7 +37,7 @@ def decoding_options(message: pb.DecodingOptions, default_beam_size: int) -> Dec
 def text_translation(
     result: TextResult, tokenizer: TextTokenizer, *, tokens: bool, token_scores: bool
 ) -> pb.TextTranslation:
-    """Write one translation, with tokens and their scores if wanted."""
+    """Convert one translation, with tokens and their scores if wanted."""
     best = result.hypotheses[0]
     return pb.TextTranslation(
         hypotheses=[_hypothesis(hypothesis, tokenizer, tokens, token_scores) for hypothesis in result.hypotheses],
@@ -54,7 +54,7 @@ def text_translation(
 
 
 def priority_of(value: int) -> Priority:
-    """Read a priority. Raises InvalidInput for one that this server does not know."""
+    """Convert a priority. Raises InvalidInput for one that this server does not know."""
     if value not in _PRIORITIES:
         raise InvalidInput("priority", value, ", ".join(pb.Priority.keys()))
     return _PRIORITIES[value]
@@ -63,7 +63,7 @@ def priority_of(value: int) -> Priority:
 def model_info(
     model: ModelDescription, limits: RequestLimits, aliases: Sequence[str], *, is_default: bool
 ) -> pb.ModelInfo:
-    """Write what there is to know about a version of a model."""
+    """Describe a version of a model."""
     return pb.ModelInfo(
         name=model.name,
         version=model.version,

@@ -1,4 +1,4 @@
-"""What a GPU reports of itself, asked for at every scrape."""
+"""Metrics of a GPU, read from its driver at every scrape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class GpuCollector(Collector):
     """Memory and utilisation of one GPU, through NVIDIA's management library (NVML)."""
 
     def __init__(self, nvml: Any, bus_id: str) -> None:
-        """`nvml` is the module `pynvml`; `bus_id` is the GPU's place, as CUDA gives it: numbers may differ."""
+        """`nvml` is the module `pynvml`. `bus_id` is the PCI bus id: CUDA and NVML may number GPUs differently."""
         self._nvml = nvml
         nvml.nvmlInit()
         self._handle = nvml.nvmlDeviceGetHandleByPciBusId(bus_id)
@@ -26,7 +26,7 @@ class GpuCollector(Collector):
         self._name = name.decode() if isinstance(name, bytes) else str(name)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment; none if the GPU does not answer."""
+        """The current metrics, without those that the GPU does not report."""
         nvml, handle = self._nvml, self._handle
         asked: tuple[tuple[str, str, Callable[[], float]], ...] = (
             (
@@ -34,10 +34,10 @@ class GpuCollector(Collector):
                 "Memory in use, by all processes.",
                 lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
             ),
-            ("memory_total_bytes", "Memory that there is.", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            ("memory_total_bytes", "Total memory.", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total),
             (
                 "utilization_ratio",
-                "Share of the last moments in which a kernel ran.",
+                "Share of the last sampling period in which a kernel ran.",
                 lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
             ),
         )
@@ -45,18 +45,16 @@ class GpuCollector(Collector):
             family = GaugeMetricFamily(f"dragoman_gpu_{name}", what, labels=["gpu"])
             try:
                 family.add_metric([self._name], ask())
-            except (
-                Exception
-            ) as error:  # not every GPU says everything, and one that is ill must not take the rest along
-                _log.debug("the GPU does not say its %s: %s", name, error)
+            except Exception as error:  # a GPU may lack a metric or have failed; the page needs the other metrics
+                _log.debug("the GPU does not report %s: %s", name, error)
                 continue
             yield family
 
 
 def gpu_collector(bus_id: str) -> GpuCollector | None:
-    """A collector for the GPU at a place of the bus; None, with a word in the log, if NVML cannot be had."""
+    """A collector for the GPU with a PCI bus id; None, with a warning in the log, if NVML is not available."""
     try:
         return GpuCollector(importlib.import_module("pynvml"), bus_id)
-    except Exception as error:  # NVML's errors share a base class that is in the module that may be missing
+    except Exception as error:  # the base class of NVML's errors is in the module, which may be missing
         _log.warning("no metrics of the GPU: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""The pages on the metrics port: the metrics for Prometheus, and `/ready` and `/live` for whoever checks over HTTP."""
+"""HTTP pages on the metrics port: the metrics for Prometheus, and `/ready` and `/live` for health checks."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a server is, for load balancers and supervisors."""
+    """State of a server for load balancers and supervisors."""
 
     not_ready: str = ""
-    """Why it should be sent no new calls; empty if it should."""
+    """Why the server should get no new calls; empty if it should get them."""
     not_alive: str = ""
-    """Why only a restart helps; empty if none is needed."""
+    """Why the server must be restarted; empty if it need not be."""
 
 
 class PagesServer:
-    """Serves the pages on threads of its own, so that they answer whatever the event loop does."""
+    """Serves the pages on separate threads, so that they answer even if the event loop is blocked."""
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, condition: Callable[[], Condition]) -> None:
-        """Listen. Raises OSError if the address cannot be had."""
+        """Start to listen. Raises OSError if the address is not available."""
         self._server = make_server(host, port, _pages(registry, condition), _server_class(host), _SilentHandler)
         threading.Thread(target=self._server.serve_forever, name="dragoman-pages", daemon=True).start()
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that the server listens on."""
         return self._server.server_port
 
     def close(self) -> None:
-        """Stop listening; waits for a moment."""
+        """Stop listening. Blocks for a moment."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -57,16 +57,16 @@ def _pages(registry: CollectorRegistry, condition: Callable[[], Condition]) -> W
 
     def page(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/ready":
-            return _verdict(condition().not_ready, "ready", start_response)
+            return _status_page(condition().not_ready, "ready", start_response)
         if environ["PATH_INFO"] == "/live":
-            return _verdict(condition().not_alive, "alive", start_response)
+            return _status_page(condition().not_alive, "alive", start_response)
         answer: Iterable[bytes] = metrics(environ, start_response)
         return answer
 
     return page
 
 
-def _verdict(problem: str, good: str, start_response: StartResponse) -> list[bytes]:
+def _status_page(problem: str, good: str, start_response: StartResponse) -> list[bytes]:
     status = "503 Service Unavailable" if problem else "200 OK"
     start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{problem or good}\n".encode()]
@@ -77,7 +77,7 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection. Where there are no descriptors left it stays where it is: not to ask again at once."""
+        """Accept a connection. Without free file descriptors it stays queued, so pause before the next attempt."""
         try:
             return super().get_request()
         except OSError:
@@ -89,14 +89,14 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
 
 
 def _server_class(host: str) -> type[WSGIServer]:
-    """`http.server` has to be told of IPv6."""
+    """A server class for the address family of `host`: the default of `http.server` is IPv4 only."""
     family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
     return type("_PagesServer", (_ThreadingServer,), {"address_family": family})
 
 
 class _SilentHandler(WSGIRequestHandler):
     timeout = 10.0
-    """Seconds: a caller who says nothing keeps no thread for ever."""
+    """Seconds after which a silent connection is closed, so that it does not hold a thread."""
 
     def log_message(self, *_: object) -> None:
         pass

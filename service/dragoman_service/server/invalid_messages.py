@@ -1,4 +1,7 @@
-"""Answers requests that are no messages: to gRPC they would be the server's fault, and they are the caller's."""
+"""Handlers for requests whose bytes are not valid protobuf messages.
+
+gRPC reports them as an internal error of the server. They are the caller's fault, so they get INVALID_ARGUMENT.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.metrics import Metrics
 
-_OURS = "/dragoman."
+_METHOD_PREFIX = "/dragoman."
 
 
 class MalformedRequests(grpc.aio.ServerInterceptor):
-    """Has methods of ours refuse bytes that protobuf does not understand, counted and with details as all refusals."""
+    """Makes Dragoman's methods refuse bytes that protobuf cannot parse, with metrics and error details."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -26,9 +29,9 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of a method; others are left as they are."""
+        """Wrap the handler of a method of Dragoman. Handlers of other services are unchanged."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(_OURS):
+        if handler is None or not handler_call_details.method.startswith(_METHOD_PREFIX):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
         deserialize, kind = (

@@ -6,27 +6,26 @@ The registry is passed in. Labels have small, closed sets of values: never a tex
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from dragoman_service.engine.observer import EngineObserver, EngineStats
-from dragoman_service.engine.plan import StepPlan, StepResult
-from dragoman_service.engine.request import Event, Finished, FinishReason, Request
+from dragoman_service.engine import stats
+from dragoman_service.engine.stats import EngineStats, Totals
 from dragoman_service.repository.models import ModelDescription
 from dragoman_service.repository.observer import WatchedEngine
 from dragoman_service.repository.registry import ModelEntry
 from dragoman_service.server.gpu_metrics import gpu_collector
 
-# Steps and tokens of small models take well under a millisecond, whole documents many seconds.
-STEP_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
 LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-QUEUE_BUCKETS = (0.001, *LATENCY_BUCKETS)
-ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
 _VERSION = ("model", "version")
 
 
@@ -53,45 +52,11 @@ class Metrics:
         self.cancellations = self._counter(
             "cancellations", "Calls given up: cancelled by the caller, or past their deadline.", "reason"
         )
-        self.queue_seconds = self._histogram(
-            "queue_duration_seconds", "Wait of a sentence for a place in the running batch.", QUEUE_BUCKETS, *_VERSION
-        )
-        self.token_seconds = self._histogram(
-            "inter_token_latency_seconds", "Mean time between a sentence's tokens.", STEP_BUCKETS, *_VERSION
-        )
-        self.step_seconds = self._histogram(
-            "step_duration_seconds",
-            "Duration of a step by phase: encode, decode, or schedule (all the rest).",
-            STEP_BUCKETS,
-            *_VERSION,
-            "phase",
-        )
-        self.step_rows = self._histogram("step_rows", "Rows of the running batch in a step.", ROW_BUCKETS, *_VERSION)
-        self.slots_used = self._gauge("slots_used", "Rows of the running batch that are taken.", *_VERSION)
-        self.slots_total = self._gauge("slots_total", "Rows that the running batch can have.", *_VERSION)
-        self.kv_cache_tokens = self._gauge(
-            "kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows.", *_VERSION
-        )
-        self.kv_cache_capacity = self._gauge(
-            "kv_cache_capacity_tokens", "Positions that these caches can have, all rows at their limits.", *_VERSION
-        )
-        self.queue_depth = self._gauge("queue_depth", "Sentences waiting for a place in the running batch.", *_VERSION)
-        self.engine_healthy = self._gauge("engine_healthy", "1 while the engine works, 0 once it is dead.", *_VERSION)
-        self.source_tokens = self._counter("source_tokens", "Tokens of translated sentences.", *_VERSION)
-        self.target_tokens = self._counter("target_tokens", "Tokens of translations (best hypothesis).", *_VERSION)
-        self.failed_steps = self._counter(
-            "failed_steps", "Steps that raised; their sentences were run again, or one of them failed.", *_VERSION
-        )
-        self.finished = self._counter("finished", "Sentences translated, by how they ended.", *_VERSION, "reason")
         self._declare_models()
-        self._watched: dict[tuple[str, str], list[tuple[ModelDescription, WatchedEngine]]] = {}
-        """By model and version: what serves it, or is about to, in the order in which they came."""
-        self._lock = threading.Lock()
+        self._engines = _Engines()
+        registry.register(self._engines)
 
     def _declare_models(self) -> None:
-        self.model_info = self._gauge(
-            "model_info", "1 for each version of a model in service.", *_VERSION, "precision", "device"
-        )
         self.model_aliases = self._gauge("model_alias", "1 for each alias of a version in service.", *_VERSION, "alias")
         self.model_loads = self._counter(
             "model_loads", "Versions taken from the repository, by result: success or failure.", "model", "result"
@@ -104,62 +69,14 @@ class Metrics:
         )
         self.repository_errors = self._counter("repository_errors", "Looks at the repository that failed.")
 
-    def observer(self, model: ModelDescription) -> EngineObserver:
-        """The observer to give to the engine of a model."""
-        return _ModelObserver(self, model)
-
     def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
         """Report a version of a model, and its engine at every scrape; in place of the engine that it had before."""
-        with self._lock:
-            self._watched.setdefault((model.name, model.version), []).append((model, engine))
-            self._report(model, engine)
+        self._engines.watch(model, engine)
 
-    def _report(self, model: ModelDescription, engine: WatchedEngine) -> None:
-        labels = (model.name, model.version)
-        self.model_info.remove_by_labels(dict(zip(_VERSION, labels, strict=True)))
-        self.model_info.labels(*labels, model.precision, model.device).set(1)
-        self.slots_total.labels(*labels).set(model.max_rows)
-        self.slots_used.labels(*labels).set_function(lambda: engine.stats().rows_used)
-        self.kv_cache_tokens.labels(*labels).set_function(lambda: engine.stats().cached_positions)
-        longest = model.max_source_tokens + model.max_target_tokens
-        self.kv_cache_capacity.labels(*labels).set(model.max_rows * longest)
-        self.queue_depth.labels(*labels).set_function(lambda: engine.stats().waiting)
-        self.engine_healthy.labels(*labels).set_function(lambda: float(engine.healthy))
-
-    def forget(self, model: ModelDescription, engine: object) -> None:
-        """Report an engine no more: its version is then that of the one that came before or after, if there is one.
-
-        None is the engine of a version that could not be started.
-        """
-        labels = (model.name, model.version)
-        with self._lock:
-            left = [watched for watched in self._watched.pop(labels, []) if watched[1] is not engine]
-            if left:
-                self._watched[labels] = left
-                self._report(*left[-1])
-            else:
-                self._remove(labels)
-
-    def _remove(self, labels: tuple[str, str]) -> None:
-        for metric in (
-            self.model_info,
-            self.slots_total,
-            self.slots_used,
-            self.kv_cache_tokens,
-            self.kv_cache_capacity,
-            self.queue_depth,
-            self.engine_healthy,
-            self.first_chunk_seconds,
-            self.queue_seconds,
-            self.token_seconds,
-            self.step_seconds,
-            self.step_rows,
-            self.source_tokens,
-            self.target_tokens,
-            self.finished,
-            self.failed_steps,
-        ):
-            metric.remove_by_labels(dict(zip(_VERSION, labels, strict=True)))
+    def forget(self, model: ModelDescription, engine: WatchedEngine) -> None:
+        """Report an engine no more: its version is then that of the one that came before or after, if there is one."""
+        if not self._engines.forget(model, engine):
+            self.first_chunk_seconds.remove_by_labels({"model": model.name, "version": model.version})
 
     def show_aliases(self, name: str, entry: ModelEntry | None) -> None:
         """Report the aliases of a model, and no others."""
@@ -192,40 +109,123 @@ class Metrics:
         return Histogram(f"dragoman_{name}", help_text, labels, buckets=buckets, registry=self.registry)
 
 
-class _ModelObserver(EngineObserver):
-    """Counts what one engine does. Called on its thread between steps, so the label look-ups are done beforehand."""
+@dataclass(slots=True)
+class _Watched:
+    """What serves a version, or is about to, in the order in which they came; and the totals of those that ended."""
 
-    def __init__(self, metrics: Metrics, model: ModelDescription) -> None:
+    engines: list[tuple[ModelDescription, WatchedEngine]]
+    ended: Totals
+
+    def look(self) -> tuple[ModelDescription, WatchedEngine, EngineStats, Totals]:
+        """The newest engine, its counts, and the totals of all that have served this version."""
+        *others, (model, engine) = self.engines
+        counts = engine.stats()
+        totals = self.ended + counts.totals
+        for _, other in others:
+            totals += other.stats().totals
+        return model, engine, counts, totals
+
+
+class _Engines(Collector):
+    """Reads the engines' counts at a scrape: their threads count in plain numbers, and know nothing of Prometheus."""
+
+    def __init__(self) -> None:
+        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._lock = threading.Lock()
+
+    def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
+        with self._lock:
+            watched = self._watched.setdefault((model.name, model.version), _Watched([], Totals()))
+            watched.engines.append((model, engine))
+
+    def forget(self, model: ModelDescription, engine: WatchedEngine) -> bool:
+        """Drop an engine; whether another one is left that serves its version."""
         labels = (model.name, model.version)
-        self._encode, self._decode, self._schedule = (
-            metrics.step_seconds.labels(*labels, phase) for phase in ("encode", "decode", "schedule")
+        with self._lock:
+            watched = self._watched.get(labels)
+            if watched is None:
+                return False
+            kept = [entry for entry in watched.engines if entry[1] is not engine]
+            if len(kept) < len(watched.engines):
+                watched.ended += engine.stats().totals  # totals must not fall while the version is reported
+                watched.engines = kept
+            if not kept:
+                del self._watched[labels]
+            return bool(kept)
+
+    def describe(self) -> Iterator[Metric]:
+        """No names in advance: `collect` is not called when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of all engines."""
+        with self._lock:
+            seen = [(labels, *watched.look()) for labels, watched in self._watched.items()]
+        info = GaugeMetricFamily(
+            "dragoman_model_info",
+            "1 for each version of a model in service.",
+            labels=(*_VERSION, "precision", "device"),
         )
-        self._rows = metrics.step_rows.labels(*labels)
-        self._failed_steps = metrics.failed_steps.labels(*labels)
-        self._queue = metrics.queue_seconds.labels(*labels)
-        self._token = metrics.token_seconds.labels(*labels)
-        self._source_tokens = metrics.source_tokens.labels(*labels)
-        self._target_tokens = metrics.target_tokens.labels(*labels)
-        self._finished = {reason: metrics.finished.labels(*labels, reason.value) for reason in FinishReason}
+        gauges = [
+            GaugeMetricFamily(f"dragoman_{name}", help_text, labels=_VERSION)
+            for name, help_text in (
+                ("slots_used", "Rows of the running batch that are taken."),
+                ("slots_total", "Rows that the running batch can have."),
+                ("kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows."),
+                ("kv_cache_capacity_tokens", "Positions that these caches can have, all rows at their limits."),
+                ("queue_depth", "Sentences waiting for a place in the running batch."),
+                ("engine_healthy", "1 while the engine works, 0 once it is dead."),
+            )
+        ]
+        counters = [
+            CounterMetricFamily(f"dragoman_{name}", help_text, labels=_VERSION)
+            for name, help_text in (
+                ("source_tokens", "Tokens of translated sentences."),
+                ("target_tokens", "Tokens of translations (best hypothesis)."),
+                ("failed_steps", "Steps that raised; their sentences were run again, or one of them failed."),
+            )
+        ]
+        finished = CounterMetricFamily(
+            "dragoman_finished", "Sentences translated, by how they ended.", labels=(*_VERSION, "reason")
+        )
+        step_seconds = HistogramMetricFamily(
+            "dragoman_step_duration_seconds",
+            "Duration of a step by phase: encode, decode, or schedule (all the rest).",
+            labels=(*_VERSION, "phase"),
+        )
+        histograms = [
+            HistogramMetricFamily(f"dragoman_{name}", help_text, labels=_VERSION)
+            for name, help_text in (
+                ("step_rows", "Rows of the running batch in a step."),
+                ("queue_duration_seconds", "Wait of a sentence for a place in the running batch."),
+                ("inter_token_latency_seconds", "Mean time between a sentence's tokens."),
+            )
+        ]
+        for labels, model, engine, counts, totals in seen:
+            info.add_metric((*labels, model.precision, model.device), 1)
+            longest = model.max_source_tokens + model.max_target_tokens
+            capacity = model.max_rows * longest
+            values = (
+                counts.rows_used, model.max_rows, counts.cached_positions, capacity, counts.waiting, engine.healthy,
+            )  # fmt: skip
+            for gauge, value in zip(gauges, values, strict=True):
+                gauge.add_metric(labels, float(value))
+            amounts = (totals.source_tokens, totals.target_tokens, totals.failed_steps)
+            for counter, amount in zip(counters, amounts, strict=True):
+                counter.add_metric(labels, amount)
+            for reason, amount in (("stop", totals.stopped), ("length", totals.cut)):
+                finished.add_metric((*labels, reason), amount)
+            phases = {"encode": totals.encode_seconds, "decode": totals.decode_seconds}
+            for phase, seconds in (phases | {"schedule": totals.schedule_seconds}).items():
+                _add(step_seconds, (*labels, phase), seconds)
+            for family, values_seen in zip(
+                histograms, (totals.step_rows, totals.queue_seconds, totals.token_seconds), strict=True
+            ):
+                _add(family, labels, values_seen)
+        yield from (info, *gauges, *counters, finished, step_seconds, *histograms)
 
-    def step(self, plan: StepPlan, result: StepResult, seconds: float, stats: EngineStats) -> None:
-        if plan.joins:
-            self._encode.observe(result.encode_seconds)
-        others = max(0.0, seconds - result.encode_seconds - result.decode_seconds)
-        for _ in range(plan.num_steps):
-            self._decode.observe(result.decode_seconds / plan.num_steps)
-            self._schedule.observe(others / plan.num_steps)
-            self._rows.observe(len(plan.tokens))
 
-    def step_failed(self, error: Exception) -> None:
-        self._failed_steps.inc()
-
-    def event(self, request: Request, event: Event) -> None:
-        if not isinstance(event, Finished):
-            return
-        best = event.hypotheses[0]
-        self._queue.observe(event.timings.queue)
-        self._token.observe(event.timings.decode / max(1, len(best.tokens)))
-        self._source_tokens.inc(len(request.source))
-        self._target_tokens.inc(len(best.tokens))
-        self._finished[best.finish_reason].inc()
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: stats.Histogram) -> None:
+    """Add a histogram as Prometheus wants it: each bucket with all that is in the lower ones."""
+    bounds = [floatToGoString(bound) for bound in (*histogram.bounds, float("inf"))]  # type: ignore[no-untyped-call]
+    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum)

@@ -1,4 +1,4 @@
-"""All settings of a server: its own, and those of the rooms below."""
+"""All settings of a server: its own, and those of the packages below."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dragoman_service.translation.settings import RequestLimits
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where a server listens, and for how long it waits."""
+    """Addresses of a server, and its time limits."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every address of the machine."""
@@ -23,16 +23,16 @@ class ServerSettings:
     metrics_port: int = 9090
     """Port for Prometheus metrics; 0 takes a free one."""
     admin: str = ""
-    """Address of the interface for operators, HOST:PORT or unix:PATH; empty: there is none."""
+    """Address of the admin interface, HOST:PORT or unix:PATH; empty turns it off."""
     client_header: str = ""
-    """Metadata key in which calls say whose they are, for the queue to be fair; empty: it goes by network address."""
+    """Metadata key that identifies the client of a call, for the fair queue; empty: its network address does."""
     grace: float = 30.0
-    """Seconds that running calls are given to end after SIGTERM."""
+    """Seconds that running calls have to end after SIGTERM."""
     lame_duck: float = 0.0
-    """Seconds after SIGTERM in which the server says that it is not ready and still takes calls, so that load balancers
-    can hear of it; `grace` begins after them."""
+    """Seconds after SIGTERM in which the server reports that it is not ready and still takes calls, so that load
+    balancers notice; `grace` begins after it."""
     write_timeout: float = 30.0
-    """Seconds that a stream waits for its reader to take a piece; then it is given up, for others to have its place."""
+    """Seconds that a stream waits for its reader to take a piece. Then it is cancelled, and its rows are freed."""
 
     def __post_init__(self) -> None:
         _port("port", self.port)
@@ -49,10 +49,10 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """All settings of a server, by the room that they belong to."""
+    """All settings of a server, by the package that they belong to."""
 
     model_paths: tuple[Path, ...] = ()
-    """Folders of the bundles to serve; where a request names no model, the first that has its language pair is used."""
+    """Folders of the bundles to serve. A request that names no model gets the first one with its language pair."""
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: RequestLimits = field(default_factory=RequestLimits)
     repository: RepositorySettings = field(default_factory=RepositorySettings)
@@ -60,18 +60,18 @@ class ServiceConfig:
 
     @classmethod
     def of(cls, **settings: Any) -> ServiceConfig:
-        """Settings by their names alone, such as `port` and `max_rows`; what is not named has its default.
+        """Build the configuration from flat settings such as `port` and `max_rows`. Others have their defaults.
 
         Raises:
-            InvalidInput: a value that is not allowed, or no such setting.
+            InvalidInput: a value that is not allowed, or an unknown setting.
         """
-        rooms = {kind: _taken(settings, kind) for kind in (ServerSettings, RepositorySettings, EngineSettings)}
+        groups = {kind: _pop_fields(settings, kind) for kind in (ServerSettings, RepositorySettings, EngineSettings)}
         limits = settings.pop("limits", RequestLimits())
         paths = settings.pop("model_paths", ())
-        model = ModelSettings(**_taken(settings, ModelSettings), engine=EngineSettings(**rooms[EngineSettings]))
+        model = ModelSettings(**_pop_fields(settings, ModelSettings), engine=EngineSettings(**groups[EngineSettings]))
         if settings:
             raise InvalidInput(min(settings), settings[min(settings)], "a setting of a server")
-        server, repository = ServerSettings(**rooms[ServerSettings]), RepositorySettings(**rooms[RepositorySettings])
+        server, repository = ServerSettings(**groups[ServerSettings]), RepositorySettings(**groups[RepositorySettings])
         return cls(paths, server, limits, repository, model)
 
     def __post_init__(self) -> None:
@@ -79,8 +79,8 @@ class ServiceConfig:
             raise InvalidInput("model_paths", self.model_paths, "a folder of a model bundle, or a repository")
 
 
-def _taken(settings: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
-    """Remove from `settings` those that are fields of a kind, and return them."""
+def _pop_fields(settings: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Remove the fields of the dataclass `kind` from `settings`, and return them."""
     return {it.name: settings.pop(it.name) for it in fields(kind) if it.name in settings}
 
 

@@ -1,4 +1,4 @@
-"""The one table from the service's errors to gRPC status codes, with the details of google.rpc."""
+"""The table from the service's errors to gRPC status codes, and the error details of google.rpc."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.EngineFailure, grpc.StatusCode.INTERNAL),
 )
 _LONGEST_MESSAGE = 2_000
-"""Characters: the status travels in HTTP/2 headers, of which clients take 8 KiB."""
+"""Most characters of a message: the status is sent in HTTP/2 headers, for which clients have a limit of 8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """How a call failed, ready for the wire."""
+    """The status of a failed call, as it is sent."""
 
     code: grpc.StatusCode
     message: str
     reason: str
-    """Of the error; the label in metrics."""
+    """Reason of the error, which is the label in metrics."""
     details: bytes
     """A serialised `google.rpc.Status`."""
 
 
 def status_of(error: BaseException, request_id: str) -> CallStatus:
-    """Translate an error. Of our own faults the caller learns only the request id: the rest is for the log."""
+    """Convert an error. For an internal error the caller gets only the request id; the log has the rest."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     reason = error.reason if isinstance(error, errors.DragomanError) else "internal"
     message = str(error)[:_LONGEST_MESSAGE]

@@ -1,4 +1,4 @@
-"""Pure functions of text: sentences, capitals. Imports nothing but `errors`.
+"""Pure functions of text: sentence splitting, text in capitals. Imports only `errors`.
 
 Begin with `segmenter`.
 """

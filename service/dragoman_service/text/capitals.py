@@ -1,7 +1,7 @@
-"""SENTENCES IN CAPITALS: read in small letters, their translations put in capitals.
+"""Sentences in capitals: they are translated in lower case, and the translation is put in capitals.
 
-A subword vocabulary has few pieces of capitals, so that a model reads them nearly letter by letter and understands
-little; it is the same sentence all the same.
+A subword vocabulary has few pieces of capital letters. A model would read such a sentence nearly letter by letter and
+translate it badly.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import re
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _LEAST_WORDS = 2
-"""Of two letters or more. A single one may be a name: NATO, SQL."""
+"""Words of two letters or more. A single word may be an acronym, such as NATO or SQL."""
 _DOTTED_I = frozenset({"tr", "az"})
-"""Languages in which the capital of i is not I."""
+"""Languages in which the capital of i is not I, so that Python's case conversion is wrong."""
 
 
 def in_capitals(sentence: str, source_language: str, target_language: str) -> bool:
-    """Whether all words of a sentence are in capitals, several of them, in languages that know what that is."""
+    """Whether a sentence has several words, all in capitals, and Python converts the case of both languages rightly."""
     if _DOTTED_I & {language.split("-")[0] for language in (source_language, target_language)}:
         return False
     words = _WORD.findall(sentence)
-    # Each on its own: a sentence counts as upper case although most of its words have no case at all.
+    # Each word is checked: `str.isupper` of the sentence ignores words without case, such as those in Chinese.
     return sentence.isupper() and len(words) >= _LEAST_WORDS and all(map(str.isupper, words))
 
 
 def in_small_letters(sentence: str) -> str:
-    """As somebody would write it who does not shout, and does not know what is a name."""
+    """The sentence in lower case but for its first character. Names lose their capital."""
     return sentence[:1] + sentence[1:].lower()

@@ -1,4 +1,4 @@
-"""Splits text into what the model shall translate and what stays as it is, so that nothing is ever lost.
+"""Splits text into sentences to translate and pieces to copy, without loss.
 
 `"".join(piece.text for piece in segment(text, language)) == text`, always.
 """
@@ -14,8 +14,8 @@ import sentencex
 
 from dragoman_service.errors import InvalidInput
 
-# Control characters (line breaks and tabs among them) and the two Unicode line breaks. No subword model knows them,
-# and its normaliser would turn them into spaces: kept outside the sentences, they reach the translation as they were.
+# Control characters, which include line breaks and tabs, and the two Unicode line breaks. The tokenizer's normaliser
+# would turn them into spaces or remove them. Outside the sentences they are copied to the translation unchanged.
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
 _CONTROLS = re.compile(f"([{_CONTROL}]+)")
 _CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
@@ -24,16 +24,16 @@ _SPACE = re.compile(r"\s+")
 _SPACE_CHARACTER = re.compile(r"\s")
 _ZERO_WIDTH_JOINER = "\u200d"
 _LONGEST_CLUSTER = 32
-"""Characters that a reader may see as one. What is joined for longer is no writing, and is cut anywhere."""
+"""Most characters of a grapheme cluster. Longer sequences of joined characters are not text and are cut anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of the text."""
+    """A substring of the text."""
 
     text: str
     translatable: bool
-    """False: white space, control characters, or symbols that are copied as they are."""
+    """False for white space, control characters and symbols, which are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,21 @@ class EncodedPiece:
 
     text: str
     tokens: tuple[int, ...]
-    """Without the end of the sentence; empty for what is copied as it is."""
+    """Token ids without the end of the sentence; empty for a piece that is copied."""
     capitals: bool = False
-    """Whether the tokens are of the text in small letters, and the translation is wanted in capitals."""
+    """Whether the text was lowered before encoding, so that its translation is put in capitals."""
 
     def written(self, translation: str) -> str:
-        """A translation of the tokens, or a part of one, as it is to be written."""
+        """A translation of the tokens, or a part of one, on one line and in capitals if `capitals`."""
         line = on_one_line(translation)
         return line.upper() if self.capitals else line
 
 
 def segment(text: str, language: str) -> list[Piece]:
-    """Split a text into sentences and what stands between them.
+    """Split a text into sentences and the pieces between them.
 
-    Sentences never reach across a line break or another control character. What has neither a letter nor a digit
-    ("***", emoji) is not translatable: a model has nothing to say about it.
+    A sentence never extends across a line break or another control character. A piece without a letter or a digit
+    ("***", emoji) is not translatable.
     """
     pieces: list[Piece] = []
     for index, part in enumerate(_CONTROLS.split(text)):
@@ -69,15 +69,16 @@ def segment(text: str, language: str) -> list[Piece]:
 
 
 def _sentences(text: str, language: str) -> Iterator[str]:
-    """Split a text without control characters; as one sentence if sentencex cannot.
+    """Split a text without control characters into sentences. It is one sentence if sentencex fails.
 
-    It takes every white space for one byte and panics where one is more (1.0.32), so it is shown others, one for one.
+    sentencex 1.0.32 takes every white-space character for one byte and panics if one is longer. Therefore every one is
+    replaced by a space before the call.
     """
     shown = _SPACE_CHARACTER.sub(" ", text)
     try:
         lengths = [len(sentence) for sentence in sentencex.segment(language, shown)]
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception and cannot be imported
+        if type(error).__name__ != "PanicException":  # a Rust panic: not a subclass of Exception, cannot be imported
             raise
         lengths = []
     if sum(lengths) != len(text):
@@ -89,19 +90,22 @@ def _sentences(text: str, language: str) -> Iterator[str]:
 
 
 def on_one_line(text: str) -> str:
-    """What a model made of a sentence, its control characters turned into spaces.
+    """A translated sentence with every control character replaced by a space.
 
-    The sentence had none, so they are an accident of a model that can spell any byte; a line break among them would
-    shift all lines that follow. Character by character, so that it can be done to the pieces of a stream.
+    A model with byte pieces can produce control characters that the source did not have. A line break among them would
+    shift all following lines. Each character is replaced by one, so the pieces of a stream can be converted separately.
     """
     return _CONTROL_CHARACTER.sub(" ", text)
 
 
 def encode_to_fit(sentence: str, encode: Callable[[str], Sequence[int]], limit: int) -> Iterator[EncodedPiece]:
-    """Encode a sentence, split as often as it takes for every part to have at most `limit` tokens.
+    """Encode a sentence, which is halved until every part has at most `limit` tokens.
 
-    Halves are cut where a clause ends, else between words, else between characters, as near the middle as possible:
-    even halves translate better than a full part and a scrap. Raises InvalidInput if one character has too many tokens.
+    A part is cut at the end of a clause, else between words, else between characters, as near its middle as possible:
+    equal halves translate better than a long part and a short one.
+
+    Raises:
+        InvalidInput: one character has more than `limit` tokens.
     """
     tokens = tuple(encode(sentence))
     if len(tokens) <= limit:
@@ -119,7 +123,7 @@ def encode_to_fit(sentence: str, encode: Callable[[str], Sequence[int]], limit: 
 
 
 def _trimmed(text: str) -> Iterator[Piece]:
-    """The text as one piece, with the white space around it as pieces of their own."""
+    """The text as one piece, and the white space around it as separate pieces."""
     body = text.strip()
     if not any(character.isalnum() for character in body):
         if text:
@@ -134,9 +138,9 @@ def _trimmed(text: str) -> Iterator[Piece]:
 
 
 def _cut(text: str) -> int:
-    """Where to halve a text of two characters or more: 1 to `len(text) - 1`."""
+    """The index at which to halve a text of two characters or more: 1 to `len(text) - 1`."""
     middle = len(text) // 2
-    # A clause end far from the middle would leave a scrap: only those in the middle half count.
+    # Only clause ends in the middle half count: one near an end would make a very short part.
     clauses = [match.end() for match in _CLAUSE_END.finditer(text, len(text) // 4, 3 * len(text) // 4 + 1)]
     spaces = [match.start() for match in _SPACE.finditer(text)]
     for places in (clauses, spaces):
@@ -148,6 +152,6 @@ def _cut(text: str) -> int:
 
 
 def _belongs_to_previous(text: str, index: int) -> bool:
-    """Whether a reader sees the character at `index` as one with that before it (accents, joined emoji)."""
+    """Whether the character at `index` forms one grapheme with the one before it (accents, joined emoji)."""
     joined = _ZERO_WIDTH_JOINER in text[index - 1 : index + 1]
     return joined or unicodedata.category(text[index]).startswith("M")

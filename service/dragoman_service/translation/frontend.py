@@ -10,12 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from dragoman_service.engine.request import DecodingOptions, Finished, Progress, Request
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
-from dragoman_service.repository.models import Route
+from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.engine_port import EngineCall, EnginePort
 from dragoman_service.translation.prepare import (
     PreparedText,
     Sender,
@@ -25,7 +27,6 @@ from dragoman_service.translation.prepare import (
     prepare,
     requests,
 )
-from dragoman_service.translation.request_window import Mailbox, Receivers, Window, finish_all
 from dragoman_service.translation.settings import RequestLimits
 
 _INLINE_CHARACTERS = 4_000
@@ -57,7 +58,7 @@ class Frontend:
     ) -> None:
         """To be made on the event loop. `clock` must be that of the engines."""
         self.models = models
-        self._receivers = Receivers()
+        self._ports: WeakKeyDictionary[ServedModel, EnginePort] = WeakKeyDictionary()
         self.limits = limits
         self.clock = clock
         self._threads = ThreadPoolExecutor(_TOKENISER_THREADS, thread_name_prefix="tokenise")
@@ -73,11 +74,11 @@ class Frontend:
         """
         self._check(call)
         model = call.route.model
-        with model.permits.take(self.limits.window, call.sender.client) as grant:
-            prepared = await self._prepare(call)
-            wanted = (request for text in prepared for request in self._requests(text, call, stream=False))
-            grant.expect(sum(text.num_sentences for text in prepared))
-            finished = await finish_all(Mailbox(model.engine, self._receivers), wanted, grant)
+        port = self._port(model)
+        async with port.call(call.sender.client, self.limits.window) as engine_call:
+            prepared = await self._prepare(call, engine_call)
+            wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
+            finished = await engine_call.finish_all(wanted)
 
         def put_together() -> list[TextResult]:
             answers = iter(finished)
@@ -95,25 +96,24 @@ class Frontend:
         """
         self._check(call)
         model = call.route.model
-        with model.permits.take(self.limits.window, call.sender.client) as grant:
-            (prepared,) = await self._prepare(call)
-            wanted = self._requests(prepared, call, stream=True)
-            grant.expect(prepared.num_sentences)
+        port = self._port(model)
+        async with port.call(call.sender.client, self.limits.window) as engine_call:
+            (prepared,) = await self._prepare(call, engine_call)
+            requests_of_text = engine_call.stream(self._requests(prepared, call, port, stream=True))
             finished: list[Finished] = []
-            with Window(Mailbox(model.engine, self._receivers), wanted, grant) as window:
-                for piece in prepared.pieces:
-                    if not piece.tokens:
-                        yield piece.text
-                        continue
-                    decoder = model.tokenizer.stream_decoder()
-                    async for event in window.next_request():
-                        if isinstance(event, Progress):
-                            text = decoder.push(event.tokens)
-                        else:
-                            finished.append(event)
-                            text = decoder.flush()
-                        if text:
-                            yield piece.written(text)
+            for piece in prepared.pieces:
+                if not piece.tokens:
+                    yield piece.text
+                    continue
+                decoder = model.tokenizer.stream_decoder()
+                async for event in requests_of_text.next_request():
+                    if isinstance(event, Progress):
+                        text = decoder.push(event.tokens)
+                    else:
+                        finished.append(event)
+                        text = decoder.flush()
+                    if text:
+                        yield piece.written(text)
         count = call.options.num_hypotheses
         yield await self.compute(
             lambda: assemble(prepared, finished, model.tokenizer, count), translations=len(finished) * count
@@ -153,8 +153,14 @@ class Frontend:
             if self._running == 0:
                 self._idle.set()
 
-    def _requests(self, text: PreparedText, call: Call, *, stream: bool) -> Iterator[Request]:
-        return requests(text, call.route, call.options, call.sender, self._receivers.new_id, stream=stream)
+    def _port(self, model: ServedModel) -> EnginePort:
+        port = self._ports.get(model)
+        if port is None:
+            port = self._ports[model] = EnginePort(model.engine)
+        return port
+
+    def _requests(self, text: PreparedText, call: Call, port: EnginePort, *, stream: bool) -> Iterator[Request]:
+        return requests(text, call.route, call.options, call.sender, port.new_id, stream=stream)
 
     def _check(self, call: Call) -> None:
         limits = self.limits
@@ -169,13 +175,11 @@ class Frontend:
             raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
         check_options(call.options, call.route.model.description)
 
-    async def _prepare(self, call: Call) -> list[PreparedText]:
-        """Split and tokenise; raises DeadlineUnreachable if what comes of it cannot be translated in time."""
+    async def _prepare(self, call: Call, engine_call: EngineCall) -> list[PreparedText]:
+        """Split and tokenise, and tell the engine what comes of it."""
         prepared = await self._tokenise(call)
-        if call.sender.deadline is not None:
-            tokens = sum(len(sentence.tokens) for text in prepared for sentence in text.sentences)
-            left = call.sender.deadline - self.clock()
-            call.route.model.engine.check_time(tokens * call.options.num_rows, left)
+        sentences = [len(piece.tokens) for text in prepared for piece in text.pieces if piece.tokens]
+        engine_call.expect(len(sentences), sum(sentences) * call.options.num_rows, call.sender.deadline)
         return prepared
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:

@@ -20,21 +20,21 @@ from dragoman_service.cli.main import main
 from dragoman_service.client.values import FinishReason, Hypothesis, Translation
 from dragoman_service.errors import InvalidInput
 from dragoman_service.translation.settings import RequestLimits
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import ServerThread, serving
 
 TEXT = ["one", "two  words", "", "one", "x" * 60, "three"]
 
 
 @pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    engine = FakeEngine()
+def engine() -> Iterator[FakeWorkers]:
+    engine = FakeWorkers()
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def server(engine: FakeEngine) -> Iterator[ServerThread]:
+def server(engine: FakeWorkers) -> Iterator[ServerThread]:
     """It shouts, and refuses texts of over 50 characters."""
     with serving([served(engine)], limits=RequestLimits(max_characters=50)) as running:
         yield running
@@ -67,7 +67,7 @@ def rows(path: Path) -> list[list[str]]:
 
 
 def test_distilled_text_is_source_and_translation(
-    server: ServerThread, engine: FakeEngine, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: ServerThread, engine: FakeWorkers, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "made.tsv.xz"
     assert main(["distill", str(text), "--output", str(output), "--server", server.address]) == 0
@@ -81,7 +81,7 @@ def test_distilled_text_is_source_and_translation(
 
 
 def test_back_translated_text_has_the_original_as_target(
-    server: ServerThread, engine: FakeEngine, text: Path, tmp_path: Path
+    server: ServerThread, engine: FakeWorkers, text: Path, tmp_path: Path
 ) -> None:
     arguments = ["back-translate", str(text), "--server", server.address]
     assert main([*arguments, "--output", str(tmp_path / "greedy.tsv")]) == 0

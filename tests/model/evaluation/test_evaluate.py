@@ -14,7 +14,7 @@ from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, table, 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import Score, from_json
 from dragoman_service.errors import InvalidInput
-from support.fake_engine import FakeEngine, served
+from support.fake_workers import FakeWorkers, served
 from support.server_thread import serving
 from support.tiny import sentences
 
@@ -128,7 +128,7 @@ def test_checkpoint_and_bundle_translate_alike(
 def test_a_server_and_several_test_sets(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = FakeEngine()
+    engine = FakeWorkers()
     test_set = ["--source", files[0], "--target", files[1]]
     with serving([served(engine)], default_beam_size=1) as server:
         arguments = ["--server", server.address, *test_set, *test_set, "--beam-size", 2]

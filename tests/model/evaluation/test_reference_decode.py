@@ -46,7 +46,7 @@ def make_requests(count: int) -> list[Request]:
 
 
 def run_engine(model: Transformer, requests: list[Request]) -> dict[int, Finished]:
-    scheduler = Scheduler(max_rows=11, max_queue=1000, end_id=END_ID, begin_id=1, max_encode_tokens=20)
+    scheduler = Scheduler(max_rows=11, end_id=END_ID, begin_id=1, max_encode_tokens=20)
     runner = TorchRunner(model, max_rows=11)
     finished: dict[int, Finished] = {}
     for request in requests:
@@ -133,7 +133,7 @@ def test_the_runner_keeps_no_graph_of_gradients() -> None:
     """Its caches would grow with every step, until the memory is full."""
     model = make_model(seed=1)
     runner = TorchRunner(model, max_rows=2)
-    scheduler = Scheduler(max_rows=2, max_queue=2, end_id=END_ID, begin_id=1)
+    scheduler = Scheduler(max_rows=2, end_id=END_ID, begin_id=1)
     scheduler.add(Request(1, (5, 6, END_ID), 8), 0.0)
     plan = scheduler.plan()
     assert plan is not None

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from dragoman_service.engine.engine import Engine
-from dragoman_service.engine.observer import NO_OBSERVER, EngineObserver
+from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.plan import StepPlan
 from dragoman_service.engine.request import Event, Failed, Finished, Hypothesis, Progress, Request
 from support.builders import make_scheduler
@@ -18,7 +17,7 @@ from support.fake_runner import FakeRunner
 PATIENCE = 30.0
 """Seconds after which a test gives up; only a broken engine comes near."""
 
-MakeEngine = Callable[..., Engine]
+MakeLane = Callable[..., Lane]
 
 
 class Listener:
@@ -78,29 +77,28 @@ class Gate:
         self._let_through.release(1000)
 
 
-def submit(engine: Engine, request: Request) -> Listener:
+def submit(engine: Lane, request: Request) -> Listener:
     listener = Listener()
     engine.submit(request, listener)
     return listener
 
 
 @contextmanager
-def engine_maker() -> Iterator[MakeEngine]:
+def lane_maker() -> Iterator[MakeLane]:
     """Gives a function that makes engines; they are closed in the end."""
-    engines: list[Engine] = []
+    engines: list[Lane] = []
 
     def make(
         *,
         before_run: Callable[[StepPlan], None] = lambda plan: None,
         runner: FakeRunner | None = None,
-        observer: EngineObserver = NO_OBSERVER,
         clock: Callable[[], float] = time.monotonic,
         start: bool = True,
         **limits: int,
-    ) -> Engine:
+    ) -> Lane:
         scheduler = make_scheduler(**limits)
         runner = runner or FakeRunner(scheduler.max_rows, before_run=before_run)
-        engine = Engine(scheduler, runner, observer=observer, clock=clock)
+        engine = Lane(scheduler, runner, clock=clock)
         engines.append(engine)
         if start:
             engine.start()

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dragoman_service.engine import engine as engine_module
-from dragoman_service.engine.engine import Engine
+from dragoman_service.engine import lane as lane_module
+from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.plan import StepPlan
 from dragoman_service.errors import EngineFailure
 from support.builders import make_request, make_scheduler, run_alone
-from support.engines import PATIENCE, Gate, submit
 from support.fake_runner import FakeRunner
+from support.lanes import PATIENCE, Gate, submit
 
-Hanging = Callable[[float], tuple[Engine, Gate, list[float]]]
+Hanging = Callable[[float], tuple[Lane, Gate, list[float]]]
 EMPTY_PLAN = StepPlan((), (), (), (), (), 1)
 
 
@@ -24,12 +24,12 @@ EMPTY_PLAN = StepPlan((), (), (), (), (), 1)
 def hanging() -> Iterator[Hanging]:
     """Makes an engine with a step timeout whose steps wait at a gate, and whose clock stands still."""
     gates: list[Gate] = []
-    engines: list[Engine] = []
+    engines: list[Lane] = []
 
-    def make(step_timeout: float) -> tuple[Engine, Gate, list[float]]:
+    def make(step_timeout: float) -> tuple[Lane, Gate, list[float]]:
         gate, now = Gate(), [100.0]
         runner = FakeRunner(8, before_run=gate)
-        engine = Engine(make_scheduler(), runner, clock=lambda: now[0], step_timeout=step_timeout)
+        engine = Lane(make_scheduler(), runner, clock=lambda: now[0], step_timeout=step_timeout)
         engine.start()
         gates.append(gate)
         engines.append(engine)
@@ -61,7 +61,7 @@ def test_an_engine_is_not_healthy_while_a_step_hangs_and_is_again_once_it_ends(h
     await_health(engine)
 
 
-def await_health(engine: Engine) -> None:
+def await_health(engine: Lane) -> None:
     """Until the engine thread has come to rest, which it does right after the last event."""
     patience = time.monotonic() + PATIENCE
     while not engine.healthy:
@@ -99,7 +99,7 @@ def test_a_hung_engine_still_takes_requests_and_does_them_later(hanging: Hanging
 def test_to_close_a_hung_engine_fails_what_is_pending_and_returns(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine_module, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(lane_module, "CLOSE_SECONDS", 0.05)
     engine, gate, _ = hanging(5.0)
     listeners = [submit(engine, make_request(request_id)) for request_id in range(3)]
     gate.await_step()
@@ -113,7 +113,7 @@ def test_to_close_a_hung_engine_fails_what_is_pending_and_returns(
         assert "hangs" in str(error)
     assert "a step hangs" in caplog.text
     assert engine.drain(0)
-    assert engine.load == 0
+    assert engine.rows == 0
     # The step ends after all: nobody is there any more to hear of it, and it is no trouble.
     caplog.clear()
     gate.let_all_through()

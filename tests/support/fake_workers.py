@@ -1,4 +1,4 @@
-"""An engine for tests of everything in front of it: answers are computed by a function, on a thread of its own."""
+"""Workers for tests of everything in front of them: answers are computed by a function, on a thread of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dragoman_service.engine.permits import Permits
+from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.request import (
     Event,
     Failed,
@@ -19,6 +19,7 @@ from dragoman_service.engine.request import (
     Request,
     Timings,
 )
+from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import Cancelled, DeadlineUnreachable, Overloaded
 from dragoman_service.repository.models import ModelDescription, ServedModel
 
@@ -77,7 +78,7 @@ def hypothesis_of(request: Request, text: str, rank: int) -> Hypothesis:
     )
 
 
-class FakeEngine:
+class FakeWorkers:
     """Answers each request with the events of `script`; while `held`, requests stay unanswered until `release`."""
 
     def __init__(self, script: Callable[[Request], list[Event]] = shout, *, held: bool = False) -> None:
@@ -123,9 +124,13 @@ class FakeEngine:
                 self.cancelled.append(request_id)
                 return
             on_events = self._running.pop(request_id, None)
-            if on_events is not None:
-                self.cancelled.append(request_id)
-                on_events([Failed(request_id, Cancelled("cancelled"))])
+            if on_events is None:
+                return
+            self.cancelled.append(request_id)
+        on_events([Failed(request_id, Cancelled("cancelled"))])
+
+    def stats(self) -> EngineStats:
+        return EngineStats()
 
     def release(self) -> None:
         self._open.set()
@@ -149,12 +154,12 @@ class FakeEngine:
             on_events = self._running.get(request_id)
             if isinstance(event, (Finished, Failed)):
                 self._running.pop(request_id, None)
-            if on_events is not None:
-                on_events([event])
+        if on_events is not None:
+            on_events([event])
 
 
-def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedModel:
-    """A model in service whose engine is the fake; `changes` are fields of its description."""
+def served(workers: FakeWorkers, permits: int = 1000, **changes: Any) -> ServedModel:
+    """A model in service whose engine has these workers; `changes` are fields of its description."""
     description = ModelDescription(
         name="loud",
         version="1",
@@ -167,4 +172,5 @@ def served(engine: FakeEngine, permits: int = 1000, **changes: Any) -> ServedMod
         max_candidates=1000,
         max_rows=16,
     )
-    return ServedModel(replace(description, **changes), CharacterTokenizer(), engine, Permits(permits, 10**9))
+    engine = Engine(workers, max_queue=permits, max_queue_tokens=10**9)
+    return ServedModel(replace(description, **changes), CharacterTokenizer(), engine)

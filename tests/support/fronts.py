@@ -1,0 +1,185 @@
+"""A front for tests of engines, over a call or over a pipe to another process; it keeps every answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+from dragoman_service.engine import pipe
+from dragoman_service.engine.engine import Connection, Engine
+from dragoman_service.engine.lane import Lane
+from dragoman_service.engine.lanes import Lanes
+from dragoman_service.engine.messages import Answer, Cancel, Expect, Lost, Open, Refused, Submit, Window
+from dragoman_service.engine.plan import StepPlan, StepResult
+from dragoman_service.engine.request import Event, Failed, Finished, Progress
+from support.builders import make_request, make_scheduler
+from support.fake_runner import FakeRunner
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up; only a broken engine comes near."""
+
+CULPRIT = 9
+"""A step that a source with this token joins in fails."""
+
+Connect = Callable[[Callable[[Sequence[Answer]], None]], Connection]
+
+
+class Front:
+    """Opens calls, submits requests and waits for what comes of them."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.answers: list[Answer] = []
+        self._condition = threading.Condition()
+        self.connection = connect(self._receive)
+
+    def _receive(self, answers: Sequence[Answer]) -> None:
+        with self._condition:
+            self.answers += answers
+            self._condition.notify_all()
+
+    def wait_for(self, found: Callable[[Answer], bool]) -> Any:
+        """The first answer like this, which may have come already."""
+
+        def first() -> Answer | None:
+            return next((answer for answer in list(self.answers) if found(answer)), None)
+
+        with self._condition:
+            assert self._condition.wait_for(lambda: first() is not None, PATIENCE), self.answers
+        return first()
+
+    def open(self, client: str = "", window: int = 4) -> int:
+        """The id of a new call, which is answered before this returns."""
+        call = self.connection.new_id()
+        self.connection.send(Open(call, client, window))
+        self.wait_for(lambda answer: isinstance(answer, Window | Refused | Lost) and _call_of(answer) in (call, None))
+        return call
+
+    def refusal(self, call: int) -> Exception | None:
+        """Why a call was refused."""
+        return next((it.error for it in self.answers if isinstance(it, Refused) and it.call == call), None)
+
+    def window(self, call: int) -> int:
+        """How many requests a call may have in the engine, as far as was told."""
+        return sum(it.change for it in self.answers if isinstance(it, Window) and it.call == call)
+
+    def expect(self, call: int, requests: int, work: int = 0, deadline: float | None = None) -> None:
+        self.connection.send(Expect(call, requests, work, deadline))
+
+    def submit(self, call: int, number: int, **options: Any) -> int:
+        """The id of a new request, the `number`th of `make_request`."""
+        fields = dict(options)
+        request = make_request(self.connection.new_id(), **{"source": (4 + number % 5, 11, 2), **fields})
+        self.connection.send(Submit(call, request))
+        return request.id
+
+    def cancel(self, call: int) -> None:
+        self.connection.send(Cancel(call))
+
+    def last(self, request_id: int) -> Event:
+        """The last event of a request."""
+        event: Event = self.wait_for(
+            lambda answer: isinstance(answer, Finished | Failed) and answer.request_id == request_id
+        )
+        return event
+
+    def error(self, request_id: int) -> Exception:
+        event = self.last(request_id)
+        assert isinstance(event, Failed), event
+        return event.error
+
+    def finished(self, request_id: int) -> Finished:
+        event = self.last(request_id)
+        assert isinstance(event, Finished), event
+        return event
+
+    def progress(self, request_id: int) -> list[int]:
+        """The tokens streamed of a request."""
+        events = [it for it in self.answers if isinstance(it, Progress) and it.request_id == request_id]
+        return [token for event in events for token in event.tokens]
+
+    def ends(self) -> list[int]:
+        """The ids of requests that have ended, in order: each must be there once."""
+        return [it.request_id for it in list(self.answers) if isinstance(it, Finished | Failed)]
+
+
+def _call_of(answer: Window | Refused | Lost) -> int | None:
+    return None if isinstance(answer, Lost) else answer.call
+
+
+class TimedRunner(FakeRunner):
+    """A step takes a millisecond, it says."""
+
+    def run(self, plan: StepPlan) -> StepResult:
+        return dataclasses.replace(super().run(plan), decode_seconds=0.001)
+
+
+def make_engine(gate: Any, limits: dict[str, int]) -> Engine:
+    """An engine of two lanes over fake runners, whose steps wait for the gate."""
+
+    def before(plan: StepPlan) -> None:
+        assert gate.wait(PATIENCE)
+        if any(CULPRIT in join.source for join in plan.joins):
+            raise MemoryError("a culprit")
+
+    rows = limits.get("max_rows", 8)
+    lanes = Lanes([Lane(make_scheduler(max_rows=rows), TimedRunner(rows, before_run=before)) for _ in range(2)])
+    lanes.start()
+    return Engine(lanes, max_queue=limits.get("max_queue", 64), max_queue_tokens=limits.get("max_queue_tokens", 10**6))
+
+
+def _serve(ends: list[Pipe], gate: Any, limits: dict[str, int]) -> None:
+    engine = make_engine(gate, limits)
+    threads = [threading.Thread(target=pipe.serve, args=(engine, end), daemon=True) for end in ends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    engine.close()
+
+
+class Line:
+    """An engine and the way to it."""
+
+    def __init__(self, connect: Connect, gate: Any, kill: Callable[[], None] | None = None) -> None:
+        self.connect = connect
+        self.gate = gate
+        """Cleared: steps wait."""
+        self.kill = kill
+        """End the engine's process; None: it has none of its own."""
+
+    def front(self) -> Front:
+        return Front(self.connect)
+
+
+@contextmanager
+def line(kind: str, **limits: int) -> Iterator[Line]:
+    """An engine in this process (`call`), or in another one (`pipe`), which has two pipes for two fronts."""
+    if kind == "call":
+        gate = threading.Event()
+        gate.set()
+        engine = make_engine(gate, limits)
+        try:
+            yield Line(engine.connect, gate)
+        finally:
+            gate.set()
+            engine.close()
+        return
+    context = multiprocessing.get_context("spawn")
+    shared_gate = context.Event()
+    shared_gate.set()
+    pairs = [context.Pipe() for _ in range(2)]
+    process = context.Process(target=_serve, args=([far for _, far in pairs], shared_gate, limits))
+    process.start()
+    for _, far in pairs:
+        far.close()
+    free = [near for near, _ in pairs]
+    try:
+        yield Line(lambda on_answers: pipe.connect(free.pop(), on_answers), shared_gate, process.kill)
+    finally:
+        process.kill()
+        process.join()
