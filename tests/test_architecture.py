@@ -128,7 +128,7 @@ def test_functions_stay_small() -> None:
     assert not too_long
 
 
-def test_package_init_files_say_what_a_room_is_for_and_do_nothing() -> None:
+def test_package_init_files_say_what_a_package_is_for_and_do_nothing() -> None:
     for path in all_modules():
         if path.name == "__init__.py":
             docstring, *rest = ast.parse(path.read_text()).body or [None]
@@ -137,14 +137,14 @@ def test_package_init_files_say_what_a_room_is_for_and_do_nothing() -> None:
             assert all(isinstance(node, allowed) for node in rest), f"{path}: only names of its own modules"
 
 
-def test_every_room_of_the_service_says_where_to_begin() -> None:
-    rooms = [path for path in PACKAGES["dragoman_service"].iterdir() if (path / "__init__.py").exists()]
-    assert len(rooms) == 9
-    for room in rooms:
-        assert "Begin with `" in (room / "__init__.py").read_text(), room
+def test_every_package_of_the_service_says_where_to_begin() -> None:
+    packages = [path for path in PACKAGES["dragoman_service"].iterdir() if (path / "__init__.py").exists()]
+    assert len(packages) == 9
+    for package in packages:
+        assert "Begin with `" in (package / "__init__.py").read_text(), package
 
 
-def test_nothing_stands_outside_the_rooms_but_the_errors() -> None:
+def test_nothing_stands_outside_the_packages_but_the_errors() -> None:
     assert {path.name for path in PACKAGES["dragoman_service"].glob("*.py")} == {"__init__.py", "errors.py"}
 
 

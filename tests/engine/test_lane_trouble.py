@@ -1,4 +1,4 @@
-"""The engine when things go wrong: failing steps, bugs, callbacks and observers that raise."""
+"""A lane when things go wrong: failing steps, bugs, callbacks that raise."""
 
 from __future__ import annotations
 

@@ -1,0 +1,47 @@
+"""A model in service whose engine is in another process, over fake workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
+from typing import cast
+
+from dragoman_service.engine import pipe
+from dragoman_service.engine.engine import Connection, Engine
+from dragoman_service.engine.messages import Answer
+from dragoman_service.repository.models import ServedModel
+from support.fake_workers import FakeWorkers, served
+
+
+def _serve(end: Pipe, held: bool, permits: int) -> None:
+    model = served(FakeWorkers(held=held), permits)
+    pipe.serve(model.engine, end)
+    model.engine.close()
+
+
+class Elsewhere:
+    """Stands for the engine of another process, in what a frontend uses of it."""
+
+    def __init__(self, *, held: bool = False, permits: int = 1000) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._near, far = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(far, held, permits))
+        self.process.start()
+        far.close()
+        self.connection: Connection | None = None
+
+    def connect(self, on_answers: Callable[[Sequence[Answer]], None]) -> Connection:
+        self.connection = pipe.connect(self._near, on_answers)
+        return self.connection
+
+    def close(self) -> None:
+        self._near.close()
+        self.process.join(30)
+
+    def model(self) -> ServedModel:
+        here = served(FakeWorkers())
+        here.engine.close()
+        return replace(here, engine=cast(Engine, self))
