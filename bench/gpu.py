@@ -226,10 +226,11 @@ class _Tee:
 def saved(path: Path) -> Iterator[None]:
     """Write standard output to a file as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tee: Any = _Tee(sys.stdout, path.open("w", encoding="utf-8"))
-    with redirect_stdout(tee):
-        yield
-    tee.flush()
+    with path.open("w", encoding="utf-8") as file:
+        tee: Any = _Tee(sys.stdout, file)
+        with redirect_stdout(tee):
+            yield
+        tee.flush()
 
 
 def main() -> None:

@@ -137,6 +137,7 @@ def compare(bench: Bench, search: Search, clients: int, repeats: int) -> dict[st
     sentences = bench.sentences if clients > 1 else bench.sentences[: max(16, len(bench.sentences) // 4)]
     measured = {name: Measured() for name in (DRAGOMAN, DIRECT, WHOLE_FILE, *bench.others)}
     competitors: dict[str, Callable[[], float]] = {}
+    target_tokens = 0
     for name, way in ((DIRECT, bench.direct), (WHOLE_FILE, bench.whole_file)):
         # Each layout has one trial, which also warms it up. The fastest competes.
         tried, some = Measured(), sentences[: max(2 * clients, len(sentences) // 2)]
@@ -144,10 +145,10 @@ def compare(bench: Bench, search: Search, clients: int, repeats: int) -> dict[st
         timings = interleaved(tries, 1, settle=SETTLE_SECONDS, warm_up=False)
         best = min(tries, key=lambda layout: timings[layout].median)
         measured[name].notes = f"{best} threads"
+        target_tokens = round(tried.rounds[0].target_tokens / tried.rounds[0].sentences)
         competitors[name] = partial(way, best, search, clients, sentences, measured[name])
     for name in bench.others:
-        length = round(tried.rounds[0].target_tokens / tried.rounds[0].sentences)
-        measured[name].length, measured[name].notes = length, f"{length} tokens each"
+        measured[name].length, measured[name].notes = target_tokens, f"{target_tokens} tokens each"
         competitors[name] = partial(bench.other, name, search, clients, sentences, measured[name])
     competitors[DRAGOMAN] = partial(bench.served, search, clients, sentences, measured[DRAGOMAN])
     bench.served(search, clients, sentences[:clients], Measured())

@@ -159,14 +159,19 @@ def _making(cache: Path, name: str) -> Iterator[tuple[Path, bool]]:
 
 def _code_digest() -> str:
     """Digest of the code that determines the contents of a bundle."""
-    service = [ROOT / "service" / "dragoman_service" / f"{name}.py" for name in ("manifest", "bundle", "tokenizer")]
+    service = sorted((ROOT / "service" / "dragoman_service" / "bundle").glob("*.py"))
     export = sorted((ROOT / "export").rglob("*.py"))
     return _digest(*export, *service, ROOT / "bench" / "peers" / "grow.py", BUNDLED / "manifest.json")
 
 
 def _digest(*paths: Path) -> str:
-    """Digest of the contents of files, or of the names of cache folders, which include a digest."""
+    """Digest of the contents of files, or of the names of cache folders, which include a digest.
+
+    Raises FileNotFoundError for a path that does not exist: it would stand for whatever comes there later.
+    """
     digest = hashlib.sha256()
     for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(path)
         digest.update(path.read_bytes() if path.is_file() else str(path.name + path.parent.name).encode())
     return digest.hexdigest()[:12]

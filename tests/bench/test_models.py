@@ -9,6 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from bench.peers import models
 from bench.peers.grow import grow, grow_tokenizer, without_end
 
 from dragoman_model.evaluation.greedy import greedy_cached
@@ -93,3 +94,18 @@ def test_ctranslate2_gives_the_same_translations(norm: str, tmp_path: Path) -> N
     results = translator.translate_batch(sources, beam_size=1, min_decoding_length=0, max_decoding_length=20)
     expected = greedy_cached(model, SOURCES, 20)
     assert [result.hypotheses[0] for result in results] == [[pieces[i] for i in ids] for ids in expected]
+
+
+def test_bundles_are_exported_anew_when_the_code_that_makes_them_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(models, "_digest", lambda *paths: read.extend(paths) or "digest")
+    models._code_digest()
+    assert {"manifest.py", "bundle.py", "tokenizer.py", "graphs.py", "quantise.py", "grow.py"} <= {
+        it.name for it in read
+    }
+    assert all(path.is_file() for path in read)
+
+
+def test_a_digest_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        models._digest(tmp_path / "moved.py")
