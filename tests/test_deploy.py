@@ -62,7 +62,7 @@ def served_metrics() -> dict[str, set[str]]:
     labels = {metric._name: set(metric._labelnames) for metric in own}
     labels |= {family.name: {"gpu"} for family in GpuCollector(FakeNvml(), BUS_ID).collect()}
     return {
-        family.name + suffix: labels.get(family.name, set()) | TARGET_LABELS
+        family.name + suffix: labels.get(family.name, set()) | set(getattr(family, "_labelnames", ())) | TARGET_LABELS
         for family in metrics.registry.collect()
         for suffix in SUFFIXES[family.type]
     }

@@ -130,7 +130,7 @@ def test_without_an_action_callers_see_what_serves(server: Operated, capsys: Cap
         (("load", "x"), ("no model 'x'", "there are: m")),
         (("alias", "m@9", "stable"), ("no version '9'", "1, 2, 3")),
         (("alias", "m@1", "a", "--share", "7"), ("share: got 7.0", "0 to 1")),
-        (("alias", "m@1", "2"), ("alias: got '2'", "no version of m")),
+        (("alias", "m@1", "2"), ("alias: got '2'", "not a version of m")),
         (("unalias", "m@nothing"), ("no alias 'nothing' of m",)),
     ],
 )

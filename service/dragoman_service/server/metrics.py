@@ -6,9 +6,10 @@ The registry is passed in. Labels have small, closed sets of values: never a tex
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -109,6 +110,129 @@ class Metrics:
         return Histogram(f"dragoman_{name}", help_text, labels, buckets=buckets, registry=self.registry)
 
 
+class _Seen(NamedTuple):
+    """What there is to report of a version at a scrape."""
+
+    model: ModelDescription
+    healthy: bool
+    counts: EngineStats
+    totals: Totals
+
+
+_Family: TypeAlias = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
+
+
+class _Metric(NamedTuple):
+    """A metric of engines: the values of a version, by the labels that it has beside model and version."""
+
+    kind: type[_Family]
+    name: str
+    help: str
+    read: Callable[[_Seen], Mapping[tuple[str, ...], float | stats.Histogram]]
+    labels: tuple[str, ...] = ()
+
+
+_OF_ENGINES = (
+    _Metric(
+        GaugeMetricFamily,
+        "model_info",
+        "1 for each version of a model in service.",
+        lambda it: {(it.model.precision, it.model.device): 1},
+        ("precision", "device"),
+    ),
+    _Metric(
+        GaugeMetricFamily,
+        "slots_used",
+        "Rows of the running batch that are taken.",
+        lambda it: {(): it.counts.rows_used},
+    ),
+    _Metric(
+        GaugeMetricFamily,
+        "slots_total",
+        "Rows that the running batch can have.",
+        lambda it: {(): it.model.max_rows},
+    ),
+    _Metric(
+        GaugeMetricFamily,
+        "kv_cache_tokens",
+        "Positions in use in the self- and cross-attention caches, over all rows.",
+        lambda it: {(): it.counts.cached_positions},
+    ),
+    _Metric(
+        GaugeMetricFamily,
+        "kv_cache_capacity_tokens",
+        "Positions that these caches can have, all rows at their limits.",
+        lambda it: {(): it.model.max_rows * (it.model.max_source_tokens + it.model.max_target_tokens)},
+    ),
+    _Metric(
+        GaugeMetricFamily,
+        "queue_depth",
+        "Sentences waiting for a place in the running batch.",
+        lambda it: {(): it.counts.waiting},
+    ),
+    _Metric(
+        GaugeMetricFamily,
+        "engine_healthy",
+        "1 while the engine works, 0 once it is dead.",
+        lambda it: {(): it.healthy},
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "source_tokens",
+        "Tokens of translated sentences.",
+        lambda it: {(): it.totals.source_tokens},
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "target_tokens",
+        "Tokens of translations (best hypothesis).",
+        lambda it: {(): it.totals.target_tokens},
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "failed_steps",
+        "Steps that raised; their sentences were run again, or one of them failed.",
+        lambda it: {(): it.totals.failed_steps},
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "finished",
+        "Sentences translated, by how they ended.",
+        lambda it: {("stop",): it.totals.stopped, ("length",): it.totals.cut},
+        ("reason",),
+    ),
+    _Metric(
+        HistogramMetricFamily,
+        "step_duration_seconds",
+        "Duration of a step by phase: encode, decode, or schedule (all the rest).",
+        lambda it: {
+            ("encode",): it.totals.encode_seconds,
+            ("decode",): it.totals.decode_seconds,
+            ("schedule",): it.totals.schedule_seconds,
+        },
+        ("phase",),
+    ),
+    _Metric(
+        HistogramMetricFamily,
+        "step_rows",
+        "Rows of the running batch in a step.",
+        lambda it: {(): it.totals.step_rows},
+    ),
+    _Metric(
+        HistogramMetricFamily,
+        "queue_duration_seconds",
+        "Wait of a sentence for a place in the running batch.",
+        lambda it: {(): it.totals.queue_seconds},
+    ),
+    _Metric(
+        HistogramMetricFamily,
+        "inter_token_latency_seconds",
+        "Mean time between a sentence's tokens.",
+        lambda it: {(): it.totals.token_seconds},
+    ),
+)
+
+
 @dataclass(slots=True)
 class _Watched:
     """What serves a version, or is about to, in the order in which they came; and the totals of those that ended."""
@@ -116,14 +240,14 @@ class _Watched:
     engines: list[tuple[ModelDescription, WatchedEngine]]
     ended: Totals
 
-    def look(self) -> tuple[ModelDescription, WatchedEngine, EngineStats, Totals]:
-        """The newest engine, its counts, and the totals of all that have served this version."""
+    def look(self) -> _Seen:
+        """Read the counts of the newest engine, and the totals of all that have served this version."""
         *others, (model, engine) = self.engines
         counts = engine.stats()
         totals = self.ended + counts.totals
         for _, other in others:
             totals += other.stats().totals
-        return model, engine, counts, totals
+        return _Seen(model, engine.healthy, counts, totals)
 
 
 class _Engines(Collector):
@@ -160,72 +284,21 @@ class _Engines(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics of all engines."""
         with self._lock:
-            seen = [(labels, *watched.look()) for labels, watched in self._watched.items()]
-        info = GaugeMetricFamily(
-            "dragoman_model_info",
-            "1 for each version of a model in service.",
-            labels=(*_VERSION, "precision", "device"),
-        )
-        gauges = [
-            GaugeMetricFamily(f"dragoman_{name}", help_text, labels=_VERSION)
-            for name, help_text in (
-                ("slots_used", "Rows of the running batch that are taken."),
-                ("slots_total", "Rows that the running batch can have."),
-                ("kv_cache_tokens", "Positions in use in the self- and cross-attention caches, over all rows."),
-                ("kv_cache_capacity_tokens", "Positions that these caches can have, all rows at their limits."),
-                ("queue_depth", "Sentences waiting for a place in the running batch."),
-                ("engine_healthy", "1 while the engine works, 0 once it is dead."),
-            )
-        ]
-        counters = [
-            CounterMetricFamily(f"dragoman_{name}", help_text, labels=_VERSION)
-            for name, help_text in (
-                ("source_tokens", "Tokens of translated sentences."),
-                ("target_tokens", "Tokens of translations (best hypothesis)."),
-                ("failed_steps", "Steps that raised; their sentences were run again, or one of them failed."),
-            )
-        ]
-        finished = CounterMetricFamily(
-            "dragoman_finished", "Sentences translated, by how they ended.", labels=(*_VERSION, "reason")
-        )
-        step_seconds = HistogramMetricFamily(
-            "dragoman_step_duration_seconds",
-            "Duration of a step by phase: encode, decode, or schedule (all the rest).",
-            labels=(*_VERSION, "phase"),
-        )
-        histograms = [
-            HistogramMetricFamily(f"dragoman_{name}", help_text, labels=_VERSION)
-            for name, help_text in (
-                ("step_rows", "Rows of the running batch in a step."),
-                ("queue_duration_seconds", "Wait of a sentence for a place in the running batch."),
-                ("inter_token_latency_seconds", "Mean time between a sentence's tokens."),
-            )
-        ]
-        for labels, model, engine, counts, totals in seen:
-            info.add_metric((*labels, model.precision, model.device), 1)
-            longest = model.max_source_tokens + model.max_target_tokens
-            capacity = model.max_rows * longest
-            values = (
-                counts.rows_used, model.max_rows, counts.cached_positions, capacity, counts.waiting, engine.healthy,
-            )  # fmt: skip
-            for gauge, value in zip(gauges, values, strict=True):
-                gauge.add_metric(labels, float(value))
-            amounts = (totals.source_tokens, totals.target_tokens, totals.failed_steps)
-            for counter, amount in zip(counters, amounts, strict=True):
-                counter.add_metric(labels, amount)
-            for reason, amount in (("stop", totals.stopped), ("length", totals.cut)):
-                finished.add_metric((*labels, reason), amount)
-            phases = {"encode": totals.encode_seconds, "decode": totals.decode_seconds}
-            for phase, seconds in (phases | {"schedule": totals.schedule_seconds}).items():
-                _add(step_seconds, (*labels, phase), seconds)
-            for family, values_seen in zip(
-                histograms, (totals.step_rows, totals.queue_seconds, totals.token_seconds), strict=True
-            ):
-                _add(family, labels, values_seen)
-        yield from (info, *gauges, *counters, finished, step_seconds, *histograms)
+            seen = {labels: watched.look() for labels, watched in self._watched.items()}
+        for each in _OF_ENGINES:
+            family = each.kind(f"dragoman_{each.name}", each.help, labels=(*_VERSION, *each.labels))
+            for labels, version in seen.items():
+                for more, value in each.read(version).items():
+                    _add(family, (*labels, *more), value)
+            yield family
 
 
-def _add(family: HistogramMetricFamily, labels: tuple[str, ...], histogram: stats.Histogram) -> None:
-    """Add a histogram as Prometheus wants it: each bucket with all that is in the lower ones."""
-    bounds = [floatToGoString(bound) for bound in (*histogram.bounds, float("inf"))]  # type: ignore[no-untyped-call]
-    family.add_metric(labels, list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum)
+def _add(family: _Family, labels: tuple[str, ...], value: float | stats.Histogram) -> None:
+    if isinstance(family, HistogramMetricFamily):
+        assert isinstance(value, stats.Histogram)
+        bounds = [floatToGoString(bound) for bound in (*value.bounds, float("inf"))]  # type: ignore[no-untyped-call]
+        # Prometheus counts in each bucket what is in the lower ones too.
+        family.add_metric(labels, list(zip(bounds, accumulate(value.counts), strict=True)), value.sum)
+    else:
+        assert not isinstance(value, stats.Histogram)
+        family.add_metric(labels, value)
