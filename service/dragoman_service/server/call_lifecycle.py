@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-import uuid
 from types import TracebackType
 from typing import Any
 
@@ -105,7 +105,7 @@ def _request_id(context: Any) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and _is_printable_ascii(str(value)):
             return str(value)
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"  # uuid4 reads from the system, for which it lets go of the interpreter
 
 
 def _is_printable_ascii(value: str) -> bool:

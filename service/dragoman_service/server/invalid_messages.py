@@ -5,7 +5,7 @@ gRPC reports them as an internal error of the server. They are the caller's faul
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -15,29 +15,29 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.metrics import Metrics
 
-_METHOD_PREFIX = "/dragoman."
 
+class CheckedMethods:
+    """Stands for a server where the generated code adds a servicer to it.
 
-class MalformedRequests(grpc.aio.ServerInterceptor):
-    """Makes Dragoman's methods refuse bytes that protobuf cannot parse, with metrics and error details."""
+    The methods that it adds to the server refuse bytes that protobuf cannot parse, with metrics and error details. An
+    interceptor could do the same, but would be asked again for every call.
+    """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, server: grpc.aio.Server, metrics: Metrics) -> None:
+        self._server = server
         self._metrics = metrics
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap the handler of a method of Dragoman. Handlers of other services are unchanged."""
-        handler: Any = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(_METHOD_PREFIX):
-            return handler
-        method = handler_call_details.method.rpartition("/")[2]
-        deserialize, kind = (
-            handler.request_deserializer,
-            "unary_stream" if handler.response_streaming else "unary_unary",
-        )
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Ignore the handlers: the same ones come by name."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Add the methods of a service to the server."""
+        checked = {method: self._checked(method, handler) for method, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, checked),))
+
+    def _checked(self, method: str, handler: Any) -> Any:
+        deserialize = handler.request_deserializer
+        kind = "unary_stream" if handler.response_streaming else "unary_unary"
         behaviour = getattr(handler, kind)
 
         def read(data: bytes) -> Any:

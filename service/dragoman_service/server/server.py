@@ -27,7 +27,7 @@ from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
 from dragoman_service.server.http_pages import Condition, PagesServer
-from dragoman_service.server.invalid_messages import MalformedRequests
+from dragoman_service.server.invalid_messages import CheckedMethods
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
 from dragoman_service.server.settings import ServiceConfig
@@ -106,9 +106,9 @@ class Server:
     def _listen(self, port: int) -> None:
         """Make the gRPC server, and take its port. Raises StartupError."""
         config = self._settings
-        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[MalformedRequests(self._metrics)])
+        self._server = grpc.aio.server(options=_OPTIONS)
         servicer = TranslationServicer(self._frontend, self._metrics, config, self._config.model.default_beam_size)
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, self._server)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, CheckedMethods(self._server, self._metrics))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
