@@ -49,7 +49,7 @@ class DataCommand:
 
         recipe = load_recipe(args.recipe, args.overrides)
         if args.output and args.output.exists():
-            raise InvalidInput("--output", str(args.output), "a file that is not there yet")
+            raise InvalidInput("--output", str(args.output), "a file that does not exist yet")
         parts = []
         with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
             numbers = itertools.count()
