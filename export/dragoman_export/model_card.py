@@ -41,7 +41,7 @@ def write_model_card(manifest: Manifest, notes: str = "") -> str:
         "",
         "## Training",
         "",
-        *(_training(manifest.training) or ["The checkpoint says nothing of its training."]),
+        *(_training(manifest.training) or ["The checkpoint has no summary of its training."]),
         "",
         "## Scores",
         "",

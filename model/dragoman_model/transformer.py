@@ -258,8 +258,8 @@ class Transformer(nn.Module):
         Returns:
             [B, V] logits of the token that follows, and the cache for the next step.
         """
-        behind = past[0][0].size(2) if past else 0
-        start, past_mask = (behind, None) if ragged is None else ragged
+        past_length = past[0][0].size(2) if past else 0
+        start, past_mask = (past_length, None) if ragged is None else ragged
         x = self.embed(tokens.unsqueeze(1), start)  # [B, 1, D]
         present = []
         for index, layer in enumerate(self.decoder):

@@ -80,7 +80,7 @@ class TokenCache:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = f"cannot be used ({error})"
         if why and not quiet:
-            log.warning("%s %s and is made anew", folder, why)
+            log.warning("%s %s and is made again", folder, why)
         return None
 
     def get(self, key: str, write: Callable[[Path], None]) -> Entry:

@@ -80,8 +80,8 @@ class TorchRunner:
         """Run a decoder step over all rows, each at its own position. Returns the logits [rows, V]."""
         rows = len(plan.tokens)
         positions = self._tensor(plan.positions)  # [rows]
-        behind, sources = int(np.max(plan.positions)), int(np.max(plan.source_lengths))
-        past = [(key[:rows, :, :behind], value[:rows, :, :behind]) for key, value in self._past]
+        past_length, sources = int(np.max(plan.positions)), int(np.max(plan.source_lengths))
+        past = [(key[:rows, :, :past_length], value[:rows, :, :past_length]) for key, value in self._past]
         cross = [(key[:rows, :, :sources], value[:rows, :, :sources]) for key, value in self._cross]
         logits, present = self._model.decode_step(
             self._tensor(plan.tokens),
@@ -89,7 +89,8 @@ class TorchRunner:
             cross,
             self._length_mask(plan.source_lengths, sources),
             Ragged(
-                positions.unsqueeze(1), functional.pad(self._length_mask(plan.positions, behind), (0, 1), value=True)
+                positions.unsqueeze(1),
+                functional.pad(self._length_mask(plan.positions, past_length), (0, 1), value=True),
             ),
         )
         every = torch.arange(rows, device=self._device)

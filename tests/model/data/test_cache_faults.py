@@ -184,7 +184,7 @@ def test_an_entry_of_another_format_is_made_anew_and_the_log_says_so(
     said = [message for message in caplog.messages if "format" in message]
     assert len(said) == 2, "one of the entry, and one of the epoch"
     for message in said:
-        assert message.endswith(f"has format {FORMAT - 1}, while this version writes {FORMAT}, and is made anew")
+        assert message.endswith(f"has format {FORMAT - 1}, while this version writes {FORMAT}, and is made again")
     assert tidied(cache) == [".alias", "entry", "epoch"]
     caplog.clear()
     assert prepare_and_see(folder, cache) == expected
