@@ -1,1 +1,1 @@
-"""From a checkpoint to a verified bundle. Begin with `exporter`; `graphs` makes the graphs, `verify` proves them."""
+"""Export of a checkpoint to a verified bundle. Begin with `exporter`: `graphs` makes graphs, `verify` checks them."""

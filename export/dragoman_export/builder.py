@@ -1,7 +1,7 @@
-"""Collects the nodes of a graph. What multiplies numbers is left to `Fp32Builder`, `Fp16Builder` and `Int8Builder`.
+"""The base class of graph builders. `Fp32Builder`, `Fp16Builder` and `Int8Builder` add the matrix products.
 
-Operators without a domain are those of ONNX opset 21; those of `com.microsoft` are specified in ONNX Runtime's
-docs/ContribOperators.md. Tensor letters are those of `graphs`.
+Operators without a domain are those of ONNX opset 21. Operators of the domain `com.microsoft` are specified in ONNX
+Runtime's docs/ContribOperators.md. The letters of tensor shapes are those of `graphs`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ IR_VERSION = 10
 
 
 class GraphBuilder(ABC):
-    """Collects nodes and initializers; every method that adds nodes returns the name of the output.
+    """Collects nodes and initializers. Every method that adds nodes returns the name of the output.
 
-    Activations are [N, T, D], unless a subclass has them otherwise: then `rows`, `queries` and `sequences` are what it
-    converts with.
+    Activations are [N, T, D]. A subclass with another layout converts them in `rows`, `queries` and `sequences`.
     """
 
     cache_type: int = TensorProto.FLOAT
-    """Of the keys and values kept."""
+    """The type of the cached keys and values."""
     causal: int = 0
-    """Of the decoder's attention. At one query a row it changes no result, but chooses the kernel: with 0, CPUs run all
-    rows in one parallel loop rather than one after the other."""
+    """The attribute `causal` of the decoder's attention. With one query per row it does not change the result, but it
+    selects the kernel. With 0, CPUs run all rows in one parallel loop instead of one after the other."""
     flat: bool = False
-    """Whether activations are matrices [N, D]; what comes out of an attention never is."""
+    """Whether activations are matrices [N, D]. The output of an attention never is."""
     in_blocks: bool = True
-    """Whether candidates are looked for in two stages, which pays on CPUs."""
+    """Whether candidates are searched in two stages, which is faster on CPUs."""
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.config = config
@@ -46,17 +45,17 @@ class GraphBuilder(ABC):
         self._initializers: dict[str, onnx.TensorProto] = {}
 
     def node(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str] = "", **attributes: Any) -> str:
-        """Add a node; the output is named after it unless named by the caller."""
+        """Add a node. Without `outputs`, its output gets the name of the node."""
         name = f"{op}_{len(self._nodes)}"
         outputs = [outputs or name] if isinstance(outputs, str) else list(outputs)
         self._nodes.append(helper.make_node(op, list(inputs), outputs, name=name, **attributes))
         return outputs[0]
 
     def named(self, x: str, name: str) -> str:
-        """Call the output of the last node, `x`, otherwise: a joint, where `joints` can take the graph apart.
+        """Rename `x`, the output of the last node. It is then a joint, at which `joints` can cut the graph.
 
         Raises:
-            ValueError: `x` is not what the last node gives.
+            ValueError: `x` is not the output of the last node.
         """
         if list(self._nodes[-1].output) != [x]:
             raise ValueError(f"{name}: {x} is not the output of the last node")
@@ -64,7 +63,7 @@ class GraphBuilder(ABC):
         return name
 
     def contrib(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str] = "", **attributes: Any) -> str:
-        """Add a node of ONNX Runtime's own operators."""
+        """Add a node with one of ONNX Runtime's own operators."""
         return self.node(op, inputs, outputs, domain="com.microsoft", **attributes)
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
@@ -73,7 +72,10 @@ class GraphBuilder(ABC):
         return name
 
     def parameter(self, *parts: str, shape: Sequence[int] | None = None) -> str:
-        """A tensor of the weights file, if need be under another shape; several neighbours make one."""
+        """A tensor of the weights file. Several `parts` must be neighbours in the file, and become one tensor.
+
+        The tensor has the shape `shape`, if it is given.
+        """
         name = parts[0] if len(parts) == 1 else f"{parts[0]}..{parts[-1]}"
         if shape is not None:
             name += "_as_" + "x".join(map(str, shape))
@@ -82,7 +84,7 @@ class GraphBuilder(ABC):
         return name
 
     def reshape(self, x: str, *shape: int) -> str:
-        """A new shape over the same memory; 0 keeps a dimension, -1 takes what is left."""
+        """Add a Reshape. In `shape`, 0 keeps a dimension and -1 infers it."""
         name = "shape_" + "_".join(map(str, shape))
         return self.node("Reshape", [x, self.constant(name, shape, np.int64)])
 
@@ -92,7 +94,10 @@ class GraphBuilder(ABC):
         return self.parameter(POSITIONS, shape=(table.shape[0], 1, table.shape[1]))
 
     def masked_output_bias(self) -> np.ndarray:
-        """[padded V]: minus infinity for what is never produced, so that no one who searches need know of it."""
+        """[padded V] The output bias, with minus infinity for the ids that no translation contains.
+
+        So the search needs no list of these ids.
+        """
         bias = np.full(self.weights.tensors["embedding.weight"].shape[0], -np.inf, np.float32)
         bias[: self.config.vocab_size] = self.weights.tensors["output_bias"]
         bias[list(NEVER_PRODUCED)] = -np.inf
@@ -100,38 +105,38 @@ class GraphBuilder(ABC):
 
     @abstractmethod
     def embed(self, ids: str, positions: str) -> str:
-        """Ids [N, T], and vectors of their positions broadcastable to [N, T, D], -> their sum (sections 3.4, 3.5)."""
+        """Embed ids [N, T] and add their position vectors, broadcastable to [N, T, D] (sections 3.4 and 3.5)."""
 
     @abstractmethod
     def linear(self, x: str, *modules: str) -> str:
-        """[..., in] -> [..., out]: the outputs of one `nn.Linear`, or side by side those of several that read `x`."""
+        """[..., in] -> [..., out]: the output of an `nn.Linear`, or the concatenated outputs of several."""
 
     @abstractmethod
     def feed_forward(self, x: str, module: str) -> str:
-        """[..., D] -> [..., D] (section 3.3)."""
+        """The feed-forward network (section 3.3), [..., D] -> [..., D]."""
 
     @abstractmethod
     def logits(self, x: str) -> str:
-        """[..., D] -> [N, padded V], through the transposed embedding matrix (section 3.4)."""
+        """[..., D] -> logits [N, padded V], through the transposed embedding matrix (section 3.4)."""
 
     def rows(self, x: str) -> str:
-        """Attention's output [N, T, D] -> an activation."""
+        """Convert the output of an attention, [N, T, D], to an activation."""
         return x
 
     def queries(self, x: str, width: int) -> str:
-        """An activation of rows at one position each -> [R, 1, width], as attention wants it."""
+        """Convert an activation of a decoder step to the input of an attention, [R, 1, width]."""
         return x
 
     def sequences(self, x: str, ids: str) -> str:
-        """An activation of the encoder -> [B, S, width], with B and S those of `ids`."""
+        """Convert an activation of the encoder to [B, S, width]. B and S are those of `ids`."""
         return x
 
     def cached(self, x: str) -> str:
-        """Keys and values of cross-attention [B, S, 2 L D] -> the same in the type of the cache."""
+        """Convert keys and values of cross-attention, [B, S, 2 L D], to the type of the cache."""
         return x
 
     def cache_scales(self, attention: str) -> tuple[list[str], dict[str, Any]]:
-        """What GroupQueryAttention is told of a cache in another type than its queries: inputs and attributes."""
+        """The inputs and attributes of GroupQueryAttention for a cache with another type than the queries."""
         return [], {}
 
     def model(

@@ -1,4 +1,4 @@
-"""The ranges of a model's activations, measured while it translates: what int8 scales are made from."""
+"""Calibration: the ranges of a model's activations, measured during translation. Int8 scales are computed from them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from dragoman_model.transformer import Transformer, source_mask
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 
 BATCH = 64
-"""Sentences translated side by side."""
+"""Sentences of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """The largest absolute values seen, per channel."""
+    """The largest absolute values of activations, per channel."""
 
     inputs: dict[str, Tensor]
-    """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> [in]."""
+    """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> range of its input, [in]."""
     outputs: dict[str, Tensor]
-    """Name of the projection of keys or values -> [D]."""
+    """Name of a projection of keys or values -> range of its output, [D]."""
 
 
 @torch.no_grad()
 def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: int) -> Ranges:
-    """Let the model translate and watch.
+    """Translate sentences greedily and measure the ranges.
 
     Args:
         model: In evaluation mode.
-        sources: Token ids of sentences such as it will be given, their ends last. A range that they do not reach is cut
-            off later: take a few hundred, of all kinds.
-        max_length: Target tokens at most.
+        sources: Token ids of typical source sentences, each with the end of the sentence. A few hundred of all kinds
+            are needed: larger numbers than these sentences give will be clipped.
+        max_length: Largest number of target tokens.
     """
     targets = [
         target
@@ -56,7 +56,7 @@ def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: 
     handles = [module.register_forward_hook(watch(name)) for name, module in linears]
     try:
         for source, target in zip(sources, targets, strict=True):
-            # One at a time: padding is no sentence, and its numbers shall not widen any range.
+            # One at a time, because the activations of padding must not widen a range.
             batch = torch.tensor([list(source)])
             fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])
             decoded = model.decode(fed, model.project_cross(model.encode(batch)), source_mask(batch))

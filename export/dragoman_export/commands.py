@@ -1,4 +1,4 @@
-"""The command `dragoman export`. Heavy packages are imported when it runs, not for `--help`."""
+"""The command `dragoman export`. Heavy packages are imported when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -13,66 +13,66 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 class Export:
-    """Turn a checkpoint into a model bundle that `dragoman serve` can take into service.
+    """Convert a checkpoint to a model bundle for `dragoman serve`.
 
-    The graphs are compared with the PyTorch model first, on real and on random sentences. Only if they agree is the
-    bundle written.
+    The graphs are first compared with the PyTorch model, on real and on random sentences. The bundle is written only if
+    they agree.
     """
 
-    help = "turn a checkpoint into a model bundle, verified against PyTorch"
+    help = "convert a checkpoint to a model bundle, verified against PyTorch"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         add = parser.add_argument
-        add("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a checkpoint, as `dragoman train` writes it")
+        add("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a checkpoint, from `dragoman train`")
         where = parser.add_mutually_exclusive_group(required=True)
         where.add_argument(
-            "--output", type=Path, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, to be made"
+            "--output", type=Path, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, which is created"
         )
         where.add_argument(
             "--publish",
             metavar="PATH|URL",
-            help="repository that it is to be added to as a whole; a server that watches it takes it into service",
+            help="model repository to which the complete bundle is added; a server that watches it loads the bundle",
         )
         add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
         add(
             "--version",
             dest="model_version",
-            help="version of the model (default: the last folder of --output, or one more than the repository has)",
+            help="version of the model (default: the last folder of --output, or the next one of the repository)",
         )
-        add("--description", default="", help="one line for people")
+        add("--description", default="", help="description of the model, one line")
         add(
             "--precision",
             default="fp32",
-            help="numbers to compute with: fp32, int8 (for CPUs) or fp16 (for GPUs; default: fp32)",
+            help="number format of the bundle: fp32, int8 (for CPUs) or fp16 (for GPUs); default: fp32",
         )
         add(
             "--sentences",
             type=Path,
             metavar="FILE",
-            help="source sentences to verify with, one a line (default: those of --golden)",
+            help="source sentences for the verification, one per line (default: those of --golden)",
         )
         add(
             "--golden",
             action="append",
             metavar="[LANGUAGE=]FILE",
-            help="source sentences, one a line, from which those are chosen that a server translates before it takes "
-            "the bundle into service; with LANGUAGE= for a model of several source languages, once for each (default: "
-            "--sentences if there is one source language, else built-in ones for de, en, fr and ko)",
+            help="source sentences, one per line, from which the golden sentences are chosen: a server translates them "
+            "as a check before it serves the bundle. If the model has several source languages, give LANGUAGE=FILE for "
+            "each (default: --sentences if there is one source language, else built-in ones for de, en, fr and ko)",
         )
         add(
             "--calibration",
             type=Path,
             metavar="FILE",
-            help="for int8, which must have it: source sentences such as the model will be given, one a line, a few "
-            "hundred of all kinds; its scales are measured on them",
+            help="required for int8, whose scales are measured on these sentences: a few hundred typical source "
+            "sentences of all kinds, one per line",
         )
         add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
         add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
-        add("--force", action="store_true", help="replace a bundle that is there already")
+        add("--force", action="store_true", help="replace an existing bundle")
 
     def run(self, args: argparse.Namespace) -> int:
-        """Export; returns the exit status."""
+        """Export. Returns the exit status."""
         from dragoman_export.precision import check_precision  # noqa: PLC0415
 
         check_precision(args.precision, args.calibration, _command(args))
@@ -84,7 +84,7 @@ class Export:
         return self._publish(args)
 
     def _publish(self, args: argparse.Namespace) -> int:
-        """Export to a folder that nobody watches, and copy the bundle from there once it is proved."""
+        """Export to a temporary folder, and add the verified bundle to the repository."""
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
         from dragoman_service.repository.repository import Repository  # noqa: PLC0415
 
@@ -92,7 +92,7 @@ class Export:
             raise InvalidInput("--name", "", "the name of a model, with --publish")
         repository = Repository(args.publish, Path())
         version = args.model_version or repository.next_version(args.model_name)
-        repository.check_new(args.model_name, version)  # before minutes are spent on the export
+        repository.check_new(args.model_name, version)  # before the export, which takes minutes
         with tempfile.TemporaryDirectory() as folder:
             bundle = Path(folder, args.model_name, version)
             status = self._export(args, bundle, args.model_name, version)
@@ -123,7 +123,7 @@ class Export:
         )
         part, step = report.largest(in_steps=False), report.largest(in_steps=True)
         print(
-            f"{len(report.parts)} parts of the graphs within {part.error:.1e} of what they should give"
+            f"{len(report.parts)} parts of the graphs within {part.error:.1e} of their exact results"
             + (f", integers within {max(0.0, step.error):.1e} of a step" if step.part else "")
         )
         if args.precision != "fp32":
@@ -137,10 +137,10 @@ class Export:
 
 
 def _golden(given: Sequence[str]) -> Path | dict[str, Path] | None:
-    """What --golden says, given once or several times.
+    """The file of --golden, or language -> file, or None if the option is not given.
 
     Raises:
-        InvalidInput: a file without a language beside others, or a language twice.
+        InvalidInput: one of several files has no language, or a language is given twice.
     """
     from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
@@ -158,13 +158,17 @@ def _golden(given: Sequence[str]) -> Path | dict[str, Path] | None:
 
 
 def _split(option: str) -> tuple[str, str, str]:
-    """LANGUAGE=FILE; what stands before the mark of a path is no language."""
+    """Split LANGUAGE=FILE. If the part before "=" is no language code, the whole option is a file with "=" in its name.
+
+    Returns:
+        (language, "=", file), or (file, "", "").
+    """
     language, mark, file = option.partition("=")
     return (language, mark, file) if mark and _LANGUAGE.fullmatch(language) else (option, "", "")
 
 
 def _command(args: argparse.Namespace) -> str:
-    """What was typed, with int8's file of sentences."""
+    """The command line with `--calibration FILE` added, for an error message."""
     options = {
         "--output": args.output,
         "--publish": args.publish,

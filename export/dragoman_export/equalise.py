@@ -1,9 +1,9 @@
-"""Rescales channels of a model so that its activations fit better into 8 bits, without changing what it computes.
+"""Channel equalisation: rescales a model's channels so that its activations need fewer bits. The results are the same.
 
-One scale serves all channels of an activation, so a channel with large numbers takes precision from the others. Where
-an activation comes out of something that can be scaled by channel (a layer norm's gain, the rows of a matrix) and goes
-nowhere but into matrices, dividing there and multiplying here changes nothing in exact arithmetic (Nagel et al. 2019,
-section 4.1; Xiao et al. 2023, equation 4).
+In int8, one scale serves all channels of an activation, so a channel with large numbers takes precision from the
+others. Some activations are made by an operation with a factor for each channel (the gain of a layer norm, the rows of
+a matrix), and are read by matrices only. There the factors can be divided by a scale, and the matrices multiplied by
+it. In exact arithmetic this changes nothing (Nagel et al. 2019, section 4.1; Xiao et al. 2023, equation 4).
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from dragoman_export.calibration import Ranges
 from dragoman_model.transformer import Transformer
 
 STRENGTH = 0.5
-"""0 leaves all the difficulty with the activations, 1 moves it all into the weights."""
+"""How much of the differences between channels moves from the activations (0) to the weights (1)."""
 _SMALLEST = 1e-5
+"""Lower bound of ranges, so that a channel without activity gets no zero scale."""
 
 
 @torch.no_grad()
 def equalised(model: Transformer, ranges: Ranges) -> tuple[Transformer, Ranges]:
-    """A copy of `model` that computes the same, with channels of more equal range; and their ranges."""
+    """A copy of `model` with the same results and with channels of more equal range; and the new ranges."""
     model = copy.deepcopy(model)
     inputs, outputs = dict(ranges.inputs), dict(ranges.outputs)
     modules = dict(model.named_modules())
-    for origin, readers in _pairs(model):
+    for origin, readers in _producers(model):
         producer = modules[origin]
         matrices = [modules[reader] for reader in readers]
         scale = _scale(ranges.inputs[readers[0]], [_weight(matrix) for matrix in matrices])  # [channels]
@@ -42,16 +43,16 @@ def equalised(model: Transformer, ranges: Ranges) -> tuple[Transformer, Ranges]:
     return model, Ranges(inputs, outputs)
 
 
-def _pairs(model: Transformer) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What makes an activation, and all the `nn.Linear` that read it, which must be all that do."""
+def _producers(model: Transformer) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the module that makes an activation, and the `nn.Linear` that read it. Nothing else may read it."""
     stacks = {"encoder": model.config.encoder_layers, "decoder": model.config.decoder_layers}
     for layer in (f"{stack}.{index}" for stack, layers in stacks.items() for index in range(layers)):
-        # ReLU lets a positive scale through, and so does attention from its values to its output.
+        # A positive scale passes through ReLU, and from the values of an attention to its output.
         yield f"{layer}.feed_forward.inner", (f"{layer}.feed_forward.outer",)
         for attention in ("self_attention", "cross_attention") if layer.startswith("decoder") else ("self_attention",):
             yield f"{layer}.{attention}.value", (f"{layer}.{attention}.output",)
         if model.config.norm == "post":
-            continue  # there the layer norms write the residual stream itself
+            continue  # with post-norm, the output of a layer norm is the residual stream, which is also added to
         parts = tuple(f"{layer}.self_attention.{part}" for part in ("query", "key", "value"))
         yield f"{layer}.self_attention_residual.norm", parts
         yield f"{layer}.feed_forward_residual.norm", (f"{layer}.feed_forward.inner",)
@@ -64,7 +65,7 @@ def _pairs(model: Transformer) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _scale(activation: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Per channel, what to divide the activation by; its geometric mean is 1."""
+    """The divisor of each channel of an activation. Their geometric mean is 1."""
     weight = torch.cat(list(weights)).abs().amax(0)
     scale = activation.clamp(min=_SMALLEST) ** STRENGTH / weight.clamp(min=_SMALLEST) ** (1 - STRENGTH)
     return scale / scale.log().mean().exp()

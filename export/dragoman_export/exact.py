@@ -1,6 +1,6 @@
-"""The parts of the network in float64: what each part of a graph must give for what it is given.
+"""The parts of the network in float64: the expected output of each part of a graph for a given input.
 
-With int8, what is read is rounded as the bundle rounds it, with its very scales; the products themselves are exact.
+With int8, the inputs of matrices are rounded with the scales of the bundle, as in the graphs. The products are exact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dragoman_service.engine.plan import Adjustment
 
 
 class Exact:
-    """The parts of a model by the names of its modules. Tensors come and go as [N, T, width], in float64."""
+    """The parts of a model, by the names of its modules. Inputs and outputs are [N, T, width]; outputs are float64."""
 
     def __init__(self, prepared: Prepared) -> None:
         self.model = prepared.reference
@@ -28,29 +28,29 @@ class Exact:
         self._modules = dict(self.model.named_modules())
 
     def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Ids [N, T] at `positions` [T] or [N, T] -> [N, T, D]."""
+        """Embedded ids [N, T] at `positions`, [T] or [N, T] -> [N, T, D]."""
         table: Tensor = self.model.positions.table  # type: ignore[assignment]
         words = self.model.embedding.weight[ids].double() * math.sqrt(self.config.d_model)
         return words + table[positions].double()
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        """A layer norm."""
+        """The layer norm `name`."""
         norm = self._modules[name]
         assert isinstance(norm, nn.LayerNorm)
         weight, bias = norm.weight.double(), norm.bias.double()
         return functional.layer_norm(x.double(), norm.normalized_shape, weight, bias, norm.eps)
 
     def linear(self, names: Sequence[str], x: Tensor) -> Tensor:
-        """The outputs of several `nn.Linear` that read `x`, side by side."""
+        """The concatenated outputs of several `nn.Linear` that read `x`."""
         given = self.rounding.read(names[0], x.float()).double()
         return torch.cat([functional.linear(given, *self._parameters(name)) for name in names], dim=-1)
 
     def outer(self, feed_forward: str, hidden: Tensor) -> Tensor:
-        """What a feed-forward network gives, from what its inner map has given."""
+        """The output of a feed-forward network, from the output of its inner linear layer."""
         return self.linear([f"{feed_forward}.outer"], functional.relu(hidden))
 
     def attended(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Queries [N, T, D] over keys and values [N, H, S, K], where `mask` allows -> [N, T, D]."""
+        """Attention of queries [N, T, D] over keys and values [N, H, S, K], where `mask` is True -> [N, T, D]."""
         found = scaled_dot_product_attention(self.heads(query), key.double(), value.double(), mask)
         return found.transpose(1, 2).flatten(2)
 
@@ -59,7 +59,10 @@ class Exact:
         return x.double().reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim).transpose(1, 2)
 
     def cache_unit(self, name: str) -> Tensor:
-        """What 1 means in the cache of the projection `name`, [1, H, 1, K]: one for every channel."""
+        """The value of the integer 1 in the cache of the projection `name`, per channel: [1, H, 1, K].
+
+        It is 1 for a cache that is not in int8.
+        """
         scale = self.rounding.caches.get(name, torch.ones(self.config.d_model))
         return scale.double().view(1, self.config.num_heads, 1, self.config.head_dim)
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to a verified bundle."""
+"""Export of a checkpoint to a verified bundle."""
 
 from __future__ import annotations
 
@@ -43,44 +43,44 @@ from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.runner import OrtRunner
 
 CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-"""Of keys and values, for each precision."""
+"""Precision -> type of the cached keys and values."""
 VERIFY_ROWS = 32
-"""Rows of the crowded batch in which sentences are translated for comparison."""
+"""Rows of the batch in which sentences are translated for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What to write beside the model itself."""
+    """The options of an export."""
 
     name: str
     version: str
     description: str = ""
     precision: str = "fp32"
     sentences: Path | None = None
-    """Source sentences to verify with, one a line; None for those of `golden`."""
+    """File of source sentences for the verification, one per line; None: those of `golden`."""
     golden: Path | Mapping[str, Path] | None = None
-    """Source sentences to choose golden ones from, one a line, or source language -> such a file: see
+    """File of source sentences to choose golden sentences from, one per line, or source language -> such a file; see
     `sources.Sources.golden`."""
     calibration: Path | None = None
-    """Source sentences, one a line, from which int8 finds its scales: it must have them."""
+    """File of source sentences for the scales of int8, one per line. Int8 requires it."""
     scores: Path | None = None
     """JSON list of the fields of `manifest.Score`."""
     notes: Path | None = None
     """Markdown for the model card; see `write_model_card`."""
     force: bool = False
-    """Replace a bundle that is there already."""
+    """Whether to replace an existing bundle."""
 
 
 def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tuple[Bundle, Report]:
-    """Build the graphs, verify them, write the bundle: in that order, so that what disagrees leaves nothing behind.
+    """Build the graphs, verify them, and write the bundle. If the verification fails, nothing is written to `output`.
 
     Args:
-        folder: A checkpoint.
-        output: The bundle's folder, NAME/VERSION.
-        options: The rest.
+        folder: The folder of the checkpoint.
+        output: The folder of the bundle, NAME/VERSION.
+        options: The options.
 
     Raises:
-        InvalidInput: something given is not allowed.
+        InvalidInput: an argument is not allowed.
         VerificationError: the graphs disagree with the model.
         BundleError: the bundle would not be valid.
     """
@@ -115,10 +115,10 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
 
 
 def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
-    """Write the weights and both graphs, and have ONNX's own checker look at them.
+    """Write the weights and both graphs, and run ONNX's checker on the graphs.
 
     Raises:
-        VerificationError: it finds something.
+        VerificationError: the checker finds a problem.
     """
     (folder / WEIGHTS).write_bytes(prepared.weights.to_bytes())
     for name, build in ((ENCODER, build_encoder), (DECODER, build_decoder)):
@@ -153,7 +153,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         vocab_size=model.vocab_size,
         limits=Limits(
             max_source_tokens=min(config.max_source_tokens, model.max_positions),
-            # Training counts the end of the sentence, a translation does not.
+            # The limit of training includes the end of the sentence, that of a translation does not.
             max_target_tokens=max(1, min(config.max_target_tokens, model.max_positions) - 1),
             max_candidates=model.vocab_size - len(NEVER_PRODUCED),
         ),

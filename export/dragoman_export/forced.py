@@ -1,5 +1,6 @@
-"""What the served graphs say of a next token, next to what PyTorch says: over whole sentences, and over steps that are
-made as the scheduler makes them.
+"""Comparison of the graphs' distributions of the next token with those of PyTorch.
+
+The tokens are given (teacher forcing): whole sentences, or random steps as the scheduler makes them.
 """
 
 from __future__ import annotations
@@ -20,40 +21,41 @@ from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy,
 Pair = tuple[Sequence[int], Sequence[int]]
 """Source ids and target ids."""
 Forced = tuple[Sequence[Pair], Sequence[npt.NDArray[np.float64]]]
-"""Pairs, and what `forced_log_probs` gave for them."""
+"""Pairs, and the result of `forced_log_probs` for them."""
 STEPS = 14
-"""Steps of `busy_plans`."""
+"""Number of steps of `busy_plans`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """Between two models' distributions of the next token, over all positions compared."""
+    """The distance between the distributions of the next token of two models, over all compared positions."""
 
     log_prob_error: float
-    """The largest, of any id."""
+    """The largest difference of a log-probability, of any id at any position."""
     divergence: float
-    """Kullback-Leibler, mean over positions, in nats."""
+    """The Kullback-Leibler divergence, mean over positions, in nats."""
     agreement: float
-    """Share of positions at which both hold the same token the likeliest."""
+    """The share of positions at which both have the same likeliest token."""
     worst: float = 0.0
-    """The divergence at the position where it is largest, in nats."""
+    """The largest divergence at one position, in nats."""
 
 
 NO_DISTANCE = Distance(float("inf"), float("inf"), 0.0, float("inf"))
-"""Of graphs that cannot be run."""
+"""The distance if the graphs cannot be run."""
 
 
 def forced_log_probs(runner: Runner, pairs: Sequence[Pair], vocab_size: int) -> Iterator[npt.NDArray[np.float64]]:
-    """The distributions of the next token while each row is fed its target, whatever it would have chosen.
+    """Run the graphs with teacher forcing.
 
     Args:
-        runner: Of the exported graphs.
+        runner: The runner of the exported graphs.
         pairs: Source ids and target ids of each row.
-        vocab_size: Ids that there are.
+        vocab_size: Size of the vocabulary.
 
     Yields:
-        For every position from 0 to the longest target's length: log-probabilities [rows, vocab_size], minus infinity
-        for what is never produced. Rows whose target has ended go on with padding, which no other row notices.
+        For every position from 0 to the length of the longest target: log-probabilities of the next token, [rows,
+        vocab_size]. They are minus infinity for ids that are never produced. A row whose target has ended is fed
+        padding, which does not affect the other rows.
     """
     rows, pad = len(pairs), SPECIAL_IDS["pad_id"]
     joins = tuple(Join(tuple(source), (row,)) for row, (source, _) in enumerate(pairs))
@@ -68,7 +70,7 @@ def forced_log_probs(runner: Runner, pairs: Sequence[Pair], vocab_size: int) -> 
 
 @torch.no_grad()
 def forced_distance(model: Transformer, forced: Sequence[Forced]) -> Distance:
-    """Of what `forced_log_probs` gave for groups of pairs from what a model in PyTorch says of them."""
+    """The distance of the results of `forced_log_probs` from those of a PyTorch model, over groups of pairs."""
     differences = _Differences()
     for pairs, found in forced:
         for row, (source, target) in enumerate(pairs):
@@ -80,7 +82,7 @@ def forced_distance(model: Transformer, forced: Sequence[Forced]) -> Distance:
 
 
 def busy_distance(model: Transformer, runner: Runner, plans: Sequence[StepPlan]) -> Distance:
-    """Of what a runner makes of plans from what a model in PyTorch makes of them."""
+    """The distance of a runner from a PyTorch model, over step plans that both execute."""
     torch_runner = TorchRunner(model, max_rows=max(len(plan.tokens) for plan in plans))
     differences = _Differences()
     vocab_size = model.config.vocab_size
@@ -94,15 +96,17 @@ def busy_distance(model: Transformer, runner: Runner, plans: Sequence[StepPlan])
 def busy_plans(
     model: Transformer, sources: Sequence[Sequence[int]], rng: np.random.Generator, *, rows: int, longest: int
 ) -> list[StepPlan]:
-    """Steps of a busy batch: rows that join late and stand at different positions, that are copied over others with
-    their past, as beams do, with and without their source, and that have tokens banned and repetitions penalised.
+    """Random step plans of a busy batch.
+
+    Rows join late and are at different positions. Rows are copied over others with their past, as in beam search, with
+    or without their source. Tokens are banned and repetitions penalised.
 
     Args:
-        model: For what ids there are.
-        sources: Whoever may join.
-        rng: What else is random.
-        rows: Of the batch.
-        longest: Positions of a target at most.
+        model: The model, for the size of the vocabulary.
+        sources: Source ids to draw from.
+        rng: The random number generator.
+        rows: Number of rows of the batch.
+        longest: Largest number of target positions.
     """
     words = range(max(SPECIAL_IDS.values()) + 1, model.config.vocab_size)
     histories: list[list[int]] = [[] for _ in range(rows)]
@@ -144,7 +148,7 @@ def _adjustments(histories: Sequence[Sequence[int]], rng: np.random.Generator) -
 
 
 class _Differences:
-    """Collects what distributions differ by."""
+    """Accumulates the differences between distributions."""
 
     def __init__(self) -> None:
         self._errors: list[float] = []
@@ -152,9 +156,9 @@ class _Differences:
         self._agreements: list[bool] = []
 
     def add(self, expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64]) -> None:
-        """Log-probabilities [positions, V] of both."""
+        """Add log-probabilities [positions, V] of both models."""
         possible = np.isfinite(expected)
-        if not np.array_equal(possible, np.isfinite(got)):  # nor if there are ids beyond the vocabulary
+        if not np.array_equal(possible, np.isfinite(got)):  # also if `got` is wider because of unknown ids
             self._errors.append(float("inf"))
             self._divergences.append(float("inf"))
             return
@@ -165,7 +169,7 @@ class _Differences:
         self._agreements += (expected.argmax(-1) == got.argmax(-1)).tolist()
 
     def distance(self) -> Distance:
-        """Of all that was added."""
+        """The distance over all added positions."""
         if not self._errors:
             return NO_DISTANCE
         agreement = float(np.mean(self._agreements)) if self._agreements else 0.0
@@ -173,10 +177,13 @@ class _Differences:
 
 
 def _by_id(result: StepResult, vocab_size: int) -> npt.NDArray[np.float64]:
-    """Log-probabilities [rows, vocab_size], wider if there are ids beyond it; minus infinity for what is not there."""
+    """The candidates of a step as log-probabilities [rows, vocab_size]: minus infinity for ids that are no candidates.
+
+    The result is wider if an id is beyond the vocabulary.
+    """
     ids, given = np.array(result.token_ids), np.array(result.log_probs)
     words = max(vocab_size, int(ids[given != -np.inf].max(initial=0)) + 1)
-    # What is impossible may have any id, and goes into a column of its own.
+    # Candidates with minus infinity may have any id: they go to an extra column, which is cut off.
     log_probs = np.full((len(ids), words + 1), -np.inf)
     np.put_along_axis(log_probs, np.where(given == -np.inf, words, ids), given, axis=1)
     return log_probs[:, :words]

@@ -1,7 +1,7 @@
-"""Graphs that compute in fp16, for GPUs: half the memory and half the traffic of fp32, on the tensor cores.
+"""Graphs that compute in fp16 on the tensor cores of GPUs, with half the memory and half the traffic of fp32.
 
-Logits are widened to fp32 before the softmax, as sums over a vocabulary need it. Every node has a CUDA kernel and none
-computes shapes, so that nothing runs on the host in between: `tests/export/test_cuda_ready.py` holds that.
+Logits are converted to fp32 before the softmax, whose sums over the vocabulary need it. Every node has a CUDA kernel
+and no node computes shapes, so that no node runs on the host: `tests/export/test_cuda_ready.py` checks this.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dragoman_model.transformer import Transformer
 
 
 class Fp16Builder(GraphBuilder):
-    """Activations are [N, T, D] throughout, so that no shape need be computed. Weights are as PyTorch's, [out, in]."""
+    """Builds fp16 graphs. All activations are [N, T, D], so that no node computes a shape. Weights are [out, in]."""
 
     cache_type = TensorProto.FLOAT16
-    causal = 1  # with it, and it alone, CUDA takes the kernel that is made for one query a row
-    in_blocks = False  # how many blocks to take is a computation of shapes
+    causal = 1  # CUDA's kernel for one query per row is selected only with it
+    in_blocks = False  # the number of blocks would be computed as a shape
 
     def embed(self, ids: str, positions: str) -> str:
         scale = self.constant("embedding_scale", math.sqrt(self.config.d_model), np.float16)
@@ -46,7 +46,7 @@ class Fp16Builder(GraphBuilder):
 
 
 def rounded_to_half(model: Transformer) -> Transformer:
-    """The same model with all that it multiplies with rounded to fp16, but computing in fp32."""
+    """A copy of the model with parameters and positions rounded to fp16. It computes in fp32."""
     rounded = copy.deepcopy(model)
     with torch.no_grad():
         for tensor in (*rounded.parameters(), *rounded.buffers()):  # positions may be either

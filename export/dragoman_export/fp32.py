@@ -1,4 +1,4 @@
-"""Graphs that compute in fp32: the reference for all others."""
+"""Graphs that compute in fp32."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dragoman_export.builder import GraphBuilder
 
 
 class Fp32Builder(GraphBuilder):
-    """Activations are matrices [N, D]: Gemm, which adds the bias on its way out, takes nothing else.
+    """Builds fp32 graphs. Activations are matrices [N, D], as required by Gemm, which also adds the bias.
 
-    Weights keep PyTorch's layout, [out, in]; ONNX Runtime packs them once, when the session starts.
+    Weights have PyTorch's layout, [out, in]. ONNX Runtime packs them once, when the session starts.
     """
 
     flat = True

@@ -1,4 +1,7 @@
-"""Making `golden.json`: translations that every machine must give, and so none that hang on a rounding."""
+"""Golden sentences (`golden.json`): translations that every machine must reproduce.
+
+Sentences whose translation depends on the rounding of a machine are left out.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,21 @@ from dragoman_service.runtime.golden import request_for, translate
 BEAM_SIZES = (1, 4)
 LENGTH_PENALTY = 0.6
 MAX_GOLDEN = 8
-"""Sentences for each beam size, or as many as there are language pairs: enough to find a wrong kernel, few enough to
-check at every start."""
+"""Largest number of sentences for each beam size; the number of language pairs, if that is larger. They are enough to
+find a wrong kernel, and few enough to be checked at every start."""
 MAX_LENGTH = 64
-"""Target tokens at most; a model of random weights would go on to its limit."""
+"""Largest number of target tokens. A model with random weights would produce tokens up to its own limit."""
 MAX_TRIED = 64
-"""Sentences to choose from."""
+"""Number of sentences to choose from."""
 JITTER = {"fp32": 2e-4, "fp16": 1e-2, "int8": 2e-2}
-"""Log-probability, for each precision: about ten times what processors differ by. With int8, numbers that one processor
-rounds up and another one down make for more."""
+"""Precision -> largest random change of a log-probability, about ten times the differences between processors. It is
+larger for int8, where one processor may round a number up that another one rounds down."""
 JITTERED_TRIALS = 3
+"""Number of translations with jitter."""
 
 
 class JitteredRunner(Runner):
-    """A runner whose log-probabilities are a little off, as on a machine with other rounding, only more so."""
+    """A runner that adds random numbers to log-probabilities, to imitate a machine with other rounding."""
 
     def __init__(self, runner: Runner, jitter: float, max_candidates: int, seed: int) -> None:
         self._runner = runner
@@ -45,7 +49,7 @@ class JitteredRunner(Runner):
         """Nothing to do."""
 
     def run(self, plan: StepPlan) -> StepResult:
-        """One step; candidates that lie close may change their order, and the last ones make room for the next."""
+        """Execute a step. Close candidates may change their order, and the last ones may be replaced by the next."""
         wanted = min(plan.num_candidates + 4, self._max_candidates)
         result = self._runner.run(dataclasses.replace(plan, num_candidates=wanted))
         rows = [
@@ -59,22 +63,22 @@ class JitteredRunner(Runner):
         return StepResult([[i for _, i in row] for row in kept], [[log_prob for log_prob, _ in row] for row in kept])
 
     def close(self) -> None:
-        """Nothing of its own to free."""
+        """Nothing to do: the wrapped runner is not closed."""
 
 
 def make_golden(
     runner: Runner, blanks: Sequence[GoldenSentence], *, max_rows: int, manifest: Manifest
 ) -> tuple[GoldenSentence, ...]:
-    """Translate; keep the first of each beam size, up to `MAX_GOLDEN`, that come out the same under jitter.
+    """Translate sentences, and keep the first of each beam size whose translation does not change with jitter.
 
     Args:
-        runner: Of graphs that have been verified.
-        blanks: Sentences and options, with nothing filled in yet: see `blank_sentences`.
-        max_rows: Rows of the batch.
-        manifest: Of the bundle in the making.
+        runner: The runner of verified graphs.
+        blanks: Sentences and options without translations; see `blank_sentences`.
+        max_rows: Number of rows of the batch.
+        manifest: The manifest of the bundle.
 
     Raises:
-        InvalidInput: none of them does.
+        InvalidInput: the translations of all sentences change with jitter.
     """
     jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
     requests = [request_for(blank, i) for i, blank in enumerate(blanks)]
@@ -88,7 +92,7 @@ def make_golden(
         if all(other.tokens == best.tokens for other in others)
     ]
     if not golden:
-        allowed = "at least one whose translation hangs on no rounding: give more of them, by --golden"
+        allowed = "at least one whose translation does not depend on rounding: give more sentences with --golden"
         raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
     kept = max(MAX_GOLDEN, len(manifest.language_pairs))
     return tuple(
@@ -99,7 +103,7 @@ def make_golden(
 
 
 def blank_sentences(sources: Sequence[Source], max_length: int) -> list[GoldenSentence]:
-    """What to translate for `golden.json`: the first `MAX_TRIED` sentences, with every beam size."""
+    """The sentences to translate, without translations: the first `MAX_TRIED` ones, with every beam size."""
     return [
         GoldenSentence(source.text, source.ids, beam_size, LENGTH_PENALTY, max_length, (), (), 0.0)
         for beam_size in BEAM_SIZES
@@ -108,5 +112,5 @@ def blank_sentences(sources: Sequence[Source], max_length: int) -> list[GoldenSe
 
 
 def golden_length(manifest: Manifest) -> int:
-    """Target tokens of a golden sentence at most."""
+    """The largest number of target tokens of a golden sentence."""
     return min(MAX_LENGTH, manifest.limits.max_target_tokens)

@@ -1,7 +1,8 @@
-"""The two graphs of a bundle, written node by node: no tracing, so the same model always gives the same nodes.
+"""The two graphs of a bundle, encoder and decoder. They are built node by node, without tracing, so that the same model
+always has the same nodes.
 
-Tensor letters: B batch, S source length, D `d_model`, H heads, K `head_dim`, L decoder layers, V vocabulary, R rows of
-the running batch. Tensors between the parts of the network have names of their own: see `joints`.
+Letters of tensor shapes: B batch, S source length, D `d_model`, H heads, K `head_dim`, L decoder layers, V vocabulary,
+R rows of the running batch. Tensors between the parts of the network have fixed names: see `joints`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,24 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 class ResidualStream:
-    """What flows through a stack: sub-layers read `normed` and add to the stream.
+    """The residual stream of a stack. A sub-layer reads `normed`, and its output is added with `add`.
 
-    With post-norm every sub-layer is followed by its own norm. With pre-norm the norm before a sub-layer comes right
-    after the addition before it, and the final norm of the stack after the last addition.
+    With post-norm, every addition is followed by the norm of its sub-layer. With pre-norm, it is followed by the norm
+    of the next sub-layer, and the last addition by the final norm of the stack.
 
-    Addition and norm are two nodes on purpose: SkipLayerNormalization, which is both in one, has a kernel for CPUs that
-    is several times slower than the two.
+    Addition and norm are two nodes, because the CPU kernel of SkipLayerNormalization, which does both, is several times
+    slower.
     """
 
     def __init__(self, builder: GraphBuilder, x: str, residuals: Sequence[str], final_norm: str) -> None:
-        """`x` [..., D]; `residuals` are the names of the stack's `Residual` modules in order."""
+        """Start the stream.
+
+        Args:
+            builder: Collects the nodes.
+            x: The input of the stack, [..., D].
+            residuals: The names of the stack's `Residual` modules, in order.
+            final_norm: The name of the final norm, which pre-norm has.
+        """
         self._builder = builder
         self._pre_norm = builder.config.norm == "pre"
         norms = [f"{residual}.norm" for residual in residuals]
@@ -40,10 +48,10 @@ class ResidualStream:
         self._residuals = iter(residuals)
         self._stream = x
         self.normed = self._norm(x, norms[0]) if self._pre_norm else x
-        """[..., D]: what the next sub-layer reads, or the stack's output."""
+        """[..., D], the input of the next sub-layer; after the last one, the output of the stack."""
 
     def add(self, y: str) -> None:
-        """A sub-layer's output [..., D] joins the stream."""
+        """Add the output of a sub-layer, [..., D], to the stream."""
         self._stream = self._builder.node("Add", [self._stream, y], f"{next(self._residuals)}.sum")
         self.normed = self._norm(self._stream, next(self._norms))
         if not self._pre_norm:
@@ -55,9 +63,10 @@ class ResidualStream:
 
 
 def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
-    """`source` [B, S], all of one length and so without padding or mask -> `cross_kv` [2 L, B, H, S, K].
+    """The encoder graph: `source` [B, S] -> `cross_kv` [2 L, B, H, S, K].
 
-    Keys of decoder layer l stand at 2 l, its values at 2 l + 1.
+    All sources have the same length, so there is no padding and no mask. `cross_kv[2 l]` has the keys of decoder layer
+    l, `cross_kv[2 l + 1]` its values.
     """
     config = builder.config
     heads, head_dim = config.num_heads, config.head_dim
@@ -87,10 +96,10 @@ def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
 
 
 def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
-    """One step of all rows; see `tensor_names` for inputs and outputs, and `decoder_signature` for their shapes.
+    """The decoder graph: one step of all rows. `decoder_signature` has the shapes of its inputs and outputs.
 
-    GroupQueryAttention with one query head a key head is multi-head attention that appends to its cache in place, each
-    row at its own position. Cross-attention is the same operator with nothing to append.
+    GroupQueryAttention with one query head per key head is multi-head attention that appends to its cache in place,
+    each row at its own position. Cross-attention is the same operator with no keys and values to append.
     """
     config = builder.config
     width = config.d_model
@@ -124,22 +133,27 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
 
 
 def _output(builder: GraphBuilder, found: str, attention: str) -> str:
-    """What an attention that has `found` something adds to the residual stream."""
+    """The output projection of an attention, whose result is added to the residual stream."""
     return builder.named(builder.linear(found, f"{attention}.output"), f"{attention}.result")
 
 
 def _feed_forward(builder: GraphBuilder, x: str, layer: str) -> str:
-    """What the feed-forward network of a layer adds to the residual stream."""
+    """The feed-forward network of a layer, whose result is added to the residual stream."""
     return builder.named(builder.feed_forward(x, f"{layer}.feed_forward"), f"{layer}.feed_forward.result")
 
 
 def _cached_attention(
     builder: GraphBuilder, query_key_value: Sequence[str], kind: str, layer: int, lengths: Sequence[str]
 ) -> str:
-    """GroupQueryAttention over the `kind` cache of a layer; returns an activation.
+    """GroupQueryAttention over the `kind` cache of a layer. Returns an activation.
 
-    `lengths` are, per row, the positions valid before the row's own, or with nothing to append all but one; and the
-    most positions of any row.
+    Args:
+        builder: Collects the nodes.
+        query_key_value: The inputs query, key and value.
+        kind: "self" or "cross".
+        layer: The number of the decoder layer.
+        lengths: Two inputs. The first is the number of past positions of each row; for cross-attention, which appends
+            nothing, one less than the length of its source. The second is the largest number of positions of any row.
     """
     heads = builder.config.num_heads
     attention = f"decoder.{layer}.{kind}_attention"
@@ -157,7 +171,7 @@ def _cached_attention(
 
 
 def _adjusted(builder: GraphBuilder, logits: str) -> str:
-    """[R, V] logits with the adjustments of the step; see `plan.Adjustment`."""
+    """Apply the adjustments of the step to logits [R, V]; see `plan.Adjustment`."""
     old = builder.node("GatherND", [logits, "adjust_index"])  # [n]
     negative = builder.node("Less", [old, builder.constant("zero", 0, np.float32)])
     larger, smaller = (builder.node(op, [old, "adjust_penalty"]) for op in ("Mul", "Div"))
@@ -166,10 +180,10 @@ def _adjusted(builder: GraphBuilder, logits: str) -> str:
 
 
 def _candidates(builder: GraphBuilder, logits: str) -> None:
-    """[R, V] -> the k likeliest ids and their log-probabilities over the whole vocabulary.
+    """Logits [R, V] -> the k likeliest ids, and their log-probabilities over the whole vocabulary.
 
-    On CPUs TopK looks at its numbers one by one, ReduceMax at many at a time. So the k blocks of words with the largest
-    maxima are found first: among their words are the k likeliest, whatever k.
+    On CPUs, TopK compares numbers one by one, and ReduceMax many at a time. So the k blocks of words with the largest
+    maxima are found first. Their words include the k likeliest ones, for every k.
     """
     log_probs = builder.node("LogSoftmax", [logits], axis=-1)
     if not builder.in_blocks:
@@ -192,7 +206,7 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
 def decoder_signature(
     config: ModelConfig, cache_type: int
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """Inputs and outputs of the decoder graph with their types and shapes."""
+    """The inputs and the outputs of the decoder graph, with their types and shapes."""
     fixed: dict[str, tuple[int, list[str | int]]] = {
         "tokens": (TensorProto.INT64, ["rows", 1]),
         "positions": (TensorProto.INT32, ["rows"]),

@@ -1,7 +1,7 @@
-"""Graphs that multiply in int8: activations, weights and the attention caches are 8-bit integers, sums are exact.
+"""Graphs that multiply in int8: activations, weights and attention caches are 8-bit integers. Their sums are exact.
 
-Every scale is a constant of the bundle, found by `calibration`, so that no number of a translation depends on what else
-is in the batch. Between the products, layer norm, softmax and the residual stream stay in fp32.
+Every scale is a constant of the bundle, measured by `calibration`, so that a translation does not depend on the other
+rows of the batch. Layer norms, softmax and the residual stream remain in fp32.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dragoman_export.quantise import CACHE_SCALE, INPUT_SCALE, WEIGHT_SCALE, mat
 
 
 class Int8Builder(GraphBuilder):
-    """Activations are [N, T, D] throughout: what multiplies integers takes any shape.
+    """Builds int8 graphs. All activations are [N, T, D], as MatMulIntegerToFloat takes any shape.
 
-    MatMulIntegerToFloat wants unsigned activations: 128 stands for zero, and after ReLU 0 does.
+    MatMulIntegerToFloat requires unsigned activations. Their zero point is 128, and 0 after a ReLU.
     """
 
     cache_type = TensorProto.INT8
@@ -35,22 +35,23 @@ class Int8Builder(GraphBuilder):
     def feed_forward(self, x: str, module: str) -> str:
         inner, outer = f"{module}.inner", f"{module}.outer"
         hidden = self.named(self._product(self._quantised(x, inner), inner), f"{module}.hidden")
-        # An unsigned integer with its zero at 0 has no place for what is negative: this is the ReLU.
+        # Quantisation to unsigned integers with zero point 0 clips negative numbers: this is the ReLU.
         return self._product(self._quantised(hidden, outer, zero=0), outer, zero=0)
 
     def logits(self, x: str) -> str:
-        table = self.node("Transpose", [self.parameter("embedding.weight")], perm=[1, 0])  # once, at the start
+        table = self.node("Transpose", [self.parameter("embedding.weight")], perm=[1, 0])  # done once, at the start
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
         scales = [self.parameter(f"output{INPUT_SCALE}"), self.parameter(f"output{WEIGHT_SCALE}")]
         zeros = [self._zero(128), self.constant("output.weight_zero", 0, np.int8)]
         inputs = [self._quantised(x, "output"), table, *scales, *zeros, bias]
-        # Not a Reshape, behind which the planner of memory no longer knows that shapes are equal, and copies.
+        # Squeeze, because after a Reshape the memory planner does not know that shapes are equal, and makes a copy.
         return self.node(
             "Squeeze", [self.contrib("MatMulIntegerToFloat", inputs), self.constant("one_axis", [1], np.int64)]
         )
 
     def cached(self, x: str) -> str:
-        # The projection has the scales of the cache in it, as QuantizeLinear is many times slower with one a channel.
+        # The weights of the projection include the scales of the cache: QuantizeLinear with a scale per channel is many
+        # times slower.
         inputs = [x, self.constant("cache_unit", 1, np.float32), self.constant("cache_zero", 0, np.int8)]
         return self.node("QuantizeLinear", inputs)
 

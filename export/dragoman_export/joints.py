@@ -1,7 +1,7 @@
-"""The tensors between the parts of the network, at which a graph can be taken apart to try each part by itself.
+"""Joints: the named tensors between the parts of the network. A graph is cut at its joints to test each part alone.
 
-A part is what the paper has a name for: an embedding, a layer norm, an addition to the residual stream, a linear map,
-an attention, the output layer. Each begins and ends at joints, or at inputs and outputs of the graph.
+A part is an operation that the paper names: an embedding, a layer norm, an addition to the residual stream, a linear
+layer, an attention, the output layer. It begins and ends at joints, or at inputs and outputs of the graph.
 """
 
 from __future__ import annotations
@@ -14,51 +14,52 @@ from onnx import helper
 from dragoman_model.config import ModelConfig
 
 GIVEN = ".given"
-"""Behind the name of a joint: the input of a graph taken apart that stands for it."""
+"""Suffix of a joint's name: the input that replaces the joint in a cut graph."""
 ENCODER, DECODER = "encoder", "decoder"
 SUB_LAYERS = {
     ENCODER: ("self_attention", "feed_forward"),
     DECODER: ("self_attention", "cross_attention", "feed_forward"),
 }
-"""Of a layer of each stack, in order."""
+"""Stack -> sub-layers of one of its layers, in order."""
 
 
 def attended(attention: str) -> str:
-    """The joint behind an attention, [N, T, D], by the name of its module."""
+    """The joint at the output of an attention, [N, T, D]. `attention` is the name of its module."""
     stack, layer, part = attention.split(".")
     return f"{part.removesuffix('_attention')}_attended_{layer}" if stack == DECODER else f"{attention}.attended"
 
 
 class Stack:
-    """The joints of the encoder or of the decoder, in the order in which data passes them."""
+    """The joints of the encoder or of the decoder, in the order of the data flow."""
 
     def __init__(self, config: ModelConfig, name: str) -> None:
         """`name` is `ENCODER` or `DECODER`."""
         layers = config.encoder_layers if name == ENCODER else config.decoder_layers
         self.name = name
         self.sub_layers = [f"{name}.{layer}.{part}" for layer in range(layers) for part in SUB_LAYERS[name]]
-        """Names of the modules."""
+        """Names of the modules of the sub-layers."""
         norms = [f"{sub_layer}_residual.norm" for sub_layer in self.sub_layers]
         sums = [f"{sub_layer}_residual.sum" for sub_layer in self.sub_layers]
         embedded = f"{name}.embedded"
         pre = config.norm == "pre"
         self.norms = [*norms, f"{name}_norm"] if pre else norms
-        """Names of the modules: with pre-norm one before each sub-layer and one at the end, else one behind each."""
+        """Names of the modules of the layer norms: one before each sub-layer and one at the end with pre-norm, else one
+        after each sub-layer."""
         self.normed = [embedded, *sums] if pre else sums
-        """What each of `norms` reads."""
+        """The input of each of `norms`."""
         outputs = [f"{norm}.output" for norm in self.norms]
         self.read = outputs if pre else [embedded, *outputs]
-        """What each sub-layer reads, and at the end the output of the stack."""
+        """The input of each sub-layer, and last the output of the stack."""
         self.streams = [embedded, *sums] if pre else self.read
-        """What the result of each sub-layer is added to, and one more."""
+        """The tensors to which the results of the sub-layers are added, and one more."""
         self.sums = sums
-        """The sum behind each sub-layer."""
+        """The sum after each sub-layer."""
         self.widths = dict.fromkeys([embedded, *sums, *outputs], config.d_model)
-        """Of every joint, the size of its last axis."""
+        """Joint -> size of its last axis."""
         self.attended = {
             attended(sub_layer): sub_layer for sub_layer in self.sub_layers if sub_layer.endswith("attention")
         }
-        """Joint behind an attention -> the attention."""
+        """Joint at the output of an attention -> the attention."""
         for sub_layer in self.sub_layers:
             self.widths[f"{sub_layer}.result"] = config.d_model
             if sub_layer.endswith("feed_forward"):
@@ -72,15 +73,15 @@ class Stack:
 
 
 def taken_apart(graph: onnx.ModelProto, joints: Iterable[str], kind: int) -> onnx.ModelProto:
-    """A copy of a graph in which every joint is cut: an output where it was made, and an input where it was read.
+    """A copy of a graph that is cut at every joint. The joint becomes an output, and its readers get a new input.
 
     Args:
-        graph: Its weights may be in another file.
-        joints: Names of tensors of it.
-        kind: Their type, one of `onnx.TensorProto`'s.
+        graph: The graph. Its weights may be in another file.
+        joints: Names of tensors of the graph.
+        kind: Their type, one of those of `onnx.TensorProto`.
 
     Raises:
-        ValueError: a joint is not there.
+        ValueError: the graph has no tensor with the name of a joint.
     """
     apart = onnx.ModelProto()
     apart.CopyFrom(graph)

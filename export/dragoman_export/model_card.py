@@ -1,4 +1,4 @@
-"""MODEL_CARD.md, written from what is known; what is not known is not made up."""
+"""The model card (`MODEL_CARD.md`), written from the manifest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def write_model_card(manifest: Manifest, notes: str = "") -> str:
     """The text of a model card, after Mitchell et al. 2019.
 
     Args:
-        manifest: What is known of the model.
-        notes: Markdown by people, sections of the second level: where the data is from, its licences, what the model
-            is good and bad at.
+        manifest: The manifest of the bundle.
+        notes: Additional Markdown, with headings of the second level: origin and licences of the data, strengths and
+            weaknesses of the model.
     """
     pairs = ", ".join(f"{source} to {target}" for source, target in manifest.language_pairs)
     limits = manifest.limits
@@ -41,7 +41,7 @@ def write_model_card(manifest: Manifest, notes: str = "") -> str:
         "",
         "## Training",
         "",
-        *(_training(manifest.training) or ["The checkpoint says nothing of its training."]),
+        *(_training(manifest.training) or ["The checkpoint has no summary of its training."]),
         "",
         "## Scores",
         "",
@@ -54,7 +54,7 @@ def write_model_card(manifest: Manifest, notes: str = "") -> str:
 
 
 def _training(summary: dict[str, Any]) -> list[str]:
-    """Numbers as a table, corpora as another one, and all that is nested deeper as JSON."""
+    """The summary of the training: simple values as a table, corpora as another one, nested values as JSON."""
     rest = dict(summary)
     corpora = rest.pop("data", None)
     nested = {

@@ -1,7 +1,8 @@
-"""Proof of the graphs by parts: each part of the file that was written, with states of its own, against `exact`.
+"""Verification of the graphs by parts: each part of the written graphs is run with its own states, and compared with
+`exact`.
 
-Nothing adds up from part to part, so what is allowed is the rounding of one part, in int8 as well: integers are
-compared with integers.
+Errors do not add up from part to part, so the bounds are the rounding of one part. This holds for int8, too, where
+integers are compared with integers.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from dragoman_service.engine.plan import Adjustment
 from dragoman_service.runtime.sessions import Placement, open_session
 
 SOURCES = ((3, 7), (2, 1))
-"""Sources of a run of the encoder and their length; one more is as long as can be."""
+"""Number and length of the sources of each run of the encoder. One more run has one source of the largest length."""
 ROWS = 12
-"""Of the decoder's step."""
+"""Number of rows of the decoder's step."""
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 class Deviation(NamedTuple):
-    """How far a part is off."""
+    """The deviation of a part from its exact result."""
 
     part: str
-    """The tensor that it gives."""
+    """The name of the output of the part."""
     error: float
-    """The largest difference, in units of the largest number of its row; of what is kept in 8 bits, how far the integer
-    is from the number that was rounded beyond half a step, in steps."""
+    """The largest difference, in units of the largest number of its row. For 8-bit caches: the largest distance between
+    an integer and the number that was rounded to it, minus half a step, in steps."""
     in_steps: bool = False
-    """Whether it is the latter."""
+    """Whether `error` is that of an 8-bit cache, in steps."""
 
 
 @torch.no_grad()
@@ -54,21 +55,21 @@ def deviations(
     seed: int = 0,
     stacks: Collection[str] = (ENCODER, DECODER),
 ) -> Iterator[Deviation]:
-    """Try every part of both graphs, one after the other; a part is tried when its deviation is asked for.
+    """Test every part of both graphs, one after the other. The generator runs the graphs when a deviation is read.
 
     Args:
-        folder: With the graphs and their weights, as they are to be served; files are made in it, and removed.
-        prepared: What they were made from.
-        longest: Most positions of a source and of a target.
-        seed: Of the states.
-        stacks: Which of the graphs to try: `ENCODER`, `DECODER` or both.
+        folder: The folder of the graphs and their weights. Temporary files are written to it.
+        prepared: The model that the graphs were made from.
+        longest: Largest number of positions of a source and of a target.
+        seed: The seed of the states.
+        stacks: The graphs to test: `ENCODER`, `DECODER` or both.
 
     Yields:
-        Every part several times, each time with other states.
+        The deviations of every part, several times, each time with other states.
 
     Raises:
-        ValueError: a graph has not the parts that it should have.
-        Exception: whatever ONNX Runtime raises for a graph that it cannot run.
+        ValueError: a graph lacks a joint.
+        Exception: an error of ONNX Runtime, for a graph that it cannot run.
     """
     exact = Exact(prepared)
     if ENCODER in stacks:
@@ -77,12 +78,12 @@ def deviations(
             yield from _encoder_deviations(exact, encoder, states, states.ids(batch, length))
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
-        for room in (0, 3):  # caches that are full to the last position, and such that have room behind it
+        for room in (0, 3):  # caches without and with free positions at their end
             yield from _decoder_deviations(exact, decoder, states, longest, room)
 
 
 class _Apart:
-    """A graph taken apart, open."""
+    """An open session of a graph that is cut at its joints."""
 
     def __init__(self, path: Path, prepared: Prepared, stack: str) -> None:
         self.stack = Stack(prepared.reference.config, stack)
@@ -97,7 +98,7 @@ class _Apart:
             apart.unlink(missing_ok=True)
 
     def run(self, states: Mapping[str, Tensor], inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """What every part gives for `states`, one for every joint, and the graph's own inputs."""
+        """Run all parts, with a state for every joint and the inputs of the graph. Returns the outputs of all parts."""
         feeds = dict(inputs)
         for joint, state in states.items():
             flat = self._flat and joint not in self.stack.attended
@@ -145,7 +146,7 @@ def _decoder_deviations(
                 inputs[f"{kind}_{part}_{layer}"] = states.cache(shape).numpy()
     adjustments = states.adjustments(ROWS)
     words = exact.config.vocab_size - len(NEVER_PRODUCED)
-    found = apart.run(given, inputs | _wanted(words, adjustments))
+    found = apart.run(given, inputs | _search_inputs(words, adjustments))
     expected = _expected(exact, apart.stack, given, exact.embedded(tokens, positions[:, None]))
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     for layer in range(exact.config.decoder_layers):
@@ -156,11 +157,11 @@ def _decoder_deviations(
     for changes in ((), adjustments):
         right = exact.log_probs(last, changes)
         for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):
-            yield from _candidates(apart.run(given, inputs | _wanted(count, changes)), count, right)
+            yield from _candidates(apart.run(given, inputs | _search_inputs(count, changes)), count, right)
 
 
 def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor) -> dict[str, Tensor]:
-    """What each joint must be, but for what comes out of an attention."""
+    """The expected value of each joint, except the outputs of attentions."""
     expected = {f"{stack.name}.embedded": embedded}
     for norm, joint in zip(stack.norms, stack.normed, strict=True):
         expected[f"{norm}.output"] = exact.norm(norm, given[joint])
@@ -182,7 +183,7 @@ def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded:
 def _self_attention(
     exact: Exact, layer: int, given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
 ) -> Iterator[Deviation]:
-    """What is appended to the cache, what is left alone in it, and what is attended to."""
+    """Check the new keys and values in the cache, that the past ones are unchanged, and the output of the attention."""
     attention = f"decoder.{layer}.self_attention"
     positions = torch.tensor(inputs["positions"])
     query, *appended = given[f"{attention}.packed"].chunk(3, dim=-1)
@@ -217,7 +218,10 @@ def _cross_attention(
 
 
 def _candidates(found: Arrays, count: int, expected: Tensor) -> Iterator[Deviation]:
-    """Against log-probabilities [R, V]: the `count` likeliest ids, likeliest first, each with its own."""
+    """Compare the candidates with the expected log-probabilities [R, V].
+
+    They must be the `count` likeliest ids, likeliest first, with their log-probabilities.
+    """
     ids, log_probs = found["candidate_ids"], found["candidate_log_probs"].astype(np.float64)
     wanted = expected.numpy()
     possible = np.isfinite(log_probs)
@@ -229,14 +233,15 @@ def _candidates(found: Arrays, count: int, expected: Tensor) -> Iterator[Deviati
         return
     of_ids = np.take_along_axis(wanted, np.minimum(ids, words - 1), axis=1)
     best = -np.sort(-wanted, axis=1)[:, : ids.shape[1]]
-    of_ids = np.where(possible, of_ids, -np.inf)  # which of the impossible stand at the end is all the same
-    units = np.abs(np.where(np.isfinite(wanted), wanted, 0)).max(axis=1)  # the likeliest may be as near 0 as they like
+    of_ids = np.where(possible, of_ids, -np.inf)  # candidates with minus infinity may have any id
+    # The unit is the largest number of all words, as the log-probabilities of the likeliest may be almost 0.
+    units = np.abs(np.where(np.isfinite(wanted), wanted, 0)).max(axis=1)
     for name, right in (("candidate_log_probs", of_ids), ("candidate_ids", best)):
         yield Deviation(name, relative(log_probs, torch.from_numpy(right), units))
 
 
 def _kept(exact: Exact, name: str, got: npt.NDArray[Any], wanted: Tensor) -> Deviation:
-    """Keys or values [N, H, T, K], as they come to lie in the cache of the projection `name`."""
+    """Compare keys or values [N, H, T, K] in the cache of the projection `name` with their exact values."""
     if got.dtype != np.int8:
         return Deviation(name, relative(got.reshape(*got.shape[:-1], -1), wanted))
     steps = (wanted / exact.cache_unit(name)).clamp(-128, 127).numpy()
@@ -246,9 +251,9 @@ def _kept(exact: Exact, name: str, got: npt.NDArray[Any], wanted: Tensor) -> Dev
 
 
 def relative(got: npt.NDArray[Any], wanted: Tensor, units: npt.NDArray[Any] | None = None) -> float:
-    """The largest difference, in units of the largest number of its row; infinite where shapes or infinities differ.
+    """The largest difference, in units of the largest number of its row. It is infinite if sizes or infinities differ.
 
-    `units` [rows] are others.
+    `units` [rows] replaces the largest numbers of the rows.
     """
     right = wanted.numpy().reshape(-1, wanted.shape[-1])
     if got.size != right.size:
@@ -264,16 +269,18 @@ def relative(got: npt.NDArray[Any], wanted: Tensor, units: npt.NDArray[Any] | No
 
 
 def _differ(one: Tensor, other: Tensor) -> float:
+    """0 if two tensors are equal, else infinity."""
     return 0.0 if torch.equal(one, other) else float("inf")
 
 
 def _spread(most: int) -> Tensor:
-    """Lengths of rows, from 1 to `most`, both among them, in no order."""
+    """The lengths of `ROWS` rows, from 1 to `most`, both included, in mixed order."""
     lengths = torch.linspace(1, most, ROWS).long()
     return lengths[torch.arange(ROWS) * 5 % ROWS]
 
 
-def _wanted(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
+def _search_inputs(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
+    """The decoder's inputs for the number of candidates and the adjustments."""
     return {
         "num_candidates": np.array([count], np.int64),
         "adjust_index": np.array([(it.row, it.token) for it in adjustments], np.int64).reshape(-1, 2),

@@ -1,4 +1,4 @@
-"""The numbers that a bundle computes with: which there are, and what makes the graphs of each."""
+"""The precisions of bundles: fp32, fp16 and int8, and the preparation of a model for each."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from dragoman_service.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model made ready for a precision."""
+    """A model that is prepared for a precision."""
 
     precision: str
     """One of `PRECISIONS`."""
     weights: Weights
-    """What is written."""
+    """The weights to write."""
     reference: Transformer
-    """The same numbers in PyTorch: what the graphs must agree with."""
+    """A PyTorch model with the same rounded numbers, which the graphs must agree with."""
     builder: type[GraphBuilder]
-    """What writes the graphs."""
+    """The class that builds the graphs."""
     unrounded: Transformer
-    """What `reference` rounds the parameters of."""
+    """The model of `reference` before its parameters were rounded."""
     rounding: Rounding
-    """How activations are rounded."""
+    """The rounding of activations."""
     calibration: tuple[Sequence[int], ...] = ()
-    """What the scales of `rounding` were measured on: token ids of sentences."""
+    """Token ids of the sentences that the scales of `rounding` were measured on."""
     max_length: int = 0
-    """Target tokens at most in doing so."""
+    """Largest number of target tokens in this measurement."""
 
 
 def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]], max_length: int) -> Prepared:
-    """Make a model ready to be written.
+    """Prepare a model for a precision.
 
     Args:
         model: In evaluation mode.
         precision: One of `PRECISIONS`.
-        sources: Token ids of sentences such as the model will be given, from which int8 learns its scales.
-        max_length: Target tokens at most in doing so.
+        sources: Token ids of typical source sentences, on which the scales of int8 are measured.
+        max_length: Largest number of target tokens in this measurement.
     """
     if precision == "fp32":
         return Prepared(precision, collect_weights(model), model, Fp32Builder, model, Rounding())
@@ -64,21 +64,18 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
 
 
 def check_precision(precision: str, calibration: Path | None, command: str) -> None:
-    """Refuse what cannot be exported.
+    """Check the options of the precision.
 
     Args:
-        precision: Asked for.
-        calibration: The file of sentences that int8 learns its scales from.
-        command: What to type for int8, with a place for that file.
+        precision: The precision.
+        calibration: The file of sentences for the scales of int8.
+        command: The command line for int8, with a placeholder for that file, for the error message.
 
     Raises:
-        InvalidInput: names what can.
+        InvalidInput: the precision is unknown, or int8 has no calibration.
     """
     if precision not in PRECISIONS:
         raise InvalidInput("precision", precision, ", ".join(PRECISIONS))
     if precision == "int8" and calibration is None:
-        allowed = (
-            "for int8, a file of a few hundred source sentences of all kinds that the model will be given, one a line: "
-            f"{command}"
-        )
+        allowed = f"for int8, a file of a few hundred typical source sentences of all kinds, one per line: {command}"
         raise InvalidInput("calibration", calibration, allowed)

@@ -1,7 +1,8 @@
-"""From a model and the ranges of its activations to the weights of an int8 bundle, and to the same model in PyTorch.
+"""Quantisation to int8: the weights of an int8 bundle, and a PyTorch model that rounds in the same way.
 
-A number x is kept as the integer round(x / scale): symmetric, with one scale for an activation, one for each output of
-a matrix, one for each word of the embedding matrix and one for each channel of keys and values.
+A number x is stored as the integer round(x / scale). The quantisation is symmetric. There is one scale for an
+activation, one for each output of a matrix, one for each word of the embedding matrix, and one for each channel of
+cached keys and values.
 """
 
 from __future__ import annotations
@@ -22,45 +23,47 @@ from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
 
 INPUT_SCALE, WEIGHT_SCALE, CACHE_SCALE = ".input_scale", ".weight_scale", ".cache_scale"
+"""Suffixes of the names of scales in the weights file."""
 _SMALLEST = 1e-8
+"""Lower bound of ranges, so that no scale is zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """Where numbers are rounded to 8 bits while a model runs, and to what; nowhere with fp32 and fp16."""
+    """The scales of activations that are rounded to 8 bits. Fp32 and fp16 have none."""
 
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> the scale of what it reads."""
+    """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> the scale of its input."""
     caches: Mapping[str, Tensor] = field(default_factory=dict)
     """Name of the projection of keys or values of a decoder layer -> the scales of its channels, [D]."""
 
     @classmethod
     def of(cls, ranges: Ranges) -> Rounding:
-        """That of an int8 bundle."""
+        """The scales of an int8 bundle."""
         return cls(
             {name: input_scale(ranges, name) for name in ranges.inputs},
             {name: cache_scale(ranges, name) for name in ranges.outputs if name.startswith("decoder")},
         )
 
     def read(self, name: str, x: Tensor) -> Tensor:
-        """What a matrix reads of `x`."""
+        """`x`, rounded as the input of the matrix `name`."""
         return rounded(x, self.inputs[name], least_integer(name)) if name in self.inputs else x
 
 
 def matrix_name(modules: Sequence[str]) -> str:
-    """Of the matrix that several `nn.Linear` of one input make, side by side."""
+    """The name of the concatenated matrix of several `nn.Linear` with the same input."""
     return modules[0] if len(modules) == 1 else f"{modules[0]}..{modules[-1]}"
 
 
 def cross_matrix(config: ModelConfig) -> str:
-    """The name of the matrix that makes keys and values for all cross-attention."""
+    """The name of the matrix for the keys and values of all cross-attentions."""
     return matrix_name(cross_key_value(config))
 
 
 def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
-    """The tensors of an int8 bundle. Matrices are [in, out], which MatMulIntegerToFloat reads.
+    """The tensors of an int8 bundle. Matrices are [in, out], as MatMulIntegerToFloat requires.
 
-    The keys and values of cross-attention are projected in units of their cache.
+    The projections of the keys and values of cross-attention include the scales of their cache.
     """
     config, modules = model.config, dict(model.named_modules())
     tensors: dict[str, Tensor] = {POSITIONS: model.positions.table}  # type: ignore[dict-item]
@@ -98,7 +101,7 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
 
 @torch.no_grad()
 def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
-    """A copy of `model` that rounds everywhere an int8 bundle does: what its graphs must agree with."""
+    """A copy of `model` with the rounding of an int8 bundle. The graphs must agree with it."""
     model, rounding = copy.deepcopy(model), Rounding.of(ranges)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -116,39 +119,39 @@ def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
 
 
 def quantised_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[out, in] -> int8 [out, in] from -127 to 127, and the scale of each row, [out]."""
+    """A matrix [out, in] -> int8 [out, in] from -127 to 127, and the scale of each row, [out]."""
     scale = weight.abs().amax(1).clamp(min=_SMALLEST) / 127
     return torch.round(weight / scale[:, None]).to(torch.int8), scale
 
 
 def dequantised(weight: Tensor, scale: Tensor) -> Tensor:
-    """What `quantised_rows` has made of a matrix."""
+    """The matrix that a result of `quantised_rows` stands for."""
     return weight * scale[:, None]
 
 
 def rounded(x: Tensor, scale: Tensor, least: int) -> Tensor:
-    """To the nearest number that 8 bits from `least` on can say, as QuantizeLinear does."""
+    """`x`, rounded to `scale` times an integer from `least` to `least + 255`, as by QuantizeLinear."""
     return torch.round(x / scale).clamp(least, least + 255) * scale
 
 
 def least_integer(name: str) -> int:
-    """Of those that the input of a matrix is rounded to: behind a ReLU nothing is negative."""
+    """The least integer for the input of a matrix: 0 after a ReLU, else -128."""
     return 0 if name.endswith(".outer") else -128
 
 
 def input_scale(ranges: Ranges, name: str) -> Tensor:
-    """Of what a matrix reads: behind a ReLU 255 steps for what is positive, else 127 to either side."""
+    """The scale of the input of a matrix. The range has 255 steps after a ReLU, else 127 steps to either side of 0."""
     steps = 255 if name.endswith(".outer") else 127
     return ranges.inputs[name].amax().clamp(min=_SMALLEST) / steps
 
 
 def cache_scale(ranges: Ranges, name: str) -> Tensor:
-    """Of keys or values, [D]."""
+    """The scales of the channels of cached keys or values, [D]."""
     return ranges.outputs[name].clamp(min=_SMALLEST) / 127
 
 
 def matrices(config: ModelConfig) -> Iterator[tuple[str, ...]]:
-    """The groups of `nn.Linear` that a graph multiplies with as one matrix."""
+    """The groups of `nn.Linear` that the graphs use as one matrix."""
     for layer in (f"encoder.{index}" for index in range(config.encoder_layers)):
         yield qkv(f"{layer}.self_attention")
         yield from ((f"{layer}.{part}",) for part in ("self_attention.output", *_FEED_FORWARD))

@@ -1,4 +1,4 @@
-"""The PyTorch model that a bundle holds, for comparing and for building upon."""
+"""Reads the PyTorch model of a bundle, for comparisons and for further training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dragoman_service.bundle.manifest import WEIGHTS
 def read_model(bundle: Path, architecture: dict[str, object]) -> Transformer:
     """The PyTorch model that a bundle was exported from, in evaluation mode.
 
-    From an int8 bundle come the weights as it has them: rounded to 8 bits, and with the channels equalised.
+    For an int8 bundle, the weights are rounded to 8 bits, and the channels are equalised.
 
     Args:
-        bundle: Its folder.
+        bundle: The folder of the bundle.
         architecture: `Manifest.architecture`, which is `ModelConfig.to_json()`.
     """
     model = Transformer(ModelConfig.from_settings(architecture))

@@ -1,4 +1,4 @@
-"""Makes the golden sentences of a bundle anew, with its own graphs: `python -m dragoman_export.renew_golden`."""
+"""Makes new golden sentences for a bundle, with its own graphs: `python -m dragoman_export.renew_golden`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dragoman_service.bundle.manifest import GOLDEN
 from dragoman_service.runtime.runner import OrtRunner
 
 ROWS = 32
-"""Of the batch in which they are translated."""
+"""Number of rows of the batch in which the sentences are translated."""
 
 
 def renew_golden(path: Path, sentences: Path | None = None) -> Bundle:
-    """Choose and translate golden sentences, and replace those of a bundle; every other file stays as it is.
+    """Choose and translate golden sentences, and replace those of a bundle. No other file is changed.
 
     Args:
-        path: The bundle's folder, NAME/VERSION. No server may be using it.
-        sentences: Source sentences to choose from, one a line; None for the built-in ones.
+        path: The folder of the bundle, NAME/VERSION. No server may be using it.
+        sentences: File of source sentences to choose from, one per line; None: the built-in ones.
 
     Raises:
-        BundleError: there is no valid bundle.
-        InvalidInput: there are no sentences in a source language of it, or a line is not allowed.
+        BundleError: the folder has no valid bundle.
+        InvalidInput: there are no sentences for a source language of the model, or a line is not allowed.
     """
     bundle = Bundle.load(path)
     manifest = bundle.manifest
@@ -41,7 +41,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m dragoman_export.renew_golden", description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder of a bundle that no server is using")
-    parser.add_argument("--golden", type=Path, metavar="FILE", help="source sentences, one a line")
+    parser.add_argument("--golden", type=Path, metavar="FILE", help="source sentences, one per line")
     args = parser.parse_args()
     bundle = renew_golden(args.bundle, args.golden)
     print(f"{bundle.path}: {len(bundle.golden)} golden sentences")

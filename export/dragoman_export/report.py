@@ -1,4 +1,4 @@
-"""What the proof of an export found, and what is allowed: see `verify` for how, and for where the bounds come from."""
+"""The results of the verification of an export, and their bounds. `verify` explains the measurements and bounds."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dragoman_service.errors import DragomanError
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far the graphs may be from the same numbers in PyTorch, which round in another order."""
+    """Bounds of the differences between the graphs and their PyTorch reference, which rounds in another order."""
 
     log_prob_error: float
-    """Of any id at any position."""
+    """Bound of the difference of a log-probability, of any id at any position."""
     divergence: float
-    """Mean over positions of the Kullback-Leibler divergence of the distributions, in nats."""
+    """Bound of the Kullback-Leibler divergence of the distributions, mean over positions, in nats."""
     worst: float
-    """The same of any single position."""
+    """Bound of the divergence at any position, in nats."""
     tie_margin: float
-    """Two candidates closer than this in log-probability are a tie, which rounding may break either way."""
+    """Two candidates that are closer than this in log-probability are a tie: rounding may decide between them."""
     part: float
-    """Of a part, in units of the largest number of a row: see `parts.Deviation`."""
+    """Bound of a part, in units of the largest number of a row; see `parts.Deviation`."""
     step: float = 1e-2
-    """Of what is kept in 8 bits, in steps."""
+    """Bound of an 8-bit cache, in steps; see `parts.Deviation`."""
 
 
 BOUNDS = {
@@ -34,53 +34,53 @@ BOUNDS = {
     "fp16": Bounds(log_prob_error=0.1, divergence=1e-4, worst=1e-3, tie_margin=0.05, part=2e-3),
     "int8": Bounds(log_prob_error=1.0, divergence=1e-3, worst=0.1, tie_margin=0.3, part=1e-4),
 }
-"""Of each precision. `verify` says what was measured, with which command, and why int8 has more room."""
+"""Precision -> bounds. `verify` has the measured values and the command, and explains why int8 has larger bounds."""
 MAX_DIVERGENCE_FROM_MODEL = 0.02
-"""Of a precision from the model itself, in nats, mean over positions: more, and it is no longer the model that was
-trained. It is 17 times what the bundled models in int8 measure, and 1.7 times the worst of forty of random weights."""
+"""Bound of the divergence of the graphs from the trained model in fp32, in nats, mean over positions. It is 17 times
+the value of the bundled int8 models, and 1.7 times that of the worst of forty models with random weights."""
 MAX_EQUALISATION_ERROR = 1e-3
-"""Log-probability that bringing channels to a like size, before they are rounded, may change."""
+"""Bound of the change of a log-probability by channel equalisation, before rounding."""
 
 
 class VerificationError(DragomanError):
-    """The graphs disagree with the model; the message says by how much."""
+    """The graphs disagree with the model. The message has the differences."""
 
     reason = "verification_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How well the graphs agree with the same numbers in PyTorch, and with the trained model."""
+    """The differences between the graphs, their PyTorch reference (`Prepared.reference`) and the trained model."""
 
     bounds: Bounds
     distance: Distance
-    """Of the graphs from their reference."""
+    """The distance of the graphs from their reference."""
     from_model: Distance
-    """Of the graphs from the trained checkpoint in fp32, on real sentences."""
+    """The distance of the graphs from the trained checkpoint in fp32, on real sentences."""
     sentences: int
-    """Translated greedily by both."""
+    """Number of sentences that the graphs and the reference translated greedily."""
     ties: tuple[str, ...]
-    """Where the two translations part at a tie."""
+    """Descriptions of translations that differ because of a tie."""
     mismatches: tuple[str, ...]
-    """Where they part without such excuse."""
+    """Descriptions of translations that differ without a tie."""
     busy: Distance = NO_DISTANCE
-    """Of the graphs from their reference, in steps of a busy batch: see `forced.busy_plans`."""
+    """The distance of the graphs from their reference in steps of a busy batch; see `forced.busy_plans`."""
     equalisation_error: float = 0.0
-    """Log-probability that was changed before rounding."""
+    """The largest change of a log-probability by channel equalisation."""
     same_translations: float = 1.0
     """Share of the real sentences that the trained checkpoint in fp32 translates to the same tokens."""
     parts: tuple[Deviation, ...] = ()
-    """Of all parts of both graphs."""
+    """The deviations of all parts of both graphs."""
     problems: tuple[str, ...] = ()
-    """What is wrong beside numbers."""
+    """Other problems, such as graphs that cannot be run."""
 
     def largest(self, *, in_steps: bool) -> Deviation:
-        """The part that is furthest off; one of no error if there is none of the kind."""
+        """The largest deviation of the kind `in_steps`; one without error if there is none."""
         kind = [part for part in self.parts if part.in_steps == in_steps]
         return max(kind, key=lambda part: np.inf if np.isnan(part.error) else part.error, default=Deviation("", 0.0))
 
     def check(self) -> None:
-        """Raises VerificationError unless all is within bounds."""
+        """Raise VerificationError if a value is out of bounds or there is another problem."""
         bounds, part, step = self.bounds, self.largest(in_steps=False), self.largest(in_steps=True)
         measured = (
             ("log-probabilities differ by", self.distance.log_prob_error, bounds.log_prob_error),
@@ -99,7 +99,7 @@ class Report:
         )
         problems = [
             f"{what} {got:.2g}; allowed: {allowed:.2g}" for what, got, allowed in measured if not got <= allowed
-        ]  # so that NaN fails
+        ]  # `not <=`, so that NaN is refused
         problems += [*self.problems, *self.mismatches]
         if problems:
             more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""

@@ -1,6 +1,6 @@
-"""Whether the scales of an int8 bundle are those that its activations ask for.
+"""Verification of the scales of an int8 bundle, by its activations.
 
-Graphs and reference share them, so that no comparison of the two would notice.
+The graphs and their reference share the scales, so a comparison of the two does not detect wrong scales.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dragoman_export.precision import Prepared
 from dragoman_export.quantise import least_integer
 
 SENTENCES = 64
-"""Sentences of the calibration that are looked at again, at most."""
+"""Largest number of sentences of the calibration that are run again."""
 CLOSE = 0.01
-"""How far a range may be from one that was measured before channels were brought to a like size, as a share."""
+"""Tolerance of a range, as a share. The scales are computed from ranges that were measured before equalisation."""
 LEAST_USED = 0.5
-"""Share of its range that an activation must use on the average, where there are more sentences than are looked at."""
+"""Least share of a range that the activations must use on average, if the calibration has more than `SENTENCES`."""
 _DEAD = 1e-3
-"""Of the largest channel: those below are of little account, and what they are is mostly rounding."""
+"""Channels below this share of the largest channel are not checked. Their numbers are small, and mostly rounding."""
 
 
 def scale_problems(prepared: Prepared) -> Iterator[str]:
-    """Run the model that is to be rounded once more on sentences of the calibration; yields what does not fit.
+    """Run the unrounded model again on sentences of the calibration, and yield the problems of the scales.
 
-    Nothing may be cut off, and no scale may be so large that much of the 8 bits is never used.
+    A scale must not clip numbers, and must not be so large that a large part of the 8 bits is never used.
     """
     rounding = prepared.rounding
     if not prepared.calibration:
@@ -34,7 +34,7 @@ def scale_problems(prepared: Prepared) -> Iterator[str]:
     ranges = calibrate(prepared.unrounded, prepared.calibration[:SENTENCES], prepared.max_length)
     steps = {name: scale * (255 + least_integer(name)) for name, scale in rounding.inputs.items()}
     inputs = {name: ranges.inputs[name].amax().view(1) for name in steps}
-    yield from _misfits("what matrices read", inputs, steps, prepared)
+    yield from _misfits("the inputs of matrices", inputs, steps, prepared)
     caches = {name: scale * 127 for name, scale in rounding.caches.items()}
     yield from _misfits("the caches", {name: ranges.outputs[name] for name in caches}, caches, prepared)
 
@@ -42,12 +42,19 @@ def scale_problems(prepared: Prepared) -> Iterator[str]:
 def _misfits(
     kind: str, ranges: Mapping[str, Tensor], largest: Mapping[str, Tensor], prepared: Prepared
 ) -> Iterator[str]:
-    """Where ranges [n] are not those of the largest numbers that 8 bits can say, [n] or one for all."""
+    """Yield the scales that do not fit.
+
+    Args:
+        kind: Kind of the scales, for the message.
+        ranges: Name -> measured ranges, [n].
+        largest: Name -> the largest numbers that 8 bits can represent, [n] or one for all.
+        prepared: The model.
+    """
     shares = {name: (found / largest[name])[found > _DEAD * found.max()] for name, found in ranges.items()}
     alive = {name: share for name, share in shares.items() if len(share)}
     for name, share in alive.items():
         if not float(share.max()) <= 1 + CLOSE:
-            yield f"the scale of {kind}, {name}, cuts off {float(share.max()) - 1:.1%} of its range"
+            yield f"the scale of {kind}, {name}, cuts off numbers that exceed its range by {float(share.max()) - 1:.1%}"
     if not alive:
         return
     everything = len(prepared.calibration) <= SENTENCES

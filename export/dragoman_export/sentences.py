@@ -1,4 +1,4 @@
-"""Sentences that an export is verified with where no others are given, in the languages that our recipes read."""
+"""Built-in source sentences for the verification of an export, in the source languages of the project's recipes."""
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "en": (
@@ -106,4 +106,4 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "과학자들은 얼음이 십 년 전에 예상했던 것보다 더 빨리 녹고 있다는 사실을 발견했습니다.",
     ),
 }
-"""Language -> sentences of it; the same ones in every language."""
+"""Language -> sentences, which are the same in every language."""

@@ -1,4 +1,4 @@
-"""Which source sentences an export takes: to verify with, to calibrate with, and to keep as golden ones."""
+"""The source sentences of an export: for verification, for calibration, and as golden sentences."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ class Source(NamedTuple):
 
     text: str
     ids: tuple[int, ...]
-    """What the model reads of it."""
+    """Its token ids, with the tag and the end of the sentence."""
 
 
 class Sources:
-    """The sentences that a model can take. Several pairs of languages take turns, so that the first few are of all."""
+    """Reads source sentences for a model. The language pairs alternate, so that the first sentences cover all pairs."""
 
     def __init__(self, tokenizer: Tokenizer, language_pairs: Sequence[tuple[str, str]], max_tokens: int) -> None:
-        """`max_tokens` are those of a source at most, its tag and its end included."""
+        """`max_tokens` is the largest number of tokens of a source, its tag and the end of the sentence included."""
         self._tokenizer = tokenizer
         self._pairs = language_pairs
         self._room = max_tokens - tokenizer.source_overhead
         self.languages = list(dict.fromkeys(source for source, _ in language_pairs))
-        """Source languages."""
+        """The source languages of the model."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, max_tokens: int) -> Sources:
-        """Those of a checkpoint."""
+        """The sources for the model of a checkpoint."""
         return cls(checkpoint.tokenizer, checkpoint.config.language_pairs, max_tokens)
 
     def read(self, path: Path, field: str) -> list[Source]:
-        """The sentences of a file, one a line, for every target language; those that are too long are left out.
+        """Read a file of sentences, one per line. Each is returned for every target language.
+
+        Sentences that are too long are left out.
 
         Raises:
-            InvalidInput: the file cannot be read, or there are none.
+            InvalidInput: the file cannot be read, or no sentence is left.
         """
         texts = self._fitting(read_text(path, field).splitlines())
         if not texts:
@@ -49,15 +51,15 @@ class Sources:
         return [self._source(text, target) for text in texts for target in targets]
 
     def golden(self, given: Path | Mapping[str, Path] | None, sentences: Path | None) -> list[Source]:
-        """The sentences to choose golden ones from: each in its own language, for every language that it goes into.
+        """The sentences to choose golden sentences from, each for every target language of its source language.
 
         Args:
-            given: A file of sentences, one a line; or source language -> such a file. Languages without one take
-                those of `sentences` if there is but one source language, or else the built-in ones.
-            sentences: See `read`.
+            given: A file of sentences, one per line, or source language -> such a file. A language without a file has
+                the sentences of `sentences` if it is the only source language, else the built-in ones.
+            sentences: A file for `read`.
 
         Raises:
-            InvalidInput: a language has none, or a line is not allowed.
+            InvalidInput: a language has no sentences, or a line is not allowed.
         """
         if given is None and sentences is not None and len(self.languages) == 1:
             return self.read(sentences, "sentences")
@@ -80,7 +82,7 @@ class Sources:
         known = ", ".join(self.languages)
         if isinstance(given, Path):
             if len(self.languages) > 1:
-                allowed = f"LANGUAGE=FILE, as the model reads several languages: {known}"
+                allowed = f"LANGUAGE=FILE, as the model has several languages: {known}"
                 raise InvalidInput("golden", str(given), allowed)
             return {self.languages[0]: given}
         for language in given:
@@ -93,25 +95,25 @@ class Sources:
         if texts is None:
             option = "--golden FILE" if len(self.languages) == 1 else f"--golden {language}=FILE"
             allowed = (
-                f"sentences in the source language {language}, one a line, by {option}; "
+                f"sentences in the source language {language}, one per line, with {option}; "
                 f"there are built-in ones for {', '.join(sorted(BUILT_IN))} only"
             )
             raise InvalidInput("golden", None, allowed)
         fitting = self._fitting(texts)
         if not fitting:
             raise InvalidInput(
-                "golden", "the built-in ones", f"at least one sentence of at most {self._room} subwords, by --golden"
+                "golden", "the built-in ones", f"at least one sentence of at most {self._room} subwords, with --golden"
             )
         return fitting
 
     def _lines(self, path: Path) -> list[str]:
-        """All lines of a file; unlike those of `read`, each must do, for they say what the bundle must give."""
+        """All lines of a file. In contrast to `read`, a line that is empty or too long is an error."""
         lines = read_text(path, "golden").split("\n")
         if lines[-1] == "":
-            lines.pop()  # what ends with a line break has no line behind it
+            lines.pop()  # the file ends with a line break
         lines = [line.removesuffix("\r") for line in lines]
         if not lines:
-            raise InvalidInput("golden", str(path), "a file with at least one sentence, one a line")
+            raise InvalidInput("golden", str(path), "a file with at least one sentence, one per line")
         for number, line in enumerate(lines, start=1):
             count = len(self._tokenizer.encode(line))
             if not 1 <= count <= self._room:
@@ -127,10 +129,10 @@ class Sources:
 
 
 def read_text(path: Path, field: str) -> str:
-    """The contents of a file that somebody named.
+    """Read a text file.
 
     Raises:
-        InvalidInput: it cannot be read, or is not UTF-8: then with the line.
+        InvalidInput: the file cannot be read, or is not UTF-8. In the latter case the message names the line.
     """
     try:
         data = path.read_bytes()

@@ -1,7 +1,7 @@
-"""What the parts of a graph are tried with: not what sentences make of them, but what shows mistakes.
+"""Random inputs (states) for the parts of a graph, chosen to reveal errors rather than to resemble real activations.
 
-Rows of zeros show a bias by itself; rows of very small numbers show a layer norm's epsilon; numbers beyond what 8 bits
-can say show where they are cut off; what lies behind the positions in use shows who reads it.
+Rows of zeros reveal an error of a bias, rows of very small numbers that of a layer norm's epsilon. Numbers beyond the
+range of 8 bits reveal wrong clipping. Numbers in the unused positions of a cache reveal a part that reads them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dragoman_model.evaluation.reference_decode import END_ID, NEVER_PRODUCED
 from dragoman_service.engine.plan import Adjustment
 
 MAGNITUDES = (0.0, 1e-3, 1.0, 30.0, 0.05, 4.0)
-"""Standard deviations of the rows of a residual stream, in turn."""
+"""Standard deviations of the rows of a residual stream, used in turn."""
 SHARPNESS = (2.0, 8.0, 0.5)
-"""Standard deviations of the scores of attention before the softmax, in turn: some even, some nearly one alone."""
+"""Standard deviations of attention scores before the softmax, used in turn, for both even and peaked distributions."""
 BEYOND = 2.5
-"""The largest number that 8 bits can say, in standard deviations: one in a hundred is larger."""
+"""The largest number of 8 bits, in standard deviations. One number in a hundred is larger."""
 PUSH = 12.0
-"""What lifts words among the likeliest, in nats."""
+"""Bias that makes a word one of the likeliest, in nats."""
 
 
 class States:
-    """Draws states from a seed, in the type that the activations of a precision have."""
+    """Draws states from a seed, in the type of the activations of a precision."""
 
     def __init__(self, prepared: Prepared, seed: int) -> None:
         self._config, self._rounding = prepared.reference.config, prepared.rounding
@@ -56,18 +56,18 @@ class States:
         return states
 
     def cache(self, shape: Sequence[int]) -> Tensor:
-        """Keys or values of a cache, full to the last position."""
+        """Keys or values of a cache. All positions have numbers."""
         if self._int8:
             return torch.randint(-127, 128, tuple(shape), generator=self._draw, dtype=torch.int8)
         state = self._normal(shape)
         return state.half() if self._half else state
 
     def ids(self, *shape: int) -> Tensor:
-        """Token ids, of all that there are."""
+        """Random token ids of the whole vocabulary."""
         return torch.randint(0, self._config.vocab_size, shape, generator=self._draw)
 
     def adjustments(self, rows: int) -> list[Adjustment]:
-        """Penalties, bans and offsets, alone and together; in row 0 none, in row 1 for words of one block."""
+        """Penalties, bans and biases, alone and together. Row 0 has none; those of row 1 are for words of one block."""
         rng = np.random.default_rng(int(torch.randint(0, 2**31, (1,), generator=self._draw)))
         words = np.setdiff1d(np.arange(self._config.vocab_size), [*NEVER_PRODUCED, END_ID])
         found = []
@@ -82,7 +82,7 @@ class States:
         return found
 
     def _readers(self, stack: Stack) -> dict[str, str]:
-        """Joint -> the first of the matrices that read it."""
+        """Joint -> the first matrix that reads it."""
         firsts = {"self_attention": "query", "cross_attention": "query", "feed_forward": "inner"}
         readers = {
             joint: f"{sub_layer}.{firsts[sub_layer.rpartition('.')[2]]}"
@@ -94,14 +94,14 @@ class States:
         return readers | {f"{sub_layer}.hidden": f"{sub_layer}.outer" for sub_layer in hidden}
 
     def _read(self, matrix: str, shape: Sequence[int]) -> Tensor:
-        """What a matrix reads; one row of zeros."""
+        """The input of a matrix. Its first row is zero."""
         scale = self._rounding.inputs.get(matrix)
         state = self._normal(shape) * (1.0 if scale is None else scale * (least_integer(matrix) + 255) / BEYOND)
         state.view(-1, shape[-1])[0] = 0
         return state
 
     def _attending(self, joint: str, shape: Sequence[int]) -> Tensor:
-        """Queries, or queries, keys and values side by side."""
+        """Queries, or concatenated queries, keys and values."""
         attention, _, kind = joint.rpartition(".")
         caches = self._rounding.caches
         key, value = (caches.get(f"{attention}.{part}") for part in ("key", "value"))
@@ -109,7 +109,7 @@ class States:
         spread = torch.ones(3, width)
         if key is not None and value is not None:
             spread[1], spread[2] = key * 127 / BEYOND, value * 127 / BEYOND
-            # What is in the cache already is spread evenly, which has a standard deviation of its own.
+            # The integers of the cache are uniformly distributed: their standard deviation is 127 / sqrt(3) steps.
             spread[0] = 1 / (key * 127 * 3**-0.5).square().mean().sqrt()
         state = self._normal(shape)
         state[..., :width] = _by_row(state[..., :width], SHARPNESS)
@@ -123,7 +123,7 @@ class States:
 
 
 def _by_row(x: Tensor, magnitudes: Sequence[float]) -> Tensor:
-    """[..., width] with its rows multiplied by `magnitudes`, in turn."""
+    """[..., width] with its rows multiplied by `magnitudes`, used in turn."""
     rows = x.flatten(0, -2)
     factors = torch.tensor([magnitudes[row % len(magnitudes)] for row in range(len(rows))])
     return (rows * factors[:, None]).view(x.shape)

@@ -1,5 +1,5 @@
-"""Whether the weights that were written are those of the checkpoint, as far as a precision can say them, and whether
-the graphs take each from its place.
+"""Verification of the weights file: its numbers must be those of the checkpoint, rounded to the precision, and the
+graphs must read every tensor from its place in the file.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from dragoman_export.weights import POSITIONS, Weights
 from dragoman_service.bundle.manifest import DECODER, ENCODER, WEIGHTS
 
 _HALF_STEP = 0.5001 / 127
-"""Of a number in 8 bits, in units of the largest of its row."""
+"""Half a step of an 8-bit number, with a tolerance, in units of the largest number of its row."""
 
 
 def stored_problems(folder: Path, prepared: Prepared) -> Iterator[str]:
-    """Read the weights file and the graphs again; yields what is not as it should be.
+    """Read the weights file and the graphs again, and yield their problems.
 
-    What is stored must be the parameters of `prepared.reference`, to the last bit, or with int8 to the rounding of its
-    scales; and these must be those of `prepared.unrounded`, each to the nearest number that there is. A tensor that a
-    graph takes from the file must be the one, or the neighbours, that it is called after.
+    The stored numbers must be the parameters of `prepared.reference`: bit by bit, or with int8 except for the rounding
+    of scales. Those parameters must be the ones of `prepared.unrounded`, rounded to the nearest number of the
+    precision. A tensor that a graph reads from the file must be the one, or the neighbours, of its name.
 
     Args:
-        folder: Of the bundle in the making.
-        prepared: What was written.
+        folder: The folder of the graphs and their weights.
+        prepared: The model that was written.
     """
     for name in (ENCODER, DECODER):
         yield from _misplaced(onnx.load(folder / name, load_external_data=False), name, prepared.weights)
@@ -51,26 +51,26 @@ def stored_problems(folder: Path, prepared: Prepared) -> Iterator[str]:
 
 
 def _misplaced(model: onnx.ModelProto, file: str, weights: Weights) -> Iterator[str]:
-    """Tensors of a graph that are not those of the weights file that they are called after.
+    """Yield the tensors of a graph that are not read from the place of the tensor of their name.
 
-    Numbers alone would not tell two biases that are nearly equal.
+    A comparison of numbers would not detect that two nearly equal biases are exchanged.
     """
     for tensor in model.graph.initializer:
         name, _, shape = tensor.name.partition("_as_")
         first, _, last = (name, "", name) if name in weights.tensors else name.partition("..")
         if first not in weights.tensors or last not in weights.tensors:
             if tensor.external_data:
-                yield f"{file}: {tensor.name} is no tensor of {WEIGHTS}"
+                yield f"{file}: {tensor.name} is not a tensor of {WEIGHTS}"
             continue
         names = list(weights.tensors)
         parts = names[names.index(first) : names.index(last) + 1]
         right = weights.initializer(tensor.name, parts, [*map(int, shape.split("x"))] if shape else None)
         if tensor.SerializeToString(deterministic=True) != right.SerializeToString(deterministic=True):
-            yield f"{file}: {tensor.name} is taken from elsewhere than its place in {WEIGHTS}"
+            yield f"{file}: {tensor.name} is not read from its place in {WEIGHTS}"
 
 
 def _step(precision: str, x: Tensor, *, rows: bool) -> Tensor:
-    """Half the distance between the numbers that a precision has, where `x` lies."""
+    """The largest rounding error: half the distance between neighbouring numbers of the precision, at `x`."""
     if precision == "fp16":
         return x.abs() * 2.0**-11 + 2.0**-25
     if precision == "int8" and rows:

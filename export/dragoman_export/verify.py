@@ -1,46 +1,49 @@
-"""Proof that the graphs compute what the PyTorch model computes.
+"""Verification that the graphs compute what the PyTorch model computes.
 
-**By parts** (`parts`). The files that were written are taken apart, and every part (a norm, a linear map, an attention,
-the output layer with its adjustments) is tried by itself with states that show mistakes, against the same arithmetic in
-float64: with int8, the same rounding with the very scales of the bundle. Nothing adds up from part to part, so that the
-bounds are those of one part, and the bound of int8 is that of fp32. The largest deviations were
+**By parts** (`parts`). The written graphs are cut into parts: a norm, a linear layer, an attention, the output layer
+with its adjustments. Every part is tested alone, with inputs that reveal errors (`states`). It is compared with the
+same arithmetic in float64; with int8, the inputs are rounded with the scales of the bundle. Errors do not add up from
+part to part. So the bounds are those of one part, and the bound of int8 is that of fp32. The largest deviations were
 
     fp32   4.8e-6 of the largest number of the row       allowed: 1e-4
     fp16   4.9e-4, half a unit of the last place         allowed: 2e-3
     int8   4.8e-6 of the largest number of the row       allowed: 1e-4
            2.9e-6 of a step of a cache, beyond the half  allowed: 1e-2
 
-**Weights** (`stored`). They are read again from the file and compared with the checkpoint's: equal, or with int8 and
-fp16 the nearest number that there is. Whatever a graph takes from the file must be the tensors that it is called after,
-as numbers do not tell two biases that are nearly equal. **Scales** (`scales`), which graphs and reference share, are
-compared with the activations: nothing is cut off, and the whole range is used.
+**Weights** (`stored`). The weights are read again from the file and compared with those of the checkpoint. They must be
+equal, or, with int8 and fp16, the nearest number of the precision. Every tensor that a graph reads from the file must
+be at the place of the tensor of its name: a comparison of numbers does not detect that two nearly equal biases are
+exchanged. **Scales** (`scales`) are shared by the graphs and their reference. So they are compared with the
+activations: nothing is clipped, and the whole range is used.
 
-**As served** (`forced`). The same runner and scheduler that serve translate real and random sentences in a crowded
-batch, are fed targets, and make steps in which rows join late, move, have tokens banned and repetitions penalised. Here
-roundings add up over layers, and with int8 a number that falls between two integers may be rounded to either. So these
-bounds tell what is gross, such as a row with another row's past. The largest values were
+**As served** (`forced`). The runner and scheduler of the server translate real and random sentences in a full batch.
+They are also run with given target tokens, and with random steps, in which rows join late, move, have tokens banned and
+repetitions penalised. Here rounding errors add up over the layers, and with int8 a number between two integers may be
+rounded to either. So these bounds detect large errors only, such as a row with another row's past. The largest values
+were
 
           log-probability     divergence, mean     at one position
     fp32  3.6e-5 of 1e-3      1.0e-8 of 1e-6       3.8e-7 of 1e-5
     fp16  8.8e-3 of 0.1       5.7e-7 of 1e-4       5.3e-6 of 1e-3
     int8  0.58 of 1           3.8e-4 of 1e-3       1.7e-2 of 0.1
 
-With int8 one activation on the other side of a half moves all that follow it, and the number at one position is the
-largest of hundreds: between 4e-3 and 1.7e-2, by the sentences that are compared and those that the scales were measured
-on. A bound of 2e-2 would some day refuse a graph that is right; that of 0.1 is six times the largest seen.
+With int8, one activation that is rounded the other way changes all numbers that depend on it. The value at one position
+is the largest of hundreds of positions. It was between 4e-3 and 1.7e-2, depending on the compared sentences and on
+those of the calibration. A bound of 2e-2 would sooner or later refuse a correct graph. The bound of 0.1 is six times
+the largest value.
 
-**Quality**. What the graphs give on real sentences is compared with the trained checkpoint itself, in fp32, whatever
-the precision: `Report.from_model`. The mean divergence of int8 was 1.2e-3 nats (en-de) and 4.7e-4 (de-en) of 0.02
-allowed. It was 1.2e-2 of the worst of forty models of random weights, which rounding disturbs most: the bound is 1.7
-times that. It holds for mistakes that graphs and reference share, too.
+**Quality**. On real sentences, the graphs are compared with the trained checkpoint in fp32, for every precision:
+`Report.from_model`. The mean divergence of int8 was 1.2e-3 nats (en-de) and 4.7e-4 (de-en) of 0.02 allowed. It was
+1.2e-2 for the worst of forty models with random weights, for which rounding matters most: the bound is 1.7 times that.
+This comparison also detects errors that the graphs and their reference share.
 
-All these are of both bundled models, over three seeds of states, random sources and steps, on the built-in sentences,
-and printed by
+All these values are those of both bundled models, over three seeds of states, random sources and steps, on the built-in
+sentences. They are printed by
 
     python bench/proof.py deploy/models/en-de/1 deploy/models/de-en/1 --seeds 3
 
-The models of random weights are those of `pytest -m slow tests/export/test_whole_export.py -k random -s`,
-which holds them to a third of the bounds of log-probabilities and to a thirtieth of those at one position.
+The models with random weights are those of `pytest -m slow tests/export/test_whole_export.py -k random -s`. It requires
+that they stay below a third of the bounds of log-probabilities, and below a thirtieth of those at one position.
 """
 
 from __future__ import annotations
@@ -76,11 +79,11 @@ from dragoman_service.runtime.runner import OrtRunner
 __all__ = ["Report", "VerificationError", "verify_graphs"]
 
 TORCH_BATCH = 64
-"""Sentences that PyTorch translates side by side."""
+"""Sentences of a batch that PyTorch translates."""
 FORCED_ROWS = 8
-"""Sentences whose whole distributions are compared side by side."""
+"""Sentences of a batch whose distributions are compared."""
 REAL_SENTENCES = 24
-"""Real sentences whose whole distributions are compared, at most."""
+"""Largest number of real sentences whose distributions are compared."""
 T = TypeVar("T")
 
 
@@ -94,16 +97,16 @@ def verify_graphs(
     max_length: int,
     seed: int = 0,
 ) -> Report:
-    """Compare parts, weights, distributions and greedy translations.
+    """Compare parts, weights, scales, distributions and greedy translations.
 
     Args:
-        prepared: What the graphs were made from.
-        model: The trained one, in evaluation mode.
-        runner: Of the exported graphs.
-        sources: Token ids of real sentences, their ends last. Random ones are added.
-        max_rows: Rows of the crowded batch.
-        max_length: Target tokens at most.
-        seed: Of the states of parts, and of random sources and steps.
+        prepared: The model that the graphs were made from.
+        model: The trained model, in evaluation mode.
+        runner: The runner of the exported graphs.
+        sources: Token ids of real sentences, each with the end of the sentence. Random ones are added.
+        max_rows: Number of rows of the batch of the greedy translations.
+        max_length: Largest number of target tokens.
+        seed: The seed of the states of parts, and of random sources and steps.
     """
     folder, limits = runner.bundle.path, runner.bundle.manifest.limits
     longest = (limits.max_source_tokens, limits.max_target_tokens)
@@ -116,7 +119,7 @@ def verify_graphs(
     translations: list[list[int]] = _attempt(lambda: served.translations(max_rows), [], problems)
     forced: list[Forced] = _attempt(served.forced, [], problems)
     busy = _attempt(served.busy, NO_DISTANCE, problems)
-    ties, mismatches = _partings(prepared, served.everything, served.expected, translations)
+    ties, mismatches = _differences(prepared, served.everything, served.expected, translations)
     real = len(sources)
     same = served.expected[:real]
     if prepared.reference is not model:
@@ -124,7 +127,7 @@ def verify_graphs(
     return Report(
         BOUNDS[prepared.precision],
         forced_distance(prepared.reference, forced),
-        # How near a precision comes to the model shows in what people write, not in random words.
+        # Real sentences only: random words do not show how close a precision is to the model in use.
         forced_distance(model, forced[: served.groups_of_real]),
         len(served.everything),
         ties,
@@ -138,7 +141,7 @@ def verify_graphs(
 
 
 class _Served:
-    """The graphs behind the runner and the scheduler that serve."""
+    """The graphs with the runner and the scheduler of the server, and the sentences to compare."""
 
     def __init__(
         self,
@@ -149,39 +152,39 @@ class _Served:
         max_length: int,
         seed: int,
     ) -> None:
-        """`rows` are fed targets side by side."""
+        """`rows` is the number of rows of the batches with given targets."""
         self._runner, self._rows, self._max_length = runner, rows, max_length
         self._model = prepared.reference
         self._rng = np.random.default_rng(seed)
         lengths = self._rng.integers(1, max(map(len, sources)) + 1, size=FORCED_ROWS)
         self._random = [self._random_ids(int(length)) for length in lengths]
         self.everything = [*map(list, sources), *self._random]
-        """Real sources, and then random ones."""
+        """Real sources, then random ones."""
         self.expected = _translations(self._model, self.everything, max_length)
-        """What the reference makes of them."""
-        # A target is fed behind the begin of the sentence, hence one token less than there may be.
+        """The reference's translations of `everything`."""
+        # The begin token is fed before a target, so a target has one token less than the limit.
         targets: list[Sequence[int]] = [target[: max_length - 1] for target in self.expected]
         self.real: list[Pair] = list(zip(sources, targets, strict=False))[:REAL_SENTENCES]
-        """The first real sources and their translations."""
+        """The first real sources, with the reference's translations."""
         self.groups_of_real = -(-len(self.real) // rows)
-        """Of what `forced` gives, how many are of `real`."""
+        """The number of groups in the result of `forced` that are from `real`."""
 
     def translations(self, max_rows: int) -> list[list[int]]:
-        """Of `everything`, in a crowded batch."""
+        """Greedy translations of `everything`, in a batch of `max_rows`."""
         requests = [
             Request(id=i, source=tuple(ids), max_length=self._max_length) for i, ids in enumerate(self.everything)
         ]
         return [list(hypothesis.tokens) for hypothesis in translate(self._runner, requests, max_rows)]
 
     def forced(self) -> list[Forced]:
-        """The distributions of `real`, and then of random words behind random sources."""
+        """The distributions for `real`, then for random targets of random sources."""
         made_up: list[Pair] = [(ids, self._random_ids(min(len(ids), self._max_length - 1))) for ids in self._random]
         rows, words = self._rows, self._model.config.vocab_size
         groups = [pairs[i : i + rows] for pairs in (self.real, made_up) for i in range(0, len(pairs), rows)]
         return [(group, list(forced_log_probs(self._runner, group, words))) for group in groups]
 
     def busy(self) -> Distance:
-        """Of the graphs from their reference, in steps of a busy batch."""
+        """The distance of the graphs from their reference, in steps of a busy batch."""
         plans = busy_plans(self._model, self.everything, self._rng, rows=self._rows, longest=self._max_length)
         return busy_distance(self._model, self._runner, plans)
 
@@ -191,7 +194,10 @@ class _Served:
 
 
 def _attempt(compute: Callable[[], T], otherwise: T, problems: list[str]) -> T:
-    """What `compute` returns; if a graph cannot even be read or run, `otherwise`, and the problem is noted."""
+    """The result of `compute`. If a graph cannot be read or run, the problem is added to `problems`.
+
+    The result is `otherwise` then.
+    """
     try:
         return compute()
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
@@ -209,7 +215,7 @@ def _translations(model: Transformer, sources: Sequence[Sequence[int]], max_leng
 
 @torch.no_grad()
 def _equalisation_error(prepared: Prepared, model: Transformer, pairs: Sequence[Pair]) -> float:
-    """The largest difference in log-probability between the model and what the reference rounds."""
+    """The largest difference in log-probability between the model and its equalised copy, before rounding."""
     if prepared.unrounded is model:
         return 0.0
     errors = [0.0]
@@ -220,27 +226,27 @@ def _equalisation_error(prepared: Prepared, model: Transformer, pairs: Sequence[
     return max(errors)
 
 
-def _partings(
+def _differences(
     prepared: Prepared,
     sources: Sequence[Sequence[int]],
     expected: Sequence[Sequence[int]],
     found: Sequence[Sequence[int]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Where translations part: at ties, and without such excuse."""
+    """Descriptions of the differences between translations: those because of a tie, and the others."""
     ties: list[str] = []
     mismatches: list[str] = []
     for source, wanted, got in zip(sources, expected, found, strict=False):
         if wanted != got:
-            margin, where = _margin_where_they_part(prepared.reference, source, wanted, got)
+            margin, where = _first_difference(prepared.reference, source, wanted, got)
             (ties if margin < BOUNDS[prepared.precision].tie_margin else mismatches).append(where)
     return tuple(ties), tuple(mismatches)
 
 
 @torch.no_grad()
-def _margin_where_they_part(
+def _first_difference(
     model: Transformer, source: Sequence[int], wanted: Sequence[int], got: Sequence[int]
 ) -> tuple[float, str]:
-    """How much the model prefers its own choice at the first difference; and a description of it."""
+    """The first difference of two translations: how much likelier the model's own token is, and a description."""
     end = SPECIAL_IDS["end_id"]
     both = list(zip([*wanted, end], [*got, end], strict=False))
     place = next(i for i, (a, b) in enumerate(both) if a != b)

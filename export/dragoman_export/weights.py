@@ -1,9 +1,9 @@
-"""The weights of a bundle: one safetensors file, each parameter once, that both graphs read at known offsets.
+"""The weights of a bundle: one safetensors file with each parameter once. Both graphs read it at fixed offsets.
 
-Those of fp32 and fp16 keep names and layout of `Transformer.state_dict()`, but the embedding matrix is padded to a
-multiple of `BLOCK` words. Parameters that a graph multiplies with as one matrix (query, key and value of
-self-attention; keys and values of all decoder layers' cross-attention) lie one after the other, so that the big matrix
-is there without a copy of its own. Those of int8 are made, and read back, by `quantise`.
+In fp32 and fp16, the tensors have the names and the layout of `Transformer.state_dict()`, except that the embedding
+matrix is padded to a multiple of `BLOCK` words. Some parameters are used by a graph as one matrix: query, key and value
+of a self-attention, and the keys and values of the cross-attention of all decoder layers. They are neighbours in the
+file, so that the large matrix needs no copy. `quantise` makes the weights of int8, `read_back` reads them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from dragoman_service.bundle.manifest import WEIGHTS
 
 POSITIONS = "positions.table"
 BLOCK = 64
-"""Words that the decoder looks at as one before it looks at each: the embedding matrix has a multiple of so many."""
+"""Words of a block in the first stage of the search for candidates (`graphs`). The embedding matrix has a multiple of
+this number of words."""
 _DTYPES = {
     "float32": ("F32", onnx.TensorProto.FLOAT),
     "float16": ("F16", onnx.TensorProto.FLOAT16),
     "int8": ("I8", onnx.TensorProto.INT8),
 }
-"""Of NumPy -> of safetensors and of ONNX."""
+"""Type in NumPy -> type in safetensors and in ONNX."""
 _ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector register."""
+"""Alignment of the data in bytes: a cache line, and the widest vector register."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Weights:
 
     @property
     def header(self) -> bytes:
-        """What stands before the data, as the safetensors format has it: 8 bytes of length, then JSON."""
+        """The header of the safetensors format: 8 bytes with the length of the JSON, then the padded JSON."""
         entries, offset = {}, 0
         for name, tensor in self.tensors.items():
             end = offset + tensor.nbytes
@@ -62,9 +63,12 @@ class Weights:
         return self.header + b"".join(tensor.tobytes() for tensor in self.tensors.values())
 
     def initializer(self, name: str, parts: Sequence[str], shape: Sequence[int] | None = None) -> onnx.TensorProto:
-        """An ONNX tensor `name` that refers to `parts`, neighbours in the file.
+        """An ONNX tensor `name` that refers to `parts`, which must be neighbours in the file.
 
-        Unless `shape` says otherwise, they are stacked along their first axis.
+        The parts are concatenated along their first axis. `shape` replaces the resulting shape.
+
+        Raises:
+            ValueError: `parts` are not neighbours.
         """
         names = list(self.tensors)
         first = names.index(parts[0])
@@ -86,7 +90,7 @@ class Weights:
 
 
 def collect_weights(model: Transformer, dtype: torch.dtype = torch.float32) -> Weights:
-    """The parameters of a model, and its table of positions whether trained or not, in the order of the file."""
+    """The parameters and the position table of a model, in the order of the file."""
     state = {POSITIONS: model.positions.table, **model.state_dict()}
     ordered = [name for group in neighbours(model.config) for name in group]
     names = [*ordered, *(name for name in state if name not in set(ordered))]
@@ -95,12 +99,12 @@ def collect_weights(model: Transformer, dtype: torch.dtype = torch.float32) -> W
 
 
 def padded(table: Tensor) -> Tensor:
-    """[V, D] -> [V up to the next multiple of `BLOCK`, D], with zeros."""
+    """A matrix [V, D], padded with rows of zeros to a multiple of `BLOCK` rows."""
     return functional.pad(table, (0, 0, 0, -table.size(0) % BLOCK))
 
 
 def neighbours(config: ModelConfig) -> list[tuple[str, ...]]:
-    """The groups of parameters that lie one after the other, for use as one matrix or one bias."""
+    """The groups of parameters that are neighbours in the file, because a graph uses them as one matrix or one bias."""
     modules = [
         *(
             qkv(f"{stack}.{layer}.self_attention")
@@ -113,12 +117,12 @@ def neighbours(config: ModelConfig) -> list[tuple[str, ...]]:
 
 
 def qkv(attention: str) -> tuple[str, ...]:
-    """Query, key and value projections of a self-attention."""
+    """The names of the query, key and value projections of a self-attention."""
     return tuple(f"{attention}.{part}" for part in ("query", "key", "value"))
 
 
 def cross_key_value(config: ModelConfig) -> tuple[str, ...]:
-    """Key and value projections of the cross-attention of every decoder layer."""
+    """The names of the key and value projections of the cross-attention of all decoder layers."""
     layers = range(config.decoder_layers)
     return tuple(f"decoder.{layer}.cross_attention.{part}" for layer in layers for part in ("key", "value"))
 

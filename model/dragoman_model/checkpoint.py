@@ -1,10 +1,10 @@
-"""Checkpoints: a folder of safetensors and JSON, written whole or not at all, never pickled.
+"""Checkpoints: folders of safetensors and JSON files, without pickles. A checkpoint is complete or does not exist.
 
 model.safetensors      the parameters
-config.json            what it takes to rebuild the model and to export it
+config.json            the shape of the model, its languages and limits, and a summary of the run
 tokenizer.model        the SentencePiece model
-training.safetensors   optimiser and random number generators (only in the newest checkpoint of a run)
-training.json          the training loop's own state, beside them
+training.safetensors   state of the optimiser and the random number generators (newest checkpoint of a run only)
+training.json          state of the training loop (checkpoints of a run only)
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ class CheckpointConfig:
 
     model: ModelConfig
     language_pairs: tuple[tuple[str, str], ...]
-    """(source, target), ISO 639-1 codes; that of the recipe itself first."""
+    """(source, target), ISO 639-1 codes. The main pair of the recipe is the first."""
     max_source_tokens: int
-    """Longest source seen in training, the end of the sentence included."""
+    """Limit of a source in training, in tokens, the end of the sentence included."""
     max_target_tokens: int
-    """Longest target seen in training, the end of the sentence included."""
+    """Limit of a target in training, in tokens, the end of the sentence included."""
     training: dict[str, Any]
     """Summary of the run so far: step, epochs, tokens, data, best BLEU."""
 
     def to_json(self) -> dict[str, Any]:
-        """As nested JSON-ready values."""
+        """The fields as nested JSON-ready values."""
         names = ("language_pairs", "max_source_tokens", "max_target_tokens", "training")
         return {"model": self.model.to_json(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def from_json(cls, settings: Any) -> CheckpointConfig:
-        """Read what `to_json` wrote, or what it wrote before there were several language pairs.
+        """Read the result of `to_json`, or the older format with a single language pair.
 
         Raises KeyError, TypeError or InvalidInput for anything else.
         """
         if not isinstance(settings, dict):
-            raise TypeError("config.json is no mapping")
+            raise TypeError("config.json is not a mapping")
         settings = dict(settings)
         if "source_language" in settings:
             settings["language_pairs"] = [[settings.pop("source_language"), settings.pop("target_language")]]
@@ -81,17 +81,18 @@ def save_checkpoint(
     tokenizer_model: bytes,
     training_state: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
 ) -> None:
-    """Write a checkpoint; a folder that exists is replaced only once the new one is complete and on the disk.
+    """Write a checkpoint. An existing folder is replaced after the new one is complete and on the disk.
 
     Args:
-        folder: Where to.
+        folder: The folder of the checkpoint.
         parameters: `Transformer.state_dict()`.
-        config: For `config.json`.
+        config: The contents of `config.json`.
         tokenizer_model: The serialised tokenizer.
         training_state: Tensors and JSON-ready values from which training resumes.
 
     Raises:
-        OSError: the disk is full, say. What was in `folder` is untouched, and nothing is left beside it.
+        OSError: a file cannot be written, for example because the disk is full. `folder` is unchanged then, and no
+            partial folder is left beside it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -104,17 +105,17 @@ def save_checkpoint(
             _save_tensors(partial / "training.safetensors", training_state[0])
             _write_json(partial / "training.json", training_state[1])
         for path in (*partial.iterdir(), partial):
-            _sync(path)  # a rename may reach the disk before the contents of what was renamed
+            _sync(path)  # otherwise the rename might reach the disk before the contents
         _replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint; every parameter must be there with its shape, and no other.
+    """Read a checkpoint. It must have exactly the parameters of its model, with their shapes.
 
     Raises:
-        InvalidInput: says what is missing or does not fit.
+        InvalidInput: a file or parameter is missing or does not fit. The message names it.
     """
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -132,10 +133,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """Parameters, and the training state saved with them: tensors and JSON values.
+    """Read what a run resumes from: the parameters, and the training state as tensors and JSON values.
 
     Raises:
-        InvalidInput: the checkpoint carries no training state, or is damaged.
+        InvalidInput: the checkpoint has no training state, or is damaged.
     """
     try:
         state = json.loads((folder / "training.json").read_text(encoding="utf-8"))
@@ -145,7 +146,7 @@ def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tens
 
 
 def average_parameters(folders: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the parameters of several checkpoints (section 6.1), added up in double precision.
+    """The mean of the parameters of several checkpoints (section 6.1 of Vaswani et al. 2017), summed in fp64.
 
     Raises:
         InvalidInput: a checkpoint cannot be read.
@@ -164,12 +165,12 @@ def average_parameters(folders: Sequence[Path]) -> dict[str, Tensor]:
 def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:  # its only way to say that the disk is full
+    except SafetensorError as error:  # safetensors raises it for a full disk, too
         raise OSError(f"{path}: {error}") from error
 
 
 def _replace(new: Path, folder: Path) -> None:
-    """Put the folder `new` in the place of `folder`, which is gone only once that has happened."""
+    """Rename the folder `new` to `folder`. An old `folder` is removed after that, or restored if the rename fails."""
     if not folder.exists():
         new.rename(folder)
         _sync(folder.parent)
@@ -187,7 +188,7 @@ def _replace(new: Path, folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the operating system write a file or the entries of a folder to the disk."""
+    """Flush a file, or the entries of a folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The shape of a model: one frozen dataclass, the presets, and its JSON form."""
+"""The hyper-parameters of a model, their presets and their JSON form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dragoman_model.settings import build, check
 from dragoman_service.errors import InvalidInput
 
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
-"""The fields of `ModelConfig` that matter while training only."""
+"""The fields of `ModelConfig` that have an effect in training only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class ModelConfig:
     vocab_size: int = 8000
     """Subwords, shared by source, target and output."""
     d_model: int = 512
-    """Width of the residual stream; a multiple of 8 * `num_heads`, which ONNX Runtime's attention kernels ask for."""
+    """Width of the residual stream. ONNX Runtime's attention kernels require a multiple of 8 * `num_heads`."""
     num_heads: int = 8
     """Attention heads."""
     d_ff: int = 2048
@@ -28,19 +28,19 @@ class ModelConfig:
     encoder_layers: int = 6
     """Depth of the encoder."""
     decoder_layers: int = 6
-    """Depth of the decoder; each layer costs time at every token produced."""
+    """Depth of the decoder. Every layer costs time for every target token."""
     dropout: float = 0.1
-    """On embeddings, and on the output of each sub-layer before its residual addition (section 5.4)."""
+    """Dropout of embeddings, and of the output of each sub-layer before its residual addition (section 5.4)."""
     attention_dropout: float = 0.0
-    """On attention weights, behind the softmax."""
+    """Dropout of attention weights, after the softmax."""
     activation_dropout: float = 0.0
-    """On the inner activations of the feed-forward networks, behind the ReLU."""
+    """Dropout of the inner activations of the feed-forward networks, after the ReLU."""
     norm: Literal["post", "pre"] = "post"
     """Layer norm after the residual addition, as in the paper, or before each sub-layer (Xiong et al. 2020)."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    """Absolute positions added to the embeddings (section 3.5)."""
+    """Kind of the absolute positions that are added to the embeddings (section 3.5)."""
     max_positions: int = 256
-    """Positions a sequence may have, the end of the sentence included."""
+    """Largest number of positions of a sequence, the end of the sentence included."""
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers", "max_positions")
@@ -65,7 +65,7 @@ class ModelConfig:
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> ModelConfig:
-        """Build from a `preset` (optional) and fields that override it.
+        """Build from an optional `preset` and fields, which override it.
 
         Raises:
             InvalidInput: an unknown preset or field, or a value that is not allowed.
@@ -82,4 +82,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"d_model": 256, "num_heads": 4, "d_ff": 1024, "encoder_layers": 6, "decoder_layers": 2},
     "base": {"d_model": 512, "num_heads": 8, "d_ff": 2048, "encoder_layers": 6, "decoder_layers": 6},
 }
-"""`tiny` learns small corpora, `small` serves fast from a CPU (deep encoder, shallow decoder), `base` is the paper."""
+"""Preset -> fields. `tiny` is for small corpora, `small` for fast serving on a CPU (deep encoder, shallow decoder),
+`base` is the base model of the paper."""

@@ -1,4 +1,4 @@
-"""Where PyTorch computes."""
+"""The choice of the PyTorch device."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dragoman_service.errors import InvalidInput
 
 
 def choose_device(wanted: str, threads: int | None) -> torch.device:
-    """The device for `auto`, `cpu` or `cuda`; sets the number of CPU threads, unless that is None.
+    """The device for `auto`, `cpu` or `cuda`. Sets the number of CPU threads of PyTorch, unless it is None.
 
     Raises:
-        InvalidInput: there is no such device, or fewer than one thread is wanted.
+        InvalidInput: there is no such device, or `threads` is below 1.
     """
     if threads is not None:
         if threads < 1:

@@ -1,4 +1,4 @@
-"""Dropout (section 5.4 of Vaswani et al. 2017) that costs little on a CPU."""
+"""Dropout (section 5.4 of Vaswani et al. 2017) that is fast on a CPU."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from torch.nn import functional
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
-    """Set elements to zero with a probability, and scale the others so that the mean stays.
+    """Set elements to zero with a probability, and scale the others to keep the mean.
 
-    PyTorch draws every element on its own on a CPU, which takes as long as the products of matrices of a small model.
-    Here one draw decides about eight elements, a byte each; so the probability is rounded to a 256th.
+    On a CPU, PyTorch draws a random number for every element. That takes as long as the matrix products of a small
+    model. Here one random 64-bit integer is drawn for eight elements, one byte each. The probability is therefore
+    rounded to a multiple of 1/256.
     """
     if x.is_cuda or not probability:
         return functional.dropout(x, probability)
@@ -22,12 +23,12 @@ def dropout(x: Tensor, probability: float) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """`dropout` while training, nothing otherwise."""
+    """A module that applies `dropout` in training mode, and is the identity otherwise."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of any shape."""
+        """`x` may have any shape."""
         return dropout(x, self.probability) if self.training else x

@@ -1,4 +1,4 @@
-"""Tables for people, who read them in a terminal or rendered."""
+"""Markdown tables."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table, columns padded so that the source is readable; numbers are aligned to the right.
+    """A Markdown table. Columns are padded, to be readable in a terminal; columns of numbers are aligned to the right.
 
-    Cells: strings stand as they are, floats get three significant digits, None is a dash.
+    Cells: a string is not changed, a float gets three significant digits, and None or NaN becomes a dash.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(3, *(len(row[i]) for row in [list(columns), *cells])) for i in range(len(columns))]

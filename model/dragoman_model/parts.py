@@ -1,4 +1,4 @@
-"""One corpus of a recipe that names many parts of a file."""
+"""Expansion of a corpus of a recipe that names several parts of a file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dragoman_service.errors import InvalidInput
 
 
 def with_parts(settings: Any) -> Any:
-    """The table `data` with a corpus for each part that `where` lists.
+    """The table `data`, with a corpus of its own for each item of a list in `where`.
 
-    Each item of the list is a name, or a table of `name` and fields of the corpus that it has of its own.
+    An item is a name, or a table with `name` and the fields `weight` and `limit`, which override those of the corpus.
+
+    Raises:
+        InvalidInput: an item is not of that form, or a name occurs twice.
     """
     if not isinstance(settings, dict) or not isinstance(settings.get("train"), list):
         return settings

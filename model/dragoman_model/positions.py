@@ -1,4 +1,4 @@
-"""Where a token stands: vectors that are added to the embeddings (section 3.5 of Vaswani et al. 2017)."""
+"""Position vectors, which are added to the embeddings (section 3.5 of Vaswani et al. 2017)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Section 3.5, the alternative of table 3 (E): one trained vector a position."""
+    """The alternative of table 3 (E): one trained vector for each position."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -30,5 +30,5 @@ class LearnedPositions(nn.Module):
 
 
 POSITIONS: dict[str, type[nn.Module]] = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions}
-"""Absolute positions, each with a `table` [max_positions, D] that is added to the embeddings. Relative and rotary
-positions act inside attention instead: they belong in `MultiHeadAttention`, with no entry here."""
+"""Name -> kind of absolute positions, a module with a `table` [max_positions, D] that is added to the embeddings.
+Relative and rotary positions act inside attention: they would be a part of `MultiHeadAttention`, with no entry here."""

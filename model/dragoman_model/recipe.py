@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a training run, read from one TOML file and checked before anything is done."""
+"""Recipes: all settings of a training run, read from one TOML file. All values are checked when it is read."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from dragoman_service.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Parallel text: a TSV file, or a pair of files whose lines correspond. `.gz`, `.bz2` and `.xz` are unpacked."""
+    """Parallel text: a TSV file, or two files whose lines correspond. `.gz`, `.bz2` and `.xz` are decompressed."""
 
     path: str
-    """The TSV file, or the source side of a pair of files; relative to the data folder."""
+    """The TSV file, or the source side of two files; relative to the data folder."""
     target_path: str | None = None
-    """The target side of a pair of files; None for a TSV file."""
+    """The target side of two files; None for a TSV file."""
     source_column: int = 0
     """TSV column of the source text, from 0."""
     target_column: int = 1
     """TSV column of the target text."""
     where_column: int | None = None
-    """TSV column that tells which lines to take; None takes all."""
+    """TSV column that selects the lines; None selects all."""
     where: str = ""
-    """The value that `where_column` must have. A recipe may list several, which become a corpus each."""
+    """The value of `where_column` in the selected lines. A recipe may give a list: each item becomes a corpus."""
     weight: float = 1.0
-    """How often each pair is seen in an epoch; 0.5 draws another half of the corpus every time."""
+    """How often each pair occurs in an epoch. 0.5 draws half of the corpus, anew for every epoch."""
     limit: int | None = None
-    """Take so many pairs at most, drawn at random from the cleaned corpus."""
+    """Largest number of pairs, drawn at random from the cleaned corpus; None: all."""
     source_language: str | None = None
-    """ISO 639-1 code, where it is another than that of the data."""
+    """ISO 639-1 code; None: that of `Data`."""
     target_language: str | None = None
-    """Likewise. With several target languages, a tag tells the model into which to translate."""
+    """ISO 639-1 code; None: that of `Data`. If a recipe has several target languages, the first token of every source
+    is a tag, which names the target language."""
 
     def __post_init__(self) -> None:
         for name in ("source_column", "target_column", "where_column"):
@@ -49,24 +50,24 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        """How reports call this corpus."""
+        """The name of this corpus in reports."""
         return self.where or Path(self.path).name
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """Which pairs are dropped from training text."""
+    """The filters of training text. A pair is dropped if a filter does not accept it."""
 
     max_characters: int = 500
-    """On either side."""
+    """Largest number of characters of either side."""
     max_ratio: float = 2.5
-    """Of the longer side's characters to the shorter's, 10 added to both so that short pairs may differ."""
+    """Largest ratio of the sides' lengths, (longer + 10) / (shorter + 10) characters. The 10 tolerates short pairs."""
     min_script_share: float = 0.5
-    """Of letters that must be in a script that the language is written in."""
+    """Least share of a side's letters that are in a script of its language."""
     drop_duplicates: bool = True
-    """Keep a pair once per corpus."""
+    """Keep only one of several equal pairs of a corpus."""
     drop_copies: bool = True
-    """Drop pairs whose sides are equal and longer than one word: usually untranslated text."""
+    """Drop a pair whose sides are equal and longer than one word. It is usually untranslated text."""
 
     def __post_init__(self) -> None:
         check("data.cleaning.max_characters", self.max_characters, self.max_characters >= 1, "1 or more")
@@ -76,22 +77,22 @@ class Cleaning:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Pairs made from others and added to them, for what collections of text lack; see `augment`.
+    """Changed copies of pairs, which are added to a corpus for kinds of text that it lacks; see `augment`.
 
-    Each field but `numbers` is a share: 0.05 adds a twentieth of every corpus again in the changed form.
+    Each field except `numbers` is a share: 0.05 adds changed copies of a twentieth of every corpus.
     """
 
     lower: float = 0.0
-    """The source without capitals, the target as it is."""
+    """Copies with the source in lower case and the target unchanged."""
     unpunctuated: float = 0.0
-    """Both sides without the punctuation at their ends."""
+    """Copies without the punctuation at the end of both sides."""
     joined: float = 0.0
-    """Two or three pairs as one."""
+    """Two or three neighbouring pairs joined to one."""
     swapped: float = 0.0
-    """Names that both sides have, replaced by others or by addresses on both."""
+    """Copies in which the names that both sides share are replaced by other names, or by addresses, on both sides."""
     numbers: float = 0.0
-    """So many times each pair that has numbers or times of day on both sides, with others as either language writes
-    them. They are too few for a share."""
+    """Number of copies of each pair with numbers or times of day on both sides. The copies have other numbers, in the
+    notation of each language. It is no share, because such pairs are rare."""
 
     def __post_init__(self) -> None:
         for name in ("lower", "unpunctuated", "joined", "swapped"):
@@ -101,25 +102,25 @@ class Augmentation:
 
     @property
     def adds_anything(self) -> bool:
-        """Whether any of it is on."""
+        """Whether any field is above 0."""
         return any(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerConfig:
-    """How the SentencePiece model is trained."""
+    """Settings of the vocabulary: the training of the SentencePiece model, and BPE-dropout."""
 
     vocab_size: int = 8000
-    """Subwords, the 4 special ones and 256 bytes included."""
+    """Number of subwords, the 4 special ones and 256 bytes included."""
     algorithm: Literal["bpe", "unigram"] = "bpe"
     """Byte-pair encoding (Sennrich et al. 2016) or a unigram language model (Kudo 2018)."""
     character_coverage: float = 0.9995
-    """Share of the text's characters that get a subword of their own; the rest are spelt in bytes."""
+    """Share of the text's characters whose character gets a subword of its own. The others are encoded as bytes."""
     sample_sentences: int = 1_000_000
-    """Lines of text, both sides counted, to train on at most."""
+    """Largest number of lines to train on, the lines of both sides counted."""
     bpe_dropout: float = 0.0
-    """Probability that a merge is passed over when training text is segmented, anew in every epoch (Provilkov et al.
-    2020); the paper takes 0.1. Validation text and what is served are always segmented without."""
+    """Probability that a merge is skipped in the segmentation of training text, which is done anew for every epoch
+    (Provilkov et al. 2020, who use 0.1). Validation text and text in service are segmented without it."""
 
     def __post_init__(self) -> None:
         check("tokenizer.vocab_size", self.vocab_size, self.vocab_size > 260, "more than 260: 256 bytes, 4 special ids")
@@ -133,7 +134,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What is learned from, and what progress is measured on."""
+    """The text of a run: what is learned from, and what is measured on."""
 
     source_language: str
     """ISO 639-1 code."""
@@ -142,32 +143,32 @@ class Data:
     train: tuple[Corpus, ...]
     """Corpora to learn from."""
     validation: tuple[Corpus, ...]
-    """Corpora to measure on, each by itself; never learned from."""
+    """Corpora to measure on, each as a set of its own. They are not learned from."""
     validation_limit: int = 500
-    """Take so many pairs of each, from the start."""
+    """Largest number of pairs of each validation set, taken from the start of the corpus."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     augmentation: Augmentation = field(default_factory=Augmentation)
     held_out: tuple[str, ...] = ()
-    """Text files, in either language: training pairs with a side that stands in one of them, or in the validation text,
-    are dropped."""
+    """Text files in either language. A training pair is dropped if one of its sides is a line of these files or is in
+    the validation text."""
     max_tokens: int = 100
-    """Pairs longer than this, in subwords on either side with the end of the sentence, are dropped. It becomes the
-    limit in service: nothing longer has been learned."""
+    """Largest number of tokens of either side, the end of the sentence and the tag included. Longer pairs are dropped.
+    It is the limit in service, too, because the model has learned nothing longer."""
 
     def languages(self, corpus: Corpus) -> tuple[str, str]:
-        """Of a corpus: source and target."""
+        """Source and target language of a corpus."""
         return corpus.source_language or self.source_language, corpus.target_language or self.target_language
 
     @property
     def language_pairs(self) -> tuple[tuple[str, str], ...]:
-        """All that is learned, (source, target), the data's own first."""
+        """All learned pairs, (source, target). The data's own pair is the first, if it is among them."""
         own = (self.source_language, self.target_language)
         learned = dict.fromkeys(self.languages(corpus) for corpus in self.train)
         return tuple(sorted(learned, key=lambda pair: pair != own))
 
     @property
     def target_tags(self) -> tuple[str, ...]:
-        """The languages that need a tag: all target languages, if there are several."""
+        """The languages with a tag: all target languages if there are several, else none."""
         targets = sorted({target for _, target in self.language_pairs})
         return tuple(targets) if len(targets) > 1 else ()
 
@@ -181,39 +182,39 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The optimiser's settings: section 5 of Vaswani et al. 2017."""
+    """Settings of the optimisation: section 5 of Vaswani et al. 2017."""
 
     batch_tokens: int = 4096
-    """Padded tokens of a batch on its longer side."""
+    """Largest size of a batch: its pairs times the tokens of the longest side, padding included."""
     accumulate: int = 1
-    """Batches whose gradients are added up before an update."""
+    """Batches per update, whose gradients are summed."""
     max_steps: int = 100_000
-    """Updates, unless early stopping comes first."""
+    """Updates of the run. Early stopping may end it sooner."""
     warmup_steps: int = 4000
     """Updates over which the learning rate rises linearly."""
     schedule: Literal["inverse_sqrt", "constant"] = "inverse_sqrt"
-    """Of the learning rate behind the warm-up: the paper's, or constant until the cooldown."""
+    """The learning rate after the warm-up: as in the paper, or constant until the cooldown."""
     cooldown_steps: int = 0
-    """Updates before `max_steps` over which the learning rate falls linearly to nothing (Hägele et al. 2024): worth a
-    lot where the run is short. 0, as in the paper, is off."""
+    """Updates before `max_steps` over which the learning rate falls linearly to zero (Hägele et al. 2024). A short run
+    gains most from it. 0, as in the paper, is off."""
     learning_rate_scale: float = 1.0
-    """Factor on the paper's rate, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5), whose peak is
+    """Factor of the paper's rate, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5), whose peak is
     (d_model * warmup_steps)**-0.5."""
     label_smoothing: float = 0.1
     """Probability mass spread over the vocabulary."""
     clip_norm: float = 1.0
-    """Largest norm of the whole gradient; 0 is off."""
+    """Largest norm of the gradient of all parameters; 0 is off."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of matrix products; parameters, optimiser, loss and normalisation stay in fp32. `auto` takes bf16 where
-    it is the faster of the two: on GPUs and on processors with AMX, on AMD's with AVX512_BF16, on Arm's with bf16."""
+    """Precision of matrix products. Parameters, optimiser, loss and normalisation stay in fp32. `auto` chooses bf16
+    where it is faster: on GPUs and on processors with AMX, on AMD's with AVX512_BF16, and on Arm's with bf16."""
     validate_every: int = 1000
-    """Updates between measuring validation loss and BLEU and writing a checkpoint."""
+    """Updates between two validations (loss and BLEU). A checkpoint is written at each."""
     patience: int = 10
-    """Stop after so many measurements without a better BLEU; 0 is off."""
+    """Early stopping: the number of validations without a better BLEU that ends the run; 0 is off."""
     average_checkpoints: int = 5
-    """Checkpoints kept, and averaged at the end (section 6.1)."""
+    """Number of checkpoints that are kept, and averaged at the end (section 6.1)."""
     seed: int = 1
-    """Of initialisation, order of the text and dropout."""
+    """Seed of initialisation, order of the text and dropout."""
 
     def __post_init__(self) -> None:
         counts = ("batch_tokens", "accumulate", "max_steps", "warmup_steps", "validate_every", "average_checkpoints")
@@ -228,7 +229,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A training run."""
+    """The settings of a training run."""
 
     model: ModelConfig
     tokenizer: TokenizerConfig
@@ -236,15 +237,15 @@ class Recipe:
     training: Training
 
     def to_json(self) -> dict[str, Any]:
-        """As nested JSON-ready values, to be kept with the run."""
+        """The settings as nested JSON-ready values, which are stored with the run."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> Recipe:
-        """Read back what `to_json` gave, also that of an older version: fields that it lacks have their defaults.
+        """Read the result of `to_json`, of this version or an older one. Missing fields get their defaults.
 
         Raises:
-            InvalidInput: a field that there is not, or a value that is not allowed.
+            InvalidInput: an unknown field, or a value that is not allowed.
         """
         return build(cls, without_absent(settings), "recipe")
 
@@ -254,10 +255,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: TOML file with the tables `model`, `tokenizer`, `data` and `training`.
-        overrides: `table.field=value`, the value in TOML; a bare word is taken as text.
+        overrides: `table.field=value`. The value is TOML; if it is not valid TOML, it is taken as text.
 
     Raises:
-        InvalidInput: names the table and field that is missing, unknown or has a value that is not allowed.
+        InvalidInput: a table or field is missing or unknown, or has a value that is not allowed. The message names it.
     """
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""From a table of settings to a dataclass, every field checked for its name and its type."""
+"""Conversion of tables of settings to dataclasses. The name and the type of every field are checked."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], settings: Any, where: str) -> T:
-    """Make a dataclass of a TOML table.
+    """Make a dataclass from a TOML table.
 
     Args:
-        kind: The dataclass; its fields may be dataclasses, tuples of them, literals, and simple types.
+        kind: The dataclass. Its fields may be dataclasses, tuples, literals and simple types.
         settings: The table.
-        where: Its name, for errors.
+        where: The name of the table, for error messages.
 
     Raises:
-        InvalidInput: names the field that is missing, unknown or has a value of the wrong type.
+        InvalidInput: a field is missing or unknown, or has a value of the wrong type. The message names the field.
     """
     if not isinstance(settings, dict):
         raise InvalidInput(where, settings, "a table")
@@ -38,13 +38,13 @@ def build(kind: type[T], settings: Any, where: str) -> T:
 
 
 def check(where: str, value: object, good: bool, allowed: str) -> None:
-    """Raise InvalidInput unless `good`; a NaN, which compares false with everything, is never good."""
+    """Raise InvalidInput unless `good`. If `good` is a comparison, NaN is refused: comparisons with NaN are false."""
     if not good:
         raise InvalidInput(where, value, allowed)
 
 
 def without_absent(value: Any) -> Any:
-    """Settings without None and empty lists, which JSON can say and a TOML table leaves out."""
+    """Settings without None and empty lists, as in TOML, where such fields are left out."""
     if isinstance(value, dict):
         return {name: without_absent(inner) for name, inner in value.items() if inner is not None and inner != []}
     if isinstance(value, list):
@@ -56,11 +56,11 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one field in nested tables.
 
     Args:
-        settings: The tables; those on the way to the field are made if need be.
-        override: `table.field=value`, the value in TOML; a bare word is taken as text.
+        settings: The tables, which are changed. Missing tables on the path to the field are added.
+        override: `table.field=value`. The value is TOML; if it is not valid TOML, it is taken as text.
 
     Raises:
-        InvalidInput: it is not of that form, or leads through something that is no table.
+        InvalidInput: `override` is not of that form, or its path has a value that is not a table.
     """
     path, separator, text = override.partition("=")
     *tables, name = path.split(".")

@@ -1,6 +1,7 @@
-"""The Transformer of Vaswani et al. 2017, "Attention Is All You Need", from top to bottom.
+"""The Transformer of Vaswani et al. 2017, "Attention Is All You Need". Sections and tables are those of this paper.
 
-Tensor letters: B batch, S source length, T target length, D `d_model`, H heads, K `head_dim`, V vocabulary.
+Letters of tensor shapes: B batch, S source length, T target length, P past target positions, D `d_model`, H heads, K
+`head_dim`, V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from dragoman_model.dropout import Dropout
 from dragoman_model.positions import POSITIONS
 
 PAD_ID = 0
+"""Token id of padding."""
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one attention, each [B, H, length, K]."""
 
 
 class Ragged(NamedTuple):
-    """Rows at different positions, [B, 1]; the mask, [B, 1, 1, P + 1], allows their own past and themselves."""
+    """Positions of a decoder step whose rows are at different positions."""
 
     positions: Tensor
+    """[B, 1], the position of each row."""
     past_mask: Tensor
+    """[B, 1, 1, P + 1], True for the past positions of the row and for its new position."""
 
 
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Section 3.2.1, equation 1.
+    """Scaled dot-product attention (section 3.2.1, equation 1).
 
     Args:
         query: [B, H, T, K].
@@ -53,7 +57,7 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Section 3.2.2: attention in `num_heads` subspaces, side by side."""
+    """Multi-head attention (section 3.2.2): attention in `num_heads` subspaces in parallel."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -80,7 +84,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Section 3.3: two linear maps with a ReLU between, the same at every position."""
+    """The position-wise feed-forward network (section 3.3): two linear layers with a ReLU between them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class FeedForward(nn.Module):
 
 
 class Residual(nn.Module):
-    """The connection around every sub-layer: section 3.1 for post-norm, Xiong et al. 2020 for pre-norm."""
+    """Residual connection and layer norm of a sub-layer: post-norm (section 3.1) or pre-norm (Xiong et al. 2020)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -104,17 +108,17 @@ class Residual(nn.Module):
         self.pre_norm = config.norm == "pre"
 
     def enter(self, x: Tensor) -> Tensor:
-        """What the sub-layer reads."""
+        """The input of the sub-layer, from the residual stream `x`."""
         return self.norm(x) if self.pre_norm else x
 
     def leave(self, x: Tensor, y: Tensor) -> Tensor:
-        """The sub-layer's output `y` joins the residual stream `x`."""
+        """The residual stream after the sub-layer: `x` plus the output `y` of the sub-layer."""
         x = x + self.dropout(y)
         return x if self.pre_norm else self.norm(x)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward."""
+    """An encoder layer: self-attention and feed-forward network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -133,7 +137,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention over the target so far, attention over the source, and feed-forward."""
+    """A decoder layer: self-attention over the target so far, cross-attention over the source, feed-forward network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -147,7 +151,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, past: KeyValue | None, cross: KeyValue, target_mask: Tensor | None, source_mask: Tensor
     ) -> tuple[Tensor, KeyValue]:
-        """One layer over new target positions.
+        """Run the layer on new target positions.
 
         Args:
             x: [B, T, D], the new positions.
@@ -157,7 +161,7 @@ class DecoderLayer(nn.Module):
             source_mask: [B, 1, 1, S].
 
         Returns:
-            [B, T, D], and the keys and values of old and new positions, each [B, H, P + T, K].
+            [B, T, D], and the keys and values of the past and new positions, each [B, H, P + T, K].
         """
         y = self.self_attention_residual.enter(x)
         key, value = self.self_attention.project_key_value(y)
@@ -197,7 +201,7 @@ class Transformer(nn.Module):
             self.embedding.weight[PAD_ID].zero_()
 
     def embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
-        """[B, T] token ids at positions `start` and on, one for all rows or [B, 1], -> [B, T, D]."""
+        """[B, T] token ids -> [B, T, D]. `start` is the first position, one for all rows or [B, 1]."""
         table: Tensor = self.positions.table  # type: ignore[assignment]
         positions = table[start + torch.arange(ids.size(1), device=ids.device)]  # [T, D] or [B, T, D]
         embedded: Tensor = self.dropout(self.embedding(ids) * math.sqrt(self.config.d_model) + positions)
@@ -212,20 +216,20 @@ class Transformer(nn.Module):
         return memory
 
     def project_cross(self, memory: Tensor) -> list[KeyValue]:
-        """Encoder output [B, S, D] -> per decoder layer, keys and values of the source, each [B, H, S, K]."""
+        """Encoder output [B, S, D] -> keys and values of the source for each decoder layer, each [B, H, S, K]."""
         layers = cast("list[DecoderLayer]", self.decoder)
         return [layer.cross_attention.project_key_value(memory) for layer in layers]
 
     def decode(self, target: Tensor, cross: list[KeyValue], mask: Tensor) -> Tensor:
-        """All target positions at once, each seeing only itself and those before it.
+        """Run the decoder on all target positions at once. A position attends to itself and those before it.
 
         Args:
-            target: [B, T] target ids, shifted right: the begin token first.
+            target: [B, T] target ids, shifted right: the begin token is the first.
             cross: From `project_cross`.
             mask: [B, 1, 1, S] from `source_mask`.
 
         Returns:
-            [B, T, D], to be projected to logits by `project_output`.
+            [B, T, D], which `project_output` projects to logits.
         """
         x = self.embed(target)
         causal = torch.ones(2 * target.shape[1:], dtype=torch.bool, device=target.device).tril()  # [T, T]
@@ -242,20 +246,20 @@ class Transformer(nn.Module):
         mask: Tensor,
         ragged: Ragged | None = None,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """One more target position, with the keys and values of those before it cached.
+        """Run the decoder on one new target position, with the cached keys and values of the past positions.
 
         Args:
-            tokens: [B] ids at this position.
-            past: From the step before; None at position 0.
+            tokens: [B] ids at the new position.
+            past: The cache that the step before has returned; None at position 0.
             cross: From `project_cross`.
             mask: [B, 1, 1, S] from `source_mask`.
-            ragged: Where each row stands; None if all stand right behind `past`.
+            ragged: The position of each row; None if every row is at the position that follows `past`.
 
         Returns:
-            [B, V] logits of the next position, and the cache for it.
+            [B, V] logits of the token that follows, and the cache for the next step.
         """
-        behind = past[0][0].size(2) if past else 0
-        start, past_mask = (behind, None) if ragged is None else ragged
+        past_length = past[0][0].size(2) if past else 0
+        start, past_mask = (past_length, None) if ragged is None else ragged
         x = self.embed(tokens.unsqueeze(1), start)  # [B, 1, D]
         present = []
         for index, layer in enumerate(self.decoder):
@@ -268,7 +272,7 @@ class Transformer(nn.Module):
         return functional.linear(x, self.embedding.weight, self.output_bias)
 
     def decoder_states(self, source: Tensor, target: Tensor) -> Tensor:
-        """Teacher forcing: source [B, S] and shifted target [B, T] -> [B, T, D], what logits are projected from."""
+        """Teacher forcing: source [B, S] and shifted target [B, T] -> [B, T, D], the input of `project_output`."""
         return self.decode(target, self.project_cross(self.encode(source)), source_mask(source))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:

@@ -135,10 +135,14 @@ def test_what_is_stored_is_something_else(tmp_path: Path, precision: str, mistak
 @pytest.mark.parametrize(
     ("graph", "mutation", "message"),
     [
-        ("encoder", mutations.exchanged("0.feed_forward.inner.bias", "1.feed_forward.inner.bias"), "from elsewhere"),
-        ("encoder", mutations.bytes_moved("1.feed_forward.outer.weight", 1), "from elsewhere"),
-        ("decoder", mutations.rows_moved("positions.table", 1), "from elsewhere"),
-        ("decoder", mutations.untied, "output.embedding.weight is no tensor of weights.safetensors"),
+        (
+            "encoder",
+            mutations.exchanged("0.feed_forward.inner.bias", "1.feed_forward.inner.bias"),
+            "is not read from its place",
+        ),
+        ("encoder", mutations.bytes_moved("1.feed_forward.outer.weight", 1), "is not read from its place"),
+        ("decoder", mutations.rows_moved("positions.table", 1), "is not read from its place"),
+        ("decoder", mutations.untied, "output.embedding.weight is not a tensor of weights.safetensors"),
     ],
     ids=["exchanged", "a byte off", "a row off", "untied"],
 )

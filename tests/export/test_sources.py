@@ -141,7 +141,7 @@ def test_int8_without_calibration_gives_the_command(
     given = ("--precision", "int8", where, target, "--name", "m", "--golden", "g.txt", "--force")
     assert run(tiny_checkpoint, *given) == 1
     error = capsys.readouterr().err
-    assert "calibration: got None; allowed: for int8, a file of a few hundred source sentences" in error
+    assert "calibration: got None; allowed: for int8, a file of a few hundred typical source sentences" in error
     assert (
         f"dragoman export {tiny_checkpoint} {where} '{target}' --name m --precision int8 --golden g.txt --force "
         "--calibration FILE"

@@ -1,4 +1,4 @@
-"""The commands of `dragoman` that train, evaluate and make text. They import what they need when they run.
+"""The commands of `dragoman` for training, evaluation and training text. Heavy imports are made when a command runs.
 
 Begin with `train`.
 """

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class DataCommand:
-    """Clean and mix the text of a recipe as training does, and report what is kept, what is dropped, and why.
+    """Clean and mix the text of a recipe as training does, and report how many pairs are kept and dropped, and why.
 
-    What stands in the validation text or in a file of data.held_out is never kept. --output writes an epoch of the
-    mixture, shuffled: source, target and name of the corpus, separated by tabs.
+    A pair is dropped if one of its sides is in the validation text or in a file of data.held_out. --output writes one
+    shuffled epoch of the mixture: source, target and name of the corpus, separated by tabs.
 
       dragoman data recipes/en-de.toml --data corpora
       dragoman data recipes/en-de.toml --data corpora --set data.augmentation.swapped=0 --output mixture.tsv.gz
@@ -28,12 +28,12 @@ class DataCommand:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="names the text")
+        parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="the recipe, which names the text")
         parser.add_argument(
-            "--data", type=Path, metavar="FOLDER", help="what the recipe's paths are relative to (default: its folder)"
+            "--data", type=Path, metavar="FOLDER", help="base of the recipe's relative paths (default: its own folder)"
         )
         parser.add_argument(
-            "--output", type=Path, metavar="FILE", help="write the mixture here; .gz, .bz2, .xz are packed"
+            "--output", type=Path, metavar="FILE", help="write the mixture here; .gz, .bz2 and .xz are compressed"
         )
         parser.add_argument(
             "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", dest="overrides",
@@ -41,7 +41,7 @@ class DataCommand:
         )  # fmt: skip
 
     def run(self, args: argparse.Namespace) -> int:
-        """Report; returns the exit status."""
+        """Print the report. Returns the exit status."""
         from dragoman_model.data.mixture import one_epoch, read_parts, table  # noqa: PLC0415
         from dragoman_model.data.pair_store import StoredPairs  # noqa: PLC0415
         from dragoman_model.recipe import load_recipe  # noqa: PLC0415
@@ -49,7 +49,7 @@ class DataCommand:
 
         recipe = load_recipe(args.recipe, args.overrides)
         if args.output and args.output.exists():
-            raise InvalidInput("--output", str(args.output), "a file that is not there yet")
+            raise InvalidInput("--output", str(args.output), "a file that does not exist yet")
         parts = []
         with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
             numbers = itertools.count()

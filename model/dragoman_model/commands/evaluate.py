@@ -1,4 +1,4 @@
-"""`dragoman evaluate`. Heavy packages are imported when it runs, not for `--help`."""
+"""`dragoman evaluate`. Heavy packages are imported when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class EvaluateCommand:
-    """Translate test sets and score the translations with sacreBLEU (BLEU and chrF, signatures printed).
+    """Translate test sets and score the translations with sacreBLEU (BLEU and chrF, with their signatures).
 
-    A test set is two files whose lines correspond; give --source and --target several times for several sets.
+    A test set is two files whose lines correspond. Give --source and --target several times for several sets.
 
       dragoman evaluate --checkpoint runs/en-de/averaged --source test.en --target test.de
       dragoman evaluate --bundle deploy/models/en-de/1 --source test.en --target test.de --output test.out
@@ -30,23 +30,23 @@ class EvaluateCommand:
         system.add_argument("--bundle", type=Path, metavar="FOLDER", help="written by `dragoman export`")
         system.add_argument("--server", metavar="HOST:PORT", help="started by `dragoman serve`")
         for name, required, text in (
-            ("--source", True, "text to translate, a sentence a line"),
-            ("--target", True, "its translation by people, line by line"),
-            ("--output", False, "write the translations here; as often as --source"),
+            ("--source", True, "text to translate, one sentence per line"),
+            ("--target", True, "reference translation, with the same lines as --source"),
+            ("--output", False, "write the translations here; give it once for each --source"),
         ):
             parser.add_argument(
                 name, type=Path, action="append", default=[], required=required, metavar="FILE", help=text
             )
         parser.add_argument(
-            "--json", type=Path, metavar="FILE", help="write the scores, as `dragoman export --scores` takes them"
+            "--json", type=Path, metavar="FILE", help="write the scores here, for `dragoman export --scores`"
         )
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, default=4, help="1 is greedy search (default: 4)")
-        search.add_argument("--length-penalty", type=float, default=1.4, help="over 0 favours length (default: 1.4)")
+        search.add_argument("--length-penalty", type=float, default=1.4, help="above 0 favours length (default: 1.4)")
         scores = parser.add_argument_group("scores")
-        scores.add_argument("--lowercase", action="store_true", help="take upper and lower case for the same")
+        scores.add_argument("--lowercase", action="store_true", help="ignore upper and lower case")
         scores.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenizer for BLEU (default: 13a)")
-        languages = parser.add_argument_group("languages", "needed where a model has several pairs")
+        languages = parser.add_argument_group("languages", "needed if the model has several language pairs")
         languages.add_argument("--from", dest="source_language", default="", metavar="LANGUAGE", help="such as en")
         languages.add_argument("--to", dest="target_language", default="", metavar="LANGUAGE", help="such as de")
         server = parser.add_argument_group("with --server")
@@ -56,7 +56,7 @@ class EvaluateCommand:
         local.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
     def run(self, args: argparse.Namespace) -> int:
-        """Evaluate; returns the exit status."""
+        """Evaluate the test sets and print the scores. Returns the exit status."""
         from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, table, write_lines  # noqa: PLC0415
         from dragoman_service.cli.connection import errors_reported  # noqa: PLC0415
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
@@ -80,7 +80,7 @@ class EvaluateCommand:
 
 
 def _system(args: argparse.Namespace) -> System:
-    """What the arguments name."""
+    """The system that the arguments select."""
     from dragoman_model.evaluation import systems  # noqa: PLC0415
     from dragoman_service.client.values import Options  # noqa: PLC0415
     from dragoman_service.engine.request import DecodingOptions  # noqa: PLC0415

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 class RunsCommand:
-    """Show training runs side by side, as a Markdown table: shape, settings, progress, validation loss and best BLEU.
+    """Compare training runs in a Markdown table: model shape, settings, progress, validation loss and best BLEU.
 
-    The folder of a run has the rest: recipe.json (every setting), provenance.jsonl (code, libraries, machine and
+    The folder of a run has the details: recipe.json (every setting), provenance.jsonl (code, libraries, machine and
     fingerprints of the text at each start), metrics.jsonl and curves.png.
 
       dragoman runs
@@ -21,11 +21,16 @@ class RunsCommand:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         parser.add_argument(
-            "folder", type=Path, nargs="?", default=Path("runs"), metavar="FOLDER", help="where to look (default: runs)"
+            "folder",
+            type=Path,
+            nargs="?",
+            default=Path("runs"),
+            metavar="FOLDER",
+            help="folder of runs (default: runs)",
         )
 
     def run(self, args: argparse.Namespace) -> int:
-        """Print the table; returns the exit status."""
+        """Print the table. Returns the exit status."""
         from dragoman_model.training.runs import find_runs, table  # noqa: PLC0415 - imports PyTorch
 
         print(table(find_runs(args.folder)))

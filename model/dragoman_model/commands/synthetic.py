@@ -17,36 +17,38 @@ if TYPE_CHECKING:
     from dragoman_service.client.values import Options, Translation
 
 _ATTEMPTS = 5
-"""In bulk, it is worth waiting until a busy server has room."""
+"""Attempts of each call. A run in bulk waits until a busy server has room."""
 
 
 class _SyntheticCommand(ABC):
-    """What the two have in common."""
+    """The common part of both commands."""
 
     original_is_target: ClassVar[bool]
+    """Whether the text to translate is the target side of the pairs."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         parser.add_argument(
-            "text", type=Path, metavar="TEXT", help="what to translate, a sentence a line; .gz, .bz2, .xz are unpacked"
-        )
+            "text", type=Path, metavar="TEXT",
+            help="file to translate, one sentence per line; .gz, .bz2 and .xz are decompressed",
+        )  # fmt: skip
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FILE",
-            help="write pairs here: source, target, score, with tabs between; .gz, .bz2, .xz are packed",
+            help="write the pairs here: source, target, score, separated by tabs; .gz, .bz2 and .xz are compressed",
         )  # fmt: skip
-        parser.add_argument("--column", type=int, help="of TEXT, from 0, separated by tabs (default: whole lines)")
-        parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+        parser.add_argument("--column", type=int, help="TSV column of TEXT, from 0 (default: whole lines)")
+        parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
         add_server_argument(parser)
         parser.add_argument("--model", default="", help="a name from `dragoman models` (default: the first that fits)")
         parser.add_argument("--from", dest="source", default="", metavar="LANGUAGE", help="of TEXT, such as en")
-        parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="to translate into, such as de")
+        parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="of the output, such as de")
 
     @abstractmethod
     def options(self, args: argparse.Namespace) -> Options:
-        """How the server shall translate."""
+        """The options of the translation calls."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Make the pairs; returns the exit status."""
+        """Make the pairs. Returns the exit status."""
         from dragoman_model.data.synthetic import make_pairs  # noqa: PLC0415
         from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
@@ -63,7 +65,7 @@ class _SyntheticCommand(ABC):
                 job = self._job(args, reference, options, _max_characters(client, options))
                 outcome = make_pairs(job, lambda texts: _translate(client, texts, options), resume=args.resume)
         except KeyboardInterrupt:
-            print(f"stopped; go on with --resume --output {args.output}", file=sys.stderr)
+            print(f"stopped; continue with --resume --output {args.output}", file=sys.stderr)
             return 130
         _report(outcome, job)
         return 0
@@ -85,17 +87,17 @@ class _SyntheticCommand(ABC):
 
 
 class DistillCommand(_SyntheticCommand):
-    """Translate source text with a running server into pairs that a smaller model learns from (Kim and Rush 2016).
+    """Distillation (Kim and Rush 2016): translate source text with a server, as training text of a smaller model.
 
-    What a model says is more regular than what people say, and easier to learn. Give the text that the small model
-    would learn from anyway, such as what `dragoman data --output` writes, then name the output in a recipe, with the
-    original text beside it.
+    The translations of a model are more regular than those of people, and easier to learn. Give the text that the
+    small model would learn from anyway, such as the output of `dragoman data --output`. Then name the resulting file in
+    a recipe, together with the original text.
 
       dragoman data recipes/en-de.toml --data corpora --output mixture.tsv.gz
       dragoman distill mixture.tsv.gz --column 0 --reference-column 1 --output corpora/distilled.tsv.gz
     """
 
-    help = "translate source text in bulk, to learn from a better model"
+    help = "translate source text in bulk, as training text of a smaller model"
     original_is_target = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -104,11 +106,12 @@ class DistillCommand(_SyntheticCommand):
         parser.add_argument("--beam-size", type=int, default=4, help="hypotheses kept alive (default: 4)")
         parser.add_argument(
             "--reference-column", type=int, metavar="COLUMN",
-            help="of the translation by people: take the hypothesis nearest to it by chrF (default: the likeliest one)",
+            help="TSV column of a reference translation: choose the hypothesis with the highest chrF against it "
+            "(default: the likeliest one)",
         )  # fmt: skip
 
     def options(self, args: argparse.Namespace) -> Options:
-        """Beam search, all hypotheses where there is something to compare them with."""
+        """Beam search. All hypotheses are asked for if there are references to compare them with."""
         from dragoman_service.client.values import Options  # noqa: PLC0415 - imports protobuf
 
         return Options(
@@ -122,17 +125,17 @@ class DistillCommand(_SyntheticCommand):
 
 
 class BackTranslateCommand(_SyntheticCommand):
-    """Make pairs of text in the target language, with a server of the opposite direction (Sennrich et al. 2016).
+    """Back-translation (Sennrich et al. 2016): make pairs from target text, with a server of the opposite direction.
 
-    For a model from English to German, translate German text with a server that goes from German to English: the
-    output has the made English as source and the German, as people wrote it, as target. Sampling makes more varied
-    sources than beam search does, and is worth more where there is much text (Edunov et al. 2018).
+    For a model from English to German, translate German text with a server that translates German to English. The
+    output has the machine-made English as source and the original German as target. Sampling makes more varied sources
+    than beam search does. It helps more if there is much text (Edunov et al. 2018).
 
       dragoman back-translate news.de.gz --server localhost:50052 --output corpora/news.back.tsv.gz
       dragoman back-translate news.de.gz --server localhost:50052 --output news.back.tsv.gz --sample --top-k 10
     """
 
-    help = "translate target text in bulk back into the source language, to learn from it"
+    help = "translate target text in bulk back to the source language, as training text"
     original_is_target = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -140,11 +143,11 @@ class BackTranslateCommand(_SyntheticCommand):
         super().add_arguments(parser)
         parser.add_argument("--beam-size", type=int, help="hypotheses kept alive (default: 1, fastest)")
         parser.add_argument("--sample", action="store_true", help="draw translations at random")
-        parser.add_argument("--top-k", type=int, help="with --sample: among so many likeliest tokens")
-        parser.add_argument("--seed", type=int, default=1, help="of --sample (default: 1)")
+        parser.add_argument("--top-k", type=int, help="with --sample: number of likeliest tokens to draw from")
+        parser.add_argument("--seed", type=int, default=1, help="seed of --sample (default: 1)")
 
     def options(self, args: argparse.Namespace) -> Options:
-        """Greedy search, unless something else is asked for."""
+        """Greedy search, unless the arguments ask for a beam or for sampling."""
         from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
@@ -163,9 +166,10 @@ class BackTranslateCommand(_SyntheticCommand):
 
 
 def _max_characters(client: TranslationClient, options: Options) -> int:
-    """The server's limit for one text: what is longer is better left out than the end of a long run."""
+    """The server's limit of characters in one text. Longer texts are left out, as an error would end a long run."""
     fitting = [model for model in client.list_models() if options.model in ("", model.name)]
-    return min((model.max_characters for model in fitting), default=sys.maxsize)  # none: the server will say so
+    # If no model fits, the server reports it in answer to the first call.
+    return min((model.max_characters for model in fitting), default=sys.maxsize)
 
 
 def _translate(client: TranslationClient, texts: Iterable[str], options: Options) -> Iterator[Translation]:
@@ -177,4 +181,4 @@ def _translate(client: TranslationClient, texts: Iterable[str], options: Options
 
 def _report(outcome: Outcome, job: Job) -> None:
     print(f"{job.text}: {outcome}")
-    print(f"pairs: {job.output}\nhow they were made: {job.report}")
+    print(f"pairs: {job.output}\nreport: {job.report}")

@@ -1,4 +1,4 @@
-"""`dragoman train`. Heavy packages are imported when it runs, not for `--help`."""
+"""`dragoman train`. Heavy packages are imported when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 class TrainCommand:
     """Train a model from a recipe (see recipes/README.md).
 
-    Ctrl-C or SIGTERM saves a checkpoint and stops; --resume goes on from there as if nothing had happened. The result
-    is the folder `averaged` in --output, which `dragoman evaluate` and `dragoman export` take.
+    Ctrl-C or SIGTERM saves a checkpoint and stops. --resume continues from there with the same losses as a run without
+    an interruption. The result is the folder `averaged` in --output, for `dragoman evaluate` and `dragoman export`.
 
       dragoman train recipes/numbers.toml --output runs/numbers
       dragoman train recipes/numbers.toml --output runs/numbers --resume
       dragoman train recipes/en-de.toml --data corpora --output runs/en-de --set training.max_steps=1000
       dragoman train mine.toml --init runs/en-de/averaged --output runs/mine
 
-    Under torchrun, several processes share the batches of each update, `training.accumulate` in all: one a GPU.
+    Under torchrun, several processes share the `training.accumulate` batches of each update, one process per GPU.
 
       torchrun --no-python --nproc-per-node 2 dragoman train recipes/en-de.toml --output runs/en-de \\
         --set training.accumulate=2 --set training.batch_tokens=1024
@@ -29,12 +29,12 @@ class TrainCommand:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="what to train, on which text")
+        parser.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="the recipe: model, text and training")
         parser.add_argument(
             "--output", type=Path, required=True, metavar="FOLDER", help="folder of this run, such as runs/en-de"
         )
         parser.add_argument(
-            "--data", type=Path, metavar="FOLDER", help="what the recipe's paths are relative to (default: its folder)"
+            "--data", type=Path, metavar="FOLDER", help="base of the recipe's relative paths (default: its own folder)"
         )
         parser.add_argument(
             "--cache", type=Path, metavar="FOLDER",
@@ -43,12 +43,12 @@ class TrainCommand:
         )  # fmt: skip
         parser.add_argument(
             "--init", type=Path, metavar="CHECKPOINT",
-            help="begin with the parameters and the vocabulary of this model, to adapt it to the text of the recipe",
+            help="start from the parameters and the vocabulary of this model, to adapt it to the text of the recipe",
         )  # fmt: skip
-        parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
+        parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --output")
         parser.add_argument(
             "--allow-changes", action="store_true",
-            help="with --resume: go on although recipe or text are not those of the run; the run notes the differences",
+            help="with --resume: continue although recipe or text have changed; the run records the changes",
         )  # fmt: skip
         parser.add_argument(
             "--set", action="append", default=[], metavar="TABLE.FIELD=VALUE", dest="overrides",
@@ -58,7 +58,7 @@ class TrainCommand:
         parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
     def run(self, args: argparse.Namespace) -> int:
-        """Train; returns the exit status."""
+        """Train. Returns the exit status."""
         from dragoman_model.checkpoint import load_checkpoint  # noqa: PLC0415 - imports PyTorch
         from dragoman_model.data.prepare import prepare  # noqa: PLC0415
         from dragoman_model.data.token_cache import default_folder  # noqa: PLC0415
@@ -70,7 +70,7 @@ class TrainCommand:
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
         if args.init and args.resume:
-            raise InvalidInput("--init", str(args.init), "none with --resume, which goes on with what the run has")
+            raise InvalidInput("--init", str(args.init), "none with --resume, which uses the parameters of the run")
         if args.allow_changes and not args.resume:
             raise InvalidInput("--allow-changes", "no --resume", "--allow-changes together with --resume")
         recipe = load_recipe(args.recipe, args.overrides)
@@ -99,7 +99,7 @@ class TrainCommand:
             return 1
         except KeyboardInterrupt:
             if workers.is_first:
-                print(f"stopped and saved; go on with --resume --output {args.output}", file=sys.stderr)
+                print(f"stopped and saved; continue with --resume --output {args.output}", file=sys.stderr)
             return 130
         finally:
             leave_workers(workers)
@@ -109,10 +109,10 @@ class TrainCommand:
 
 
 def _check_output(output: Path, saved: Path, resume: bool) -> None:
-    """Whether the folder of the run fits what is asked."""
+    """Raise InvalidInput unless --output has a run to resume, or, without --resume, is new or empty."""
     from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
     if resume and not saved.is_file():
-        raise InvalidInput("--resume", str(output), "a folder with a run to go on with")
+        raise InvalidInput("--resume", str(output), "a folder with a run to continue")
     if not resume and output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InvalidInput("--output", str(output), "a new or empty folder, or --resume to go on with that run")
+        raise InvalidInput("--output", str(output), "a new or empty folder, or --resume to continue that run")

@@ -1,4 +1,5 @@
-"""Training text: reading, cleaning, augmenting, mixing, tokenising, caching and batching. Imports recipes, no training.
+"""Training text: reading, cleaning, augmentation, mixing, tokenisation, caching and batching. Imports `recipe`, and no
+training code.
 
-Begin with `prepare`, which leads from a recipe to batches; `corpus` reads and cleans.
+Begin with `prepare`, which makes the tokenised text of a recipe. `corpus` reads and cleans.
 """

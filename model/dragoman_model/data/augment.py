@@ -1,7 +1,8 @@
-"""Pairs made from other pairs, for what collections of text lack and users type all the same.
+"""Augmentation: changed copies of pairs, for kinds of text that users type and that collections of text lack.
 
-Shouting, carelessness and pages are rare in collections of sentences; and so are all names but a few, so that a model
-learns to translate "Tom" and not to copy a name. Replacing what both sides share by something else teaches to copy it.
+Collections of sentences rarely have text without capitals or punctuation, and texts of several sentences. They have few
+names, too: a model learns to translate "Tom", and does not learn to copy a name. Copies in which the shared names of
+both sides are replaced teach it to copy them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Indexed(Protocol[T_co]):
+    """A container with a length and numbered items."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> T_co: ...
@@ -30,20 +33,21 @@ _MOST_JOINED = 3
 _ENDS = ".!?…。！？"
 _CAPITALISED = re.compile(r"(?<![\w'’-])[A-Z][a-z]{1,14}(?![\w'’-])")
 _NOT_NAMES = frozenset(("April", "August", "September", "November"))
-"""Words that several languages capitalise and share, and that have a grammar of their own."""
+"""Capitalised words that several languages share, and that are not replaced like names: they have their own grammar."""
 _MADE_UP_SHARE = 0.3
-"""Of names that are put in, those that nobody has: a model that only knows names of the corpus guesses at others."""
+"""Share of the replacements that are invented names. A model that has seen only names of the corpus guesses others."""
 _ADDRESS_SHARE = 0.1
-"""Of names that are replaced, those that become an address, a path or an identifier."""
+"""Share of the replacements that are an address, a telephone number, a path or an identifier instead of a name."""
 
 
 def augment(
     pairs: Sequence[Pair] | PairStore, languages: tuple[str, str], shares: Augmentation, seed: int
 ) -> Iterator[Pair]:
-    """What to add to `pairs`, of these languages, the same for the same seed; some may equal another of `pairs`.
+    """Yield the changed copies to add to `pairs`. A copy may be equal to another pair of `pairs`.
 
-    A share is one of the pairs drawn; where a change does nothing to those (no name to replace), there are fewer.
-    Memory holds the numbers of the pairs that a change is drawn for, some dozens of bytes each, and no text.
+    The same seed gives the same copies. A share is the share of the pairs that are drawn for a change. Pairs that the
+    change leaves unchanged (no name to replace) give no copy. Memory holds the indices of the drawn pairs, some dozens
+    of bytes each, and no text.
     """
     made = _made(pairs, languages, shares, random.Random(seed))
     return (changed for pair, changed in made if changed != pair and all(changed))
@@ -52,14 +56,14 @@ def augment(
 def _made(
     pairs: Sequence[Pair] | PairStore, languages: tuple[str, str], shares: Augmentation, rng: random.Random
 ) -> Iterator[tuple[Pair, Pair]]:
-    """A pair and what becomes of it."""
+    """Yield (pair, changed pair). A changed pair may be equal to the pair, or have an empty side."""
     for source, target in _draw(pairs, shares.lower, rng):
         yield (source, target), (source.lower(), target)
     for source, target in _draw(pairs, shares.unpunctuated, rng):
         yield (source, target), (source.rstrip(_ENDS), target.rstrip(_ENDS))
     for first in _draw(range(len(pairs)), shares.joined, rng):
         last = min(first + rng.randint(2, _MOST_JOINED), len(pairs))
-        several = [pairs[index] for index in range(first, last)]  # neighbours often belong together
+        several = [pairs[index] for index in range(first, last)]  # neighbours often come from the same text
         yield several[0], (" ".join(source for source, _ in several), " ".join(target for _, target in several))
     if shares.swapped:
         names = _names(pairs)
@@ -74,19 +78,19 @@ def _made(
 
 
 def _draw(values: _Indexed[T], share: float, rng: random.Random) -> Iterator[T]:
-    """So many of the values, each at most once; they are drawn at once, and got one by one."""
+    """A random share of the values, each at most once. Indices are drawn at the call, and values read one by one."""
     drawn = rng.sample(range(len(values)), round(share * len(values)))
     return (values[index] for index in drawn)
 
 
 def _names(pairs: Iterable[Pair]) -> list[str]:
-    """Words that both sides of a pair have, and that the source capitalises though they do not begin it."""
+    """Probable names, sorted: capitalised words that both sides of a pair share, and that do not begin its source."""
     found = {word for pair in pairs for word in _shared(_CAPITALISED, pair) if not pair[0].startswith(word)}
     return sorted(found - _NOT_NAMES)
 
 
 def _swapped(pair: Pair, names: Sequence[str], known: Container[str], rng: random.Random) -> Pair:
-    """Replace every name that both sides share; the pair itself if they share none."""
+    """The pair with every shared name replaced. If it has none, it is returned unchanged."""
     source, target = pair
     for name in _shared(_CAPITALISED, pair):
         if name in known:
@@ -95,7 +99,7 @@ def _swapped(pair: Pair, names: Sequence[str], known: Container[str], rng: rando
 
 
 def _shared(pattern: re.Pattern[str], pair: Pair) -> list[str]:
-    """What matches in the source, once, and stands in the target, once, as a word of its own."""
+    """The matches of `pattern` in the source that occur exactly once, as a whole word, in each side."""
     source, target = pair
     found = []
     for text in dict.fromkeys(pattern.findall(source)):
@@ -120,7 +124,7 @@ def _random_name(names: Sequence[str], rng: random.Random) -> str:
 
 
 def _random_address(rng: random.Random) -> str:
-    """Something that is copied letter by letter."""
+    """A random address, telephone number, path or identifier: text that a translation copies letter by letter."""
     one, two = _made_up(rng), _made_up(rng)
     return rng.choice((
         f"https://{one}.{rng.choice(('com', 'org', 'de', 'net', 'io'))}/{two}",
@@ -137,7 +141,7 @@ def _random_address(rng: random.Random) -> str:
 
 
 def _random_telephone(rng: random.Random) -> str:
-    """Groups of digits, with or without the code of a country."""
+    """A random telephone number: groups of digits, with or without a country code."""
     groups = [
         str(rng.randint(10 ** (length - 1), 10**length - 1)) for length in rng.choices((2, 3, 4), k=rng.randint(2, 4))
     ]
@@ -145,6 +149,6 @@ def _random_telephone(rng: random.Random) -> str:
 
 
 def _made_up(rng: random.Random) -> str:
-    """A word that can be pronounced."""
+    """A random word of pronounceable syllables, in lower case."""
     syllables = (rng.choice(string.ascii_lowercase) + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
     return "".join(syllables) + rng.choice(("", "n", "r", "s", "l", "ck", "tt", "m"))

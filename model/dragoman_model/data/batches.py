@@ -1,4 +1,4 @@
-"""Tokenised pairs, and batches of similar length in an order that a seed decides."""
+"""Tokenised pairs, and the plan of an epoch: batches of pairs of similar length, in random order."""
 
 from __future__ import annotations
 
@@ -17,52 +17,56 @@ from dragoman_model.transformer import PAD_ID
 from dragoman_service.bundle.tokenizer import Tokenizer
 
 BUCKET_POOL = 1000
-"""Batches' worth of pairs that are sorted by length together. Padding was 13 % of the multiplications of the recipe
-en-de with 100 batches sorted by target first; it is 1.3 % with 1,000 sorted by source first."""
+"""Number of batches whose pairs are sorted by length together. Padding was 13 % of the multiplications of the recipe
+en-de with 100 batches, sorted by target first. It is 1.3 % with 1,000, sorted by source first."""
 
 _DRAWN_TOGETHER = 1 << 16
-"""Pairs whose weights or lengths are in memory at a time."""
+"""Number of pairs whose weights or lengths are read into memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded ids of some pairs."""
+    """The padded token ids of some pairs."""
 
     source: Tensor
-    """[B, S], each row ending with the end of the sentence."""
+    """[B, S], each row up to the end of the sentence."""
     target: Tensor
-    """[B, T + 1], each row from the begin token to the end of the sentence; shifted views of it are input and gold."""
+    """[B, T + 1], each row from the begin token to the end of the sentence. All but the last column are the decoder's
+    input, all but the first its expected output."""
 
     @property
     def num_tokens(self) -> int:
-        """Target tokens to predict, without padding."""
+        """Number of target tokens to predict, without padding."""
         return int((self.target[:, 1:] != PAD_ID).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """Ids of pairs in flat arrays: a list of lists would take ten times the memory."""
+    """Token ids of pairs in flat arrays. Lists of lists would take ten times the memory."""
 
     kept: np.ndarray
-    """[pairs] the indices of those that are here, among those that were given."""
+    """[pairs] The indices of these pairs among the pairs given to `tokenize`."""
     source_ids: np.ndarray
+    """The ids of all sources, concatenated."""
     source_lengths: np.ndarray
+    """[pairs]"""
     target_ids: np.ndarray
+    """The ids of all targets, concatenated."""
     target_lengths: np.ndarray
-    """With the begin token, which is read, and the end, which is predicted."""
+    """[pairs] Includes the begin token and the end of the sentence."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """[pairs, 2] as `TokenizedCorpus.lengths`."""
+        """[pairs, 2], as `TokenizedCorpus.lengths`."""
         return np.stack((self.source_lengths, self.target_lengths - 1), axis=1).astype(np.int32)
 
 
 def tokenize(
     pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int, target_languages: Sequence[str]
 ) -> Tokenized:
-    """The ids of pairs; those of more than `max_tokens` on either side, with tag and end, are left out.
+    """Tokenise pairs. Pairs with an empty side, or with more than `max_tokens` on either side, are left out.
 
-    `target_languages` has that of each pair.
+    `max_tokens` includes the tag and the end of the sentence. `target_languages` has the language of each pair.
     """
     sources: list[Sequence[int]] = []
     targets: list[Sequence[int]] = []
@@ -79,15 +83,12 @@ def tokenize(
 
 
 class TokenizedCorpus:
-    """The token ids of many pairs, in flat arrays, which may be files that are mapped into memory."""
+    """The token ids of many pairs, in flat arrays. The arrays may be memory-mapped files."""
 
     def __init__(
         self, pairs: Sequence[Pair], tokenizer: Tokenizer, max_tokens: int, target_languages: Iterable[str]
     ) -> None:
-        """Tokenise; pairs of more than `max_tokens` on either side, with tag and end, are left out.
-
-        `target_languages` has that of each pair. `kept` has the indices of the pairs that are there.
-        """
+        """Tokenise pairs as `tokenize` does. `kept` has the indices of the pairs that are not left out."""
         languages = list(target_languages)
         if len(languages) != len(pairs):
             raise ValueError(f"{len(languages)} languages of {len(pairs)} pairs")
@@ -107,10 +108,17 @@ class TokenizedCorpus:
         target_starts: np.ndarray,
         lengths: np.ndarray,
     ) -> TokenizedCorpus:
-        """Of ids one behind the other, where each pair's begin, with the end of the last, and `lengths`.
+        """Make a corpus of existing arrays.
+
+        Args:
+            source_ids: The ids of all sources, concatenated.
+            source_starts: [pairs + 1] The index at which each source begins, and the end of the last one.
+            target_ids: The ids of all targets, concatenated.
+            target_starts: [pairs + 1] As `source_starts`.
+            lengths: [pairs, 2], see `lengths`.
 
         Raises:
-            ValueError: the arrays do not belong together.
+            ValueError: the lengths of the arrays do not fit together.
         """
         for ids, starts in ((source_ids, source_starts), (target_ids, target_starts)):
             if len(starts) != len(lengths) + 1 or starts[0] != 0 or starts[-1] != len(ids):
@@ -125,23 +133,29 @@ class TokenizedCorpus:
         return len(self._source_starts) - 1
 
     def ids(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of one pair: source and target with their special ids."""
+        """The ids of one pair: source and target, with their special ids."""
         return (
             self._source_ids[self._source_starts[index] : self._source_starts[index + 1]],
             self._target_ids[self._target_starts[index] : self._target_starts[index + 1]],
         )
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """Pad the pairs of the given indices."""
+        """The padded batch of the pairs with the given indices."""
         sources, targets = zip(*map(self.ids, indices), strict=True)
         return Batch(_pad(sources), _pad(targets))
 
 
 class EpochPlan(Sequence[np.ndarray]):
-    """The batches of one epoch, as indices of pairs: 4 bytes a pair, and 24 a batch."""
+    """The batches of one epoch, as indices of pairs. It takes 4 bytes per pair and 24 per batch."""
 
     def __init__(self, pairs: np.ndarray, starts: np.ndarray, turns: np.ndarray) -> None:
-        """Of the indices of all pairs, where among them each batch begins, the last end too, and the batches' order."""
+        """Store the plan.
+
+        Args:
+            pairs: The indices of the pairs of all batches, concatenated.
+            starts: [batches + 1] The index in `pairs` at which each batch begins, and the end of the last one.
+            turns: [batches] The order of the batches.
+        """
         self._pairs, self._starts, self._turns = pairs, starts, turns
 
     def __len__(self) -> int:
@@ -161,15 +175,15 @@ class EpochPlan(Sequence[np.ndarray]):
 
 
 def plan_epoch(lengths: np.ndarray, weights: np.ndarray, batch_tokens: int, seed: int) -> EpochPlan:
-    """The batches of one epoch.
+    """Plan the batches of one epoch.
 
-    Beside the plan, memory holds what it takes to sort `BUCKET_POOL` batches, and 12 bytes a batch.
+    Its memory is the plan, the arrays for sorting `BUCKET_POOL` batches, and 12 bytes per batch.
 
     Args:
         lengths: [pairs, 2], from `TokenizedCorpus.lengths`.
-        weights: [pairs], how often each occurs in an epoch; a fraction is the probability of once more.
-        batch_tokens: Bound on pairs * longest side.
-        seed: Same seed, same plan.
+        weights: [pairs] How often each pair occurs in an epoch. A fraction is the probability of one more time.
+        batch_tokens: Bound of the size of a batch: its pairs times the tokens of the longest side.
+        seed: The same seed gives the same plan.
     """
     generator = np.random.default_rng(seed)
     indices = _drawn(weights, seed, generator)
@@ -178,7 +192,7 @@ def plan_epoch(lengths: np.ndarray, weights: np.ndarray, batch_tokens: int, seed
     if len(indices):
         longest = sum(int(lengths[some].max(axis=1).sum()) for some in _slices(indices, _DRAWN_TOGETHER))
         for chosen in _slices(indices, max(1, round(BUCKET_POOL * batch_tokens / (longest / len(indices))))):
-            # By source, then by target: a padded source token costs more than a padded target one in a deep encoder.
+            # By source, then by target: with a deep encoder, a padded source token costs more than a target token.
             chosen[:] = chosen[np.lexsort((lengths[chosen, 1], lengths[chosen, 0]))]
             begin = starts[-1]
             starts.extend(begin + end for end in _ends(lengths[chosen].max(axis=1), batch_tokens))
@@ -186,14 +200,14 @@ def plan_epoch(lengths: np.ndarray, weights: np.ndarray, batch_tokens: int, seed
 
 
 def _drawn(weights: np.ndarray, seed: int, generator: np.random.Generator) -> np.ndarray:
-    """The pairs of an epoch in their order; `generator` is the one of `seed`, which draws."""
+    """The indices of the pairs of an epoch, ascending. `generator` must be a new generator of `seed`."""
 
     def counts(drawing: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
         for first in range(0, len(weights), _DRAWN_TOGETHER):
             some = weights[first : first + _DRAWN_TOGETHER]
             yield first, np.floor(some + drawing.random(len(some))).astype(np.int64)
 
-    # Drawn twice, as only that tells how many there are before they are there.
+    # The counts are drawn twice with the same seed: first for the size of the array, then to fill it.
     total = sum(int(some.sum()) for _, some in counts(np.random.default_rng(seed)))
     drawn = np.empty(total, dtype=np.int32 if len(weights) < 1 << 31 else np.int64)
     end = 0
@@ -209,7 +223,7 @@ def _slices(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _ends(longest: np.ndarray, batch_tokens: int) -> Iterator[int]:
-    """Where batches of pairs end, of which `longest` has the longer sides."""
+    """The index at which each batch ends. `longest` has the length of the longer side of each pair."""
     start, width = 0, 0
     for end, length in enumerate(longest.tolist()):
         width = max(width, length)
@@ -220,7 +234,7 @@ def _ends(longest: np.ndarray, batch_tokens: int) -> Iterator[int]:
 
 
 def flatten(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of all rows one behind the other, and the length of each row."""
+    """The ids of all rows, concatenated, and the length of each row."""
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum())), lengths
 

@@ -1,10 +1,12 @@
-"""Training text that is segmented anew for every epoch: BPE-dropout (Provilkov et al. 2020).
+"""BPE-dropout (Provilkov et al. 2020): a new random segmentation of the training text for every epoch.
 
-Before each merge, every merge that is possible in a word is passed over with a probability, and the best of the others
-is made; if there is none, the word is done. SentencePiece can sample too, but draws other subwords in every process,
-whatever the seed, so that no run could be repeated or resumed. What it knows of merges is in the vocabulary: two
-neighbours merge if they are a subword together, the pair of the highest score first (Sennrich et al. 2016). It never
-merges across a space, so that a word's plain subwords are all that it takes to segment it in another way.
+Before each merge, every possible merge of a word is skipped with a probability, and the best of the others is made. If
+all are skipped, the word is finished. SentencePiece has BPE-dropout, too, but its draws differ in every process, even
+with a seed, so that no run could be repeated or resumed.
+
+The vocabulary has all that is known of merges: two neighbouring symbols merge if their concatenation is a subword, and
+the pair with the highest score merges first (Sennrich et al. 2016). Symbols never merge across a space, so that each
+word can be segmented from its plain subwords alone.
 """
 
 from __future__ import annotations
@@ -35,17 +37,18 @@ from dragoman_service.errors import InvalidInput
 log = logging.getLogger(__name__)
 
 _TOGETHER = 1_000
-"""Pairs that are segmented with one seed. Another number is another segmentation: see `FORMAT`."""
+"""Number of pairs that are segmented with one seed. A change of it changes the segmentation: see `FORMAT`."""
 
 _REMEMBERED = 100_000
-"""Words, and states of words, that need not be looked at anew: some hundred bytes each. Few words make up most text."""
+"""Sizes of the caches of words and of states of words, some hundred bytes each. Few words make up most of a text."""
 
 _work: Callable[[int], Tokenized]
+"""The function of a worker process; see `_on_all_cores`."""
 
 
 def check_is_bpe(tokenizer_model: bytes, rate: float) -> None:
-    """Raise InvalidInput if there is to be BPE-dropout and the vocabulary is not one of merges."""
-    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # the module makes its classes itself
+    """Raise InvalidInput if `rate` is above 0 and the vocabulary is not one of byte-pair encoding."""
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # the class is made at run time
     model.ParseFromString(tokenizer_model)
     if rate and model.trainer_spec.model_type != model.trainer_spec.BPE:
         raise InvalidInput("tokenizer.bpe_dropout", rate, "0, as the vocabulary is not one of byte-pair encoding")
@@ -53,9 +56,12 @@ def check_is_bpe(tokenizer_model: bytes, rate: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Word:
+    """A word before segmentation."""
+
     plain: list[int]
+    """The ids of its segmentation without dropout."""
     symbols: tuple[str, ...]
-    """What there is before the first merge: characters, and what never merges, such as bytes."""
+    """The symbols before the first merge: characters, and pieces that never merge, such as bytes."""
 
     @property
     def num_merges(self) -> int:
@@ -63,10 +69,10 @@ class _Word:
 
 
 class BpeDropout:
-    """Segments words anew from their plain subwords."""
+    """The random segmentation of text whose plain segmentation is given."""
 
     def __init__(self, tokenizer_model: bytes, rate: float) -> None:
-        """Of a vocabulary of byte-pair encoding; `rate` is above 0 and below 1."""
+        """Take a vocabulary of byte-pair encoding, and the probability that a merge is skipped, above 0 and below 1."""
         model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
         model.ParseFromString(tokenizer_model)
         self._pieces = [piece.piece for piece in model.pieces]
@@ -80,30 +86,34 @@ class BpeDropout:
         self._merges = functools.lru_cache(_REMEMBERED)(self._find_merges)
 
     def segment(self, ids: np.ndarray, rng: random.Random) -> list[int]:
-        """Other ids of the same text, from the plain ones, without special ids."""
+        """Segment a text with dropout. `ids` and the result have no special ids; `ids` are those without dropout."""
         begins = np.flatnonzero(self._begins_word[ids]).tolist()
         bounds = [0, *begins[bool(begins and begins[0] == 0) :], len(ids)]
         plain, found = ids.tolist(), list[int]()
         for start, end in itertools.pairwise(bounds):
             word = self._word(tuple(plain[start:end]))
-            # The best merge is kept so many times before it is passed over for the first time.
+            # The number of merges before the best merge is skipped for the first time: geometrically distributed.
             kept = int(math.log(1.0 - rng.random()) / self._log_keep) if word.num_merges else 0
             found.extend(word.plain if kept >= word.num_merges else self._merged(word.symbols, kept, rng))
         return found
 
     def _merged(self, symbols: tuple[str, ...], kept: int, rng: random.Random) -> list[int]:
-        """The first `kept` merges as without dropout, the best passed over then, and chance deciding after it."""
+        """Merge `symbols` and return their ids.
+
+        The first `kept` merges are those without dropout. The best merge is skipped in the next one. All later merges
+        are drawn.
+        """
         for made in itertools.count():
             places = self._merges(symbols)
-            passed_over = 0 if made < kept else int(math.log(1.0 - rng.random()) / self._log_drop) + (made == kept)
-            if passed_over >= len(places):
+            skipped = 0 if made < kept else int(math.log(1.0 - rng.random()) / self._log_drop) + (made == kept)
+            if skipped >= len(places):
                 break
-            place = places[passed_over]
+            place = places[skipped]
             symbols = (*symbols[:place], symbols[place] + symbols[place + 1], *symbols[place + 2 :])
         return [self._ids[symbol] for symbol in symbols]
 
     def _find_merges(self, symbols: tuple[str, ...]) -> tuple[int, ...]:
-        """Where two neighbours may become one, the best merge first."""
+        """The indices of the symbols that can merge with their right neighbour, the best merge first."""
         pairs, costs = map(str.__add__, symbols, symbols[1:]), self._costs
         return tuple(place for _, place in sorted((costs[pair], i) for i, pair in enumerate(pairs) if pair in costs))
 
@@ -118,18 +128,18 @@ class BpeDropout:
 def segmented_anew(
     entry: Entry, rate: float, seed: int, max_tokens: int, epoch: int, cache: Path | None
 ) -> TokenizedCorpus:
-    """The pairs of an entry, in the same order, segmented as they are seen in one epoch.
+    """The pairs of an entry, in the same order, in the segmentation of one epoch.
 
-    A pair that would get longer than `max_tokens` keeps the segmentation without dropout. The ids are in files: the
-    cache keeps those of the epoch that was asked for last, from which a resumed run and other processes take them.
+    A pair that would become longer than `max_tokens` keeps the segmentation without dropout. The ids are in files. The
+    cache keeps those of the last epoch, for a resumed run and for the other processes of this run.
 
     Args:
         entry: The text.
-        rate: The probability that a merge is passed over.
-        seed: Of the run.
-        max_tokens: The limit of the recipe, on either side, with tag and end.
-        epoch: From 0.
-        cache: Its folder; None keeps nothing, and takes room for temporary files.
+        rate: The probability that a merge is skipped.
+        seed: The seed of the run.
+        max_tokens: The limit of the recipe for either side, the tag and the end of the sentence included.
+        epoch: The number of the epoch, from 0.
+        cache: The folder of the cache. None keeps nothing, and needs disk space for temporary files.
 
     Raises:
         InvalidInput: the cache cannot be written, or is full.
@@ -143,7 +153,7 @@ def segmented_anew(
     def write(partial: Path) -> None:
         started = time.monotonic()
         _write(entry, rate, max_tokens, f"{seed} {epoch}", partial, key)
-        log.info("epoch %s: segmented anew in %.1f s", epoch, time.monotonic() - started)
+        log.info("epoch %s: segmented with BPE-dropout in %.1f s", epoch, time.monotonic() - started)
 
     made = tokens.get(key, write)
     tokens.remove_others(family, key)
@@ -151,6 +161,7 @@ def segmented_anew(
 
 
 def _write(entry: Entry, rate: float, max_tokens: int, seed: str, partial: Path, key: str) -> None:
+    """Write the cache entry `key`, in the folder `partial`."""
     tokenizer, dropout = Tokenizer(entry.tokenizer_model), BpeDropout(entry.tokenizer_model, rate)
     writer = EntryWriter(partial, tokenizer.vocab_size)
 
@@ -168,24 +179,24 @@ def _write(entry: Entry, rate: float, max_tokens: int, seed: str, partial: Path,
 
 
 def _on_all_cores(work: Callable[[int], Tokenized], values: Sequence[int]) -> Iterator[Tokenized]:
-    """What `work` makes of each value, in order; few values are not worth another process."""
+    """The results of `work` for all values, in order. Uses one process per core, if there are enough values."""
     cores = min(len(os.sched_getaffinity(0)), len(values) // 10)
     if cores < 2:
         yield from map(work, values)
         return
-    # Copies of this process, as they need what it has mapped; they touch neither PyTorch nor a GPU.
-    copies = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(cores, copies, initializer=_begin, initargs=(work,)) as processes:
-        for start in range(0, len(values), 8 * cores):  # not all at once: what is made waits in memory
-            yield from processes.map(_go_on, values[start : start + 8 * cores])
+    # Forked processes share the memory-mapped text of this one. They use neither PyTorch nor a GPU.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(cores, fork, initializer=_begin, initargs=(work,)) as processes:
+        for start in range(0, len(values), 8 * cores):  # in rounds, because results wait in memory
+            yield from processes.map(_work_on, values[start : start + 8 * cores])
 
 
 def _begin(work: Callable[[int], Tokenized]) -> None:
-    global _work  # noqa: PLW0603  # of a process that does nothing else
+    global _work  # noqa: PLW0603  # of a worker process, which has no other purpose
     _work = work
 
 
-def _go_on(value: int) -> Tokenized:
+def _work_on(value: int) -> Tokenized:
     return _work(value)
 
 
@@ -197,7 +208,7 @@ def _tokenized(
     max_tokens: int,
     rng: random.Random,
 ) -> Tokenized:
-    """With tag, begin and end, as in `plain`."""
+    """Segment the pairs `indices` of `plain`. The special ids are those of `plain`."""
     sources, targets = list[list[int]](), list[list[int]]()
     num_tags = tokenizer.source_overhead - 1
     for index in indices:

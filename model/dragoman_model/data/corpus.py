@@ -1,4 +1,4 @@
-"""Parallel text: reading it, and dropping what would teach the model nonsense."""
+"""Parallel text: reading and cleaning."""
 
 from __future__ import annotations
 
@@ -24,55 +24,57 @@ Pair = tuple[str, str]
 """Source and target text."""
 
 _LEAST_HELD_OUT = 12
-"""Letters and digits of a sentence that may be in training and test text alike: "Good morning." is nobody's secret."""
+"""Least number of letters and digits of a held-out text. Shorter ones, such as "Good morning.", may be in both training
+and test text."""
 
 _ASCII_NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
-"""Just what `str.isalnum` is false of."""
+"""Matches exactly the characters for which `str.isalnum` is false."""
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""File suffix -> function that opens a compressed file, as `open` does."""
 
 
 @dataclass(slots=True)
 class CleaningReport:
-    """What became of a corpus."""
+    """The numbers of kept and dropped pairs of a corpus."""
 
     corpus: str
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Pairs by the reason for which they were dropped."""
+    """Reason -> number of dropped pairs."""
 
     def __str__(self) -> str:
         return f"{self.corpus}: kept {self.kept:,}, dropped {self.dropped.total():,}{in_brackets(self.dropped)}"
 
 
 def reasons(dropped: Counter[str]) -> str:
-    """Why pairs were dropped and how many, the commonest reason first."""
+    """The reasons and their counts as text, the most frequent first."""
     return ", ".join(f"{reason} {count:,}" for reason, count in dropped.most_common())
 
 
 def in_brackets(dropped: Counter[str]) -> str:
-    """The same, to be put behind a total; nothing if there is none."""
+    """As `reasons`, in brackets after a space; empty if there are none."""
     return f" ({reasons(dropped)})" if dropped else ""
 
 
 class PairStore(Protocol):
-    """Where pairs are kept: in memory (`PairList`), or in files (`StoredPairs`)."""
+    """A sequence of pairs, in memory (`PairList`) or in files (`StoredPairs`)."""
 
     def append(self, pair: Pair, /) -> None:
-        """Add one at the end."""
+        """Add a pair at the end."""
 
     def extend(self, pairs: Iterable[Pair], /) -> None:
-        """Add several at the end."""
+        """Add several pairs at the end."""
 
     def keep_only(self, indices: Sequence[int] | np.ndarray) -> None:
-        """Drop all but these, which get the order that they are named in."""
+        """Keep only the pairs with these indices, in the order of `indices`."""
 
     def repeats(self, among: int | None = None) -> np.ndarray:
-        """[pairs] whether each equals one before it; with `among`, one of so many at the beginning."""
+        """[pairs] Whether a pair equals an earlier one; with `among`, an earlier one of the first `among` pairs."""
 
     def discard(self) -> None:
-        """Free what the pairs take; they are gone."""
+        """Free the memory or the files of the pairs. The store must not be used after it."""
 
     def __len__(self) -> int: ...
 
@@ -103,19 +105,20 @@ class PairList(list[Pair]):
 
 
 def read_pairs(corpus: Corpus, folder: Path) -> Iterator[Pair]:
-    """The pairs of a corpus in their order, with white space at the ends removed.
+    """The pairs of a corpus, in their order, without white space at the ends.
 
     Raises:
-        InvalidInput: a file is missing, is not UTF-8, lacks a column, or the sides differ in length.
+        InvalidInput: a file is missing, is not UTF-8 or lacks a column, or the two files differ in length.
     """
     for _, pair in read_together([corpus], folder):
         yield pair
 
 
 def read_together(corpora: Sequence[Corpus], folder: Path) -> Iterator[tuple[int, Pair]]:
-    """The pairs of corpora that are parts of the same file, or of the same two, which is read once.
+    """Read several corpora that are parts of the same file, or of the same two files. Each file is read once.
 
-    Each comes with the index of its corpus; those of one corpus come as `read_pairs` has them.
+    Yields:
+        The index of a corpus, and one of its pairs. The pairs of a corpus are in the order of `read_pairs`.
 
     Raises:
         InvalidInput: as `read_pairs`.
@@ -139,19 +142,19 @@ def read_together(corpora: Sequence[Corpus], folder: Path) -> Iterator[tuple[int
         if column is not None
     ]
     columns = {column: position for position, column in enumerate(dict.fromkeys(named))}
-    takers: dict[int | None, dict[str, list[tuple[int, int, int]]]] = {}
+    readers: dict[int | None, dict[str, list[tuple[int, int, int]]]] = {}
     for index, corpus in enumerate(corpora):
         where = None if corpus.where_column is None else columns[corpus.where_column]
-        taker = index, columns[corpus.source_column], columns[corpus.target_column]
-        takers.setdefault(where, {}).setdefault("" if where is None else corpus.where, []).append(taker)
+        reader = index, columns[corpus.source_column], columns[corpus.target_column]
+        readers.setdefault(where, {}).setdefault("" if where is None else corpus.where, []).append(reader)
     for found in read_columns(folder / path, list(columns)):
-        for where, by_value in takers.items():
+        for where, by_value in readers.items():
             for index, source_at, target_at in by_value.get("" if where is None else found[where], ()):
                 yield index, (found[source_at].strip(), found[target_at].strip())
 
 
 def read_columns(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:
-    """Of every line of a TSV file, the columns of these numbers, from 0.
+    """The given columns, numbered from 0, of every line of a TSV file.
 
     Raises:
         InvalidInput: the file cannot be read, is not UTF-8, or lacks a column.
@@ -165,7 +168,7 @@ def read_columns(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:
 
 
 def held_out_texts(data: Data, folder: Path) -> frozenset[str]:
-    """What must not be learned: the validation text and that of `data.held_out`, `folded`.
+    """The `folded` texts that must not be learned: the validation text, and the lines of the files of `data.held_out`.
 
     Raises:
         InvalidInput: a file cannot be read.
@@ -177,7 +180,7 @@ def held_out_texts(data: Data, folder: Path) -> frozenset[str]:
 
 
 def folded(text: str) -> str:
-    """The letters and digits of a text without case: the same for texts that differ in nothing else."""
+    """The letters and digits of a text, without case. Texts that differ only in other respects have the same result."""
     if text.isascii():
         return text.lower().encode().translate(None, _ASCII_NOT_ALPHANUMERIC).decode()
     return _NOT_ALPHANUMERIC.sub("", text.casefold())
@@ -191,12 +194,15 @@ def clean_pairs(
     seed: int,
     held_out: Container[str] = frozenset(),
 ) -> tuple[PairList, CleaningReport]:
-    """Read a corpus, drop pairs by `rules`, and draw `corpus.limit` of what is left.
+    """Read a corpus, drop pairs by `rules`, and draw at most `corpus.limit` of the remaining pairs.
 
     Args:
-        languages: Of source and target.
-        seed: Of the draw.
-        held_out: Texts, `folded`, that neither side may be.
+        corpus: The corpus.
+        folder: The base of relative paths.
+        rules: The filters.
+        languages: Source and target language.
+        seed: The seed of the draw.
+        held_out: Texts, `folded`. A pair is dropped if one of its sides is among them.
     """
     kept = PairList()
     (report,) = clean_together([(corpus, languages, kept)], folder, rules, seed, held_out)
@@ -210,12 +216,14 @@ def clean_together(
     seed: int,
     held_out: Container[str] = frozenset(),
 ) -> list[CleaningReport]:
-    """Clean corpora that are parts of the same file as `clean_pairs` does each, and read the file once.
+    """Clean several corpora that are parts of the same file, each as `clean_pairs` does. The file is read once.
 
     Args:
-        corpora: Each with its languages, and the empty store that gets what is kept.
-        seed: Of the draws.
-        held_out: Texts, `folded`, that neither side may be.
+        corpora: Each corpus with its languages, and an empty store, to which the kept pairs are added.
+        folder: The base of relative paths.
+        rules: The filters.
+        seed: The seed of the draws.
+        held_out: Texts, `folded`. A pair is dropped if one of its sides is among them.
     """
     reports = [CleaningReport(corpus.name) for corpus, _, _ in corpora]
     for index, pair in read_together([corpus for corpus, _, _ in corpora], folder):
@@ -256,10 +264,10 @@ def _reason_to_drop(pair: Pair, rules: Cleaning, languages: tuple[str, str]) -> 
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, packed or not.
+    """The lines of a text file, without line ends. The file may be compressed.
 
     Raises:
-        InvalidInput: it cannot be read, or is not UTF-8.
+        InvalidInput: the file cannot be read, or is not UTF-8.
     """
     opener = OPENERS.get(path.suffix, open)
     number = 0

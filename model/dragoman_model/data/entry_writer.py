@@ -1,4 +1,4 @@
-"""Writing the files of an entry of the cache of tokenised text."""
+"""The writer of an entry of the cache of tokenised text."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import numpy as np
 from dragoman_model.data.batches import Tokenized
 
 FORMAT = 3
-"""Of an entry. It goes up whenever other files, or other ids from the same text, are written: a change of cleaning,
-augmentation, tokenising or BPE-dropout is one. An entry of another format is made anew."""
+"""The version of the format of an entry. An entry of another version is made again. The version must be increased with
+every change of the files, or of the ids for the same text: a change of cleaning, augmentation, tokenisation or
+BPE-dropout."""
 
 ARRAYS = ("source_ids", "source_starts", "target_ids", "target_starts", "lengths", "weights")
-"""Names of files, without `.npy`."""
+"""Names of the array files, without `.npy`."""
 _STARTS = ("source_starts", "target_starts")
 
 
 class EntryWriter:
-    """Writes the files of an entry little by little; what it has taken is in no list of its own."""
+    """Writes the files of an entry bit by bit, so that the entry may be larger than memory."""
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
-        """Begin in an empty folder; OSError if it cannot be written."""
+        """Create the files in an empty folder. Raises OSError if they cannot be written."""
         ids, number = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32), np.dtype(np.int64)
         kinds: tuple[np.dtype[Any], ...] = (ids, number, ids, number, np.dtype(np.int32), np.dtype(np.float64))
         dtypes = dict(zip(ARRAYS, kinds, strict=True))
@@ -42,8 +43,8 @@ class EntryWriter:
         """Append pairs.
 
         Args:
-            tokenized: Their ids.
-            weight: How often each is seen in an epoch; one number for all, or one for each.
+            tokenized: The ids of the pairs.
+            weight: How often each pair occurs in an epoch: one number for all, or [pairs].
         """
         self._append("source_ids", tokenized.source_ids, "source_starts", tokenized.source_lengths)
         self._append("target_ids", tokenized.target_ids, "target_starts", tokenized.target_lengths)
@@ -52,7 +53,7 @@ class EntryWriter:
         self.pairs += len(tokenized.kept)
 
     def finish(self, key: str, tokenizer_model: bytes, details: dict[str, Any]) -> None:
-        """Complete the files and describe them; `details` are JSON-ready."""
+        """Complete the files and write `cache.json`, their description, with the JSON-ready `details`."""
         for file in self._files.values():
             file.close()
         (self._folder / "tokenizer.model").write_bytes(tokenizer_model)
@@ -70,7 +71,7 @@ class EntryWriter:
             flush_to_disk(self._folder / name)
 
     def abandon(self) -> None:
-        """Close the files; whoever made the folder removes it."""
+        """Close the files. The owner of the folder removes it."""
         for file in self._files.values():
             file.abandon()
 
@@ -81,7 +82,7 @@ class EntryWriter:
 
 
 class _GrowingArray:
-    """A .npy file of one dimension that is appended to; its length is written when it is closed."""
+    """A one-dimensional .npy file that values are appended to. `close` writes its final length."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self._dtype, self._length = dtype, 0
@@ -96,12 +97,12 @@ class _GrowingArray:
     def close(self) -> None:
         self._file.seek(0)
         self._write_header()
-        if self._file.tell() != self._header_size:  # numpy leaves room for a longer length
-            raise RuntimeError("the header of an array has grown")
+        if self._file.tell() != self._header_size:  # NumPy pads the header, so that a longer length fits in
+            raise RuntimeError("the header of a .npy file has grown and overwritten values")
         self._file.close()
 
     def abandon(self) -> None:
-        with contextlib.suppress(OSError):  # closing writes what is buffered, and the disk may be full
+        with contextlib.suppress(OSError):  # close writes the buffer, and the disk may be full
             self._file.close()
 
     def _write_header(self) -> None:
@@ -110,7 +111,7 @@ class _GrowingArray:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Without it, a power cut could leave files of the right size that are full of zeros."""
+    """Flush a file or folder to the disk (fsync). Without it, a power cut may leave files that are full of zeros."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

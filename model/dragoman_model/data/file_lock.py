@@ -1,4 +1,4 @@
-"""Locks between processes that leave no file behind."""
+"""File locks between processes. The file of a lock is removed when the lock is released."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock that the file `path` stands for; the file goes when the lock is given up.
+    """A context that holds the lock of the file `path`. The file is removed at the end.
 
-    The kernel takes the lock from a process that is killed; its file stays, and is that of the next holder.
+    If a process is killed, the kernel releases its lock. The file remains, and the next holder uses it.
 
     Args:
-        path: The file; its folder must exist.
-        wait: Until others have given the lock up; the log says so.
+        path: The file of the lock. Its folder must exist.
+        wait: Whether to wait while another process holds the lock. A message is logged then.
 
     Yields:
-        Whether it is held: always, if `wait`.
+        Whether the lock is held. It always is if `wait` is True.
 
     Raises:
-        OSError: the file cannot be made, or the file system knows no locks.
+        OSError: the file cannot be made, or the file system does not support locks.
     """
     while True:
         with path.open("ab") as file:
@@ -40,7 +40,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
                 log.info("waiting for another process, which holds %s", path)
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, path):
-                continue  # its holder has removed it meanwhile: whoever comes next would lock another file
+                continue  # the former holder has removed this file, and the next process would lock a new one
             try:
                 yield True
             finally:
@@ -49,6 +49,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether `path` still leads to the open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The corpora of a recipe as they are learned from: cleaned, added to, weighted."""
+"""The training text of a recipe: its corpora, cleaned, augmented and weighted."""
 
 from __future__ import annotations
 
@@ -32,41 +32,41 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A corpus, ready."""
+    """A corpus after cleaning and augmentation."""
 
     report: CleaningReport
     languages: tuple[str, str]
-    """Of source and target."""
+    """Source and target language."""
     weight: float
-    """How often each pair is seen in an epoch."""
+    """How often each pair occurs in an epoch."""
     pairs: PairStore
-    """Those kept, and behind them those that augmentation made."""
+    """The kept pairs, then the pairs added by augmentation."""
     num_added: int
-    """The latter."""
+    """The number of pairs added by augmentation."""
 
     @property
     def pairs_per_epoch(self) -> float:
-        """On average."""
+        """The average number of pairs of this corpus in an epoch."""
         return self.weight * len(self.pairs)
 
     def summary(self) -> dict[str, Any]:
-        """For whoever wants to know later what a model has learned from."""
+        """Name, languages, weight and counts, JSON-ready. It is stored with the run and the model."""
         counts = {"kept": self.report.kept, "dropped": dict(self.report.dropped), "added": self.num_added}
         languages = "-".join(self.languages)
         return {"corpus": self.report.corpus, "languages": languages, "weight": self.weight, **counts}
 
 
 def read_parts(recipe: Recipe, folder: Path, new_store: Callable[[], PairStore] = PairList) -> Iterator[Part]:
-    """Clean the corpora of a recipe and add to each; a file that several of them name is read once.
+    """Clean and augment the corpora of a recipe. A file that several corpora name is read once.
 
     Args:
-        recipe: Names them.
-        folder: What their paths are relative to.
-        new_store: Makes what keeps the pairs of one corpus. If that is not memory, memory holds no text but
-            `held_out_texts`, and for augmentation and limits some dozens of bytes a pair of one corpus at a time.
+        recipe: The recipe.
+        folder: The base of the recipe's relative paths.
+        new_store: Makes the store of the pairs of one corpus. With stores in files, memory holds no text except
+            `held_out_texts`. Augmentation and limits need some dozens of bytes per pair, for one corpus at a time.
 
     Raises:
-        InvalidInput: a corpus cannot be read, or nothing is left of it.
+        InvalidInput: a corpus cannot be read, or cleaning drops all of its pairs.
     """
     data, seed = recipe.data, recipe.training.seed
     held_out = held_out_texts(data, folder)
@@ -91,7 +91,7 @@ def read_parts(recipe: Recipe, folder: Path, new_store: Callable[[], PairStore] 
 
 
 def _add(kept: PairStore, made: PairStore) -> None:
-    """Add what was made and is not there already."""
+    """Add the pairs of `made` that are not equal to a pair of `kept`."""
     count = len(kept)
     kept.extend(made)
     repeats = kept.repeats(count)
@@ -105,9 +105,9 @@ def _files(corpus: Corpus) -> tuple[str, str | None]:
 
 
 def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
-    """Pairs and the names of their corpora, each as often as its weight says, in random order.
+    """The pairs of one epoch in random order, each with the name of its corpus, as often as its weight says.
 
-    Memory holds 8 bytes for each.
+    It takes 8 bytes of memory per pair.
     """
     rng = random.Random(seed)
     first = list(accumulate((len(part.pairs) for part in parts), initial=0))
@@ -121,10 +121,10 @@ def one_epoch(parts: Sequence[Part], seed: int) -> Iterator[tuple[Pair, str]]:
 
 
 def natural_texts(parts: Sequence[Part], seed: int, limit: int | None = None) -> list[str]:
-    """Both sides of the pairs as they were found, each as often as its weight says: what a vocabulary is learned from.
+    """The text that the vocabulary is learned from: both sides of the kept pairs, as often as their weights say.
 
-    Augmentation is left out: capitals and made-up names would take subwords from the words that people use. Of more
-    than `limit` texts, so many are drawn; no others are held in memory.
+    Pairs added by augmentation are left out, because invented names would take subwords from real words. If there are
+    more than `limit` texts, `limit` of them are drawn, and only these are held in memory.
     """
 
     def drawn() -> Iterator[tuple[Part, int]]:
@@ -146,7 +146,7 @@ def natural_texts(parts: Sequence[Part], seed: int, limit: int | None = None) ->
 
 
 def _weighted(values: Iterable[T], weight: float, rng: random.Random) -> Iterator[T]:
-    """Each as often as `weight` says; its fraction is the probability of once more."""
+    """Each value as often as `weight` says. The fraction of `weight` is the probability of one more time."""
     for value in values:
         for _ in range(int(weight + rng.random())):
             yield value
@@ -167,7 +167,7 @@ COLUMNS = (
 
 
 def table(parts: Sequence[Part]) -> str:
-    """A Markdown table of what was kept and dropped, and what each corpus is of an epoch."""
+    """A Markdown table: the kept, added and dropped pairs of each corpus, and its share of an epoch."""
     words = [sum(len(side.split()) for pair in part.pairs for side in pair) * part.weight for part in parts]
     rows = [_row(part, weighted, sum(words)) for part, weighted in zip(parts, words, strict=True)]
     total = f"{sum(part.pairs_per_epoch for part in parts):,.0f}"

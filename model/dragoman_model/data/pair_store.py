@@ -1,4 +1,4 @@
-"""Pairs of text in files, for corpora that are larger than memory."""
+"""A store of pairs in files, for corpora that are larger than memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from dragoman_model.data.corpus import Pair
 from dragoman_model.data.repeats import hash_of, repeated
 
 _BUFFER_BYTES = 1 << 20
+"""Bytes of text that are written together."""
 _ITERATED = 10_000
+"""Pairs whose offsets are read together."""
 
 
 class StoredPairs:
-    """A `PairStore` of files: the text in UTF-8, where each side ends, and the order. They are open only while read.
+    """A `PairStore` in three files: the text in UTF-8, the offset at which each side ends, and the order of the pairs.
 
-    Memory holds 1 MB of text that is not written yet, and while pairs are dropped 9 bytes for each.
+    Memory holds at most 1 MB of text that is not yet written, and 9 bytes per pair while pairs are dropped.
     """
 
     def __init__(self, path: Path) -> None:
-        """Begin an empty store: `path` with `.text`, `.ends` and `.order` behind its name.
+        """Make an empty store. Its files are `path` with the suffixes `.text`, `.ends` and `.order`.
 
         Raises:
             OSError: the files cannot be written.
@@ -38,11 +40,11 @@ class StoredPairs:
             file.write_bytes(b"")
 
     def append(self, pair: Pair, /) -> None:
-        """See `PairStore`; OSError if it cannot be written."""
+        """See `PairStore`. Raises OSError if the files cannot be written."""
         self.extend([pair])
 
     def extend(self, pairs: Iterable[Pair], /) -> None:
-        """See `PairStore`; OSError if it cannot be written."""
+        """See `PairStore`. Raises OSError if the files cannot be written."""
         first = self._stored
         for pair in pairs:
             for text in pair:
@@ -57,14 +59,15 @@ class StoredPairs:
             self._set_order(np.concatenate((self._order, np.arange(first, self._stored))))
 
     def keep_only(self, indices: Sequence[int] | np.ndarray) -> None:
-        """See `PairStore`; OSError if it cannot be written."""
+        """See `PairStore`. Raises OSError if the files cannot be written."""
         chosen = np.asarray(indices, dtype=np.int64)
         self._set_order(chosen if self._order is None else self._order[chosen])
 
     def repeats(self, among: int | None = None) -> np.ndarray:
-        """See `PairStore`; OSError if there is no room for 8 bytes a pair.
+        """See `PairStore`. Pairs with equal hashes count as equal: see `hash_of`.
 
-        Pairs of equal hashes are taken as equal: see `hash_of`.
+        Raises:
+            OSError: the disk has no room for a temporary file of 8 bytes per pair.
         """
         if not len(self):
             return np.zeros(0, dtype=bool)
@@ -77,7 +80,7 @@ class StoredPairs:
             return repeated(np.memmap(file, dtype=np.uint64, mode="r"), len(self) if among is None else among)
 
     def discard(self) -> None:
-        """See `PairStore`: the files are gone."""
+        """See `PairStore`. Removes the files."""
         self._mapped = self._order = None
         for file in (self._text_path, self._ends_path, self._order_path):
             file.unlink(missing_ok=True)
@@ -100,7 +103,7 @@ class StoredPairs:
                 yield text[start:middle].decode(), text[middle:end].decode()
 
     def _places(self) -> Iterator[Iterator[tuple[int, int, int]]]:
-        """Of some pairs at a time: where the source begins, where it ends and the target begins, where that ends."""
+        """Offsets of some pairs at a time: the begin of the source, its end (where the target begins), the last end."""
         _, ends = self._read()
         for first in range(0, len(self), _ITERATED):
             last = min(first + _ITERATED, len(self))
@@ -109,7 +112,7 @@ class StoredPairs:
 
     def _set_order(self, order: np.ndarray) -> None:
         self._order = None
-        self._order_path.unlink(missing_ok=True)  # a file that is mapped must not be cut
+        self._order_path.unlink(missing_ok=True)  # a memory-mapped file must not be truncated
         order.tofile(self._order_path)
         self._order = np.memmap(self._order_path, dtype=np.int64, mode="r") if len(order) else order
 
@@ -118,13 +121,14 @@ class StoredPairs:
             file.write(self._text)
         with self._ends_path.open("ab") as file:
             if not file.tell():
-                file.write(bytes(8))  # where the first begins
+                file.write(bytes(8))  # the offset at which the first pair begins
             file.write(np.array(self._ends, dtype=np.int64).tobytes())
         self._text.clear()
         self._ends.clear()
         self._mapped = None
 
     def _read(self) -> tuple[mmap.mmap | bytes, np.ndarray]:
+        """The text, and the offsets of its sides: 0, then the end of each side."""
         if self._ends:
             self._flush()
         if not self._size:

@@ -1,4 +1,4 @@
-"""From a recipe to tokenised data: cleaning, the vocabulary, token ids."""
+"""Preparation of the text of a recipe: cleaning, training of the vocabulary, and tokenisation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from dragoman_service.errors import InvalidInput
 log = logging.getLogger(__name__)
 
 _CHUNK = 200_000
-"""Characters that are tokenised together: as ids in lists they take up to forty times their room."""
+"""Characters that are tokenised together. As lists of ids they take up to forty times as much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +43,44 @@ class ValidationSet:
     """A corpus to measure on."""
 
     name: str
-    """Languages and file."""
+    """Languages and corpus, such as `en-de newstest.tsv`."""
     target_language: str
     pairs: list[Pair]
-    """The text itself, for BLEU."""
+    """The text, for BLEU."""
     tokenized: TokenizedCorpus
-    """The same, for the loss."""
+    """The token ids of the text, for the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """What the training loop needs of the data."""
+    """The data for the training loop."""
 
     tokenizer: Tokenizer
     tokenizer_model: bytes
     """The file that `tokenizer` was read from."""
     train: TokenizedCorpus
     weights: np.ndarray
-    """[pairs of `train`] how often each is seen in an epoch."""
+    """[pairs of `train`] How often each pair occurs in an epoch."""
     validation: tuple[ValidationSet, ...]
-    """What progress is measured on."""
+    """The text of validation."""
     summary: list[dict[str, Any]]
-    """Per corpus: name, weight, pairs kept, pairs dropped by reason, pairs added by augmentation."""
+    """For each corpus: name, languages, weight, and the pairs kept, dropped by reason, and added by augmentation."""
     provenance: dict[str, Any]
-    """Of code, libraries, machine and text; see `provenance`."""
+    """Versions of code and libraries, the machine, and fingerprints of the text; see `provenance`."""
     segmented_anew: functools.partial[TokenizedCorpus] | None = None
-    """With BPE-dropout, what `epoch` returns."""
+    """With BPE-dropout: the function of the epoch's number that makes its text."""
 
     def epoch(self, number: int) -> TokenizedCorpus:
-        """The text as it is seen in an epoch, from 0: `train`, with BPE-dropout in a segmentation of its own.
+        """The text of epoch `number`, from 0: `train`, or, with BPE-dropout, its segmentation for this epoch.
 
         Raises:
-            InvalidInput: the cache has no room for that.
+            InvalidInput: the cache cannot be written, or is full.
         """
         return self.segmented_anew(number) if self.segmented_anew else self.train
 
     @property
     def validation_fingerprint(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of the validation text: scores compare only where it is the same."""
+        """16 hexadecimal digits of the SHA-256 of the validation text. Scores are comparable only if it is equal."""
         texts = [[measured.name, measured.pairs] for measured in self.validation]
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
@@ -88,21 +88,22 @@ class PreparedData:
 def prepare(
     recipe: Recipe, data_folder: Path, tokenizer_model: bytes | None = None, cache: Path | None = None
 ) -> PreparedData:
-    """Read, clean and tokenise the text of a recipe, and log what was dropped and why; or take it from the cache.
+    """Read, clean and tokenise the text of a recipe, or take the result from the cache. Logs the dropped pairs.
 
-    Text and ids are in files that are mapped into memory, so they may be larger than memory. Memory holds the sentences
-    that the vocabulary is learned from, what must not be learned (`held_out_texts`), and for one corpus at a time 9
-    bytes a pair while duplicates are dropped, and some dozens for those that a limit or augmentation draws.
+    Text and ids are in memory-mapped files, so they may be larger than memory. Memory holds the sentences that the
+    vocabulary is learned from and the held-out text (`held_out_texts`). It holds, for one corpus at a time, 9 bytes per
+    pair while duplicates are dropped, and some dozens of bytes per pair that a limit or augmentation draws.
 
     Args:
-        recipe: Names the corpora.
-        data_folder: What their paths are relative to.
-        tokenizer_model: Use this tokenizer; None trains one on the cleaned text.
-        cache: Folder of what is kept from one start to the next; None keeps nothing, and takes room for temporary files
-            while this process lives.
+        recipe: The recipe.
+        data_folder: The base of the recipe's relative paths.
+        tokenizer_model: The tokenizer to use; None trains one on the cleaned text.
+        cache: The folder of the cache of tokenised text. None keeps nothing for the next start, and needs disk space
+            for temporary files while this process lives.
 
     Raises:
-        InvalidInput: a corpus cannot be read or changes meanwhile, nothing is left of it, or the cache has no room.
+        InvalidInput: a corpus cannot be read, or changes while it is read; cleaning drops all of its pairs; or the
+            cache cannot be written or is full.
     """
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
@@ -134,12 +135,12 @@ def prepare(
 def _train_text(
     recipe: Recipe, folder: Path, tokenizer_model: bytes | None, cache: TokenCache, made_of: dict[str, Any]
 ) -> Entry:
-    """From the cache if it is there."""
+    """The cache entry of the training text. It is made if the cache does not have it."""
     learned = settings_of(recipe.tokenizer)
-    del learned["bpe_dropout"]  # which changes neither the vocabulary nor these ids
+    del learned["bpe_dropout"]  # it changes neither the vocabulary nor these ids
 
     def key(tokenizer: Any) -> str:
-        """What decides the ids: libraries, files, what the recipe says of text, and the vocabulary."""
+        """The key of all that decides the ids: libraries, files, the recipe's text settings, and the vocabulary."""
         files = {path: made_of["data"][path] for path in sorted(made_of["data"])}
         libraries = [sentencepiece.__version__, unicodedata.unidata_version]
         return key_of(libraries, files, settings_of(recipe.data), recipe.training.seed, tokenizer)
@@ -154,18 +155,18 @@ def _train_text(
     wanted = key(learned) if tokenizer_model is None else key_with(tokenizer_model)
     if entry := find():
         log.info("the text is tokenised already, in %s", cache.folder)
-        return _told(entry)
+        return _logged(entry)
     with cache.writing(wanted) as partial:
         if entry := find(quiet=True):
             log.info("another process has tokenised the text meanwhile, into %s", cache.folder)
-            return _told(entry)
+            return _logged(entry)
         model = _write_entry(recipe, folder, tokenizer_model, partial, key_with)
         _check_unchanged(recipe.data, folder, made_of)
         return cache.publish(partial, key_with(model), asked=wanted if tokenizer_model is None else None)
 
 
-def _told(entry: Entry) -> Entry:
-    """Has the log say what who wrote the entry has kept and dropped."""
+def _logged(entry: Entry) -> Entry:
+    """Log the counts of kept and dropped pairs of an entry, as when it was made. Returns the entry."""
     for part in entry.details["summary"]:
         log.info("%s", CleaningReport(part["corpus"], part["kept"], Counter(part["dropped"])))
     return entry
@@ -174,7 +175,7 @@ def _told(entry: Entry) -> Entry:
 def _write_entry(
     recipe: Recipe, folder: Path, model: bytes | None, partial: Path, key_with: Callable[[bytes], str]
 ) -> bytes:
-    """Make the files of an entry; returns the vocabulary."""
+    """Write the files of an entry to the folder `partial`. Returns the vocabulary; it is trained if `model` is None."""
     data, seed = recipe.data, recipe.training.seed
     numbers = itertools.count()
     parts = []
@@ -222,6 +223,7 @@ def _check_vocabulary(recipe: Recipe, tokenizer: Tokenizer, model: bytes) -> Non
 
 
 def _check_unchanged(data: Data, folder: Path, made_of: dict[str, Any]) -> None:
+    """Raise InvalidInput if a file has changed since `made_of`, its provenance, was read."""
     for path, before in made_of["data"].items():
         if fingerprint(folder / path) != before:
             raise InvalidInput("corpus", path, "a file that does not change while it is read")

@@ -1,4 +1,4 @@
-"""What a training run was made of: code, libraries, machine and text, so that runs can be told apart later."""
+"""The provenance of a training run: its code, libraries, machine and text, for later comparison of runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 
 
 def provenance(data: Data, folder: Path) -> dict[str, Any]:
-    """JSON-ready: `git`, `versions`, `machine`, and under `data` the size and SHA-256 of every file of `data`.
+    """The JSON-ready provenance: `git`, `versions`, `machine`, and as `data` the size and SHA-256 of every text file.
 
     Raises:
         InvalidInput: a file cannot be read.
@@ -34,7 +34,7 @@ def provenance(data: Data, folder: Path) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit that is checked out, and whether files differ from it; None where there is no git or no checkout."""
+    """The checked-out commit, and whether files differ from it. None if there is no git or `folder` is no checkout."""
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
         changed = bool(_git(folder, "status", "--porcelain", "--untracked-files=no").strip())
@@ -47,7 +47,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """`bytes` and `sha256` of a file.
 
     Raises:
-        InvalidInput: it cannot be read.
+        InvalidInput: the file cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Which of many hashes have come before, with little in memory."""
+"""Search for repeated hashes in a large array, with little memory."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import hashlib
 import numpy as np
 
 _SORTED_TOGETHER = 1 << 20
-"""Hashes in memory at a time: 33 MB with all that sorting needs."""
+"""Number of hashes that are sorted together. It takes 33 MB of memory."""
 
 
 def hash_of(pair: bytes) -> int:
-    """64 bits: among a hundred million pairs, two of the same hash have a probability of 0.0003."""
+    """A hash of 64 bits. A hundred million different pairs have two equal hashes with a probability of 0.0003."""
     return int.from_bytes(hashlib.blake2b(pair, digest_size=8).digest(), "little")
 
 
 def repeated(hashes: np.ndarray, among: int) -> np.ndarray:
-    """[hashes] whether each stands further ahead too, there within the first `among`.
+    """[n] Whether each hash is equal to an earlier one that is among the first `among` hashes.
 
     Args:
-        hashes: [n] of 64 bits, unsigned; may be a file that is mapped into memory. It is read from beginning to end
-            once for every `_SORTED_TOGETHER` of them.
-        among: How many at the beginning count as those that may be repeated.
+        hashes: [n] Unsigned, of 64 bits; may be a memory-mapped file. All hashes are read once for every
+            `_SORTED_TOGETHER` of them.
+        among: Number of hashes at the beginning whose repetitions count.
     """
     found = np.zeros(len(hashes), dtype=bool)
     rounds = max(1, -(-len(hashes) // _SORTED_TOGETHER))
@@ -38,7 +38,7 @@ def repeated(hashes: np.ndarray, among: int) -> np.ndarray:
 
 
 def _of_residue(hashes: np.ndarray, divisor: int, residue: int) -> np.ndarray:
-    """The indices of those that leave this residue."""
+    """The indices of the hashes with this residue modulo `divisor`."""
     found = [
         start + np.flatnonzero(hashes[start : start + _SORTED_TOGETHER] % np.uint64(divisor) == residue)
         for start in range(0, len(hashes), _SORTED_TOGETHER)

@@ -1,4 +1,4 @@
-"""Which scripts a language is written in, to tell text of another language from its own."""
+"""The scripts of languages, to detect text of another language."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ SCRIPTS = {
     "te": ("TELUGU",),
     "th": ("THAI",),
 }
-"""First words of the Unicode names of the letters that a language, by its ISO 639 code, is written in."""
+"""ISO 639 code -> scripts of the language. A script is the first word of the Unicode names of its letters."""
 
 
 def script_share(text: str, language: str) -> float:
-    """Share of the letters of `text` that belong to a script of `language`; 1 if there are none.
+    """The share of the letters of `text` that belong to a script of `language`. It is 1 if there are no letters.
 
     Args:
-        text: Anything.
-        language: ISO 639 code; what follows a hyphen, such as a region, is passed over. Of a language that is not in
-            `SCRIPTS` nothing is known, hence nothing is wrong: the share is 1.
+        text: Any text.
+        language: ISO 639 code. A part after a hyphen, such as a region, is ignored. The share is 1 for a language that
+            is not in `SCRIPTS`.
     """
     scripts = SCRIPTS.get(language.partition("-")[0].lower())
     if scripts is None:

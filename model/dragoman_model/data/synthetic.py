@@ -1,7 +1,8 @@
-"""Training text that a served model makes: from sources for distillation, from targets for back-translation.
+"""Synthetic training text, translated by a running server: distillation and back-translation.
 
-Distillation (Kim and Rush 2016) teaches a small model what a large one says. Back-translation (Sennrich et al. 2016)
-turns text that exists in the target language alone into pairs, with a model of the opposite direction.
+Distillation (Kim and Rush 2016) translates source text: a small model learns from the translations of a large one.
+Back-translation (Sennrich et al. 2016) translates target text with a model of the opposite direction: it makes pairs
+from text that exists in the target language only.
 """
 
 from __future__ import annotations
@@ -22,50 +23,50 @@ from dragoman_service.client.values import FinishReason, Translation
 from dragoman_service.errors import InvalidInput
 
 Translate = Callable[[Iterable[str]], Iterator[Translation]]
-"""Translations in the order of the texts; it may read ahead."""
+"""A function from texts to their translations, in the same order. It may read texts ahead."""
 
 _CHRF = CHRF()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be made."""
+    """The translation of one file."""
 
     text: Path
-    """A text a line, or a TSV file; `.gz`, `.bz2` and `.xz` are unpacked."""
+    """A file with one text per line, or a TSV file; `.gz`, `.bz2` and `.xz` are decompressed."""
     column: int | None
-    """Of a TSV file, from 0, that has the text to translate; None takes whole lines."""
+    """TSV column of the text to translate, from 0; None: whole lines."""
     reference_column: int | None
-    """Of the translation by people: of the hypotheses, the one nearest to it is taken (Kim and Rush 2016, section 3.3).
-    None takes the best."""
+    """TSV column of the reference translation. The hypothesis nearest to it is chosen (Kim and Rush 2016, section 3.3).
+    None: the best hypothesis."""
     original_is_target: bool
-    """What is translated is what shall be produced: back-translation."""
+    """Whether the text to translate becomes the target side: back-translation."""
     max_characters: int
-    """Longer texts are left out, as the server would refuse them."""
+    """Longer texts are left out, because the server would refuse them."""
     output: Path
-    """TSV: source, target, score of the translation."""
+    """The TSV file to write: source, target, score of the translation."""
     options: dict[str, Any]
-    """How it is translated, to be kept with the result."""
+    """Options of the translation, which the report records."""
 
     @property
     def part(self) -> Path:
-        """Where it lies until it is whole."""
+        """The file of the results until the job is complete: a JSON header, then JSON lines."""
         return self.output.with_name(self.output.name + ".part")
 
     @property
     def report(self) -> Path:
-        """How it was made, in JSON."""
+        """The JSON report of a complete job: header, models and counts."""
         return self.output.with_name(self.output.name + ".json")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the lines."""
+    """The counts of read, kept and dropped lines."""
 
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Lines by the reason for which they were dropped."""
+    """Reason -> number of dropped lines."""
 
     def __str__(self) -> str:
         counts = f"read {self.read:,}, kept {self.kept:,}, dropped {self.dropped.total():,}"
@@ -74,27 +75,30 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
+    """A line to translate."""
+
     number: int
     text: str
     reference: str | None
 
 
 def make_pairs(job: Job, translate: Translate, *, resume: bool) -> Outcome:
-    """Translate a file into a file of pairs; what is interrupted goes on where it stopped.
+    """Translate a file and write a file of pairs. An interrupted job can be resumed.
 
-    Lines that stand twice are translated once. White space, tabs included, becomes one space.
+    Repeated lines are translated once. White space, tabs included, becomes one space.
 
     Args:
-        job: What, and into which file.
-        translate: Does it.
-        resume: Go on with the part that is there.
+        job: The job.
+        translate: The function that translates.
+        resume: Continue with the existing part file.
 
     Raises:
-        InvalidInput: a file cannot be read or written, lacks a column, or the part that is there is of another job.
-        Exception: whatever `translate` raises. The part stays, and can be resumed.
+        InvalidInput: a file cannot be read or written or lacks a column, the output file exists, or the existing part
+            file is of another job.
+        Exception: an error of `translate`. The part file remains, and the job can be resumed.
     """
     if job.output.exists():
-        raise InvalidInput("--output", str(job.output), "a file that is not there yet")
+        raise InvalidInput("--output", str(job.output), "a file that does not exist yet")
     outcome, header = Outcome(), _header(job)
     done = _begin(job, header, resume)
     pending: deque[_Line] = deque()
@@ -113,13 +117,13 @@ def make_pairs(job: Job, translate: Translate, *, resume: bool) -> Outcome:
                 part.write(json.dumps(made, ensure_ascii=False) + "\n")
         _finish(job, outcome, header)
     except OSError as error:
-        allowed = f"a file that can be written ({error.strerror}); go on with --resume when it can"
+        allowed = f"a file that can be written ({error.strerror}); then continue with --resume"
         raise InvalidInput("--output", str(job.part), allowed) from error
     return outcome
 
 
 def _header(job: Job) -> dict[str, Any]:
-    """What two runs must have in common to be one."""
+    """The description of a job. A job can be resumed only if it is the same as at the start."""
     return {
         "text": job.text.name,
         "sha256": fingerprint(job.text)["sha256"],
@@ -131,34 +135,34 @@ def _header(job: Job) -> dict[str, Any]:
 
 
 def _begin(job: Job, header: dict[str, Any], resume: bool) -> int:
-    """Prepare the part; returns the number of the last line that it has."""
+    """Create the part file or, to resume, check it. Returns the number of its last translated line; 0 if none."""
     try:
         if not resume:
             if job.part.exists():
-                raise InvalidInput("--output", str(job.part), "no such file, or --resume to go on with it")
+                raise InvalidInput("--output", str(job.part), "no such file, or --resume to continue it")
             job.part.write_text(json.dumps(header) + "\n", encoding="utf-8")
             return 0
         found = job.part.read_bytes()
     except OSError as error:
-        what = "an unfinished file to go on with" if resume else "a file that can be written"
+        what = "the part file of an interrupted run" if resume else "a file that can be written"
         raise InvalidInput("--output", str(job.part), f"{what} ({error.strerror})") from error
-    whole = found[: found.rfind(b"\n") + 1]  # a line that was cut off is made again
+    whole = found[: found.rfind(b"\n") + 1]  # an incomplete last line is translated again
     header_line, _, rows = whole.partition(b"\n")
     try:
         first = json.loads(header_line)
         done = int(json.loads(rows.splitlines()[-1])[0]) if rows else 0
         changed = ", ".join(sorted(key for key in header.keys() | first.keys() if first.get(key) != header.get(key)))
     except (ValueError, AttributeError, LookupError, TypeError) as error:
-        raise InvalidInput("--resume", str(job.part), f"a file begun by this command ({error})") from error
+        raise InvalidInput("--resume", str(job.part), f"a part file of this command ({error})") from error
     if changed:
-        raise InvalidInput("--resume", changed, f"the same as when {job.part} was begun")
+        raise InvalidInput("--resume", changed, f"the same as at the start of {job.part}")
     job.part.write_bytes(whole)
     return done
 
 
 def _wanted(job: Job, outcome: Outcome) -> Iterator[_Line]:
-    """The lines to translate, numbered from 1."""
-    seen: set[bytes] = set()  # digests, as the text may be larger than memory
+    """The lines to translate, numbered from 1. Counts the lines that are read and dropped in `outcome`."""
+    seen: set[bytes] = set()  # digests, because the text may be larger than memory
     for number, (raw, reference) in enumerate(_read(job), start=1):
         outcome.read += 1
         text = " ".join(raw.split())
@@ -178,7 +182,7 @@ def _wanted(job: Job, outcome: Outcome) -> Iterator[_Line]:
 
 
 def _read(job: Job) -> Iterator[tuple[str, str | None]]:
-    """All texts, and their references if there are any."""
+    """All texts of the file, each with its reference or None."""
     if job.column is None:
         yield from ((line, None) for line in read_lines(job.text))
     elif job.reference_column is None:
@@ -188,7 +192,7 @@ def _read(job: Job) -> Iterator[tuple[str, str | None]]:
 
 
 def _row(job: Job, line: _Line, translation: Translation) -> list[str] | str:
-    """The pair that a translation makes, or why it makes none."""
+    """The columns of the output for a translation, or the reason for which it is dropped."""
     best = translation.hypotheses[0]
     if line.reference is not None:
         reference = line.reference
@@ -203,7 +207,7 @@ def _row(job: Job, line: _Line, translation: Translation) -> list[str] | str:
 
 
 def _finish(job: Job, outcome: Outcome, header: dict[str, Any]) -> None:
-    """From the part to the output, which is there only when it is whole."""
+    """Write the output file and the report from the part file, and remove the latter. The output appears complete."""
     models = set[str]()
     opener = OPENERS.get(job.output.suffix, open)
     unfinished = job.output.with_name(job.output.name + ".writing")

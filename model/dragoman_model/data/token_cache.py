@@ -1,4 +1,4 @@
-"""Tokenised text that is kept on disk from one start to the next, and read from there instead of into memory."""
+"""The cache of tokenised text on disk. A later start uses its entries, which are memory-mapped."""
 
 from __future__ import annotations
 
@@ -26,45 +26,49 @@ log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """Where the cache is unless told otherwise: $DRAGOMAN_CACHE, or `dragoman/text` where the system keeps caches."""
+    """The default folder: $DRAGOMAN_CACHE, or `dragoman/text` in $XDG_CACHE_HOME or `~/.cache`."""
     if chosen := os.environ.get("DRAGOMAN_CACHE"):
         return Path(chosen)
     home = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of XDG_CACHE_HOME has relative paths ignored.
+    # According to the XDG Base Directory specification, a relative path is ignored.
     return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "dragoman" / "text"
 
 
 def key_of(*parts: Any) -> str:
-    """A name for JSON-ready values: 32 hexadecimal digits."""
+    """The key of JSON-ready values: 32 hexadecimal digits of their SHA-256."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the cache has of one text."""
+    """An entry of the cache: a tokenised text."""
 
     key: str
     train: TokenizedCorpus
     weights: np.ndarray
+    """[pairs] How often each pair occurs in an epoch."""
     tokenizer_model: bytes
     details: dict[str, Any]
-    """As given to `EntryWriter.finish`."""
+    """The details that were given to `EntryWriter.finish`."""
 
 
 class TokenCache:
-    """A folder of entries, each a folder by the name of its key; safe to be used by several processes at a time.
+    """A folder of entries. An entry is a folder, named by its key. Several processes may use the cache at a time.
 
-    An entry is written under the name `KEY.partial` and renamed when complete, so that an entry is complete whenever a
-    writer is killed. A writer holds a lock, which ends with it: what writers left that are gone is removed by the next.
+    A writer makes an entry as `KEY.partial` and renames it when it is complete, so that a killed writer leaves no
+    incomplete entry. It holds a lock while it writes, which the kernel releases if it is killed. The next writer
+    removes the partial entries whose lock is free.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def open(self, key: str, quiet: bool = False) -> Entry | None:
-        """The entry, its arrays memory-mapped; None if there is none that can be used, and unless `quiet` the log says
-        why."""
+        """The entry, with memory-mapped arrays; None if it is missing or unusable.
+
+        The reason for which an entry is unusable is logged, unless `quiet`.
+        """
         folder, why = self.folder / key, ""
         try:
             return _read(folder)
@@ -76,11 +80,11 @@ class TokenCache:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = f"cannot be used ({error})"
         if why and not quiet:
-            log.warning("%s %s and is made anew", folder, why)
+            log.warning("%s %s and is made again", folder, why)
         return None
 
     def get(self, key: str, write: Callable[[Path], None]) -> Entry:
-        """The entry, which `write` makes in the folder that it is given if there is none.
+        """The entry. If there is none, `write` is called with an empty folder, to which it must write the files.
 
         Raises:
             InvalidInput: the cache cannot be written, or is full.
@@ -94,17 +98,19 @@ class TokenCache:
             return self.publish(partial, key)
 
     def alias(self, key: str) -> str | None:
-        """The key that `publish` has noted for this one."""
+        """The key that `publish` has stored for the alias `key`; None if there is none."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             return (self.folder / f"{key}.alias").read_text(encoding="ascii")
         return None
 
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[Path]:
-        """An empty folder for files of a new entry, removed in the end; others who want to write this key wait.
+        """A context with an empty folder for the files of a new entry. It holds the lock of `key`.
+
+        The folder is removed at the end, unless `publish` has renamed it.
 
         Raises:
-            InvalidInput: the folder cannot be written, or is full; whatever was begun is removed.
+            InvalidInput: the cache cannot be written, or is full.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._errors())
@@ -119,19 +125,19 @@ class TokenCache:
             yield partial
 
     def publish(self, partial: Path, key: str, asked: str | None = None) -> Entry:
-        """Make what `partial` has the entry `key`, unless there is a good one by now; returns the entry.
+        """Rename the folder `partial` to the entry `key`, unless there is a usable one by now. Returns the entry.
 
         Args:
-            partial: From `writing`.
-            key: Of the entry.
-            asked: A key to note as an alias: what asks for this will find the entry `key`. A vocabulary that is to be
-                learned is known only once it has been.
+            partial: The folder, from `writing`.
+            key: The key of the entry.
+            asked: A key to store as an alias of the entry. The key of an entry depends on the vocabulary, which is not
+                known before it is trained. The alias depends on the settings of its training instead.
 
         Raises:
-            InvalidInput: somebody has removed the entry at once.
+            InvalidInput: another program has removed the entry meanwhile.
         """
         with contextlib.ExitStack() as stack:
-            if partial.stem != key:  # else that lock is held already
+            if partial.stem != key:  # otherwise `writing` holds this lock
                 stack.enter_context(locked(self._lock_path(key)))
             if asked is not None:
                 alias = partial / "alias"
@@ -146,12 +152,13 @@ class TokenCache:
                 flush_to_disk(self.folder)
                 entry = self.open(key)
             if entry is None:
-                allowed = "a folder that nobody removes files from meanwhile"
+                allowed = "a folder from which no other program removes files meanwhile"
                 raise InvalidInput("--cache", str(self.folder), allowed)
             return entry
 
     def remove_others(self, family: str, key: str) -> None:
-        """Remove the entries whose names begin with `family`, but for `key`; who has one open keeps it."""
+        """Remove the entries whose names begin with `family`, except `key`. A process that has one open can still use
+        it."""
         for folder in self.folder.glob(f"{family}*"):
             if folder.name != key and not folder.suffix:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -161,26 +168,27 @@ class TokenCache:
 
     def _remove_leftovers(self) -> None:
         for key in {path.stem for suffix in ("lock", "partial") for path in self.folder.glob(f"*.{suffix}")}:
-            with locked(self._lock_path(key), wait=False) as its_writer_is_gone:
+            with locked(self._lock_path(key), wait=False) as no_writer:
                 partial = self.folder / f"{key}.partial"
-                if its_writer_is_gone and partial.exists():
-                    log.info("%s was left by a run that ended early, and is removed", partial)
+                if no_writer and partial.exists():
+                    log.info("%s was left by an interrupted run, and is removed", partial)
                     shutil.rmtree(partial, ignore_errors=True)
 
     @contextlib.contextmanager
     def _full_disk(self, partial: Path) -> Iterator[None]:
-        """Tells how much was written when there was no more room."""
+        """Convert the OSError of a full disk to InvalidInput with the size of the files written so far."""
         try:
             yield
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             written = sum(path.stat().st_size for path in partial.rglob("*")) / 1e6
-            allowed = f"a folder with room for more than {written:,.1f} MB of this text, which were written when it was"
-            raise InvalidInput("--cache", str(self.folder), f"{allowed} full; --cache chooses another") from error
+            allowed = f"a folder with room for more than {written:,.1f} MB of this text (the disk was full after these)"
+            raise InvalidInput("--cache", str(self.folder), f"{allowed}; --cache chooses another") from error
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        """Convert other OSErrors to InvalidInput."""
         try:
             yield
         except OSError as error:
@@ -189,10 +197,11 @@ class TokenCache:
 
 
 class _OtherFormat(Exception):
-    """The entry is of a version of this program that writes other files."""
+    """The entry has the format of another version of this program."""
 
 
 def _read(folder: Path) -> Entry:
+    """Read and check an entry. Raises one of the errors that `TokenCache.open` handles."""
     described = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
     if described["format"] != FORMAT:
         raise _OtherFormat(f"has format {described['format']}, while this version writes {FORMAT},")
@@ -216,5 +225,5 @@ def _read(folder: Path) -> Entry:
 
 
 def settings_of(value: Any) -> Any:
-    """A dataclass as JSON-ready values."""
+    """The fields of a dataclass as JSON-ready values."""
     return json.loads(json.dumps(dataclasses.asdict(value)))

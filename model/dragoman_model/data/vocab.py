@@ -1,4 +1,5 @@
-"""Training the subword vocabulary. `dragoman_service.bundle.tokenizer` reads it, so that both sides agree."""
+"""Training of the subword vocabulary. Training and server read it with the same code,
+`dragoman_service.bundle.tokenizer`."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ from dragoman_service.errors import InvalidInput
 
 
 def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int, target_tags: Sequence[str] = ()) -> bytes:
-    """Train SentencePiece (Kudo and Richardson 2018) with byte fallback, so that nothing is out of vocabulary.
+    """Train a SentencePiece model (Kudo and Richardson 2018) with byte fallback, so that every text can be encoded.
 
     Args:
-        texts: Sentences of both languages.
-        config: Size and algorithm.
-        seed: Of the draw of sentences, if there are more than wanted.
+        texts: Sentences of all languages.
+        config: Size and algorithm of the vocabulary, and the largest number of sentences.
+        seed: The seed of the draw, if there are more sentences than that.
         target_tags: Languages that get a tag (`dragoman_service.bundle.tokenizer.target_tag`).
 
     Returns:
-        The serialised model: ids 0 padding, 1 begin, 2 end, 3 unknown, then tags, 256 bytes, subwords.
+        The serialised model. Its ids are 0 padding, 1 begin, 2 end, 3 unknown, then tags, 256 bytes, subwords.
 
     Raises:
         InvalidInput: the text is too small for the vocabulary.
@@ -39,7 +40,7 @@ def train_tokenizer(texts: Sequence[str], config: TokenizerConfig, seed: int, ta
             model_type=config.algorithm,
             character_coverage=config.character_coverage,
             byte_fallback=True,
-            split_digits=True,  # a number is copied digit by digit instead of guessed at as a word
+            split_digits=True,  # so that a number is copied digit by digit, and not translated like a word
             control_symbols=[target_tag(language) for language in target_tags],
             pad_id=0,
             bos_id=1,

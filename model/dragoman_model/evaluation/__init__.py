@@ -1,4 +1,4 @@
-"""Translating and scoring with what is not served: checkpoints in PyTorch, bundles in this process.
+"""Translation and scoring of test sets with checkpoints, bundles and running servers, and reference decoders.
 
-Begin with `evaluate`; `reference_decode` is the slow oracle that all faster decoding must agree with.
+Begin with `evaluate`. `reference_decode` is the slow reference implementation that all faster decoding must agree with.
 """

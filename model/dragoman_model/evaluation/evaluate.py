@@ -1,4 +1,4 @@
-"""How good translations are: BLEU and chrF of sacreBLEU (Post 2018), with their signatures."""
+"""Scores of translations: BLEU and chrF of sacreBLEU (Post 2018), with their signatures."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class TestSet:
     pairs: tuple[Pair, ...]
 
     __test__ = False
-    """Not a test, whatever pytest may think of the name."""
+    """Keeps pytest from collecting this class, whose name begins with Test."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A figure, and how it came about."""
+    """A score, and the sacreBLEU signature of its settings."""
 
     value: float
     signature: str
@@ -41,17 +41,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a system made of a test set."""
+    """The translations of a test set by a system, and their scores."""
 
     test_set: TestSet
     translations: tuple[str, ...]
     bleu: Score
     chrf: Score
     seconds: float
-    """For all translations."""
+    """Wall-clock time of all translations."""
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The scores as a bundle's manifest has them."""
+        """The scores in the format of a bundle's manifest."""
         return [
             {
                 "test_set": self.test_set.source.name,
@@ -64,15 +64,16 @@ class Evaluation:
 
     @property
     def sentences_per_second(self) -> float:
-        """Of wall-clock time."""
+        """Sentences per second of wall-clock time."""
         return len(self.translations) / max(self.seconds, 1e-9)
 
 
 def read_test_sets(sources: Sequence[Path], targets: Sequence[Path]) -> list[TestSet]:
-    """Read files and their references, all of them before anything is translated.
+    """Read all test sets, so that an error in a file is found before the first translation.
 
     Raises:
-        InvalidInput: their numbers differ; a file is missing, empty, no UTF-8, or not as long as its other side.
+        InvalidInput: the numbers of source and target files differ; a file is missing, is empty or is not UTF-8; or the
+            two files of a test set differ in length.
     """
     if len(sources) != len(targets):
         raise InvalidInput("--target", f"{len(targets)} files", f"{len(sources)}, one for each --source")
@@ -80,16 +81,16 @@ def read_test_sets(sources: Sequence[Path], targets: Sequence[Path]) -> list[Tes
 
 
 def evaluate(system: System, test_set: TestSet, *, lowercase: bool = False, tokenize: str = "13a") -> Evaluation:
-    """Translate a test set, with a progress bar if standard error is a terminal, and score the translations.
+    """Translate a test set and score the translations. Shows a progress bar if standard error is a terminal.
 
     Args:
-        system: What translates.
-        test_set: What it translates, and what is expected.
-        lowercase: Take upper and lower case for the same.
+        system: The system that translates.
+        test_set: The sentences and their references.
+        lowercase: Ignore upper and lower case.
         tokenize: sacreBLEU's tokenizer for BLEU.
 
     Raises:
-        InvalidInput: no such tokenizer.
+        InvalidInput: there is no such tokenizer.
     """
     if tokenize not in BLEU.TOKENIZERS:
         raise InvalidInput("--tokenize", tokenize, ", ".join(sorted(BLEU.TOKENIZERS)))
@@ -101,7 +102,7 @@ def evaluate(system: System, test_set: TestSet, *, lowercase: bool = False, toke
     seconds = time.perf_counter() - started
     references = [[target for _, target in test_set.pairs]]
     bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenize), CHRF(lowercase=lowercase)
-    # The signature is complete only once something has been scored: values first.
+    # The values must be computed before the signatures, which are complete only after scoring.
     bleu_value = bleu.corpus_score(translations, references).score
     chrf_value = chrf.corpus_score(translations, references).score
     return Evaluation(
@@ -114,7 +115,7 @@ def evaluate(system: System, test_set: TestSet, *, lowercase: bool = False, toke
 
 
 def table(evaluations: Sequence[Evaluation]) -> str:
-    """The scores for people: a line for each test set, and under them what BLEU and chrF mean exactly."""
+    """The scores as text: a line for each test set, then the signatures of BLEU and chrF."""
     width = max(len("test set"), *(len(evaluation.test_set.source.name) for evaluation in evaluations))
     lines = [f"{'test set':{width}}  sentences    BLEU    chrF   seconds  sentences/s"]
     lines += [
@@ -128,7 +129,7 @@ def table(evaluations: Sequence[Evaluation]) -> str:
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Write a line for each text; a line break inside of one becomes a space, so that lines keep corresponding.
+    """Write one line for each text. A line break in a text becomes a space, so that the lines still correspond.
 
     Raises:
         InvalidInput: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Greedy decoding of whole batches with cached keys and values: fast enough to measure BLEU while training."""
+"""Greedy decoding of whole batches with cached keys and values. It is fast enough to measure BLEU during training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def greedy_cached(model: Transformer, sources: Sequence[Sequence[int]], max_leng
 
     Args:
         model: In evaluation mode, on any device.
-        sources: Token ids, the end of the sentence last.
-        max_length: Target tokens at most, without the end of the sentence.
+        sources: Token ids of each source; the last is the end of the sentence.
+        max_length: Largest number of target tokens, without the end of the sentence.
 
     Returns:
-        Token ids without the end of the sentence.
+        Token ids of each target, without the end of the sentence.
     """
     device = model.output_bias.device
     source = pad_sequence([torch.tensor(list(ids)) for ids in sources], batch_first=True).to(device)  # [B, S]

@@ -1,6 +1,7 @@
-"""The slow oracle: search written down plainly, the whole Transformer anew for every token, nothing cached.
+"""Reference decoding: a simple, slow implementation of greedy and beam search, for tests.
 
-What the served engine gives must be what this gives. It shares no search code with the engine, on purpose.
+It runs the whole Transformer for every token and caches nothing. The engine of the server must give the same results.
+It shares no search code with the engine, so that an error of the one does not hide in the other.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ NEVER_PRODUCED = (PAD_ID, BEGIN_ID, UNKNOWN_ID)
 """Ids that no translation contains."""
 
 NEVER = float("-inf")
+"""Logit of a token that must not be produced."""
 
 
 def mask_logits(logits: Tensor) -> Tensor:
-    """[..., V] logits with the ids that are never produced at minus infinity."""
+    """A copy of the logits [..., V], with minus infinity for the ids of `NEVER_PRODUCED`."""
     logits = logits.clone()
     logits[..., NEVER_PRODUCED] = NEVER
     return logits
@@ -33,15 +35,15 @@ def mask_logits(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def greedy_uncached(model: Transformer, source: Sequence[int], max_length: int) -> tuple[list[int], list[float]]:
-    """Greedy search at its plainest: the definition that all faster decoding must agree with.
+    """Greedy search without options and caches: the definition that all faster decoding must agree with.
 
     Args:
         model: In evaluation mode.
-        source: Token ids, the end of the sentence last.
-        max_length: Target tokens at most, without the end of the sentence.
+        source: Token ids; the last is the end of the sentence.
+        max_length: Largest number of decoder steps.
 
     Returns:
-        Token ids and their log-probabilities, in both cases with the end of the sentence if it was reached.
+        Token ids and their log-probabilities. Both include the end of the sentence if it was reached.
     """
     source_ids = torch.tensor([list(source)])  # [1, S]
     target, scores = [BEGIN_ID], []
@@ -64,24 +66,24 @@ def search_uncached(
     target_prefix: Sequence[int] = (),
     max_positions: int | None = None,
 ) -> list[Hypothesis]:
-    """Greedy or beam search with every option but sampling, in the meaning of `DecodingOptions`.
+    """Greedy or beam search with all options of `DecodingOptions` except sampling.
 
     Args:
         model: In evaluation mode, on the CPU.
-        source: Token ids, the end of the sentence last.
-        max_length: Target tokens at most, without the end of the sentence.
-        options: What to search for.
+        source: Token ids; the last is the end of the sentence.
+        max_length: Largest number of target tokens, without the end of the sentence.
+        options: Options of the search.
         target_prefix: Token ids that every hypothesis begins with; fewer than `max_length`.
-        max_positions: Positions at which the decoder can be fed; None: as many as the model has.
+        max_positions: Number of decoder positions that may be used; None: those of the model.
 
     Returns:
-        The `options.num_hypotheses` best, best first; fewer if there are no more.
+        The `options.num_hypotheses` best hypotheses, best first; fewer if the search found fewer.
 
     Raises:
         InvalidInput: `options` ask for sampling.
     """
     if options.sampling is not None:
-        raise InvalidInput("sampling", options.sampling, "None: the oracle searches")
+        raise InvalidInput("sampling", options.sampling, "None: reference decoding has no sampling")
     oracle = _Oracle(
         model, torch.tensor([list(source)]), max_length, options, max_positions or model.config.max_positions
     )
@@ -92,10 +94,11 @@ def search_uncached(
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A hypothesis in the making."""
+    """An unfinished hypothesis."""
 
     tokens: tuple[int, ...]
     scores: tuple[float, ...]
+    """The log-probability of each token; 0 for those of the prefix."""
 
     def plus(self, token: int, score: float) -> _Draft:
         return _Draft((*self.tokens, token), (*self.scores, score))
@@ -103,6 +106,8 @@ class _Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Oracle:
+    """The search for one source."""
+
     model: Transformer
     source: Tensor
     """[1, S]."""
@@ -111,27 +116,30 @@ class _Oracle:
     max_positions: int
 
     def greedy(self, draft: _Draft) -> list[Hypothesis]:
-        """The likeliest token, again and again."""
+        """Greedy search: append the likeliest token until the end of the sentence or a limit."""
         while len(draft.tokens) < self.max_positions:
             score, token = (value.item() for value in self._log_probs([draft])[0].max(dim=0))
             if score == NEVER:
                 break
             if token == END_ID:
                 return [self._stopped(draft, score)]
-            if len(draft.tokens) == self.max_length:  # it was asked only whether the sentence ends here
+            if len(draft.tokens) == self.max_length:  # only the end of the sentence may follow
                 break
             draft = draft.plus(int(token), score)
         return [self._cut(draft)]
 
     def beam(self, start: _Draft) -> list[Hypothesis]:
-        """Keep the `beam_size` likeliest hypotheses; collect those that end while among the `beam_size` likeliest."""
+        """Beam search. Keeps the `beam_size` likeliest hypotheses.
+
+        A hypothesis is finished when it ends while it is among the `beam_size` likeliest.
+        """
         size = self.options.beam_size
         live, finished = [start], list[Hypothesis]()
         while True:
             children = self._children(live)
             finished += [self._stopped(draft, score) for draft, token, score in children[:size] if token == END_ID]
             finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:size]
-            if len(live[0].tokens) == self.max_length:  # it was asked only which hypotheses end here
+            if len(live[0].tokens) == self.max_length:  # only the end of the sentence may follow
                 ended = {draft.tokens for draft, token, _ in children[:size] if token == END_ID}
                 rest = [self._cut(draft) for draft in live if draft.tokens not in ended]
                 return sorted([*finished, *rest], key=lambda hypothesis: -hypothesis.score)[:size]
@@ -141,10 +149,10 @@ class _Oracle:
             live = growing
             if len(live[0].tokens) == self.max_positions:
                 return sorted([*finished, *map(self._cut, live)], key=lambda hypothesis: -hypothesis.score)[:size]
-            # The best that can still come: no further loss, and the penalty of the longest translation.
-            hope = sum(live[0].scores) / self._length_penalty(self.max_length)
+            # The bound of all later scores: no further log-probability, the length penalty of the longest hypothesis.
+            bound = sum(live[0].scores) / self._length_penalty(self.max_length)
             wanted = self.options.num_hypotheses
-            if len(finished) == size or (len(finished) >= wanted and hope <= finished[wanted - 1].score):
+            if len(finished) == size or (len(finished) >= wanted and bound <= finished[wanted - 1].score):
                 return finished
 
     def _children(self, live: Sequence[_Draft]) -> list[tuple[_Draft, int, float]]:
@@ -158,7 +166,7 @@ class _Oracle:
         return [child for child in found if child[2] > NEVER]
 
     def _log_probs(self, drafts: Sequence[_Draft]) -> Tensor:
-        """[drafts, V] log-probabilities of the next token of hypotheses of one length."""
+        """[drafts, V] log-probabilities of the next token. All hypotheses must have the same length."""
         target = torch.tensor([[BEGIN_ID, *draft.tokens] for draft in drafts])
         logits = mask_logits(self.model(self.source.expand(len(drafts), -1), target)[:, -1])
         for row, draft in zip(logits, drafts, strict=True):
@@ -166,7 +174,7 @@ class _Oracle:
         return logits.log_softmax(dim=-1)
 
     def _adjust(self, logits: Tensor, tokens: tuple[int, ...]) -> None:
-        """Change the logits [V] after `tokens` as the options say, in place."""
+        """Apply the options to the logits [V] of the token after `tokens`, in place."""
         for token in set(tokens):
             penalty = self.options.repetition_penalty
             logits[token] = logits[token] / penalty if logits[token] > 0 else logits[token] * penalty
@@ -188,5 +196,5 @@ class _Oracle:
         return Hypothesis(draft.tokens, draft.scores, score, FinishReason.LENGTH)
 
     def _length_penalty(self, length: int) -> float:
-        """Wu et al. 2016, equation 14."""
+        """The length penalty of Wu et al. 2016, equation 14."""
         return float(((5 + length) / 6) ** self.options.length_penalty)

@@ -1,7 +1,7 @@
-"""What can be evaluated: a checkpoint, a bundle, or a running server, all behind one method.
+"""The systems that can be evaluated: a checkpoint, a bundle or a running server, with one interface.
 
-The first two run in this process behind the very frontend, scheduler and engine of the server, so that the same text
-is cut into the same sentences and searched in the same way everywhere.
+A checkpoint or a bundle runs in this process, with the frontend, scheduler and engine of the server. So all systems
+split texts into sentences and search in the same way.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ MAX_QUEUE_TOKENS = 65_536
 
 
 class System(Protocol):
-    """Something that translates."""
+    """A system that translates. A context manager."""
 
     def translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
-        """Translate texts, in order; `done` is called whenever one more is ready."""
+        """Translate texts, in order. `done` is called after each text."""
         ...
 
     def __enter__(self) -> System:
@@ -42,7 +42,7 @@ class System(Protocol):
         ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Free what it holds."""
+        """Free the resources of the system."""
         ...
 
 
@@ -50,11 +50,17 @@ class LocalSystem:
     """A model in this process."""
 
     def __init__(self, model: ServedModel, options: DecodingOptions, languages: tuple[str, str]) -> None:
-        """Take a model whose engine runs; it is closed with the system. Empty languages are those it has."""
+        """Take a model whose engine is running. The engine is closed with the system.
+
+        Args:
+            model: The model.
+            options: Options of the search.
+            languages: Source and target; empty ones stand for those of the model.
+        """
         self._model, self._options, self._languages = model, options, languages
 
     def translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
-        """Translate texts, in order; `done` is called whenever one more is ready."""
+        """Translate texts, in order. `done` is called after each text."""
         return asyncio.run(self._translate(texts, done))
 
     async def _translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
@@ -82,17 +88,17 @@ class LocalSystem:
 
 
 class ServerSystem:
-    """A server somewhere."""
+    """A running server."""
 
     def __init__(self, address: str, options: Options) -> None:
-        """`options` name the model, if the server has several."""
+        """Connect to the server. `options` name the model, if the server has several."""
         self._client = TranslationClient(address, texts_per_call=16, attempts=5)
         self._options = options
 
     def translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:
-        """Translate texts, in order; `done` is called whenever one more is ready.
+        """Translate texts, in order. `done` is called after each text.
 
-        Raises one of `dragoman_service.client.errors`.
+        Raises one of the errors in `dragoman_service.client.errors`.
         """
         translations = []
         for translation in self._client.translate_many(texts, self._options):
@@ -110,10 +116,10 @@ class ServerSystem:
 def load_bundle_system(
     folder: Path, options: DecodingOptions, *, device: str, threads: int, languages: tuple[str, str] = ("", "")
 ) -> LocalSystem:
-    """A bundle on ONNX Runtime, loaded as the server does it: its golden sentences must come out right first.
+    """Load a bundle on ONNX Runtime, as the server does, with the check of its golden sentences.
 
     Raises:
-        BundleErrors: with every problem of the bundle.
+        BundleErrors: the bundle cannot be used. The error has every problem.
     """
     from prometheus_client import CollectorRegistry  # noqa: PLC0415 - the runtime is not needed for the other systems
 
@@ -133,10 +139,10 @@ def load_checkpoint_system(
     max_rows: int = 32,
     languages: tuple[str, str] = ("", ""),
 ) -> LocalSystem:
-    """A checkpoint in PyTorch.
+    """Load a checkpoint in PyTorch.
 
     Raises:
-        InvalidInput: no such checkpoint, or it is damaged.
+        InvalidInput: the checkpoint is missing or damaged.
     """
     from dragoman_model.checkpoint import load_checkpoint  # noqa: PLC0415 - PyTorch is not needed for the other systems
     from dragoman_model.evaluation.torch_runner import TorchRunner  # noqa: PLC0415
@@ -156,7 +162,7 @@ def load_checkpoint_system(
         precision="fp32",
         device=device,
         max_source_tokens=config.max_source_tokens,
-        max_target_tokens=config.max_target_tokens - 1,  # the checkpoint counts the end of the sentence
+        max_target_tokens=config.max_target_tokens - 1,  # without the end of the sentence
         max_rows=max_rows,
         max_candidates=config.model.vocab_size,
     )

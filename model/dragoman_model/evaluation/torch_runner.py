@@ -1,4 +1,4 @@
-"""The engine's runner in PyTorch: any checkpoint can be searched with it, as it will be served, without an export."""
+"""A PyTorch runner for the engine of the server. It decodes with a checkpoint as the server will, without an export."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dragoman_service.engine.plan import Adjustments, Integers, Join, RowCopy, S
 
 
 class TorchRunner:
-    """Performs the plans of `dragoman_service.engine.scheduler` (a `dragoman_service.engine.plan.Runner`)."""
+    """Executes the step plans of `dragoman_service.engine.scheduler` (a `dragoman_service.engine.plan.Runner`)."""
 
     def __init__(self, model: Transformer, *, max_rows: int) -> None:
-        """Make caches [max_rows, H, positions, K] for self and cross attention of every decoder layer.
+        """Allocate the caches of self- and cross-attention, each [max_rows, H, positions, K], for every decoder layer.
 
         Args:
             model: In evaluation mode, on any device.
-            max_rows: Rows of the running batch at most.
+            max_rows: Largest number of rows of the running batch.
         """
         config, self._device = model.config, model.output_bias.device
         shape = (max_rows, config.num_heads, config.max_positions, config.head_dim)
@@ -33,11 +33,11 @@ class TorchRunner:
         self.max_positions = config.max_positions
 
     def prepare(self) -> None:
-        """Nothing to do: the first step costs what all do."""
+        """Nothing to do: the first step takes no longer than the others."""
 
     @torch.no_grad()
     def run(self, plan: StepPlan) -> StepResult:
-        """Perform one step."""
+        """Execute one step."""
         started = time.perf_counter()
         for copy in plan.copies:
             self._copy(copy)
@@ -66,7 +66,10 @@ class TorchRunner:
                 cache[copy.target, :, : copy.cross] = cache[copy.source, :, : copy.cross]
 
     def _join(self, join: Join) -> None:
-        """Encode a source by itself: no padding, hence nothing that a neighbour could change."""
+        """Encode a source and write its keys and values to the cross-attention cache.
+
+        The source is encoded alone. It has no padding, and its result does not depend on other sources.
+        """
         source = torch.tensor([join.source], device=self._device)  # [1, S]
         projected = self._model.project_cross(self._model.encode(source))  # per layer [1, H, S, K], twice
         for caches, values in zip(self._cross, projected, strict=True):
@@ -74,27 +77,30 @@ class TorchRunner:
                 cache[list(join.rows), :, : len(join.source)] = value
 
     def _step(self, plan: StepPlan) -> Tensor:
-        """One decoder step over all rows, each at its own position; returns [rows, V] logits."""
+        """Run a decoder step over all rows, each at its own position. Returns the logits [rows, V]."""
         rows = len(plan.tokens)
         positions = self._tensor(plan.positions)  # [rows]
-        behind, sources = int(np.max(plan.positions)), int(np.max(plan.source_lengths))
-        past = [(key[:rows, :, :behind], value[:rows, :, :behind]) for key, value in self._past]
+        past_length, sources = int(np.max(plan.positions)), int(np.max(plan.source_lengths))
+        past = [(key[:rows, :, :past_length], value[:rows, :, :past_length]) for key, value in self._past]
         cross = [(key[:rows, :, :sources], value[:rows, :, :sources]) for key, value in self._cross]
         logits, present = self._model.decode_step(
             self._tensor(plan.tokens),
             past,
             cross,
-            self._shorter(plan.source_lengths, sources),
-            Ragged(positions.unsqueeze(1), functional.pad(self._shorter(plan.positions, behind), (0, 1), value=True)),
+            self._length_mask(plan.source_lengths, sources),
+            Ragged(
+                positions.unsqueeze(1),
+                functional.pad(self._length_mask(plan.positions, past_length), (0, 1), value=True),
+            ),
         )
         every = torch.arange(rows, device=self._device)
         for caches, values in zip(self._past, present, strict=True):
             for cache, value in zip(caches, values, strict=True):
-                cache[every, :, positions] = value[:, :, -1]  # [rows, H, K], the new position's
+                cache[every, :, positions] = value[:, :, -1]  # [rows, H, K] of the new position
         return logits
 
-    def _shorter(self, lengths: Integers, width: int) -> Tensor:
-        """[rows, 1, 1, width], True before each row's length."""
+    def _length_mask(self, lengths: Integers, width: int) -> Tensor:
+        """A mask [rows, 1, 1, width], True at the positions below the length of each row."""
         return (torch.arange(width, device=self._device) < self._tensor(lengths).unsqueeze(1))[:, None, None, :]
 
     def _tensor(self, values: Integers) -> Tensor:
@@ -105,7 +111,7 @@ class TorchRunner:
 
 
 def _adjust(logits: Tensor, adjustments: Adjustments) -> None:
-    """Change single logits of [rows, V], in place."""
+    """Apply repetition penalties and biases to single logits of [rows, V], in place."""
     for adjustment in adjustments:
         value = float(logits[adjustment.row, adjustment.token])
         value = value / adjustment.penalty if value > 0 else value * adjustment.penalty

@@ -1,4 +1,5 @@
-"""Training: the loop, its optimiser and loss, what a run keeps, and what it shows. Imports evaluation and data.
+"""Training: the loop, the loss, the optimiser, the files of a run and its progress reports. Imports `evaluation` and
+`data`.
 
-Begin with `train`, which has the loop; `run_folder` says what a run leaves behind.
+Begin with `train`, which has the loop. `run_folder` describes the files that a run writes.
 """

@@ -1,4 +1,4 @@
-"""What decides the course of a run: two recipes compared field by field, and the files of text they were run on."""
+"""The settings and text files that decide what a run learns, and their comparison when a run is resumed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dragoman_service.errors import InvalidInput
 Settings = dict[str, Any]
 """Path of a field, such as `training.seed` or `data.train[2].weight` -> its value."""
 
-_FREE = ("training.max_steps", "training.patience", "training.clip_norm", "training.validate_every",
-         "training.average_checkpoints", "data.validation")  # fmt: skip
-"""Beginnings of fields that may change without being asked for: how long a run goes on, what is measured and kept, and
-the bound that saves a run from diverging."""
+_MAY_CHANGE = ("training.max_steps", "training.patience", "training.clip_norm", "training.validate_every",
+               "training.average_checkpoints", "data.validation")  # fmt: skip
+"""Prefixes of the fields that a resumed run may change without `--allow-changes`: the length of the run, the
+measurements, the number of checkpoints kept, and gradient clipping."""
 
 
 def course(recipe: Recipe, files: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """All settings of a run, and the contents of the files that decide what it learns from.
+    """All settings of a run, and the fingerprints of its text files: the training corpora and `data.held_out`.
 
     Args:
-        recipe: Of the run.
-        files: Path -> `bytes` and `sha256`, as `provenance` notes them.
+        recipe: The recipe of the run.
+        files: Path -> `bytes` and `sha256`, from `provenance`.
     """
     learned = [path for corpus in recipe.data.train for path in (corpus.path, corpus.target_path)]
     decisive = dict.fromkeys((*learned, *recipe.data.held_out))
@@ -31,27 +31,27 @@ def course(recipe: Recipe, files: Mapping[str, Mapping[str, Any]]) -> Settings:
 
 
 def differences(before: Settings, after: Settings) -> dict[str, tuple[Any, Any]]:
-    """Field -> its value before and after, None where there is none, of all fields that differ."""
+    """All fields that differ: field -> its values before and after. None stands for a missing field."""
     fields = dict.fromkeys((*before, *after))
     return {field: (before.get(field), after.get(field)) for field in fields if before.get(field) != after.get(field)}
 
 
 def changes(before: Settings | None, after: Settings, allowed: bool) -> dict[str, tuple[Any, Any]]:
-    """What a resumed run changes, as `differences` gives it; nothing if it is not known what was before.
+    """The fields that a resumed run changes, as returned by `differences`. Empty if `before` is None (unknown).
 
     Raises:
-        InvalidInput: some of it changes what is learned, and that is not `allowed`.
+        InvalidInput: not `allowed`, and one of the fields decides what is learned.
     """
     changed = {} if before is None else differences(before, after)
-    refused = {field: values for field, values in changed.items() if not field.startswith(_FREE)}
+    refused = {field: values for field, values in changed.items() if not field.startswith(_MAY_CHANGE)}
     if refused and not allowed:
-        wanted = "the recipe and text of this run, or --allow-changes to go on with these and note them"
+        wanted = "the recipe and text of this run, or --allow-changes to go on with the new ones and record the changes"
         raise InvalidInput("--resume", f"{len(refused)} changes", f"{wanted}: {shown(refused)}")
     return changed
 
 
 def shown(changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """Differences in one line."""
+    """The differences as one line of text."""
     return "; ".join(f"{field}: {before!r} -> {after!r}" for field, (before, after) in changed.items())
 
 

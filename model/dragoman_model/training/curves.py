@@ -1,4 +1,4 @@
-"""The picture of a training run."""
+"""Plots of the metrics of a training run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw loss and BLEU over steps.
+    """Plot loss, BLEU, gradient norm, learning rate and speed over the updates.
 
     Args:
-        metrics: JSON lines with `step`, `train_loss`, `gradient_norm`, `tokens_per_second`, `learning_rate`, and what
-            `validation.measure` returns. Where `validation`, the fingerprint of the validation sets, changes, the
-            curves of validation are cut.
+        metrics: JSON lines with `step`, `train_loss`, `gradient_norm`, `tokens_per_second`, `learning_rate`, and the
+            scores of `validation.measure`. The validation curves have a gap where `validation`, the fingerprint of the
+            validation sets, changes.
         picture: The PNG file to write.
     """
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
@@ -50,7 +50,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
 
 
 def _plot_measured(axes: Axes, lines: Sequence[dict[str, Any]], name: str, label: str) -> None:
-    """One curve, cut where the validation sets change."""
+    """Plot one metric, with a gap where the validation sets change."""
     colour = None
     for _, group in itertools.groupby(lines, key=lambda line: line.get("validation")):
         same = list(group)

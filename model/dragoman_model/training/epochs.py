@@ -1,4 +1,4 @@
-"""From prepared text to the endless row of batches that a run learns from."""
+"""The endless sequence of batches of a training run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from dragoman_model.training.training_state import Progress
 
 
 def planned(data: PreparedData, training: Training, progress: Progress) -> Iterator[tuple[TokenizedCorpus, np.ndarray]]:
-    """Batches from where the run stands, for ever, which `progress` follows: the text of the epoch, indices of pairs.
+    """Yield batches without end, from the epoch and batch of `progress` on, and update both fields.
+
+    A batch is the text of its epoch and the indices of its pairs.
 
     Raises:
-        InvalidInput: with BPE-dropout, the cache has no room for the text of an epoch.
+        InvalidInput: the cache has no room for the text of an epoch, which BPE-dropout writes to it.
     """
     while True:
         text = data.epoch(progress.epoch)

@@ -1,8 +1,9 @@
 """Cross-entropy with label smoothing (section 5.4 of Vaswani et al. 2017), without the logits of a whole batch.
 
-A batch has far more logits than anything else: 2,000 tokens of 8,000 subwords are 64 MB in fp32, which the usual way
-goes over again and again. Here a few rows at a time go from logits to gradient while they are in the cache, as the
-derivative of a sum of losses needs nothing from behind.
+The logits are the largest tensor of a batch: 2,000 tokens and 8,000 subwords take 64 MB in fp32. The usual
+implementation reads and writes all of them several times. Here a block of rows goes from logits to gradients while it
+is in the processor's cache. The forward pass can compute the gradients, because the derivative of a sum of losses does
+not depend on anything that is computed later.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from torch.autograd.function import once_differentiable
 from dragoman_model.transformer import PAD_ID, Transformer
 
 ROWS = 512
-"""Tokens whose logits exist together: few enough for a CPU's cache, enough for an efficient product of matrices."""
+"""Rows of a block on a CPU: few enough for the processor's cache, enough for an efficient matrix product."""
 ROWS_CUDA = 8192
-"""On a GPU it is about launches, not caches. Not measured yet."""
+"""Rows of a block on a GPU, where the number of kernel launches matters more than the cache. Not measured yet."""
 
 
 def loss_sum(
     model: Transformer, source: Tensor, target: Tensor, label_smoothing: float, unsmoothed: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy summed over the target tokens, padding left out, in nats.
+    """Cross-entropy in nats, summed over the target tokens without padding.
 
     Args:
-        model: Called with teacher forcing.
+        model: The model, which is called with teacher forcing.
         source: [B, S] ids.
         target: [B, T + 1] ids, begin token first.
         label_smoothing: Probability mass spread over the vocabulary.
-        unsmoothed: A scalar to which the same loss without label smoothing is added; it has no gradient.
+        unsmoothed: A scalar. The loss without label smoothing is added to it, without a gradient.
     """
     gold = target[:, 1:]
     real = gold != PAD_ID
@@ -43,7 +44,10 @@ def loss_sum(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """sum over rows of logsumexp(z) - (1 - e) z[gold] - e mean(z), where z = x W^T + b are the logits."""
+    """Linear layer and smoothed cross-entropy: the sum over rows of logsumexp(z) - (1 - e) z[gold] - e mean(z).
+
+    z = x W^T + b are the logits, e is the label smoothing.
+    """
 
     @staticmethod
     def forward(
@@ -74,13 +78,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        """The gradients are there already, for a loss that counts once."""
+        """Scale the gradients that `forward` computed for a derivative of 1."""
         x, weight, bias = ctx.saved_tensors
         return x * scale, weight * scale, bias * scale, None, None, None
 
 
 def _losses(logits: Tensor, gold: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """[rows, V], [rows] -> the sums of losses with smoothing and without. Leaves the probabilities in `logits`."""
+    """[rows, V], [rows] -> the summed losses with and without smoothing. Overwrites `logits` with the probabilities."""
     right = logits.gather(1, gold.unsqueeze(1)).sum()
     wanted = (1 - smoothing) * right
     if smoothing:
@@ -101,11 +105,14 @@ def _add_gradients(
     rows: slice,
     gradients: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """The gradient in the logits is what the model believes less what it should, and from there on a linear map's."""
+    """Write the gradient of `x`, and add to those of weight and bias. Overwrites `probabilities`.
+
+    The gradient of the logits is the probabilities minus the smoothed target distribution.
+    """
     by_x, by_weight, by_bias = gradients
-    believed = probabilities.sub_(smoothing / probabilities.size(1)) if smoothing else probabilities
-    believed.scatter_add_(1, gold.unsqueeze(1), believed.new_full((len(gold), 1), smoothing - 1))
-    by_bias += believed.sum(dim=0)
-    error = believed.to(x.dtype)
-    by_x[rows] = error @ weight
-    by_weight += error.t() @ x
+    by_logits = probabilities.sub_(smoothing / probabilities.size(1)) if smoothing else probabilities
+    by_logits.scatter_add_(1, gold.unsqueeze(1), by_logits.new_full((len(gold), 1), smoothing - 1))
+    by_bias += by_logits.sum(dim=0)
+    rounded = by_logits.to(x.dtype)
+    by_x[rows] = rounded @ weight
+    by_weight += rounded.t() @ x

@@ -1,4 +1,4 @@
-"""How the C library gives memory to training on a CPU."""
+"""Settings of the C library's memory allocator for training on a CPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep the memory of freed tensors for the next ones; returns whether it does.
+    """Make glibc keep the memory of freed tensors for later tensors. Returns whether it does.
 
-    By default glibc gives large blocks back to the kernel at once, which clears every page again at the next update.
-    Nothing happens with another C library.
+    By default glibc returns large blocks to the kernel at once, and the kernel clears every page again at the next
+    update. With another C library nothing is changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""What a training run says while it goes: to the terminal, to the metrics of its folder, to TensorBoard."""
+"""Progress reports of a training run: on the terminal, in the metrics file of its folder, and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dragoman_model.training.training_state import Progress
 from dragoman_model.transformer import Transformer
 
 _EVERY = 20
-"""Updates between figures on the progress bar."""
+"""Updates between two changes of the loss and speed shown on the progress bar."""
 
 
 class Report:
-    """A context: the progress bar and TensorBoard's file are closed at its end."""
+    """The progress bar and TensorBoard's event file of a run. A context manager, which closes both."""
 
     def __init__(self, folder: RunFolder, max_steps: int, step: int) -> None:
         self._folder = folder
@@ -32,13 +32,13 @@ class Report:
         )  # fmt: skip
 
     def advance(self, loss: float, progress: Progress) -> None:
-        """Another update is done; `loss` is in nats a token."""
+        """Show one more update. `loss` is in nats per target token."""
         self._bar.update()
         if progress.step % _EVERY == 0:
             self._bar.set_postfix_str(f"loss {loss:.3f}, {_rate(progress):,.0f} tokens/s", refresh=False)
 
     def measured(self, scores: Mapping[str, float], learning_rate: float, progress: Progress) -> None:
-        """`scores` are those of `validation.measure`."""
+        """Report a validation: the scores of `validation.measure`, and the training metrics since the last one."""
         train_loss = progress.unreported_loss / max(1, progress.unreported_tokens)
         norm = progress.unreported_norm / max(1, progress.unreported_updates)
         reported = {"train_loss": train_loss, "gradient_norm": norm, "learning_rate": learning_rate, **scores}
@@ -64,12 +64,12 @@ class Report:
 
 
 def _rate(progress: Progress) -> float:
-    """Target tokens a second of the updates since the last measurement."""
+    """Target tokens per second of the updates since the last validation."""
     return progress.unreported_tokens / max(progress.unreported_seconds, 1e-9)
 
 
 def description(model: Transformer, recipe: Recipe, device: torch.device, processes: int, step: int) -> str:
-    """What is about to be trained, in one line."""
+    """Model, device, precision and length of the run, as one line of text."""
     config, training = recipe.model, recipe.training
     bf16 = computes_bf16(device) if training.precision == "auto" else training.precision == "bf16"
     return (

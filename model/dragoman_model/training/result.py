@@ -1,4 +1,4 @@
-"""The model that a run ends with: the best checkpoint or its average with its neighbours, whichever measures better."""
+"""The result of a run: the best checkpoint, or its average with its neighbours, whichever has the higher BLEU."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dragoman_model.training.training_state import Progress
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Parameters, and where they come from."""
+    """The chosen parameters."""
 
     parameters: dict[str, Tensor]
     steps: list[int]
-    """Of the checkpoints that were averaged."""
+    """The steps of the averaged checkpoints."""
     why: str
-    """Which checkpoints, and why these: one line for the log."""
+    """The chosen checkpoints and the reason, as one line for the log."""
 
 
 def choose_result(around: Sequence[Path], progress: Progress, bleu_of: Callable[[dict[str, Tensor]], float]) -> Result:
-    """Choose by measuring.
+    """Choose between the average of the checkpoints and the best one, by BLEU on the validation sets.
 
     Args:
-        around: The checkpoints to average (section 6.1 of Vaswani et al. 2017), the best among them.
-        progress: Tells which the best is, and its BLEU; without a measurement the average is taken unmeasured.
-        bleu_of: Measures BLEU of parameters on the validation sets.
+        around: The checkpoints to average (section 6.1 of Vaswani et al. 2017), the best one included.
+        progress: The step and the BLEU of the best checkpoint. If nothing was measured, the average is chosen.
+        bleu_of: Measures the BLEU of parameters on the validation sets.
 
     Raises:
         InvalidInput: a checkpoint cannot be read.

@@ -1,4 +1,4 @@
-"""The folder of a training run: which files lie where, and which checkpoints stay."""
+"""The folder of a training run: the paths of its files, and the choice of the checkpoints to keep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ RECIPE, METRICS, PROVENANCE = "recipe.json", "metrics.jsonl", "provenance.jsonl"
 
 
 class RunFolder:
-    """Three files named above, `checkpoints/step-N/`, `averaged/` (the result), `curves.png`, `tensorboard/`."""
+    """The folder of one run.
+
+    It has recipe.json, metrics.jsonl, provenance.jsonl, `checkpoints/step-N/`, `averaged/` (the result), curves.png and
+    `tensorboard/`.
+    """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self._recipe = path, recipe
@@ -28,11 +32,11 @@ class RunFolder:
 
     @property
     def tensorboard(self) -> Path:
-        """Where TensorBoard's event files go."""
+        """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
     def create(self, provenance: Mapping[str, Any]) -> None:
-        """Make the folder, and note in it the recipe of the beginning, and what each start of the run is made of."""
+        """Make the folder. Write the recipe at the first start, and append `provenance` at each start."""
         self.path.mkdir(parents=True, exist_ok=True)
         recipe = self.path / RECIPE
         if not recipe.exists():
@@ -41,10 +45,12 @@ class RunFolder:
         _append(self.path / PROVENANCE, provenance)
 
     def course(self) -> Settings | None:
-        """What has decided the course of the run so far, changes at a start included; None if it is not known.
+        """The settings and text of the run so far, with the changes of all resumed starts (see `course`).
+
+        None if the folder has no recipe or provenance.
 
         Raises:
-            InvalidInput: the notes of the run cannot be read.
+            InvalidInput: a file cannot be read.
         """
         try:
             recipe = json.loads((self.path / RECIPE).read_text(encoding="utf-8"))
@@ -59,10 +65,10 @@ class RunFolder:
         return settings
 
     def newest_checkpoint(self) -> Path:
-        """The one to resume from.
+        """The checkpoint to resume from.
 
         Raises:
-            InvalidInput: there is none.
+            InvalidInput: there is no checkpoint.
         """
         folders = self._checkpoints()
         if not folders:
@@ -77,10 +83,10 @@ class RunFolder:
         tokenizer_model: bytes,
         training_state: tuple[dict[str, Tensor], dict[str, Any]],
     ) -> None:
-        """Write the checkpoint of a step; only then remove what it makes superfluous.
+        """Write the checkpoint of a step. Then remove the checkpoints that are no longer needed.
 
-        What stays: the newest, those around the best one so far, and the last measured ones, which may come to stand
-        around a better one.
+        Kept are the newest checkpoint, those nearest to the best one so far, and the last measured ones, which may
+        become neighbours of a better one.
         """
         folder = self.path / "checkpoints" / f"step-{step:08d}"
         save_checkpoint(folder, parameters, config, tokenizer_model, training_state)
@@ -94,22 +100,22 @@ class RunFolder:
                 shutil.rmtree(old)
 
     def to_average(self, best_step: int) -> list[Path]:
-        """The measured checkpoints around the best one, which is among them; the newest if none was measured."""
+        """The measured checkpoints nearest to the best one, itself included; the newest one if none was measured."""
         return self._around(best_step) or self._checkpoints()[-1:]
 
     def finish(self, parameters: dict[str, Tensor], config: CheckpointConfig, tokenizer_model: bytes) -> Path:
-        """Write the result of the run, and draw the curves; returns the checkpoint."""
+        """Write the result of the run and draw the curves. Returns the folder of the resulting checkpoint."""
         averaged = self.path / "averaged"
         save_checkpoint(averaged, parameters, config, tokenizer_model)
         draw_curves(self._metrics, self.path / "curves.png")
         return averaged
 
     def append_metrics(self, line: Mapping[str, float | str]) -> None:
-        """Note the measurements of a step."""
+        """Append the metrics of a step to the metrics file."""
         _append(self._metrics, line)
 
     def drop_metrics_after(self, step: int) -> None:
-        """Forget the measurements of steps that are about to be done again."""
+        """Remove the metrics of the steps after `step`, which a resumed run does again."""
         if self._metrics.exists():
             kept = [line for line in json_lines(self._metrics) if line["step"] <= step]
             partial = self._metrics.with_name(f".{METRICS}.partial")
@@ -123,35 +129,42 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*"))
 
     def _around(self, best_step: int) -> list[Path]:
-        """The measured checkpoints nearest to the best one, the later of two as near; the last before any is best."""
+        """The measured checkpoints nearest to the best step, oldest first; of two at the same distance, the later one.
+
+        Before there is a best step (0): the last measured checkpoints.
+        """
         measured, count = self._measured(), self._recipe.training.average_checkpoints
         if not best_step:
             return measured[-count:]
         return sorted(sorted(measured, key=lambda path: (abs(step_of(path) - best_step), -step_of(path)))[:count])
 
     def _measured(self) -> list[Path]:
-        """Checkpoints but those of an interruption: the average must not depend on when that came."""
+        """The checkpoints of measured steps, oldest first.
+
+        A checkpoint that was written because of a signal is left out: the average must not depend on interruptions.
+        """
         steps = {int(line["step"]) for line in read_metrics(self._metrics)}
         return [folder for folder in self._checkpoints() if step_of(folder) in steps]
 
 
 def step_of(checkpoint: Path) -> int:
-    """The update after which a checkpoint was written."""
+    """The number of updates before a checkpoint was written, from the name of its folder."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The measurements of a run; none if there is no file."""
+    """The lines of a metrics file; none if there is no file."""
     return json_lines(path) if path.exists() else []
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of a run, but for half a line at the end: the disk was full, or the process was killed."""
+    """The values of a JSON Lines file. An incomplete last line is ignored: a full disk or a kill may have cut it."""
     *whole, _ = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in whole]
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
+    """Append a line, in place of an incomplete last line."""
     with path.open("a+b") as file:
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)

@@ -1,4 +1,4 @@
-"""Training runs side by side: what each was, and how far it came."""
+"""A table that compares training runs: settings, progress and scores."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dragoman_service.errors import InvalidInput
 COLUMNS = (
     "run", "model", "words", "lr", "dropout", "steps", "M tokens", "hours", "loss", "BLEU", "at", "planned", "code",
 )  # fmt: skip
-"""`at` is the update of the best BLEU, `planned` the number of updates of the whole run."""
+"""`words` is the vocabulary size, `at` the update of the best BLEU, `planned` the updates of the whole run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the folder of a run says of it."""
+    """The contents of the folder of a run."""
 
     name: str
     recipe: dict[str, Any]
     metrics: list[dict[str, Any]]
-    """A line for each measurement; none if it has not come so far."""
+    """A line for each validation; empty before the first."""
     starts: list[dict[str, Any]]
-    """`provenance` of each start, the first and those that resumed."""
+    """The `provenance` of each start: the first one and those that resumed the run."""
 
     def row(self) -> list[str]:
-        """Its cells, in the order of `COLUMNS`."""
+        """The cells of the run, in the order of `COLUMNS`."""
         model, training = self.recipe["model"], self.recipe["training"]
         shape = f"{model['encoder_layers']}+{model['decoder_layers']}x{model['d_model']}"
         settings = [shape, model["vocab_size"], training["learning_rate_scale"], model["dropout"]]
@@ -54,14 +54,14 @@ class Run:
         ]
 
     def _code(self) -> str:
-        """The commits that it ran on; a plus stands for changes on top."""
+        """The commits that the run was started on. A plus stands for uncommitted changes."""
         states = [start["git"] for start in self.starts]
         commits = [f"{git['commit'][:7]}{'+' * git['changed']}" if git else "?" for git in states]
         return " ".join(dict.fromkeys(commits)) or "?"
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """All runs in a folder and below, by name.
+    """All runs in a folder and its subfolders, sorted by path.
 
     Raises:
         InvalidInput: there is no such folder, or a file of a run cannot be read.
@@ -72,7 +72,7 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path, below: Path) -> Run:
-    """The run in a folder, named by its path below another. Raises as `find_runs` does."""
+    """Read the run in `folder`. Its name is its path relative to `below`. Raises as `find_runs` does."""
     name = folder.relative_to(below).as_posix() if folder != below else folder.name
     try:
         recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))

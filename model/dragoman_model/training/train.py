@@ -1,4 +1,4 @@
-"""The training loop: resumable at any checkpoint with the same losses as if it had never stopped."""
+"""The training loop. A run that is resumed from a checkpoint has the same losses as one without an interruption."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ALONE = Workers()
 
 
 class TrainingDiverged(DragomanError):
-    """The loss is no longer a number; the last checkpoint is from before that."""
+    """The loss or the gradient became NaN or infinite. The last checkpoint was written before that."""
 
     reason = "training_diverged"
 
@@ -51,7 +51,7 @@ class Trainer:
     def __init__(
         self, recipe: Recipe, data: PreparedData, folder: Path, device: torch.device, workers: Workers = ALONE
     ) -> None:
-        """A run, or the part of it that one of several processes has.
+        """Set up a run, or the share of one of several processes.
 
         Raises:
             InvalidInput: the batches of an update cannot be shared equally among the processes.
@@ -69,13 +69,13 @@ class Trainer:
         self._stop_requested = self._stop_agreed = False
         self._course = course(recipe, data.provenance["data"])
         self._changes: dict[str, tuple[Any, Any]] = {}
-        self._draw_alone()
+        self._seed_further_process()
 
     def start_from(self, checkpoint: Checkpoint) -> None:
-        """Begin with the parameters of a model that has learned something already, instead of random ones.
+        """Use the parameters of a trained model instead of random ones.
 
         Raises:
-            InvalidInput: it has another shape or vocabulary than the recipe asks for.
+            InvalidInput: the model has another shape or vocabulary than the recipe.
         """
         wanted_dropouts = {name: getattr(self.recipe.model, name) for name in DROPOUTS}
         found = dataclasses.replace(checkpoint.config.model, **wanted_dropouts)
@@ -90,13 +90,14 @@ class Trainer:
         self.model.load_state_dict(checkpoint.model.state_dict())
 
     def resume(self, allow_changes: bool = False) -> None:
-        """Go back to the newest checkpoint of the folder.
+        """Load the newest checkpoint of the folder.
 
         Args:
-            allow_changes: Go on although settings or text that decide what is learned are not those of the run.
+            allow_changes: Accept changes of settings or text that decide what is learned.
 
         Raises:
-            InvalidInput: there is none; it belongs to another model or vocabulary; or there are such changes.
+            InvalidInput: there is no checkpoint; it belongs to another model or vocabulary; or there are such changes
+                and they are not accepted.
         """
         checkpoint = self.folder.newest_checkpoint()
         parameters, tensors, state = load_training_state(checkpoint)
@@ -109,20 +110,20 @@ class Trainer:
         except (RuntimeError, KeyError, TypeError) as error:
             allowed = f"a checkpoint of this recipe's model ({error})"
             raise InvalidInput("--resume", str(checkpoint), allowed) from error
-        self._compare(allow_changes)
-        self._draw_alone()
+        self._check_changes(allow_changes)
+        self._seed_further_process()
         if self.workers.is_first:
             self.folder.drop_metrics_after(self.progress.step)
 
     def run(self) -> Path | None:
-        """Train to the end of the recipe, or until early stopping; SIGINT and SIGTERM save a checkpoint and end it.
+        """Train to the last step of the recipe, or until early stopping. SIGINT and SIGTERM end it with a checkpoint.
 
         Returns:
-            The folder of the averaged checkpoint; None in all processes but the first.
+            The folder of the resulting checkpoint; None in all processes but the first.
 
         Raises:
-            TrainingDiverged: the loss became NaN or infinite.
-            KeyboardInterrupt: after a signal, once the checkpoint is written.
+            TrainingDiverged: the loss or the gradient became NaN or infinite.
+            KeyboardInterrupt: SIGINT or SIGTERM was received, and the checkpoint is written.
         """
         handlers = {s: signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -158,7 +159,7 @@ class Trainer:
             if measured:
                 self._validate(report)
                 progress.seconds = time.monotonic() - started
-            # Processes stop together, a step later, as a signal may have reached only one of them.
+            # A signal may have reached only one of several processes: they agree in the next update, and stop after it.
             stop = self._stop_requested if self.workers.count == 1 else self._stop_agreed
             if (measured or stop) and self.workers.is_first:
                 self._save()
@@ -166,10 +167,10 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _update(self, batches: Sequence[tuple[TokenizedCorpus, np.ndarray]]) -> tuple[float, int]:
-        """One update from the gradients of several batches, each a text and indices of its pairs.
+        """Do one update with the summed gradients of several batches. A batch is a text and the indices of its pairs.
 
         Returns:
-            The loss without label smoothing, summed over the target tokens, and their number.
+            The loss in nats without label smoothing, summed over the target tokens, and the number of these tokens.
         """
         training, progress, workers = self.recipe.training, self.progress, self.workers
         self.model.train()
@@ -187,7 +188,7 @@ class Trainer:
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         workers.add_up([losses, unsmoothed, stop, *gradients])
         total, self._stop_agreed = float(losses), bool(stop)
-        # Without clipping the bound is infinite: the norm is computed all the same.
+        # Without clipping the bound is infinite, because the norm is reported and checked in any case.
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
         if not math.isfinite(total) or not math.isfinite(norm):
             raise TrainingDiverged(
@@ -204,11 +205,11 @@ class Trainer:
         return float(unsmoothed), tokens
 
     def _validate(self, report: Report | None) -> None:
-        """Measure, and report it; all processes learn how good the best was, as that may end the run."""
+        """Measure and report in the first process. All processes get the best BLEU and its step, for early stopping."""
         progress = self.progress
         if report:
             scores = measure(self.model, self.data, self.recipe.training, self.device)
-            self._begin_measuring_on(self.data.validation_fingerprint)
+            self._set_validation(self.data.validation_fingerprint)
             found = scores["bleu"], -scores["validation_loss"]
             if found > (progress.best_bleu, -progress.best_loss):
                 progress.best_bleu, progress.best_loss = scores["bleu"], scores["validation_loss"]
@@ -220,7 +221,7 @@ class Trainer:
         progress.unreported_seconds, progress.unreported_norm, progress.unreported_updates = 0.0, 0.0, 0
 
     def _check_agreement(self) -> None:
-        """All processes must have prepared the same."""
+        """Raise InvalidInput unless all processes have the same number of pairs, vocabulary and step."""
         mine = [len(self.data.train), int(self.data.tokenizer.fingerprint[:12], 16), self.progress.step]
         first = self.workers.follow_first(mine, self.device)
         if first != mine:
@@ -228,8 +229,11 @@ class Trainer:
                 "data", f"other text, vocabulary or step in process {self.workers.rank}", "the same in all"
             )
 
-    def _draw_alone(self) -> None:
-        """Each process drops other elements. Only the first goes on with its own numbers after an interruption."""
+    def _seed_further_process(self) -> None:
+        """Seed dropout in all processes but the first, so that each process drops other elements.
+
+        The first process keeps the generator state of the checkpoint, which is its own. The others get a new seed.
+        """
         if not self.workers.is_first:
             training = self.recipe.training
             torch.manual_seed((training.seed * 1_000_003 + self.progress.step) * 1009 + self.workers.rank)
@@ -239,18 +243,18 @@ class Trainer:
         waited = (progress.step - progress.best_step) // training.validate_every
         return training.patience > 0 and progress.best_step > 0 and waited >= training.patience
 
-    def _compare(self, allow_changes: bool) -> None:
-        """Compare recipe and text with those of the run that is resumed."""
+    def _check_changes(self, allow_changes: bool) -> None:
+        """Compare recipe and text with those of the resumed run. Raises InvalidInput for a change that is refused."""
         self._changes = changes(self.folder.course(), self._course, allow_changes)
         if self._changes and self.workers.is_first:
             log.warning("changed at step %s: %s", f"{self.progress.step:,}", shown(self._changes))
-        self._begin_measuring_on(self.data.validation_fingerprint)
+        self._set_validation(self.data.validation_fingerprint)
 
-    def _begin_measuring_on(self, validation: str) -> None:
-        """The best measurement is one of these validation sets: on others it is sought anew."""
+    def _set_validation(self, validation: str) -> None:
+        """Set the fingerprint of the validation sets. If it changes, forget the best BLEU, which is not comparable."""
         progress = self.progress
         if progress.validation and progress.validation != validation:
-            log.info("other validation sets than before: the best measurement is sought anew")
+            log.info("the validation sets have changed: the best BLEU so far is discarded")
             progress.best_bleu, progress.best_loss, progress.best_step = -1.0, 0.0, 0
         progress.validation = validation
 

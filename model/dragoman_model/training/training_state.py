@@ -1,4 +1,4 @@
-"""Where a training run stands, and what it takes to go on from there as if it had never stopped."""
+"""The state of a training run that a checkpoint saves, so that a resumed run continues exactly."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; written into every checkpoint."""
+    """The progress of a run. Every checkpoint has it."""
 
     step: int = 0
     """Updates done."""
     epoch: int = 0
-    """Passes over the data begun, from 0."""
+    """The current pass over the data, from 0."""
     batch: int = 0
-    """Batches of this epoch consumed."""
+    """Batches of this epoch already used."""
     tokens: int = 0
-    """Target tokens learned from, padding not counted."""
+    """Target tokens of all updates, without padding."""
     seconds: float = 0.0
     """Wall-clock time spent, validation included."""
     validation: str = ""
     """The fingerprint of the validation sets that `best_bleu` was measured on."""
     best_bleu: float = -1.0
+    """The highest validation BLEU; -1 before the first validation."""
     best_loss: float = 0.0
     """Validation loss of the same measurement; it decides between equal BLEU."""
     best_step: int = 0
@@ -42,7 +43,7 @@ class Progress:
 
 
 def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
-    """The state of the optimiser, by parameter, and of the random number generators."""
+    """The state of the optimiser (`optimizer.PARAMETER.KEY`) and of the random number generators (`rng.DEVICE`)."""
     tensors = {"rng.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
@@ -54,7 +55,7 @@ def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, device: to
 def restore(
     tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> None:
-    """Put back what `state_tensors` took. Raises KeyError or RuntimeError if it does not fit."""
+    """Restore the result of `state_tensors`. Raises KeyError or RuntimeError if it does not fit."""
     for name, parameter in model.named_parameters():
         prefix = f"optimizer.{name}."
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

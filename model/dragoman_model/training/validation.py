@@ -1,4 +1,4 @@
-"""How good a model is while it trains: loss and greedy BLEU on the validation sets."""
+"""Measurements during training: loss and BLEU of greedy translations on the validation sets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ROWS = 128
 
 @torch.no_grad()
 def measure(model: Transformer, data: PreparedData, training: Training, device: torch.device) -> dict[str, float]:
-    """How the model does on the validation sets.
+    """Measure loss and BLEU on the validation sets.
 
-    Leaves the random number generators as they were, so that measuring does not change the course of a run.
+    It does not use the random number generators, so that a validation does not change the run.
 
     Returns:
-        `validation_loss`, in nats a token of all sets, without label smoothing; `bleu` (sacreBLEU 13a) of greedy
-        translations, the mean of the sets; and if there are several, `bleu/NAME` for each.
+        `validation_loss`: nats per target token of all sets, without label smoothing. `bleu`: sacreBLEU 13a of greedy
+        translations, the mean over the sets. `bleu/NAME`: BLEU of each set, if there are several.
     """
     model.eval()
     total, tokens = 0.0, 0
@@ -47,8 +47,8 @@ def measure(model: Transformer, data: PreparedData, training: Training, device: 
 
 
 def translate_greedily(model: Transformer, tokenizer: Tokenizer, measured: ValidationSet) -> list[str]:
-    """Greedy translations of a set, in its order; sentences of similar length are decoded together."""
-    # No such long sentence was learned from: here alone, its rest is ignored.
+    """Greedy translations of a set, in its order. Sentences of similar length are decoded together."""
+    # A source with more tokens than the model has positions is cut, here alone. Training dropped such pairs.
     limit = model.config.max_positions - tokenizer.source_overhead
     language = measured.target_language
     sources = [tokenizer.source(tokenizer.encode(source)[:limit], language) for source, _ in measured.pairs]

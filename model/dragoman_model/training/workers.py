@@ -1,7 +1,7 @@
-"""The processes of one training run, as `torchrun` starts them: data parallelism with synchronous updates.
+"""The processes of one training run, started by `torchrun`: data parallelism with synchronous updates.
 
-Every process has the whole model and works on its share of the batches of an update; their gradients are added up. So
-the recipe decides what is learned, and the number of processes only how fast.
+Every process has the whole model and its share of the batches of an update. The gradients of all processes are summed.
+So the number of processes changes the speed of a run, and not what it learns.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from torch import Tensor, distributed
 
 from dragoman_service.errors import InvalidInput
 
-_PATIENCE = timedelta(hours=2)
-"""How long the others wait while the first measures and saves."""
+_TIMEOUT = timedelta(hours=2)
+"""How long a process waits for the others. The others wait while the first one validates and saves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """This process among those of the run; alone unless `join_workers` says otherwise."""
+    """This process, among the processes of the run. By default it is the only one."""
 
     rank: int = 0
-    """From 0. The first measures, reports and saves."""
+    """The number of this process, from 0."""
     count: int = 1
+    """The number of processes."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that people and files hear from."""
+        """Whether this is the process that validates, reports and saves."""
         return self.rank == 0
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all processes, the same bits in each."""
+        """Replace tensors by their sums over all processes (all-reduce). All processes get the same bits."""
         if self.count == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -43,7 +44,7 @@ class Workers:
             tensor.copy_(summed.view_as(tensor))
 
     def follow_first(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """The numbers that the first process has, whatever the others give; they wait for it."""
+        """Return the values of the first process in all processes (broadcast). The others wait for the first."""
         if self.count == 1:
             return list(values)
         shared = torch.tensor(values, dtype=torch.float64, device=device)
@@ -52,15 +53,15 @@ class Workers:
 
 
 def join_workers(device: torch.device) -> tuple[Workers, torch.device]:
-    """Meet the other processes that `torchrun` has started, if it has; returns the device of this one too.
+    """Join the process group, if `torchrun` has started this process. Returns the device of this process, too.
 
     Raises:
         InvalidInput: there are more processes on this machine than CUDA devices.
     """
     if not distributed.is_torchelastic_launched():
         return Workers(), device
-    # Optimisers import this in passing, and it keeps hold of a group that is there by then: that would outlive
-    # `leave_workers`, and its threads, meeting an interpreter that is on its way out, abort the process.
+    # PyTorch's optimisers import this module. If a process group exists by then, the module keeps a reference to it:
+    # the group survives `leave_workers`, and its threads abort the process while the interpreter shuts down.
     import torch._dynamo  # noqa: PLC0415
 
     if device.type == "cuda":
@@ -71,11 +72,11 @@ def join_workers(device: torch.device) -> tuple[Workers, torch.device]:
             raise InvalidInput("--nproc-per-node", started, f"at most {devices}, the CUDA devices of this machine")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     return Workers(distributed.get_rank(), distributed.get_world_size()), device
 
 
 def leave_workers(workers: Workers) -> None:
-    """Part from the others; nothing happens to a process alone."""
+    """Leave the process group. Does nothing if there is only one process."""
     if workers.count > 1:
         distributed.destroy_process_group()

@@ -64,15 +64,15 @@ class TranslationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TranslateStream(self, request, context):
-        """Translates one text and sends it piece by piece, as soon as a piece will not change any more.
-        The pieces put together are the text of the first hypothesis. The last message carries the full result.
+        """Translates one text, and sends each piece of the translation as soon as it will not change any more.
+        The concatenated pieces are the text of the first hypothesis. The last message has the full result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the models that this server has.
+        """Lists the models in service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

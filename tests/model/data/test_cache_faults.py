@@ -184,7 +184,7 @@ def test_an_entry_of_another_format_is_made_anew_and_the_log_says_so(
     said = [message for message in caplog.messages if "format" in message]
     assert len(said) == 2, "one of the entry, and one of the epoch"
     for message in said:
-        assert message.endswith(f"has format {FORMAT - 1}, while this version writes {FORMAT}, and is made anew")
+        assert message.endswith(f"has format {FORMAT - 1}, while this version writes {FORMAT}, and is made again")
     assert tidied(cache) == [".alias", "entry", "epoch"]
     caplog.clear()
     assert prepare_and_see(folder, cache) == expected
@@ -212,7 +212,7 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_taken_for_whole(tmp_pat
     for message in messages:
         assert re.match(named, message), message
     amounts = [
-        re.search(r"for more than ([\d.]+) MB of this text, which were written when it was full", m) for m in messages
+        re.search(r"for more than ([\d.]+) MB of this text \(the disk was full after these\)", m) for m in messages
     ]
     assert max(float(found[1]) for found in amounts if found) > 0
 

@@ -141,7 +141,7 @@ def test_what_must_not_be_mixed_up(tmp_path: Path, text: Path) -> None:
         make_pairs(begun, shout, resume=True)  # nothing to go on with
     with pytest.raises(RuntimeError):
         make_pairs(begun, refuse, resume=False)
-    with pytest.raises(InvalidInput, match="--resume to go on"):
+    with pytest.raises(InvalidInput, match="--resume to continue"):
         make_pairs(begun, shout, resume=False)
     with pytest.raises(InvalidInput, match=r"--resume: got 'options'"):
         make_pairs(dataclasses.replace(begun, options={"beam_size": 1}), shout, resume=True)
@@ -149,10 +149,10 @@ def test_what_must_not_be_mixed_up(tmp_path: Path, text: Path) -> None:
     with pytest.raises(InvalidInput, match=r"--resume: got 'sha256'"):
         make_pairs(begun, shout, resume=True)
     begun.part.write_text("not ours\n")
-    with pytest.raises(InvalidInput, match="begun by this command"):
+    with pytest.raises(InvalidInput, match="part file of this command"):
         make_pairs(begun, shout, resume=True)
     begun.output.write_text("precious")
-    with pytest.raises(InvalidInput, match="not there yet"):
+    with pytest.raises(InvalidInput, match="does not exist yet"):
         make_pairs(begun, shout, resume=False)
     assert begun.output.read_text() == "precious"
 

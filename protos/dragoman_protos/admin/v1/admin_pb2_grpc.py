@@ -70,44 +70,46 @@ class ModelAdminServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ListVersions(self, request, context):
-        """All versions that the server knows of.
+        """Lists all versions that the server knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads a version, proves it, and puts it into service. One that failed before is tried again.
+        """Loads and checks a version, and puts it into service. A version that failed before is tried again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Takes a version, or a whole model, out of service until it is loaded again by name. If the model's name alone meant
-        it, the next version that is good takes its place first. Kept in the repository: other servers follow, and it
-        outlasts a restart; versions that are published later do not bring back a model that was unloaded.
+        """Takes a version, or all versions of a model, out of service until it is loaded again by name. If it is the version
+        of the model's name alone, the next good version takes its place first. The change is stored in the repository:
+        other servers follow it, and it remains after a restart. An unloaded model stays out of service when a new version
+        is published.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetAlias(self, request, context):
-        """Has an alias mean a version, which is loaded first if need be. Kept in the repository, so that other servers follow.
+        """Sets an alias to a version. The version is loaded first if it is not in service. The change is stored in the
+        repository, and other servers follow it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlias(self, request, context):
-        """Forgets an alias, likewise.
+        """Deletes an alias. The change is stored in the repository, and other servers follow it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Refresh(self, request, context):
-        """Looks at the repository now rather than in a few seconds, and follows it.
+        """Reads the repository at once, instead of after the watch interval, and applies its changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
