@@ -1,5 +1,5 @@
-"""Admission, continuous batching and search: which requests join, what each row is fed, who is done.
+"""Admission, continuous batching and search: which requests join, which token each row is fed, which requests end.
 
-No onnxruntime, grpc or asyncio here. Begin with `messages`, which is the whole interface. `engine` admits; `lane` is
-the loop of steps; `scheduler` decides, and its `plan` and `commit` are a step.
+This package imports no onnxruntime, grpc or asyncio. Begin with `messages`, which is the whole interface. `engine`
+admits calls. `lane` is the loop of steps. `scheduler` plans each step (`plan`) and applies its result (`commit`).
 """

@@ -1,4 +1,7 @@
-"""The engine of one model, as fronts see it: messages in, answers out. Admission and quotas are on this side."""
+"""The engine of one model: admits calls, submits their requests to the workers, and returns answers.
+
+A front is a client of an engine, for example an `EnginePort`. It sends messages and receives answers over a connection.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import Cancelled, DragomanError, EngineFailure, Overloaded, ShuttingDown
 
 MAX_CONNECTIONS = 1024
-"""Over the life of an engine; ids of calls and requests are unique over all of its connections."""
+"""Maximum number of connections over the life of an engine. Ids of calls and requests are unique over all of them."""
 
 OnAnswers = Callable[[Sequence[Answer]], None]
 
@@ -26,57 +29,57 @@ _log = logging.getLogger(__name__)
 
 
 class Workers(Protocol):
-    """What decodes: `lanes.Lanes`."""
+    """Decodes requests; implemented by `lanes.Lanes`."""
 
     @property
     def healthy(self) -> bool:
-        """False once it cannot work any more, or while it hangs."""
+        """False once part of it has died, or while a step hangs."""
         ...
 
     @property
     def backlog_seconds(self) -> float:
-        """What all requests that have not ended are expected to take; 0 while too little is known."""
+        """Expected seconds until accepted requests have ended; 0 while there are too few measurements."""
         ...
 
     def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable for what cannot be done in so many seconds."""
+        """Raise DeadlineUnreachable if `work` (source tokens times rows) cannot be done within `seconds`."""
         ...
 
     def submit(self, request: Request, on_events: OnEvents) -> None:
-        """Accept a request, or raise one of `dragoman_service.errors`; `on_events` is called on other threads."""
+        """Accept a request. `on_events` is called on other threads. Raises one of `dragoman_service.errors`."""
         ...
 
     def cancel(self, request_id: int) -> None:
-        """End a request with Failed(Cancelled), unless it has ended."""
+        """End a request with `Failed(Cancelled)`, unless it has ended."""
         ...
 
     def stats(self) -> EngineStats:
-        """Counts of this moment."""
+        """Current counts."""
         ...
 
     def close(self) -> None:
-        """Fail what is left, and stop."""
+        """Fail the remaining requests and stop."""
         ...
 
 
 class Connection(Protocol):
-    """A front's end of the line: `Engine.connect` in one process, `pipe.connect` between two."""
+    """A front's connection to an engine: made by `Engine.connect` in one process, by `pipe.connect` between two."""
 
     def new_id(self) -> int:
-        """An id for a call or a request."""
+        """A new id for a call or a request."""
         ...
 
     def send(self, message: Message) -> None:
-        """Send a message. It never raises; answers come to the callback, on any thread, even before this returns."""
+        """Send a message. Never raises. The callback gets the answers, on any thread, possibly before this returns."""
         ...
 
     @property
     def healthy(self) -> bool:
-        """Whether the engine works, as far as is known here."""
+        """The newest known health of the engine."""
         ...
 
     def stats(self) -> EngineStats:
-        """The newest counts that are known here."""
+        """The newest known counts of the engine."""
         ...
 
     def close(self) -> None:
@@ -85,7 +88,7 @@ class Connection(Protocol):
 
 
 class _Call:
-    """A call that is open."""
+    """An open call."""
 
     __slots__ = ("connection", "grant", "held", "id", "requests")
 
@@ -93,15 +96,15 @@ class _Call:
         self.id = call_id
         self.connection = connection
         self.grant = grant
-        self.held: deque[Request] = deque()  # submitted, and not yet let in
-        self.requests: dict[int, int] = {}  # with the workers: request id -> source tokens
+        self.held: deque[Request] = deque()  # submitted by the front, not yet by the engine
+        self.requests: dict[int, int] = {}  # submitted to the workers: request id -> source tokens
 
 
 class Engine:
-    """Admits calls, hands their requests to the workers, and sends the answers to the connections that they came from.
+    """Admits calls, submits their requests to the workers, and delivers answers to the connections of the calls.
 
-    Locking: `_lock` guards the permits, the calls and the requests. Workers are asked to submit with the lock held, and
-    to cancel without it; their callbacks take it. Answers are delivered without it.
+    Locking: `_lock` guards the permits, the calls and the requests. `Workers.submit` is called with the lock held,
+    `Workers.cancel` without it. The callback of the workers takes the lock. Answers are delivered without it.
     """
 
     def __init__(
@@ -112,59 +115,60 @@ class Engine:
         max_queue_tokens: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take over the workers, which are started.
+        """Make an engine that owns `workers`.
 
         Args:
-            workers: Decode what is admitted.
-            max_queue: Requests in the engine at once.
-            max_queue_tokens: Source tokens in the engine at once; beyond them no call is admitted, and those that are
-                have one request at a time.
-            clock: Of the deadlines; seconds.
+            workers: Decode the requests. They must be started.
+            max_queue: Maximum number of requests in the engine.
+            max_queue_tokens: Source tokens in the engine from which on no call is admitted and open calls have one
+                request at a time.
+            clock: Seconds; deadlines are times of this clock.
         """
         self._workers = workers
         self._clock = clock
         self._permits = Permits(max_queue, max_queue_tokens, backlog_seconds=lambda: workers.backlog_seconds)
         self._lock = threading.Lock()
         self._calls: dict[int, _Call] = {}
-        self._requests: dict[int, _Call] = {}  # with the workers; of calls that are over too
+        self._requests: dict[int, _Call] = {}  # submitted to the workers, including those of calls that have ended
         self._connections = itertools.count()
         self._closed = False
 
     @property
     def healthy(self) -> bool:
-        """False once it cannot work any more, or while it hangs."""
+        """False once part of it has died, or while a step hangs."""
         return self._workers.healthy
 
     @property
     def permits(self) -> Permits:
-        """What is admitted, to look at."""
+        """The permits, for reading only."""
         return self._permits
 
     @property
     def idle(self) -> bool:
-        """Whether no call is open and no request in the engine."""
+        """Whether no call holds a permit, so that no request is in the engine."""
         return self._permits.idle
 
     def stats(self) -> EngineStats:
-        """Counts of this moment; from any thread, without waiting for the engine."""
+        """Current counts. Any thread may call it; it does not take the engine's lock."""
         return self._workers.stats()
 
     def connect(self, on_answers: OnAnswers) -> Connection:
-        """Make a connection for a front of this process.
+        """Make a connection for a front in this process.
 
-        `on_answers` is called with what there is to tell, on the workers' threads, or on the one that sends before
-        `send` returns. It must be quick; what it raises is logged and dropped.
+        `on_answers` is called with answers, on threads of the workers, or on the sending thread before `send` returns.
+        It must be quick; exceptions that it raises are logged and dropped. Raises RuntimeError after `MAX_CONNECTIONS`
+        connections.
         """
         return _LocalConnection(self, on_answers, next(self._connections))
 
     def close(self) -> None:
-        """Refuse new calls, fail the requests that are left, and stop the workers."""
+        """Refuse new calls, fail the remaining requests, and stop the workers."""
         with self._lock:
             self._closed = True
         self._workers.close()
 
     def receive(self, connection: _LocalConnection, message: Message) -> None:
-        """Handle a message of a connection."""
+        """Handle a message of a connection and deliver its answers. Any thread may call it."""
         answers: list[Answer] = []
         to_cancel: list[int] = []
         with self._lock:
@@ -183,7 +187,7 @@ class Engine:
             connection.deliver(answers)
 
     def disconnect(self, connection: _LocalConnection) -> None:
-        """Cancel the calls of a connection, whose answers nobody wants any more."""
+        """Cancel all calls of a connection."""
         with self._lock:
             calls = [call for call in self._calls.values() if call.connection is connection]
         for call in calls:
@@ -203,7 +207,7 @@ class Engine:
 
     def _expect(self, message: Expect, answers: list[Answer]) -> None:
         call = self._calls.get(message.call)
-        if call is None:  # it is over, and the front will have heard of it
+        if call is None:  # the call is over, and the front has been told
             return
         if message.deadline is not None:
             try:
@@ -222,10 +226,13 @@ class Engine:
             answers.append(Failed(request.id, Cancelled("the call is over")))
             return
         call.held.append(request)
-        self._let_in(call, answers)
+        self._submit_held(call, answers)
 
-    def _let_in(self, call: _Call, answers: list[Answer]) -> None:
-        """Hand over the requests of a call that there is room for."""
+    def _submit_held(self, call: _Call, answers: list[Answer]) -> None:
+        """Submit the held requests of a call to the workers, as many as its permits allow; end the call if it is done.
+
+        A request that the workers refuse is answered with `Failed`.
+        """
         while call.held and call.grant.fits(tokens := len(call.held[0].source)):
             request = call.held.popleft()
             try:
@@ -243,7 +250,7 @@ class Engine:
         self._end_if_done(call)
 
     def _on_events(self, events: Sequence[Event]) -> None:
-        """What the workers call back with."""
+        """Callback of the workers."""
         by_connection: dict[_LocalConnection, list[Answer]] = {}
         with self._lock:
             for event in events:
@@ -253,12 +260,12 @@ class Engine:
                 answers = by_connection.setdefault(call.connection, [])
                 answers.append(event)
                 if not isinstance(event, Progress):
-                    self._leave(call, event.request_id, answers)
+                    self._request_ended(call, event.request_id, answers)
         for connection, answers in by_connection.items():
             connection.deliver(answers)
 
-    def _leave(self, call: _Call, request_id: int, answers: list[Answer]) -> None:
-        """A request has ended: its permit goes back, or to the call's next request."""
+    def _request_ended(self, call: _Call, request_id: int, answers: list[Answer]) -> None:
+        """Give the permit of an ended request back, or use it for the call's next request."""
         del self._requests[request_id]
         tokens = call.requests.pop(request_id)
         change = call.grant.leave(tokens)
@@ -266,14 +273,18 @@ class Engine:
             return
         if change and call.grant.remaining > len(call.requests) + len(call.held):
             answers.append(Window(call.id, change))
-        self._let_in(call, answers)
+        self._submit_held(call, answers)
 
     def _end_if_done(self, call: _Call) -> None:
+        """Remove a call if all requests that it expects have ended."""
         if call.grant.remaining <= 0 and not call.held:
             del self._calls[call.id]
 
     def _end(self, call: _Call, answers: list[Answer]) -> None:
-        """Forget a call. The permits of requests with the workers are kept until these have ended."""
+        """End a call: fail its held requests and give its permits back.
+
+        The permits of requests submitted to the workers are kept until these have ended.
+        """
         del self._calls[call.id]
         answers += [Failed(request.id, Cancelled("cancelled by the caller")) for request in call.held]
         call.held.clear()
@@ -304,7 +315,7 @@ class _LocalConnection:
         self._engine.receive(self, message)
 
     def deliver(self, answers: Sequence[Answer]) -> None:
-        """Call back."""
+        """Call the front's callback."""
         try:
             self._on_answers(answers)
         except Exception:

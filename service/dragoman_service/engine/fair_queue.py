@@ -1,4 +1,8 @@
-"""Who joins the running batch next: fair between clients, and interactive work before batch work."""
+"""Fair queueing: the order in which waiting requests join the running batch.
+
+Waiting requests are grouped into flows, one per client and priority. Active flows share decoding work in proportion to
+their weights.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,14 @@ from dragoman_service.engine.batch import Waiting
 from dragoman_service.engine.request import Priority, Request
 
 WEIGHTS = {Priority.INTERACTIVE: 16.0, Priority.BATCH: 1.0}
-"""Shares of the work while there is more of it than rows: a batch request never waits for ever, and never long."""
+"""Weight of a flow by its priority. Batch flows have a weight above 0, so that no request waits for ever."""
 
 _SLACK = 64
-"""Entries that may lie about for nobody who waits."""
+"""Entries and flows that may be kept beside two for each waiting request."""
 
 _Key = tuple[str, Priority]
 _Entry = tuple[float, int, int, _Key]
-"""Start of a flow's first request, its serial number, the number of the entry, and the flow."""
+"""Virtual start time of a flow's first request, serial number of that request, number of the entry, the flow."""
 
 
 @dataclass(slots=True)
@@ -25,29 +29,29 @@ class _Flow:
     """One client's requests of one priority."""
 
     waiting: dict[int, tuple[int, Waiting]] = field(default_factory=dict)
-    """By request id, the first first; with serial numbers."""
+    """Request id -> serial number and request, in the order of arrival."""
     start: float = 0.0
-    """Where the first that waits begins, in virtual time; where the last one ended, if none does."""
+    """Virtual start time of the first waiting request; if none waits, the earliest start of the next one."""
     turn: int = 0
-    """The number of its entry in the order."""
+    """Number of the valid entry of this flow in `_order`."""
 
 
 class FairQueue:
     """Start-time fair queueing (Goyal, Vin and Cheng, 1996). A flow is one client's requests of one priority.
 
-    A request's work is its source tokens times its rows. Every request has a start in virtual time: the end of the
-    request that its flow was served before, or the time at which it came, whichever is later. The request with the
-    least start is served next, and virtual time moves to that start. So flows share the work by their weights, however
-    many requests each has. Within a flow, the first to come is the first served. A request that is removed costs its
-    flow nothing.
+    The work of a request is its source tokens times its rows. Every request has a start in virtual time: the virtual
+    end of the previous request of its flow, or the virtual time at its arrival, whichever is later. Its virtual end is
+    its start plus its work divided by the weight of its flow. The request with the smallest start is served next, and
+    virtual time advances to that start. So flows share the work by their weights, whatever their numbers of requests.
+    Requests of one flow are served in the order of arrival. A request that is removed is not charged to its flow.
     """
 
     def __init__(self) -> None:
         self._keys: dict[int, _Key] = {}
-        """Of those that wait, by request id."""
+        """Request id -> flow, for all waiting requests."""
         self._flows: dict[_Key, _Flow] = {}
         self._order: list[_Entry] = []
-        """A heap with an entry for each flow that waits, and some that are not valid any more: see `_is_valid`."""
+        """A heap with a valid entry for each flow that has waiting requests, and outdated entries: see `_is_valid`."""
         self._now = 0.0
         self._serial = 0
         self._entries = 0
@@ -59,22 +63,22 @@ class FairQueue:
         return request_id in self._keys
 
     def __iter__(self) -> Iterator[Waiting]:
-        """In the order in which they would be served if nobody else came."""
+        """Waiting requests in the order in which they are served if no other request arrives."""
         order = [entry for entry in self._order if self._is_valid(entry)]
         heapify(order)
-        lines = {key: iter(self._flows[key].waiting.values()) for *_, key in order}
-        firsts = {key: next(line) for key, line in lines.items()}
+        queues = {key: iter(self._flows[key].waiting.values()) for *_, key in order}
+        firsts = {key: next(queue) for key, queue in queues.items()}
         while order:
             start, _, turn, key = heappop(order)
             _, waiting = firsts[key]
-            following = next(lines[key], None)
+            following = next(queues[key], None)
             if following is not None:
                 firsts[key] = following
                 heappush(order, (start + _cost_of(waiting.request), following[0], turn, key))
             yield waiting
 
     def sources(self, max_tokens: int) -> tuple[tuple[int, ...], ...]:
-        """The source tokens of the first, at most so many together."""
+        """The sources of the next requests, with at most `max_tokens` tokens together."""
         sources: list[tuple[int, ...]] = []
         for waiting in self:
             max_tokens -= len(waiting.request.source)
@@ -95,7 +99,7 @@ class FairQueue:
             self._enter(key, flow, max(self._now, flow.start))
 
     def head(self) -> Waiting | None:
-        """The request that is next."""
+        """The next request; None if none waits."""
         key = self._head_key()
         return None if key is None else next(iter(self._flows[key].waiting.values()))[1]
 
@@ -107,18 +111,18 @@ class FairQueue:
         return None
 
     def get(self, request_id: int) -> Waiting | None:
-        """The request with an id, if it waits."""
+        """The waiting request with this id; None if there is none."""
         key = self._keys.get(request_id)
         return None if key is None else self._flows[key].waiting[request_id][1]
 
     def pop(self) -> None:
-        """Take the head out, because it is served."""
+        """Remove the head of the queue because it is served."""
         head = self.head()
         assert head is not None
         self.serve(head.request.id)
 
     def serve(self, request_id: int) -> None:
-        """Take a request out, because it is served: the head, or one that overtakes it. Its flow pays for it."""
+        """Remove a request because it is served, and charge its work to its flow. It need not be the head."""
         key = self._keys[request_id]
         flow = self._flows[key]
         if self._head_key() == key and next(iter(flow.waiting)) == request_id:
@@ -131,7 +135,7 @@ class FairQueue:
         self._tidy()
 
     def remove(self, request_id: int) -> bool:
-        """Take a request out that is not going to be served; whether it was there."""
+        """Remove a request that is not going to be served; returns whether it was waiting."""
         key = self._keys.pop(request_id, None)
         if key is not None:
             del self._flows[key].waiting[request_id]
@@ -149,10 +153,10 @@ class FairQueue:
         return flow is not None and flow.turn == entry[2] and bool(flow.waiting)
 
     def _tidy(self) -> None:
-        """Keep no more than a few entries for each request that waits.
+        """Bound the memory of flows and entries by the number of waiting requests.
 
-        Flows without waiting requests are forgotten, and with them the work that they had ahead of others. Otherwise
-        memory would grow with every new client.
+        Flows without waiting requests are dropped, and the work charged to them is forgotten. Otherwise memory would
+        grow with every new client.
         """
         if not self._keys:
             self._flows.clear()
@@ -168,7 +172,7 @@ class FairQueue:
 
 
 def work_of(request: Request) -> int:
-    """What a request costs, near enough to compare: source tokens times rows."""
+    """Work of a request, an approximate measure of its decoding cost: source tokens times rows."""
     return len(request.source) * request.options.num_rows
 
 

@@ -1,4 +1,4 @@
-"""A lane: one thread that owns a scheduler and a runner, and makes one step of the running batch after the other."""
+"""A lane: one thread that owns a scheduler and a runner, and performs the steps of one running batch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dragoman_service.engine.stats import EngineStats, Totals
 from dragoman_service.errors import Cancelled, EngineFailure, ShuttingDown
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""A lane gives up after so many failed probes with no good step between them. A probe is a step without requests;
-it follows every request that failed alone."""
+"""Number of consecutive failed probes after which a lane dies. A probe is a step without requests, made after each
+request that failed alone. A successful step or probe resets the count."""
 
 CLOSE_SECONDS = 10.0
-"""How long `close` waits for the step that runs; a step that hangs cannot be stopped, only left behind."""
+"""Seconds that `close` waits for the running step. A step that hangs cannot be stopped."""
 
 OnEvents = Callable[[Sequence[Event]], None]
-"""Takes what a step decided about the requests that were submitted with it."""
+"""Callback that takes the events of one step for the requests that were submitted with it."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Submission:
     request: Request
     on_events: OnEvents
     submitted: float
-    """In seconds of the lane's clock."""
+    """Time of submission in seconds of the lane's clock."""
 
 
 class Lane:
@@ -43,8 +43,8 @@ class Lane:
 
     Locking: `_condition` guards what several threads change: `_inbox`, `_pending`, their counts, and the flags.
     Scheduler, runner and totals belong to the lane's thread and are used without the lock. Callbacks are called without
-    the lock, so they may call `submit`, `cancel` and `stats` (but not `drain` or `close`, which wait for the very
-    thread that they would be on).
+    the lock, so they may call `submit`, `cancel` and `stats`. They must not call `drain` or `close`, which wait for the
+    lane's thread.
     """
 
     def __init__(
@@ -55,9 +55,13 @@ class Lane:
         clock: Callable[[], float] = time.monotonic,
         step_timeout: float = math.inf,
     ) -> None:
-        """The lane takes scheduler and runner over; deadlines of requests are times of `clock`, in seconds.
+        """Make a lane that is not started and owns scheduler and runner.
 
-        A step that takes longer than `step_timeout` seconds is taken to hang: until it ends the lane is not healthy.
+        Args:
+            scheduler: Without requests.
+            runner: Closed by the lane.
+            clock: Seconds; deadlines of requests are times of this clock.
+            step_timeout: Seconds after which a step counts as hanging. The lane is unhealthy until the step ends.
         """
         self._scheduler = scheduler
         self._runner = runner
@@ -66,12 +70,12 @@ class Lane:
         self._step_timeout = step_timeout
         self._step_started = math.inf
         self._prepared = threading.Event()
-        self._unprepared: BaseException | None = None
+        self._prepare_error: BaseException | None = None
         self._condition = threading.Condition()
-        self._inbox: list[_Submission | int] = []  # requests, and ids of those to cancel
-        self._pending: dict[int, _Submission] = {}  # by request id, until the last event
-        self._rows = self._work = 0  # of these
-        self._delivering = 0  # calls back that are under way
+        self._inbox: list[_Submission | int] = []  # requests to add, and ids of requests to cancel
+        self._pending: dict[int, _Submission] = {}  # request id -> submission, until the final event
+        self._rows = self._work = 0  # of the pending requests
+        self._delivering = 0  # number of `_deliver` calls in progress
         self._totals = Totals()
         self._healthy = True
         self._draining = self._closing = False
@@ -79,44 +83,46 @@ class Lane:
 
     @property
     def healthy(self) -> bool:
-        """False once the thread has died, or while a step hangs; a healthy lane need not be started yet."""
+        """False once the lane has died, or while a step hangs. True for a lane that is not started."""
         return self._healthy and self._clock() - self._step_started <= self._step_timeout
 
     @property
     def rows(self) -> int:
-        """Rows of all requests that have not ended; from any thread, without waiting for a lock."""
+        """Rows of all requests that have not ended. Any thread may read it, without a lock."""
         return self._rows
 
     @property
     def backlog_seconds(self) -> float:
-        """What all requests that have not ended are expected to take; 0 while too little is known."""
+        """Expected seconds until all requests that have not ended are done; 0 while there are too few measurements."""
         return self._scheduler.latency.work_seconds(self._work, self._scheduler.max_rows)
 
     def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable for what cannot be done in so many seconds, even with the lane to itself.
+        """Raise DeadlineUnreachable if this lane, without other requests, cannot do `work` within `seconds`.
 
-        `work` is in source tokens, each times the rows of its request.
+        `work` is the sum over requests of source tokens times rows.
         """
         self._scheduler.latency.check_time(work, self._scheduler.max_rows, seconds)
 
     def start(self) -> None:
-        """Start the thread and wait until its runner is prepared; what was submitted before runs then.
+        """Start the thread and wait until the runner is prepared. Requests may be submitted before.
 
-        Once only. Raises what the runner's preparation raises: there is nothing to be done then but `close`.
+        To be called once. Raises what `Runner.prepare` raises; after that, the lane can only be closed.
         """
         self._thread.start()
         self._prepared.wait()
-        if self._unprepared is not None:
-            raise self._unprepared
+        if self._prepare_error is not None:
+            raise self._prepare_error
 
     def submit(self, request: Request, on_events: OnEvents) -> None:
-        """Accept a request, from any thread.
+        """Accept a request. Any thread may call it.
 
-        `on_events` is then called on the lane's thread. A request has any number of `Progress`, then one `Finished` or
-        `Failed`; requests with the same (an equal) `on_events` have theirs in one call for each step. It must be quick;
-        what it raises is logged and dropped. Raises at once, without a call of `on_events`: `InvalidInput` for what can
-        never run, `ShuttingDown` after `drain` or `close`, `EngineFailure` after the lane's death, `ValueError` for an
-        id in use.
+        `on_events` is called with the events of the request: any number of `Progress`, then one `Finished` or `Failed`.
+        Events of one step for requests with equal `on_events` come in one call. The calls are made on the lane's
+        thread, except that `close` makes them on its own thread if the lane is not started or a step hangs. `on_events`
+        must be quick; exceptions that it raises are logged and dropped.
+
+        Raises, without calling `on_events`: `InvalidInput` for a request that can never run, `ShuttingDown` after
+        `drain` or `close`, `EngineFailure` after the lane has died, `ValueError` for an id in use.
         """
         self._scheduler.validate(request)
         submission = _Submission(request, on_events, self._clock())
@@ -134,9 +140,9 @@ class Lane:
             self._condition.notify_all()
 
     def cancel(self, request_id: int) -> None:
-        """End a request with `Failed(Cancelled)`, from any thread; its rows are free before the next step.
+        """End a request with `Failed(Cancelled)`; its rows are free before the next step. Any thread may call it.
 
-        Nothing happens if the request has ended already.
+        Does nothing if the request has ended.
         """
         with self._condition:
             if request_id in self._pending:
@@ -144,7 +150,7 @@ class Lane:
                 self._condition.notify_all()
 
     def stats(self) -> EngineStats:
-        """Counts of this moment, from any thread."""
+        """Current counts. Any thread may call it."""
         scheduler = self._scheduler
         running = scheduler.num_running if self._pending else 0
         return EngineStats(
@@ -157,13 +163,13 @@ class Lane:
         )
 
     def drain(self, timeout: float) -> bool:
-        """Refuse new work and wait, at most `timeout` seconds, for what was accepted; whether all of it ended."""
+        """Refuse new requests and wait at most `timeout` seconds for accepted ones; returns whether all have ended."""
         with self._condition:
             self._draining = True
             return self._condition.wait_for(lambda: not (self._pending or self._delivering), timeout)
 
     def close(self) -> None:
-        """Fail what is left with `ShuttingDown`, end the thread after the step it is in, free the runner."""
+        """End the thread after its current step, fail pending requests with `ShuttingDown`, and close the runner."""
         with self._condition:
             if self._closing:
                 return
@@ -175,11 +181,11 @@ class Lane:
         else:
             self._thread.join(CLOSE_SECONDS)
             if self._thread.is_alive():
-                _log.error("a step hangs and cannot be stopped: its thread and memory stay until it ends")
+                _log.error("a step hangs and cannot be stopped: its thread and memory are kept until it ends")
                 self._fail_pending(EngineFailure("a step hangs"))
 
     def _run(self) -> None:
-        """The thread. It frees the runner too: nobody may be waiting any more for a step that hung."""
+        """Main function of the thread. It closes the runner, because `close` does not wait for a step that hangs."""
         with closing(self._runner):
             self._make_steps()
 
@@ -190,7 +196,7 @@ class Lane:
             with self._condition:
                 self._healthy = False
             self._fail_pending(EngineFailure(f"the engine could not be prepared: {error!r}"))
-            self._unprepared = error
+            self._prepare_error = error
             return
         finally:
             self._prepared.set()
@@ -202,13 +208,13 @@ class Lane:
         except BaseException as error:
             _log.critical("the engine has died", exc_info=True)
             with self._condition:
-                self._healthy = False  # from here on, submit refuses: what is pending now is all there will ever be
+                self._healthy = False  # from now on `submit` refuses, so no request becomes pending after this
             self._fail_pending(EngineFailure(f"the engine has died: {error!r}"))
 
     def _take_commands(self) -> bool:
-        """Wait until there is something to do, then carry out the commands that came. False: time to end.
+        """Wait for work or commands, then carry out the commands. Returns False if the lane is closing.
 
-        No timeout is needed for deadlines: while nothing runs, all rows are free and nothing waits either.
+        The wait needs no timeout for deadlines: while no request runs, all rows are free, so no request waits either.
         """
         with self._condition:
             while not (self._inbox or self._closing or self._scheduler.has_work):
@@ -224,7 +230,7 @@ class Lane:
         return True
 
     def _step(self) -> None:
-        """One step of the running batch, if there is anything to run."""
+        """Perform one step of the running batch, if any request is waiting or running."""
         started = self._clock()
         self._deliver(self._scheduler.expire(started))
         plan = self._scheduler.plan()
@@ -239,25 +245,30 @@ class Lane:
         events = self._scheduler.commit(plan, result, self._clock())
         self._failures_in_a_row = 0
         self._deliver(events)
-        self._count(plan, result, self._clock() - started)
+        self._record_step(plan, result, self._clock() - started)
 
-    def _count(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
+    def _record_step(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
+        """Add a step that took `seconds` in all to the totals."""
         totals, steps = self._totals, plan.num_steps
         if plan.joins:
             totals.encode_seconds.add(result.encode_seconds)
-        others = max(0.0, seconds - result.encode_seconds - result.decode_seconds)
+        schedule_seconds = max(0.0, seconds - result.encode_seconds - result.decode_seconds)
         totals.decode_seconds.add(result.decode_seconds / steps, steps)
-        totals.schedule_seconds.add(others / steps, steps)
+        totals.schedule_seconds.add(schedule_seconds / steps, steps)
         totals.step_rows.add(plan.num_rows, steps)
 
     def _step_failed(self, plan: StepPlan, error: Exception) -> None:
-        """Have the running requests run again, apart from each other; or fail the one, and see whether it is to blame.
+        """Repeat the requests of a failed step in smaller groups, or fail the request if it ran alone.
 
-        Raises EngineFailure if it is not, too often.
+        After a request has failed alone, a probe shows whether steps can be made at all. Raises EngineFailure if
+        `MAX_CONSECUTIVE_FAILURES` probes in a row have failed.
         """
         alone = self._scheduler.num_running <= 1
         _log.error(
-            "a step of %d rows failed%s", len(plan.tokens), "" if alone else ", is made again in parts", exc_info=error
+            "a step of %d rows failed%s",
+            plan.num_rows,
+            "" if alone else "; its requests run again in smaller groups",
+            exc_info=error,
         )
         self._totals.failed_steps += 1
         self._deliver(self._scheduler.fail_step(plan, EngineFailure(f"the engine could not run a step: {error!r}")))
@@ -265,17 +276,17 @@ class Lane:
             return
         try:
             self._runner.probe()
-        except Exception as again:
+        except Exception as probe_error:
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= MAX_CONSECUTIVE_FAILURES:
-                raise EngineFailure("no step can be made any more, not even for nobody") from again
+                raise EngineFailure("no step succeeds any more, not even one without requests") from probe_error
         else:
             self._failures_in_a_row = 0
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        """Call back without the lock; what callbacks raise must not hurt the others.
+        """Call the callbacks, without the lock. An exception from a callback is logged; the others are still called.
 
-        Events of requests that are not pending are dropped: a step that hung may end after they were given up.
+        Events of requests that are not pending are dropped: a step may end after `close` has failed its requests.
         """
         if not events:
             return
@@ -289,7 +300,7 @@ class Lane:
                 if isinstance(event, Progress):
                     continue
                 request = submission.request
-                del self._pending[request.id]  # before the callbacks, so that the counts tell them of free rows
+                del self._pending[request.id]  # before the callbacks, so that they see the rows as free
                 self._rows -= request.options.num_rows
                 self._work -= work_of(request)
                 if isinstance(event, Finished):
@@ -306,7 +317,7 @@ class Lane:
                 self._condition.notify_all()
 
     def _fail_pending(self, error: Exception) -> None:
-        """The end: every request without its last event gets one. The scheduler is not asked: it may be what failed."""
+        """Fail every pending request. The scheduler is not used, because it may be the part that failed."""
         with self._condition:
             pending = list(self._pending)
             self._inbox.clear()

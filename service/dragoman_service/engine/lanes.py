@@ -1,7 +1,7 @@
-"""Lanes: running batches of one model that are decoded side by side, each on a thread of its own.
+"""Lanes: running batches of one model that are decoded in parallel, each on its own thread.
 
-Threads inside a step gain little on CPUs, as a step is many small operations with a meeting of the threads after each.
-Steps side by side never meet. A translation does not depend on its neighbours, so nobody can see which lane it took.
+Threads within a step gain little on CPUs: a step is many small operations, and its threads must synchronise after each.
+Steps of different lanes do not synchronise. A translation does not depend on its neighbours, hence not on its lane.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import DeadlineUnreachable, EngineFailure, InvalidInput
 
 MOST_CHOSEN = 4
-"""Lanes at most, unless somebody asks for more: what a step does in Python, one lane does at a time."""
+"""Maximum number of lanes if the settings give none. The Python code of steps runs in one lane at a time (the GIL)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,17 @@ class Division:
 
     lanes: int
     rows: int
-    """Rows of each lane, which is the most that one request can have."""
+    """Rows of each lane, which is the maximum for one request."""
     threads: int
-    """Threads that a step can use: that of its lane, and those that all lanes share."""
+    """Threads that a step can use: the thread of its lane, and the threads that all lanes share."""
 
 
 def divide(settings: EngineSettings, cores: int) -> Division:
-    """Divide a model over lanes, on a machine with so many cores.
+    """Divide the rows and threads of a model over lanes, on a machine with `cores` cores.
 
-    Left to us, there is a lane for each thread, but no more than `MOST_CHOSEN`, and each has rows for the widest beam.
-    Threads that are no lane's own help whichever lane is in a step. Raises InvalidInput for more lanes than threads.
+    If `settings.lanes` is 0, there is one lane for each thread, but at most `MOST_CHOSEN`, and at most as many as have
+    rows for the widest beam. Threads beyond one for each lane are shared by all lanes. Raises InvalidInput for more
+    lanes than threads.
     """
     threads = settings.threads or cores
     if settings.lanes > threads:
@@ -51,7 +52,7 @@ def divide(settings: EngineSettings, cores: int) -> Division:
 
 
 def one_lane(settings: EngineSettings) -> Division:
-    """The division on a GPU, which does one thing after the other whoever asks."""
+    """The division on a GPU: one lane, because a GPU executes the steps of several lanes one after another."""
     return Division(lanes=1, rows=settings.max_rows, threads=1)
 
 
@@ -59,21 +60,21 @@ class Lanes:
     """The lanes of one model."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
-        """Take over lanes of the same model and limits, at least one."""
+        """Own `lanes`: at least one, all of the same model and limits."""
         self._lanes = tuple(lanes)
 
     @property
     def healthy(self) -> bool:
-        """False once any lane has died, or while one hangs. The others work on, but only a restart brings it back."""
+        """False once any lane has died, or while one hangs. The other lanes go on; a dead lane needs a restart."""
         return all(lane.healthy for lane in self._lanes)
 
     @property
     def backlog_seconds(self) -> float:
-        """What the lane that will be done first is expected to take; 0 while too little is known."""
+        """Smallest expected time of a lane to end all its requests; 0 while there are too few measurements."""
         return min(lane.backlog_seconds for lane in self._lanes)
 
     def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable if no lane could do its part in time; see `Lane.check_time`."""
+        """Raise DeadlineUnreachable if no lane can do an equal share of the work in time; see `Lane.check_time`."""
         refusal: DeadlineUnreachable | None = None
         for lane in self._lanes:
             try:
@@ -86,24 +87,24 @@ class Lanes:
             raise refusal
 
     def start(self) -> None:
-        """Start all lanes; once only."""
+        """Start all lanes. To be called once."""
         for lane in self._lanes:
             lane.start()
 
     def submit(self, request: Request, on_events: OnEvents) -> None:
-        """Submit a request to the living lane with the fewest rows to work on; see `Lane.submit`.
+        """Submit a request to the healthy lane with the fewest rows of unfinished requests; see `Lane.submit`.
 
-        Request ids must be unique over all lanes, which is not checked. Raises `EngineFailure` only if no lane lives.
+        Request ids must be unique over all lanes, which is not checked. Raises `EngineFailure` if no lane is healthy.
         """
         for lane in sorted(self._lanes, key=_rows):
             if lane.healthy:
-                with suppress(EngineFailure):  # died since we looked
+                with suppress(EngineFailure):  # the lane has died since the check
                     lane.submit(request, on_events)
                     return
         raise EngineFailure("all lanes have died or hang")
 
     def cancel(self, request_id: int) -> None:
-        """Cancel a request; nothing happens if it has ended."""
+        """Cancel a request. Does nothing if it has ended."""
         for lane in self._lanes:
             lane.cancel(request_id)
 
@@ -112,9 +113,9 @@ class Lanes:
         return reduce(add, (lane.stats() for lane in self._lanes))
 
     def close(self) -> None:
-        """Fail what is left, and stop."""
+        """Fail the remaining requests and stop all lanes."""
         for lane in self._lanes:
-            lane.drain(0)  # all refuse before one is closed, so that none gets the work of another
+            lane.drain(0)  # all refuse before the first is closed: no lane receives the requests of another
         for lane in self._lanes:
             lane.close()
 

@@ -1,16 +1,17 @@
-"""The messages between a front, which has calls and texts, and an engine, which has a model. Values alone.
+"""The messages between a front, which has calls and texts, and an engine, which has a model.
 
-A call opens, which asks for admission before its text is looked at. The engine answers with a window or refuses. Once
-its text is prepared, the call says what to expect, and submits requests, never more at a time than its window. Each
-request ends with `Finished` or `Failed`. A call is over when as many requests as expected have ended, or with `Cancel`.
+A front opens a call with `Open`, which asks for admission before the text is prepared. The engine answers with `Window`
+or `Refused`. Once the text is prepared, the front sends `Expect` and submits requests, at most a window of them at a
+time. Each request ends with `Finished` or `Failed`. A call ends when all expected requests have ended, or with
+`Cancel` or `Refused`.
 
     Open ->                  <- Window(call, 4), or Refused
     Expect(call, 9, ...) ->  <- Refused, if the deadline cannot be met
     Submit(call, request) -> <- Progress, Finished, Failed; Window(call, +1) or (call, -1) as load falls or rises
     Cancel(call) ->          <- Failed(Cancelled) of each request that has not ended
 
-All of it crosses a process boundary unchanged (`pipe.py`): values are pickled, deadlines are times of the system's
-monotonic clock, and no message waits for an answer.
+All messages can cross a process boundary (`pipe.py`): they are values that can be pickled, deadlines are times of the
+system's monotonic clock, and no message waits for an answer.
 """
 
 from __future__ import annotations
@@ -21,50 +22,51 @@ from dragoman_service.engine.request import Event, Request
 
 
 class Open(NamedTuple):
-    """Ask for admission of a call."""
+    """Asks for the admission of a call."""
 
     call: int
-    """From `Connection.new_id`."""
+    """Id from `Connection.new_id`."""
     client: str
-    """Whose call it is: admission is fair between clients."""
+    """Client of the call; admission is fair between clients."""
     window: int
-    """Requests at a time that the call could make use of."""
+    """Maximum number of requests at a time that the call can use."""
 
 
 class Expect(NamedTuple):
-    """The call's text is prepared."""
+    """Announces the requests of a call, once its text is prepared."""
 
     call: int
     requests: int
-    """How many will be submitted in all."""
+    """Number of requests that the call will submit in all."""
     work: int
-    """Their source tokens, each times the rows of its request."""
+    """Sum over these requests of source tokens times rows; an estimate."""
     deadline: float | None
-    """When the answer stops being of use, in seconds of the monotonic clock."""
+    """Deadline of the call in seconds of the monotonic clock; None: no deadline."""
 
 
 class Submit(NamedTuple):
-    """A request of a call."""
+    """Submits a request of a call."""
 
     call: int
     request: Request
 
 
 class Cancel(NamedTuple):
-    """The call is over: nothing more of it is wanted."""
+    """Ends a call: its unfinished requests are cancelled."""
 
     call: int
 
 
 class Window(NamedTuple):
-    """The call may have this many more requests in the engine at a time (fewer, if it is negative)."""
+    """Admits a call, or changes how many requests it may have in the engine at a time."""
 
     call: int
     change: int
+    """Added to the window, which is 0 before the first answer; may be negative."""
 
 
 class Refused(NamedTuple):
-    """The call is over: it was not admitted, or cannot be done."""
+    """Ends a call: it was not admitted, or cannot meet its deadline."""
 
     call: int
     error: Exception
@@ -72,7 +74,7 @@ class Refused(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """The engine is gone, and all calls and requests with it."""
+    """The connection to the engine is lost, and with it all calls and requests of the connection."""
 
     error: Exception
 

@@ -1,4 +1,4 @@
-"""Admission: how much work may be in an engine, each client's part of it, and each call's."""
+"""Admission: limits on the work in an engine, in all, of each client, and of each call."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ from collections.abc import Callable
 from dragoman_service.errors import Overloaded
 
 SHARE = 4
-"""A client may have this many times as many permits as are left free: alone 4/5 of all, of two each 4/9, and there is
-always something left for who comes next (dynamic thresholds, Choudhury and Hahne, 1998)."""
+"""A client may hold this many times the number of free permits (dynamic thresholds, Choudhury and Hahne, 1998). A
+single client gets 4/5 of all permits, each of two clients 4/9, and some permits stay free for the next client."""
 _LATER_CALLS = 4
-"""A call of a client that has others takes at most this part of what its client may still have, so that more find a
-place: twenty calls of a hundred sentences each, say, on a server that is otherwise idle."""
+"""A further call of a client takes at most one part in this many of the permits that its client may still take. So more
+calls of one client are admitted, for example twenty calls of a hundred sentences each on an idle server."""
 _RETRY_SECONDS = (0.1, 30.0)
+"""Minimum and maximum of `Overloaded.retry_after`."""
 _UNKNOWN_BACKLOG = 2.0
+"""Backlog in seconds that is assumed while there is no estimate."""
 
 
 class Permits:
-    """One permit is the right to have one sentence in the engine. Not safe for threads: the engine's lock guards it.
+    """The permits of an engine. One permit is the right to have one sentence in the engine.
 
-    A call takes permits before its text is looked at, and is refused at once if there is none left for its client. It
-    takes no more than its window, and where fewer are left, it takes those and feeds its sentences more slowly: a big
-    call can neither fill the queue by itself nor be refused because it is big. The source tokens in the engine are
-    bounded too: beyond that, no call begins, and those that run have one sentence at a time there.
+    A call takes permits before its text is prepared, and is refused if none is left for its client. It takes at most
+    its window. If fewer are left, it takes those and submits its sentences more slowly. So a big call can neither fill
+    the queue by itself nor be refused because it is big. The source tokens in the engine are limited too: at the limit,
+    no call is admitted, and open calls have one sentence at a time in the engine.
+
+    Not thread-safe: the engine's lock guards it.
     """
 
     def __init__(
         self, capacity: int, max_tokens: int, *, backlog_seconds: Callable[[], float] = lambda: _UNKNOWN_BACKLOG
     ) -> None:
-        """`backlog_seconds` is how long what is in the engine will take: who is refused is told when to come again."""
+        """Make `capacity` permits.
+
+        `backlog_seconds` returns the expected seconds until the work in the engine is done, 0 if unknown. It decides
+        `Overloaded.retry_after`.
+        """
         self.capacity = capacity
         self.free = capacity
         self.max_tokens = max_tokens
@@ -40,11 +48,11 @@ class Permits:
 
     @property
     def idle(self) -> bool:
-        """Whether no call holds any."""
+        """Whether no call holds a permit."""
         return self.free == self.capacity
 
     def take(self, at_most: int, client: str = "") -> Grant:
-        """Take up to so many permits, at least one. Raises Overloaded if there is none."""
+        """Take 1 to `at_most` permits for a call. Raises Overloaded if the client may have none."""
         if not self.free:
             raise self._overloaded(f"the queue is full: {self.capacity} sentences are waiting or running")
         if self.tokens >= self.max_tokens:
@@ -58,9 +66,12 @@ class Permits:
         return grant
 
     def adapt(self, grant: Grant) -> int:
-        """Widen a grant by one permit if it needs more and many are left; narrow it by one if none is left.
+        """Add a permit to a grant, or take one away, as the number of free permits changes.
 
-        Returns 1, -1, or 0 where neither was done.
+        A permit is added if the call can use it and its client may take more permits than the call holds. One is taken
+        away if it is spare and the client may take none.
+
+        Returns the change: 1, -1 or 0.
         """
         most = (SHARE * self.free - self._held[grant.client]) // (1 + SHARE)
         change = 0
@@ -77,23 +88,23 @@ class Permits:
         grant.count += count
 
     def give_back(self, count: int, client: str) -> None:
-        """Take back so many permits of a client."""
+        """Return `count` permits of a client."""
         self.free += count
         self._held[client] -= count
         if not self._held[client]:
             del self._held[client]
 
     def _overloaded(self, message: str) -> Overloaded:
-        """By the time that half of what is there now is done, there will be room."""
+        """Return the error, with `retry_after` set to half of the expected time of the work in the engine."""
         least, most = _RETRY_SECONDS
         return Overloaded(message, min(most, max(least, (self._backlog_seconds() or _UNKNOWN_BACKLOG) / 2)))
 
 
 class Grant:
-    """The permits of one call, which `expect(0)` gives back.
+    """The permits of one call. `expect(0)` gives them back.
 
-    The permit of a sentence in the engine is kept until the engine has said its last word on that sentence, even if
-    the call ends before: until then the engine counts it, and would refuse whoever came in its place.
+    The permit of a sentence in the engine is kept until the final event of that sentence, even if the call ends before:
+    until then the sentence uses rows or a place in the queue.
     """
 
     def __init__(self, permits: Permits, at_most: int, client: str) -> None:
@@ -101,39 +112,39 @@ class Grant:
         self.client = client
         self._at_most = at_most
         self.remaining = at_most
-        """Sentences to come or in the engine; at most, until `expect` has said how many there are."""
-        self._in_engine = 0
+        """Number of sentences that have not ended; an upper bound until the first `expect`."""
+        self._in_engine = 0  # sentences
         self.count = 0
-        """Permits held: fewer while others want some, more when these have theirs given back."""
+        """Permits held. It falls as other clients take permits, and rises again as these are given back."""
 
     @property
     def wants_more(self) -> bool:
-        """Whether sentences wait for permits of this call."""
+        """Whether the call can use another permit."""
         return self.count < min(self._at_most, self.remaining)
 
     @property
     def has_spare(self) -> bool:
-        """Whether a permit can be taken away: not the last one, and none of a sentence in the engine."""
+        """Whether a permit can be taken away: neither the last one nor that of a sentence in the engine."""
         return self.count > max(1, self._in_engine)
 
     def expect(self, sentences: int) -> None:
-        """So many sentences are to come or in the engine; surplus permits go back, now and as sentences end."""
+        """Set the number of sentences that have not ended. Surplus permits are given back, now and as sentences end."""
         self.remaining = sentences
         self._give_back_surplus()
 
     def fits(self, tokens: int) -> bool:
-        """Whether one more sentence, of so many source tokens, may enter the engine now; the only one always may."""
+        """Whether another sentence of `tokens` source tokens may enter the engine. A call may always have one there."""
         if self._in_engine == 0:
             return True
         return self._in_engine < self.count and self._permits.tokens + tokens <= self._permits.max_tokens
 
     def enter(self, tokens: int) -> None:
-        """A sentence of so many source tokens was taken by the engine."""
+        """Record that a sentence of `tokens` source tokens has entered the engine."""
         self._in_engine += 1
         self._permits.tokens += tokens
 
     def leave(self, tokens: int) -> int:
-        """The engine is done with a sentence. Returns by how many permits the grant was widened or narrowed."""
+        """Record that a sentence has left the engine. Returns the change of the grant, see `Permits.adapt`."""
         self._in_engine -= 1
         self._permits.tokens -= tokens
         self.remaining = max(0, self.remaining - 1)

@@ -1,6 +1,6 @@
-"""The line between a front and an engine in two processes: a pipe over which pickled messages and answers pass.
+"""Connects a front to an engine in another process: a pipe that carries pickled messages and answers.
 
-Both ends are of the same version and trust each other, as `multiprocessing` does.
+Both ends must be of the same version and trust each other, as with `multiprocessing`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import EngineFailure
 
 STATS_SECONDS = 0.25
-"""Between two snapshots of the counts that a front gets."""
+"""Minimum number of seconds between two snapshots of the counts that a front gets."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ _Outbox = queue.SimpleQueue[Sequence[Answer] | None]
 
 
 def serve(engine: Engine, pipe: Pipe) -> None:
-    """Serve the front at the other end of a pipe, until that is closed; then cancel its calls."""
+    """Serve the front at the other end of a pipe until that end is closed, then cancel its calls and close the pipe."""
     outbox: _Outbox = queue.SimpleQueue()
     connection = engine.connect(outbox.put)
-    # A thread of its own writes: a front that does not read must not hold up the lanes.
+    # A separate thread writes: a front that does not read must not block the lanes.
     writer = threading.Thread(target=_write, args=(engine, pipe, outbox), name="dragoman-pipe", daemon=True)
     try:
         pipe.send(connection.new_id())
@@ -40,7 +40,7 @@ def serve(engine: Engine, pipe: Pipe) -> None:
     except (EOFError, OSError):
         pass  # the front has closed the pipe, or has ended
     except Exception:
-        _log.exception("a front sent what is no message, and is cut off")
+        _log.exception("a message of a front could not be handled: its pipe is closed")
     finally:
         connection.close()
         outbox.put(None)
@@ -48,7 +48,8 @@ def serve(engine: Engine, pipe: Pipe) -> None:
 
 
 def _write(engine: Engine, pipe: Pipe, outbox: _Outbox) -> None:
-    told = -STATS_SECONDS
+    """Send answers as they come, with the health and the counts of the engine, until the outbox yields None."""
+    last_stats = -STATS_SECONDS
     while True:
         answers: list[Answer] = []
         try:
@@ -61,11 +62,11 @@ def _write(engine: Engine, pipe: Pipe, outbox: _Outbox) -> None:
             pass
         now = time.monotonic()
         stats = None
-        if now - told >= STATS_SECONDS:
-            told, stats = now, engine.stats()
+        if now - last_stats >= STATS_SECONDS:
+            last_stats, stats = now, engine.stats()
         try:
             pipe.send((answers, engine.healthy, stats))
-        except OSError:  # `serve` finds out too
+        except OSError:  # the pipe is closed; `serve` notices it too
             return
 
 
@@ -75,10 +76,13 @@ def connect(pipe: Pipe, on_answers: OnAnswers) -> PipeConnection:
 
 
 class PipeConnection:
-    """A front's end of a pipe. What it knows of the engine's health and counts is `STATS_SECONDS` old at most."""
+    """A front's end of a pipe.
+
+    The health that it knows is at most `STATS_SECONDS` old, and the counts at most twice as old.
+    """
 
     def __init__(self, pipe: Pipe, on_answers: OnAnswers) -> None:
-        """Wait for the other end; raises EOFError if it is closed."""
+        """Wait until the other end serves. Raises EOFError if it is closed."""
         self._pipe = pipe
         self._on_answers = on_answers
         first: int = pipe.recv()
@@ -92,19 +96,19 @@ class PipeConnection:
 
     @property
     def healthy(self) -> bool:
-        """Whether the engine worked when it last said so, and is there."""
+        """The newest known health of the engine; False once it is lost."""
         return self._healthy
 
     def new_id(self) -> int:
-        """An id for a call or a request."""
+        """A new id for a call or a request."""
         return next(self._ids)
 
     def stats(self) -> EngineStats:
-        """The newest snapshot that has come."""
+        """The newest snapshot received."""
         return self._stats
 
     def send(self, message: Message) -> None:
-        """Send a message; `Lost` is the answer once the engine is gone."""
+        """Send a message. It is answered with `Lost` once the engine is lost."""
         try:
             with self._lock:
                 self._pipe.send(message)
@@ -114,7 +118,7 @@ class PipeConnection:
     def close(self) -> None:
         """Close the pipe: the engine cancels the calls of this connection."""
         with self._lock:
-            self._lost = True  # on purpose
+            self._lost = True  # so that `_read` does not report the end of the pipe
             self._pipe.close()
 
     def _read(self) -> None:
@@ -124,7 +128,7 @@ class PipeConnection:
                 self._stats = stats or self._stats
                 if answers:
                     self._deliver(answers)
-        except (EOFError, OSError, TypeError):  # TypeError: the pipe was closed here while it was being read
+        except (EOFError, OSError, TypeError):  # TypeError: `close` was called while `recv` was reading
             if not self._lost:
                 self._lose()
 

@@ -1,4 +1,4 @@
-"""The values that pass between scheduler and runner: what a step shall do, and what came of it."""
+"""The interface between scheduler and runner: the plan of a step and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Integers = Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
 class RowCopy(NamedTuple):
-    """Copy a row's caches: the first `length` positions of self-attention, the first `cross` of cross-attention."""
+    """Copies a row's caches: the first `length` positions of self-attention, the first `cross` of cross-attention."""
 
     source: int
     target: int
@@ -24,14 +24,17 @@ class RowCopy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Encode a source and write its cross-attention keys and values into every one of `rows`."""
+    """Encodes a source and writes its cross-attention keys and values into all of `rows`."""
 
     source: tuple[int, ...]
     rows: tuple[int, ...]
 
 
 class Adjustment(NamedTuple):
-    """Change a logit before candidates are chosen: divide by `penalty` if positive, else multiply; then add `bias`."""
+    """Changes a logit before candidates are chosen.
+
+    A positive logit is divided by `penalty`, any other is multiplied by it. Then `bias` is added.
+    """
 
     row: int
     token: int
@@ -40,19 +43,19 @@ class Adjustment(NamedTuple):
 
 
 class Adjustments:
-    """The adjustments of a step as arrays, at most one for a row and token."""
+    """The adjustments of a step as arrays, at most one for each pair of row and token."""
 
     __slots__ = ("bias", "index", "penalty")
 
     def __init__(
         self, index: npt.NDArray[np.int64], penalty: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
     ) -> None:
-        """Take `index` [adjustments, 2], row and token; `penalty` and `bias` [adjustments]."""
+        """`index` is [adjustments, 2] with row and token; `penalty` and `bias` are [adjustments]."""
         self.index, self.penalty, self.bias = index, penalty, bias
 
     @classmethod
     def of(cls, adjustments: Iterable[Adjustment]) -> Adjustments:
-        """The arrays of single adjustments."""
+        """Make the arrays from single adjustments."""
         each = list(adjustments)
         return cls(
             np.array([(a.row, a.token) for a in each], np.int64).reshape(-1, 2),
@@ -64,7 +67,7 @@ class Adjustments:
         return len(self.penalty)
 
     def __iter__(self) -> Iterator[Adjustment]:
-        """Each of them, for whoever does without arrays."""
+        """Iterate over single adjustments, for runners that use no arrays."""
         for (row, token), penalty, bias in zip(
             self.index.tolist(), self.penalty.tolist(), self.bias.tolist(), strict=True
         ):
@@ -76,7 +79,7 @@ NO_ADJUSTMENTS = Adjustments.of(())
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step of the running batch, which is always rows 0 to `len(tokens) - 1`.
+    """One step of the running batch, over rows 0 to `len(tokens) - 1`.
 
     The runner performs `copies` in order, as if one after the other, then `joins`, then one decoder step over all rows.
     """
@@ -93,10 +96,10 @@ class StepPlan:
     """Candidates wanted per row."""
     adjustments: Adjustments = NO_ADJUSTMENTS
     num_steps: int = 1
-    """Decoder steps to make: each after the first feeds every row the likeliest candidate of the one before, at the
-    next position, or at the last that there is."""
+    """Number of decoder steps. Each step after the first feeds every row the likeliest candidate of the step before, at
+    the next position, or at the last position of the caches."""
     upcoming: Sequence[tuple[int, ...]] = ()
-    """Sources that will join as soon as there are rows: a runner may encode them while the decoder works."""
+    """Sources that will join as soon as rows are free. A runner may encode them while the decoder runs."""
 
     @property
     def num_rows(self) -> int:
@@ -106,20 +109,21 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the first step gave: per row, `num_candidates` candidates, likeliest first; and then those after it.
+    """The candidates of each decoder step of a plan: per row, `num_candidates` candidates, likeliest first.
 
-    Arrays [rows, num_candidates], which a runner may overwrite in its next step; nested lists do as well.
+    Arrays are [rows, num_candidates]. A runner may overwrite them in its next step. Nested lists are allowed too.
     """
 
     token_ids: Any
+    """Of the first step."""
     log_probs: Any
-    """Natural log-probabilities over the whole vocabulary, after the adjustments."""
+    """Natural log-probabilities of the first step, normalised over the whole vocabulary, after the adjustments."""
     encode_seconds: float = 0.0
-    """On a GPU, the time to queue it: whatever is queued is waited for once, in `decode_seconds`."""
+    """Seconds in the encoder. On a GPU, only the time to queue its work; `decode_seconds` includes the wait for it."""
     decode_seconds: float = 0.0
-    """Of all steps."""
+    """Seconds in the decoder, over all steps."""
     later: Sequence[tuple[Any, Any]] = ()
-    """Token ids and log-probabilities of the second step and those after it, of a plan with several."""
+    """Token ids and log-probabilities of the second and later steps, if the plan has several."""
 
     @property
     def steps(self) -> Sequence[tuple[Any, Any]]:
@@ -128,24 +132,24 @@ class StepResult:
 
 
 class Runner(Protocol):
-    """The seam between scheduling and the neural network; `tests/support` has a scripted fake."""
+    """Runs the neural network for a lane. `tests/support/fake_runner.py` has a fake."""
 
     max_positions: int
-    """Positions at which a row can be fed a token."""
+    """Number of positions at which a row can be fed a token."""
 
     def prepare(self) -> None:
-        """Do what first steps would otherwise be held up by; once, on the thread that will call `run`."""
+        """Do the work that would slow down the first steps. To be called once, on the thread that calls `run`."""
         ...
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Perform one step, or several in a row.
+        """Perform the steps of a plan.
 
-        An exception means that it has not happened, and that the caches of its rows are lost.
+        If it raises, no step of the plan counts, and the caches of its rows are lost.
         """
         ...
 
     def probe(self) -> None:
-        """Make a step for nobody; raises what is wrong if none can be made. The caches of all rows are lost."""
+        """Perform a step without requests; raises if steps fail. The caches of all rows are lost."""
         ...
 
     def close(self) -> None:

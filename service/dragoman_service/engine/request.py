@@ -1,4 +1,4 @@
-"""What is asked of the engine and what it answers: plain, frozen values, no behaviour beyond validation."""
+"""Requests to the engine and the events that answer them: frozen values with validation."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class FinishReason(enum.Enum):
 
 
 class Priority(enum.Enum):
-    """Who waits for a translation."""
+    """Priority class of a request."""
 
     INTERACTIVE = "interactive"
-    """Somebody who looks at a screen."""
+    """A person waits for the translation."""
     BATCH = "batch"
-    """Nobody in particular."""
+    """Work that may be delayed by interactive requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Draw each token at random: temperature first, then the `top_k` likeliest, then the nucleus of mass `top_p`."""
+    """Options of random sampling: temperature first, then the `top_k` likeliest tokens, then the nucleus `top_p`."""
 
     temperature: float = 1.0
-    """Divides the logits; below 1 sharpens, above 1 flattens. Greater than 0."""
+    """Divides the logits: below 1 sharpens the distribution, above 1 flattens it. Above 0, at most 100."""
     top_k: int = 50
-    """Draw among so many likeliest tokens, 1 to `MAX_TOP_K`."""
+    """Number of likeliest tokens to draw from, 1 to `MAX_TOP_K`."""
     top_p: float = 1.0
-    """Draw among the fewest of those whose probabilities add up to this (Holtzman et al. 2020), over 0, up to 1."""
+    """Draw from the fewest of these whose probabilities add up to this (Holtzman et al. 2020). Above 0, at most 1."""
     seed: int | None = None
-    """Same seed, same text, same model: same tokens, whatever else the server is doing. None: drawn afresh for each
-    sentence, by whoever makes the request."""
+    """The same seed, text and model give the same tokens, whatever else the server does. None: the code that makes the
+    request draws a seed for each sentence."""
 
     def __post_init__(self) -> None:
         _check("sampling.temperature", self.temperature, 0 < self.temperature <= 100, "above 0, at most 100")
@@ -52,7 +52,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How to search for the translation. The defaults are greedy search."""
+    """Options of the search. The defaults are greedy search."""
 
     beam_size: int = 1
     """Hypotheses kept alive; 1 is greedy search. 1 to `MAX_BEAM_SIZE`."""
@@ -61,13 +61,13 @@ class DecodingOptions:
     length_penalty: float = 1.4
     """Alpha of Wu et al. 2016, equation 14: score = log-probability / ((5 + length) / 6) ** alpha. 0 to 5."""
     min_length: int = 0
-    """Target tokens that must stand before the end of the sentence."""
+    """Minimum number of target tokens, without the end of the sentence."""
     max_length: int | None = None
-    """Target tokens at most, without the end of the sentence; None lets the model's limits decide."""
+    """Maximum number of target tokens, without the end of the sentence. None: the limit of the model."""
     repetition_penalty: float = 1.0
     """Logits of tokens already produced are divided if positive, else multiplied (Keskar et al. 2019). 1 to 10."""
     no_repeat_ngram_size: int = 0
-    """No n-gram of this size stands twice in a translation; 0 is off. 0 to 16."""
+    """No n-gram of this size occurs twice in a translation. 0 to 16; 0 is off."""
     sampling: Sampling | None = None
     """Draw at random instead of searching; needs `beam_size` 1."""
 
@@ -104,16 +104,16 @@ class Request:
     source: tuple[int, ...]
     """Source token ids, the end of the sentence last."""
     max_length: int
-    """Target tokens at most, without the end of the sentence: `options.max_length` bounded by the model's limits."""
+    """Maximum number of target tokens, without the end of the sentence: `options.max_length` or the model's limit."""
     options: DecodingOptions = field(default_factory=DecodingOptions)
     target_prefix: tuple[int, ...] = ()
     """Target token ids that the translation must begin with; shorter than `max_length`."""
     deadline: float | None = None
-    """When the answer stops being of use, in seconds of the engine's clock."""
+    """Deadline in seconds of the engine's clock; None: no deadline."""
     stream: bool = False
     """Whether `Progress` events are wanted."""
     client: str = ""
-    """Who asks: those that wait share the work."""
+    """Client of the request. Waiting clients share the work fairly."""
     priority: Priority = Priority.INTERACTIVE
 
 
@@ -144,16 +144,16 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """More of the translation is decided; only for requests with `stream`."""
+    """Tokens that have become final; only for requests with `stream`."""
 
     request_id: int
     tokens: tuple[int, ...]
-    """The token ids newly decided: with a beam, those by which the prefix shared by all live hypotheses grew."""
+    """The new final token ids. With a beam, those that all hypotheses that can still win have in common."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of a request that came to its end."""
+    """The final event of a request that succeeded."""
 
     request_id: int
     hypotheses: tuple[Hypothesis, ...]
@@ -163,7 +163,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The last event of a request that did not: cancelled, past its deadline, refused, or hit by an engine failure."""
+    """The final event of a request that failed: cancelled, past its deadline, refused, or failed by the engine."""
 
     request_id: int
     error: Exception
@@ -186,5 +186,5 @@ def check_request(request: Request, max_rows: int) -> None:
 
 
 def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:  # NaN compares false with everything, so it lands here too
+    if not good:  # NaN is rejected too, because it compares false with everything
         raise InvalidInput(name, value, allowed)

@@ -1,4 +1,7 @@
-"""After a step that failed: run its requests again in ever smaller groups, until whoever makes steps fail is alone."""
+"""Retry groups: the requests of a failed step run again in smaller groups.
+
+Groups are halved until the request that causes the failure runs alone.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from dragoman_service.engine.batch import Waiting
 
 
 class RetryGroups:
-    """Groups of requests, each of which is to run with nobody else beside it, last in first out.
+    """Groups of requests, each of which runs without other requests; last in, first out.
 
-    Bisection: with one culprit among n requests, at most log2 n further steps fail, and all others get what they would
-    have got, since a translation does not depend on its neighbours. It also gets work done for which there is memory in
-    halves only.
+    This is a bisection: if one of n requests causes the failure, at most log2 n further steps fail. All other requests
+    get the same result as without the failure, because a translation does not depend on its neighbours. Halving also
+    helps if memory suffices only for a smaller batch.
     """
 
     def __init__(self) -> None:
@@ -25,28 +28,31 @@ class RetryGroups:
         return any(waiting.request.id == request_id for waiting in self)
 
     def __iter__(self) -> Iterator[Waiting]:
-        """In the order in which they will run."""
+        """All requests, in the order in which they will run."""
         for group in reversed(self._groups):
             yield from group
 
     def get(self, request_id: int) -> Waiting | None:
-        """The request with an id, if it is there."""
+        """The request with this id; None if there is none."""
         return next((waiting for waiting in self if waiting.request.id == request_id), None)
 
     def split(self, group: Sequence[Waiting]) -> None:
-        """Take a group whose step has failed; of one, if others of it were given up while the step ran."""
+        """Add the two halves of a group whose step has failed.
+
+        The group may have one request, if the others were aborted while the step ran.
+        """
         half = len(group) // 2
         self._groups += [list(group[half:]), list(group[:half])]
 
     def pop(self) -> list[Waiting]:
-        """The group to run next, without those that were given up; empty if there is none."""
+        """Remove and return the group to run next, without aborted requests; empty if there is none."""
         while self._groups:
             if group := self._groups.pop():
                 return group
         return []
 
     def remove(self, request_id: int) -> bool:
-        """Take a request out; whether it was there."""
+        """Remove a request; returns whether it was there."""
         for group in self._groups:
             for index, waiting in enumerate(group):
                 if waiting.request.id == request_id:

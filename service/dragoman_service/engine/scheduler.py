@@ -1,6 +1,6 @@
-"""Continuous batching as a pure state machine: which requests join, which rows step, who is done.
+"""Continuous batching as a pure state machine: which requests join, which rows are in a step, which requests end.
 
-No runtime, no clock, no threads: times and results are passed in. A step is three calls, made by the engine:
+The scheduler has no runtime, clock or thread: times and results are passed in. A lane makes three calls for each step:
 `plan = scheduler.plan()`, `result = runner.run(plan)`, `events = scheduler.commit(plan, result, now)`.
 """
 
@@ -18,19 +18,20 @@ from dragoman_service.engine.request import Event, Failed, Request, check_reques
 from dragoman_service.engine.retry_groups import RetryGroups
 
 OVERTAKING = 4
-"""While a request waits for more rows than are free, others may take this many times the rows of the batch."""
+"""While a request waits for more rows than are free, later requests may take this many times `max_rows` in all."""
 _OVERTAKERS = 32
-"""Waiting requests that are looked at for one that fits."""
+"""Number of waiting requests that are searched for one that fits into the free rows."""
 _SLACK = 64
-"""Deadlines that may be kept for nobody."""
+"""Deadlines that may be kept beside two for each request."""
 
 
 class Scheduler:
-    """Requests wait in a fair queue, whose head joins as soon as its rows are free.
+    """Plans the steps of one running batch and applies their results.
 
-    Those of a step that failed run again, in ever smaller groups, before anybody else joins: they decide the same.
+    Requests wait in a fair queue. The head of the queue joins as soon as its rows are free. The requests of a failed
+    step run again in smaller groups before any other request joins. A repeated request produces the same tokens.
 
-    Between `plan` and `commit` rows stay where they are, so `add`, `abort` and `expire` are allowed at any time.
+    Rows do not move between `plan` and `commit`, so `add`, `abort` and `expire` are allowed at any time.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class Scheduler:
             max_rows: Rows of the running batch.
             end_id: The token that ends a sentence.
             begin_id: The token that is fed first.
-            max_encode_tokens: Source tokens encoded in one step, for running rows not to be held up. One request
-                always joins.
-            stream_interval: Seconds between two `Progress` events of a request, at least.
-            max_steps: Steps of a plan at most, where nobody could tell.
-            look_ahead: Whether a plan names the sources that will join next.
-            max_positions: Target positions that the model has; None: as many as a request asks for.
+            max_encode_tokens: Maximum number of source tokens encoded in one step, because the running rows wait for
+                the encoder. The first request of a step may exceed it.
+            stream_interval: Minimum number of seconds between two `Progress` events of a request.
+            max_steps: Maximum number of decoder steps in one plan. A plan has more than one only while no request
+                waits and none must be examined after each step.
+            look_ahead: Whether a plan lists the sources that will join next.
+            max_positions: Number of target positions of the model; None means no limit.
         """
         limits = {"max_encode_tokens": max_encode_tokens, "max_steps": max_steps}
         for name, value in limits.items():
@@ -72,57 +74,60 @@ class Scheduler:
         self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, **limit)
         self._waiting = FairQueue()
         self._retry_groups = RetryGroups()
-        self._held: int | None = None  # the request for which rows are kept, once enough have gone to others
-        self._overtaken = 0  # rows that have gone to others since it became the head of the queue
-        self._retrying = False  # whether those that run are a group of them
-        self._joined: list[ActiveRequest] = []  # in the plan in flight
+        self._blocked: int | None = None  # id of the request that came to the head of the queue and needs more rows
+        self._overtaking_rows = 0  # rows given to later requests since then
+        self._retrying = False  # whether the running requests are a retry group
+        self._joined: list[ActiveRequest] = []  # requests that join in the plan in flight
         self._in_flight: StepPlan | None = None
-        self._deadlines: list[tuple[float, int]] = []  # a heap of (when to look at it, request id)
+        self._deadlines: list[tuple[float, int]] = []  # a heap of (time of the next check, request id)
 
     @property
     def num_waiting(self) -> int:
-        """Requests in the queue."""
+        """Number of requests that own no rows: those in the queue and those of retry groups."""
         return len(self._waiting) + len(self._retry_groups)
 
     @property
     def num_running(self) -> int:
-        """Requests that own rows."""
+        """Number of requests that own rows."""
         return len(self._batch.active)
 
     @property
     def has_work(self) -> bool:
-        """Whether anything is waiting or running, which is when `plan` gives a plan."""
+        """Whether any request is waiting or running. `plan` returns a plan exactly then."""
         return bool(self._batch.active or self.num_waiting)
 
     @property
     def rows_used(self) -> int:
-        """Rows owned."""
+        """Number of rows that requests own."""
         return self._batch.num_used
 
     @property
     def cached_positions(self) -> int:
-        """Positions of self- and cross-attention that the rows owned have in the caches."""
+        """Positions in use in the self- and cross-attention caches, summed over the owned rows."""
         return self._batch.cached_positions
 
     def validate(self, request: Request) -> None:
-        """Raise `InvalidInput` for a request that can never run here. Looks at limits alone: any thread may call it."""
+        """Raise `InvalidInput` for a request that can never run here. Reads constants only: any thread may call it."""
         check_request(request, self.max_rows)
 
     def add(self, request: Request, now: float) -> None:
         """Put a request, submitted at `now`, at the end of the queue.
 
-        Raises `InvalidInput` as `validate` does, and `ValueError` for an id in use. The queue has no limit of its own:
-        admission bounds what an engine accepts.
+        Raises `InvalidInput` as `validate` does, and `ValueError` for an id in use. The queue is unbounded: the permits
+        of the engine limit the number of requests.
         """
         self.validate(request)
-        if self._is_there(request.id):
+        if self._is_known(request.id):
             raise ValueError(f"request id {request.id} is in use")
         self._waiting.push(Waiting(request, now))
         if request.deadline is not None:
             heappush(self._deadlines, (self.latency.latest_start(request), request.id))
 
     def abort(self, request_id: int, error: Exception) -> list[Event]:
-        """End a request with `error`; its rows are free for the next plan. No events if it is not there (any more)."""
+        """End a request with `error` and return its final event; its rows are free for the next plan.
+
+        Returns no event if the scheduler does not have the request, for example because it has ended.
+        """
         if request_id in self._batch.active:
             self._batch.leave(request_id)
         elif not (self._waiting.remove(request_id) or self._retry_groups.remove(request_id)):
@@ -130,7 +135,10 @@ class Scheduler:
         return [Failed(request_id, error)]
 
     def expire(self, now: float) -> list[Event]:
-        """Fail every request whose deadline has come, and those that wait and could not be done before it comes."""
+        """Fail every request whose deadline has passed, and waiting requests that cannot finish before their deadline.
+
+        Returns the final events of these requests.
+        """
         events: list[Event] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, request_id = heappop(self._deadlines)
@@ -140,7 +148,7 @@ class Scheduler:
                 until = math.inf if request.deadline is None else request.deadline
             else:
                 waiting = self._waiting.get(request_id) or self._retry_groups.get(request_id)
-                if waiting is None:  # it has ended
+                if waiting is None:  # the request has ended
                     continue
                 request, until = waiting.request, self.latency.latest_start(waiting.request)
             if until <= now:
@@ -148,17 +156,17 @@ class Scheduler:
             else:
                 heappush(self._deadlines, (until, request_id))
         if len(self._deadlines) > _SLACK + 2 * (self.num_running + self.num_waiting):
-            self._deadlines = [entry for entry in self._deadlines if self._is_there(entry[1])]
+            self._deadlines = [entry for entry in self._deadlines if self._is_known(entry[1])]
             heapify(self._deadlines)
         return events
 
-    def _is_there(self, request_id: int) -> bool:
+    def _is_known(self, request_id: int) -> bool:
         return request_id in self._batch.active or request_id in self._waiting or request_id in self._retry_groups
 
     def plan(self) -> StepPlan | None:
-        """What the next step shall do; None exactly if nothing is waiting or running.
+        """Return the plan of the next step; None exactly if no request is waiting or running.
 
-        `commit` or `fail_step` must follow before the next plan.
+        `commit` or `fail_step` must be called before the next plan. Raises RuntimeError otherwise.
         """
         if self._in_flight is not None:
             raise RuntimeError("the last plan was neither committed nor failed")
@@ -166,7 +174,7 @@ class Scheduler:
             return None
         batch = self._batch
         self._joined = []
-        # Before holes are closed: whoever joins fills them at no cost.
+        # Before `close_holes`: requests that join take the holes, which saves copies.
         joins = self._admit() if self.num_waiting else []
         copies = batch.close_holes() + batch.beam_copies()
         rows = batch.extent
@@ -178,17 +186,17 @@ class Scheduler:
             source_lengths=batch.source_lengths[:rows].copy(),
             num_candidates=batch.num_candidates,
             adjustments=batch.adjustments(),
-            # While somebody waits, the next step may be theirs to join.
+            # While a request waits, it may be able to join in the next step.
             num_steps=1 if batch.num_watched or self.num_waiting else self._max_steps,
             upcoming=self._waiting.sources(self._max_encode_tokens) if self._look_ahead else (),
         )
         return self._in_flight
 
     def _admit(self) -> list[Join]:
-        """Let the head of the queue join, and the next one, while rows and encoder budget last.
+        """Let requests join, in the order of the queue, while there are free rows and encoder budget.
 
-        A group that runs again runs with nobody else: all of it joins once nobody runs, which fits, as it has run
-        before.
+        A retry group runs without other requests: all of it joins once no request runs. Its rows suffice, because all
+        of its requests were running at once before.
         """
         if self._retrying or len(self._retry_groups):
             if self._batch.active:
@@ -204,28 +212,30 @@ class Scheduler:
             if joins and len(request.source) > budget:
                 break
             budget -= len(request.source)
-            if self._held is not None:
-                self._overtaken += request.options.num_rows
+            if self._blocked is not None:
+                self._overtaking_rows += request.options.num_rows
             self._waiting.serve(request.id)
             joins.append(self._join(waiting))
         return joins
 
     def _next(self) -> Waiting | None:
-        """The request to join next: the head of the queue, or if it needs more rows than are free, one that fits.
+        """Return the request to join next: the head of the queue, or a later one if the head needs more rows than free.
 
-        The head is overtaken by so many rows at most; then the rows that come free are kept for it.
+        Requests that overtake the head may take `OVERTAKING * max_rows` rows in all. After that, free rows are kept for
+        the head.
         """
         free = self._batch.num_free
-        held = None if self._held is None else self._waiting.get(self._held)
-        if held is None:
-            held = self._waiting.head()
-            self._held, self._overtaken = None if held is None else held.request.id, 0
-        if held is None or held.request.options.num_rows <= free:
-            self._held = None
-            return held
-        if not free or self._overtaken >= OVERTAKING * self.max_rows:
+        head = None if self._blocked is None else self._waiting.get(self._blocked)
+        if head is None:
+            head = self._waiting.head()
+            self._blocked, self._overtaking_rows = None if head is None else head.request.id, 0
+        if head is None or head.request.options.num_rows <= free:
+            self._blocked = None
+            return head
+        if not free or self._overtaking_rows >= OVERTAKING * self.max_rows:
             return None
-        fitting = (it for it in islice(self._waiting, _OVERTAKERS) if it.request.options.num_rows <= free)
+        candidates = islice(self._waiting, _OVERTAKERS)
+        fitting = (waiting for waiting in candidates if waiting.request.options.num_rows <= free)
         return next(fitting, None)
 
     def _join(self, waiting: Waiting) -> Join:
@@ -234,8 +244,11 @@ class Scheduler:
         return join
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:
-        """Take the result of `plan`, which was there at `now`. Requests that ended since the plan are passed over."""
-        self._land(plan)
+        """Apply the result of `plan`, which the runner returned at `now`; returns the events of the step.
+
+        Requests that were aborted since the plan was made get no events.
+        """
+        self._take_in_flight(plan)
         self.latency.step(plan.num_rows, (result.encode_seconds + result.decode_seconds) / plan.num_steps)
         for active in self._joined:
             active.begin(result, now)
@@ -245,7 +258,7 @@ class Scheduler:
         return events
 
     def _advance(self, token_ids: object, log_probs: object, now: float, events: list[Event]) -> None:
-        """One step has been made."""
+        """Apply the candidates of one decoder step and add its events to `events`."""
         batch = self._batch
         step = batch.advance(token_ids, log_probs)
         for active, error in step.failed:
@@ -262,11 +275,12 @@ class Scheduler:
             events += batch.progress(now, self._stream_interval)
 
     def fail_step(self, plan: StepPlan, error: Exception) -> list[Event]:
-        """The step has not happened, and its rows' caches are lost.
+        """Handle a failed step, which has lost the caches of its rows; returns the final event of a failed request.
 
-        Who ran alone fails with `error`. Others run again from their beginnings, in two groups that may fail in turn.
+        A request that ran alone fails with `error`. Several requests run again from their first token, in two groups
+        that are split again if they fail.
         """
-        self._land(plan)
+        self._take_in_flight(plan)
         group = [active.again() for active in self._batch.active.values()]
         if len(group) == 1 and group[0].request.options.num_rows == plan.num_rows:
             return self.abort(group[0].request.id, error)
@@ -276,7 +290,8 @@ class Scheduler:
             self._retry_groups.split(group)
         return []
 
-    def _land(self, plan: StepPlan) -> None:
+    def _take_in_flight(self, plan: StepPlan) -> None:
+        """Check that `plan` is the plan in flight, and allow the next plan. Raises RuntimeError otherwise."""
         if plan is not self._in_flight:
             raise RuntimeError("this is not the plan in flight")
         self._in_flight = None

@@ -1,4 +1,4 @@
-"""How a model's requests are decoded side by side."""
+"""Settings of the engine of a model."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ class EngineSettings:
     """Threads, rows and queue of a model."""
 
     threads: int = 0
-    """Threads that compute for each model, in all its lanes; 0 is one for each core."""
+    """Threads that compute for each model, over all its lanes; 0 means one for each core."""
     lanes: int = 0
-    """Running batches of each model that run side by side, each on a thread of its own, with the same weights.
+    """Running batches of each model, decoded in parallel, each on its own thread, with shared weights.
 
-    Rows and queue are divided among them, and a request has all its rows in one. 0 is one for each thread, but at most
-    4, and no more than leave each the rows of the widest beam; threads beyond the lanes help inside their steps.
+    The rows are divided among the lanes, and a request has all its rows in one lane. 0 means one lane for each thread,
+    but at most 4, and at most as many as have rows for the widest beam. Threads beyond one for each lane help within
+    steps.
     """
     max_rows: int = 64
-    """Rows of a model's running batches: sentences decoded side by side, each taking `beam_size` rows."""
+    """Rows of all running batches of a model. A sentence takes `beam_size` rows, or one for each sample."""
     max_queue: int = 1024
-    """Sentences of each model in the engine at once, waiting or running; more are refused."""
+    """Maximum number of sentences of each model in the engine, waiting or running."""
     max_queue_tokens: int = 65_536
-    """Source tokens of each model in the engine at once; beyond them no call begins, and those that run slow down."""
+    """Source tokens of each model in the engine from which on no call is admitted and open calls slow down."""
     step_timeout: float = 60.0
-    """Seconds of one step after which an engine is taken to hang, and the server says that it is not alive."""
+    """Seconds after which a step counts as hanging. The server is then not live until the step ends."""
     stream_interval: float = 0.1
-    """Seconds between two pieces of a stream, at least: nobody reads faster, and a piece costs as much as decoding
-    several tokens."""
+    """Minimum number of seconds between two pieces of a stream. A piece costs as much as decoding several tokens, and
+    people do not read faster."""
 
     def __post_init__(self) -> None:
         at_least("threads", self.threads, 0)

@@ -1,4 +1,4 @@
-"""What an engine counts: gauges of this moment, and totals and histograms since its start."""
+"""Counts of an engine: current gauges, and totals and histograms since its start."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Histogram:
-    """How many values fell into each bucket, and their sum.
+    """Number of values in each bucket, and the sum of all values.
 
-    One thread adds; another may copy at any time, and gets a sum that can lack the value that is being added.
+    One thread adds values. Other threads may copy the histogram; a copy may lack the value that is being added.
     """
 
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """Take the upper bounds of the buckets, ascending; values above the last one have a bucket of their own."""
+        """`bounds` are the upper bounds of the buckets, ascending. Values above the last have a bucket of their own."""
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def add(self, value: float, times: int = 1) -> None:
-        """Count a value, so many times."""
+        """Count a value `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
     @property
     def count(self) -> int:
-        """Values counted."""
+        """Number of values."""
         return sum(self.counts)
 
     def __add__(self, other: Histogram) -> Histogram:
-        """The histogram of the values of both, which have the same buckets."""
+        """The histogram of the values of both, which must have the same buckets."""
         result = Histogram(self.bounds)
         result.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         result.sum = self.sum + other.sum
@@ -54,7 +54,7 @@ class Histogram:
             return NotImplemented
         return (self.bounds, self.counts, self.sum) == (other.bounds, other.counts, other.sum)
 
-    __hash__ = None  # type: ignore[assignment] # it changes
+    __hash__ = None  # type: ignore[assignment] # mutable
 
     def __repr__(self) -> str:
         return f"Histogram({dict(zip([*self.bounds, 'more'], self.counts, strict=True))}, sum={self.sum})"
@@ -62,30 +62,30 @@ class Histogram:
 
 @dataclass(slots=True)
 class Totals:
-    """What has been counted since the start of a lane, on its thread."""
+    """Counts since the start of a lane. Only the lane's thread changes them."""
 
     failed_steps: int = 0
     """Steps that raised."""
     source_tokens: int = 0
-    """Of sentences translated, their ends included."""
+    """Source tokens of translated sentences, with the ends of sentences."""
     target_tokens: int = 0
-    """Of their best translations, without the ends."""
+    """Target tokens of their best translations, without the ends of sentences."""
     stopped: int = 0
-    """Sentences translated whose best translation ended by itself."""
+    """Translated sentences whose best translation has an end of sentence."""
     cut: int = 0
-    """Sentences translated whose best translation reached its maximum length."""
+    """Translated sentences whose best translation was cut, usually at its maximum length."""
     encode_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BUCKETS))
-    """Of a step, in the encoder; only steps that requests joined in."""
+    """Seconds of a step in the encoder; only steps in which requests joined."""
     decode_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BUCKETS))
-    """Of a step, in the decoder."""
+    """Seconds of a step in the decoder."""
     schedule_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BUCKETS))
-    """Of a step, everything else, the delivery of its events included."""
+    """Seconds of a step outside encoder and decoder, with the delivery of its events."""
     step_rows: Histogram = field(default_factory=lambda: Histogram(ROW_BUCKETS))
     """Rows of a step."""
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(QUEUE_BUCKETS))
-    """Wait of a sentence for its rows."""
+    """Seconds that a sentence waited for its rows."""
     token_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BUCKETS))
-    """Mean time between a sentence's tokens."""
+    """Mean seconds between the tokens of a sentence."""
 
     def finished(self, request: Request, event: Finished) -> None:
         """Count a sentence that was translated."""
@@ -110,18 +110,18 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot: what an engine has at this moment, and its totals."""
+    """A snapshot of the current counts of an engine, and its totals."""
 
     waiting: int = 0
-    """Requests accepted that have not joined a running batch."""
+    """Accepted requests that have not joined a running batch."""
     running: int = 0
     """Requests in the running batches."""
     rows_used: int = 0
     """Rows owned by running requests."""
     max_rows: int = 0
-    """Rows there are."""
+    """Rows of all lanes."""
     cached_positions: int = 0
-    """Positions in use in the self- and cross-attention caches, over the rows owned."""
+    """Positions in use in the self- and cross-attention caches, summed over the owned rows."""
     totals: Totals = field(default_factory=Totals)
 
     def __add__(self, other: EngineStats) -> EngineStats:
