@@ -45,6 +45,14 @@ def alone(**options: Any) -> Any:
     return run_alone(make_request(1, **{"source": (4, 11, 2), **options})).hypotheses
 
 
+def learn_what_work_takes(front: Front) -> None:
+    """Translate enough for the engine to refuse deadlines."""
+    call = front.open(window=30)
+    front.expect(call, 60)
+    for request_id in [front.submit(call, 0, min_length=3) for _ in range(60)]:
+        front.finished(request_id)
+
+
 # --- the normal course
 
 
@@ -179,10 +187,7 @@ def test_source_tokens_are_bounded_and_each_call_has_one_request_at_least(small:
 
 def test_a_deadline_that_cannot_be_met_refuses_the_call_before_any_work(engine: Line) -> None:
     front = engine.front()
-    call = front.open(window=30)
-    front.expect(call, 60)
-    for request_id in [front.submit(call, 0, min_length=3) for _ in range(60)]:  # it learns what work takes
-        front.finished(request_id)
+    learn_what_work_takes(front)
     call = front.open()
     front.expect(call, 1, work=10**9, deadline=time.monotonic() + 0.5)
     error = front.wait_for(lambda answer: getattr(answer, "call", None) == call and hasattr(answer, "error")).error
@@ -253,6 +258,55 @@ def test_a_request_that_makes_steps_fail_fails_alone(engine: Line) -> None:
     wait_until(lambda: front.connection.stats().totals.failed_steps > 0)
 
 
+def test_more_requests_than_announced_are_refused(engine: Line) -> None:
+    front = engine.front()
+    call = front.open(window=4)
+    front.expect(call, 1)
+    engine.gate.clear()
+    first, second = front.submit(call, 0), front.submit(call, 0)
+    assert "more requests than it expects" in str(front.error(second))
+    engine.gate.set()
+    assert front.finished(first).hypotheses == alone()
+
+
+def test_a_call_refused_for_its_deadline_cancels_what_it_has_submitted(engine: Line) -> None:
+    front = engine.front()
+    learn_what_work_takes(front)
+    call = front.open()
+    engine.gate.clear()
+    request_id = front.submit(call, 0, min_length=9)
+    wait_until(lambda: front.connection.stats().running == 1)
+    front.expect(call, 1, work=10**9, deadline=time.monotonic() + 0.01)
+    wait_until(lambda: isinstance(front.refusal(call), DeadlineUnreachable))
+    engine.gate.set()
+    assert isinstance(front.error(request_id), Cancelled)
+
+
+def test_a_front_cannot_touch_the_calls_of_another(engine: Line) -> None:
+    mine, other = engine.front(), engine.front()
+    call = mine.open()
+    mine.expect(call, 2)
+    other.cancel(call)
+    other.expect(call, 0)
+    assert isinstance(other.error(other.submit(call, 0)), Cancelled)
+    for _ in range(2):
+        assert mine.finished(mine.submit(call, 0)).hypotheses == alone()
+
+
+def test_a_closed_connection_gets_no_answer(engine: Line) -> None:
+    front, other = engine.front(), engine.front()
+    call = front.open()
+    front.expect(call, 1)
+    engine.gate.clear()
+    front.submit(call, 0)
+    front.connection.close()
+    count = len(front.answers)
+    front.connection.send(Open(front.connection.new_id(), "", 4))
+    engine.gate.set()
+    wait_until(lambda: other.connection.stats().running == 0)
+    assert len(front.answers) == count
+
+
 def test_an_engine_process_that_dies_fails_what_is_there_and_what_comes() -> None:
     with line("pipe") as engine:
         front = engine.front()
@@ -263,7 +317,7 @@ def test_an_engine_process_that_dies_fails_what_is_there_and_what_comes() -> Non
         assert engine.kill is not None
         engine.kill()
         lost = front.wait_for(lambda answer: isinstance(answer, Lost))
-        assert str(lost.error) == "the engine's process has ended"
+        assert str(lost.error) == "the connection to the engine's process is lost"
         assert not front.connection.healthy
         count = len(front.answers)
         front.open()

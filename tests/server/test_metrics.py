@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
@@ -123,6 +124,24 @@ def test_totals_never_fall_while_a_version_is_served(metrics: Metrics) -> None:
     assert value(metrics, "dragoman_source_tokens_total", **LABELS) == 7
     metrics.forget(MODEL, new)
     assert value(metrics, "dragoman_source_tokens_total", **LABELS) is None
+
+
+def test_sums_of_seconds_never_fall_by_a_rounding_error(metrics: Metrics) -> None:
+    rng = random.Random(1)
+    engines: list[Watched] = []
+    before = 0.0
+    for _ in range(2000):
+        if len(engines) < 2 or rng.random() < 0.3:
+            engines.append(Watched(EngineStats(totals=Totals())))
+            metrics.watch(MODEL, engines[-1])
+        elif rng.random() < 0.5:
+            metrics.forget(MODEL, engines.pop(rng.randrange(len(engines))))
+        for engine in engines:
+            engine.counts.totals.queue_seconds.add(rng.random())
+        now = value(metrics, "dragoman_queue_duration_seconds_sum", **LABELS)
+        assert now is not None
+        assert now >= before
+        before = now
 
 
 def test_engine_state_is_read_when_scraped(metrics: Metrics) -> None:

@@ -83,7 +83,7 @@ class Connection(Protocol):
         ...
 
     def close(self) -> None:
-        """Cancel the calls of this connection."""
+        """Cancel the calls of this connection. No answer comes any more, and what is sent is dropped."""
         ...
 
 
@@ -170,17 +170,20 @@ class Engine:
     def receive(self, connection: _LocalConnection, message: Message) -> None:
         """Handle a message of a connection and deliver its answers. Any thread may call it."""
         answers: list[Answer] = []
-        to_cancel: list[int] = []
+        to_cancel: Sequence[int] = ()
         with self._lock:
-            if isinstance(message, Submit):
-                self._submit(connection, message, answers)
-            elif isinstance(message, Open):
+            if isinstance(message, Open):
                 self._open(connection, message, answers)
+            elif (call := self._calls.get(message.call)) is None or call.connection is not connection:
+                # The call has ended, and the front has been told.
+                if isinstance(message, Submit):
+                    answers.append(Failed(message.request.id, Cancelled("the call is over")))
+            elif isinstance(message, Submit):
+                self._submit(call, message.request, answers)
             elif isinstance(message, Expect):
-                self._expect(message, answers)
-            elif (call := self._calls.get(message.call)) is not None:
-                to_cancel = list(call.requests)
-                self._end(call, answers)
+                to_cancel = self._expect(call, message, answers)
+            else:
+                to_cancel = self._end(call, answers)
         for request_id in to_cancel:
             self._workers.cancel(request_id)
         if answers:
@@ -205,25 +208,23 @@ class Engine:
         self._calls[message.call] = _Call(message.call, connection, grant)
         answers.append(Window(message.call, grant.count))
 
-    def _expect(self, message: Expect, answers: list[Answer]) -> None:
-        call = self._calls.get(message.call)
-        if call is None:  # the call is over, and the front has been told
-            return
+    def _expect(self, call: _Call, message: Expect, answers: list[Answer]) -> Sequence[int]:
+        """Returns the requests to cancel, if the deadline cannot be met."""
         if message.deadline is not None:
             try:
                 self._workers.check_time(message.work, message.deadline - self._clock())
-            except DragomanError as error:
-                self._end(call, answers)
-                answers.append(Refused(call.id, error))
-                return
+            except Exception as error:
+                to_cancel = self._end(call, answers)
+                answers.append(Refused(call.id, _as_failure(error)))
+                return to_cancel
         call.grant.expect(message.requests)
         self._end_if_done(call)
+        return ()
 
-    def _submit(self, connection: _LocalConnection, message: Submit, answers: list[Answer]) -> None:
-        call = self._calls.get(message.call)
-        request = message.request
-        if call is None or call.connection is not connection:
-            answers.append(Failed(request.id, Cancelled("the call is over")))
+    def _submit(self, call: _Call, request: Request, answers: list[Answer]) -> None:
+        if len(call.requests) + len(call.held) >= call.grant.remaining:
+            # Without a permit it would run unseen by `idle`.
+            answers.append(Failed(request.id, EngineFailure("the call has submitted more requests than it expects")))
             return
         call.held.append(request)
         self._submit_held(call, answers)
@@ -238,10 +239,7 @@ class Engine:
             try:
                 self._workers.submit(request, self._on_events)
             except Exception as error:
-                if not isinstance(error, DragomanError):
-                    _log.exception("a request could not be submitted")
-                    error = EngineFailure(f"the engine could not take the request: {error!r}")
-                answers.append(Failed(request.id, error))
+                answers.append(Failed(request.id, _as_failure(error)))
                 call.grant.expect(call.grant.remaining - 1)
                 continue
             call.grant.enter(tokens)
@@ -280,15 +278,24 @@ class Engine:
         if call.grant.remaining <= 0 and not call.held:
             del self._calls[call.id]
 
-    def _end(self, call: _Call, answers: list[Answer]) -> None:
-        """End a call: fail its held requests and give its permits back.
+    def _end(self, call: _Call, answers: list[Answer]) -> Sequence[int]:
+        """End a call: fail its held requests and give its permits back. Returns the requests that the workers have.
 
-        The permits of requests submitted to the workers are kept until these have ended.
+        Their permits are kept until they have ended.
         """
         del self._calls[call.id]
         answers += [Failed(request.id, Cancelled("cancelled by the caller")) for request in call.held]
         call.held.clear()
         call.grant.expect(0)
+        return list(call.requests)
+
+
+def _as_failure(error: Exception) -> DragomanError:
+    """The error of a request or call that the workers did not take."""
+    if isinstance(error, DragomanError):
+        return error
+    _log.error("the workers failed on a request", exc_info=error)
+    return EngineFailure(f"the engine could not take the request: {error!r}")
 
 
 class _LocalConnection:
@@ -300,6 +307,7 @@ class _LocalConnection:
         self._engine = engine
         self._on_answers = on_answers
         self._ids = itertools.count(number, MAX_CONNECTIONS)
+        self._closed = False
 
     @property
     def healthy(self) -> bool:
@@ -312,14 +320,18 @@ class _LocalConnection:
         return self._engine.stats()
 
     def send(self, message: Message) -> None:
-        self._engine.receive(self, message)
+        if not self._closed:
+            self._engine.receive(self, message)
 
     def deliver(self, answers: Sequence[Answer]) -> None:
         """Call the front's callback."""
+        if self._closed:
+            return
         try:
             self._on_answers(answers)
         except Exception:
             _log.exception("a front failed on answers")
 
     def close(self) -> None:
+        self._closed = True
         self._engine.disconnect(self)

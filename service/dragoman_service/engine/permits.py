@@ -79,7 +79,8 @@ class Permits:
             change = 1
         elif most < 1 and grant.has_spare:
             change = -1
-        self._give(grant, change)
+        if change:
+            self._give(grant, change)
         return change
 
     def _give(self, grant: Grant, count: int) -> None:

@@ -1,103 +1,111 @@
 """Connects a front to an engine in another process: a pipe that carries pickled messages and answers.
 
-Both ends must be of the same version and trust each other, as with `multiprocessing`.
+Both ends must be of the same version and trust each other, as with `multiprocessing`. Each end has a thread that reads
+and a thread that writes, so that nobody who sends is ever blocked by the other process.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import os
 import queue
+import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
+from typing import Any
 
-from dragoman_service.engine.engine import MAX_CONNECTIONS, Engine, OnAnswers
+from dragoman_service.engine.engine import MAX_CONNECTIONS, Connection, Engine, OnAnswers
 from dragoman_service.engine.messages import Answer, Lost, Message
 from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import EngineFailure
 
 STATS_SECONDS = 0.25
-"""Minimum number of seconds between two snapshots of the counts that a front gets."""
+"""Seconds between two reports of health and counts to a front."""
+SILENT_SECONDS = 2.0
+"""Seconds without a report after which a front takes the engine for unhealthy."""
 
 _log = logging.getLogger(__name__)
 
-_Outbox = queue.SimpleQueue[Sequence[Answer] | None]
+_Outbox = queue.SimpleQueue[Sequence[Any] | None]
 
 
 def serve(engine: Engine, pipe: Pipe) -> None:
-    """Serve the front at the other end of a pipe until that end is closed, then cancel its calls and close the pipe."""
+    """Serve the front at the other end of a pipe until that end is closed, then cancel its calls and close the pipe.
+
+    Args:
+        engine: The engine to serve.
+        pipe: One end of `multiprocessing.Pipe(duplex=True)`.
+    """
     outbox: _Outbox = queue.SimpleQueue()
-    connection = engine.connect(outbox.put)
-    # A separate thread writes: a front that does not read must not block the lanes.
-    writer = threading.Thread(target=_write, args=(engine, pipe, outbox), name="dragoman-pipe", daemon=True)
+    connection: Connection | None = None
+    writer: threading.Thread | None = None
     try:
+        connection = engine.connect(outbox.put)
         pipe.send(connection.new_id())
-        writer.start()
+        writer = _start(_write, pipe, outbox, _Report(engine), STATS_SECONDS)
         while True:
-            connection.send(pipe.recv())
+            for message in pipe.recv():
+                connection.send(message)
     except (EOFError, OSError):
         pass  # the front has closed the pipe, or has ended
     except Exception:
-        _log.exception("a message of a front could not be handled: its pipe is closed")
+        _log.exception("what came from a front could not be read: its pipe is closed")
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
         outbox.put(None)
-        pipe.close()
+        _close(pipe, writer)
 
 
-def _write(engine: Engine, pipe: Pipe, outbox: _Outbox) -> None:
-    """Send answers as they come, with the health and the counts of the engine, until the outbox yields None."""
-    last_stats = -STATS_SECONDS
-    while True:
-        answers: list[Answer] = []
-        try:
-            received = outbox.get(timeout=STATS_SECONDS)
-            while received is not None:
-                answers += received
-                received = outbox.get_nowait()
-            return
-        except queue.Empty:
-            pass
+class _Report:
+    """Puts answers into an envelope with the health and the counts of an engine: what a front reads from the pipe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._last_stats = -STATS_SECONDS
+
+    def __call__(self, answers: Sequence[Answer]) -> tuple[Sequence[Answer], bool, EngineStats | None]:
         now = time.monotonic()
         stats = None
-        if now - last_stats >= STATS_SECONDS:
-            last_stats, stats = now, engine.stats()
-        try:
-            pipe.send((answers, engine.healthy, stats))
-        except OSError:  # the pipe is closed; `serve` notices it too
-            return
+        if now - self._last_stats >= STATS_SECONDS:
+            self._last_stats, stats = now, self._engine.stats()
+        return answers, self._engine.healthy, stats
 
 
 def connect(pipe: Pipe, on_answers: OnAnswers) -> PipeConnection:
-    """Connect to the engine that serves the other end of a pipe; see `Engine.connect`."""
+    """Connect to the engine that serves the other end of a pipe; see `Engine.connect`.
+
+    Blocks until the other end serves. Raises EOFError if it is closed.
+    """
     return PipeConnection(pipe, on_answers)
 
 
 class PipeConnection:
-    """A front's end of a pipe.
-
-    The health that it knows is at most `STATS_SECONDS` old, and the counts at most twice as old.
-    """
+    """A front's end of a pipe. The counts that it knows are at most twice `STATS_SECONDS` old."""
 
     def __init__(self, pipe: Pipe, on_answers: OnAnswers) -> None:
-        """Wait until the other end serves. Raises EOFError if it is closed."""
+        """See `connect`."""
         self._pipe = pipe
         self._on_answers = on_answers
         first: int = pipe.recv()
         self._ids = itertools.count(first, MAX_CONNECTIONS)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_lost` and `_closed`
+        self._lost = self._closed = False
         self._healthy = True
-        self._lost = False
+        self._last_report = time.monotonic()
         self._stats = EngineStats()
-        self._reader = threading.Thread(target=self._read, name="dragoman-pipe", daemon=True)
-        self._reader.start()
+        self._outbox: _Outbox = queue.SimpleQueue()
+        self._writer = _start(_write, pipe, self._outbox, list, None)
+        self._reader = _start(self._read)
 
     @property
     def healthy(self) -> bool:
-        """The newest known health of the engine; False once it is lost."""
-        return self._healthy
+        """The newest known health of the engine; False once it is lost, or silent for `SILENT_SECONDS`."""
+        return self._healthy and time.monotonic() - self._last_report < SILENT_SECONDS
 
     def new_id(self) -> int:
         """A new id for a call or a request."""
@@ -109,35 +117,96 @@ class PipeConnection:
 
     def send(self, message: Message) -> None:
         """Send a message. It is answered with `Lost` once the engine is lost."""
-        try:
-            with self._lock:
-                self._pipe.send(message)
-        except OSError:
-            self._lose()
+        if self._lost:
+            self._deliver([_lost()])
+        else:
+            self._outbox.put((message,))
 
     def close(self) -> None:
-        """Close the pipe: the engine cancels the calls of this connection."""
+        """Close the pipe: the engine cancels the calls of this connection. No answer comes after this returns."""
         with self._lock:
-            self._lost = True  # so that `_read` does not report the end of the pipe
-            self._pipe.close()
+            if self._closed:
+                return
+            self._closed = True
+        self._healthy = False
+        self._outbox.put(None)
+        _shut_down(self._pipe)
+        if threading.current_thread() is not self._reader:
+            self._reader.join()
+        _close(self._pipe, self._writer)
 
     def _read(self) -> None:
         try:
             while True:
                 answers, self._healthy, stats = self._pipe.recv()
+                self._last_report = time.monotonic()
                 self._stats = stats or self._stats
                 if answers:
                     self._deliver(answers)
-        except (EOFError, OSError, TypeError):  # TypeError: `close` was called while `recv` was reading
-            if not self._lost:
-                self._lose()
-
-    def _lose(self) -> None:
-        self._healthy, self._lost = False, True
-        self._deliver([Lost(EngineFailure("the engine's process has ended"))])
+        except (EOFError, OSError):
+            pass
+        except Exception:
+            _log.exception("what came from an engine could not be read: its pipe is closed")
+            _shut_down(self._pipe)
+        with self._lock:
+            self._healthy, self._lost = False, True
+            if self._closed:
+                return
+        self._deliver([_lost()])
 
     def _deliver(self, answers: Sequence[Answer]) -> None:
+        if self._closed:
+            return
         try:
             self._on_answers(answers)
         except Exception:
             _log.exception("a front failed on answers")
+
+
+def _lost() -> Lost:
+    return Lost(EngineFailure("the connection to the engine's process is lost"))
+
+
+def _write(pipe: Pipe, outbox: _Outbox, envelope: Callable[[list[Any]], object], interval: float | None) -> None:
+    """Send what is put into the outbox, all that is there in one envelope, until the outbox yields None.
+
+    Sends an envelope every `interval` seconds at least, if it is not None. Closes the pipe for both ends at the end.
+    """
+    try:
+        while True:
+            values: list[Any] = []
+            try:
+                received = outbox.get(timeout=interval)
+                while received is not None:
+                    values += received
+                    received = outbox.get_nowait()
+                return
+            except queue.Empty:
+                pass
+            pipe.send(envelope(values))
+    except OSError:
+        pass  # the other end is closed; the reader of this end notices it too
+    except Exception:
+        _log.exception("a message could not be sent: the pipe is closed")
+    finally:
+        _shut_down(pipe)
+
+
+def _start(target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, name="dragoman-pipe", daemon=True)
+    thread.start()
+    return thread
+
+
+def _shut_down(pipe: Pipe) -> None:
+    """Wake the threads that read from a pipe or write into it, at both ends. Closing its descriptor does not."""
+    with suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def _close(pipe: Pipe, writer: threading.Thread | None) -> None:
+    """Close a pipe once nobody uses its descriptor, which another file may get at once."""
+    _shut_down(pipe)
+    if writer is not None:
+        writer.join()
+    pipe.close()

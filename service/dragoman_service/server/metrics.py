@@ -233,49 +233,71 @@ _OF_ENGINES = (
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Watched:
-    """What serves a version, or is about to, in the order in which they came; and the totals of those that ended."""
+    """An engine that serves a version, or is about to; or that has served it, and left its totals."""
 
-    engines: list[tuple[ModelDescription, WatchedEngine]]
-    ended: Totals
+    model: ModelDescription
+    engine: WatchedEngine
+    ended: Totals | None = None
+
+
+class _Version:
+    """The engines that serve or have served a version, in the order in which they came.
+
+    A sum of floats depends on the order of addition, so the totals of an engine that has gone stay in their place. A
+    total that falls, be it by a rounding error, would mean to Prometheus that the server was restarted.
+    """
+
+    def __init__(self) -> None:
+        self._engines: list[_Watched] = []
+        self._ended = Totals()  # of engines that came before all of these, and have gone
+
+    def add(self, model: ModelDescription, engine: WatchedEngine) -> None:
+        self._engines.append(_Watched(model, engine))
+
+    def remove(self, engine: WatchedEngine) -> bool:
+        """Keep the totals of an engine that has gone; whether another one is left."""
+        for watched in self._engines:
+            if watched.engine is engine and watched.ended is None:
+                watched.ended = engine.stats().totals
+        while self._engines and (ended := self._engines[0].ended) is not None:
+            self._ended += ended
+            del self._engines[0]
+        return any(watched.ended is None for watched in self._engines)
 
     def look(self) -> _Seen:
         """Read the counts of the newest engine, and the totals of all that have served this version."""
-        *others, (model, engine) = self.engines
-        counts = engine.stats()
-        totals = self.ended + counts.totals
-        for _, other in others:
-            totals += other.stats().totals
-        return _Seen(model, engine.healthy, counts, totals)
+        newest = next(watched for watched in reversed(self._engines) if watched.ended is None)
+        counts = newest.engine.stats()
+        totals = self._ended
+        for watched in self._engines:
+            totals += counts.totals if watched is newest else watched.ended or watched.engine.stats().totals
+        return _Seen(newest.model, newest.engine.healthy, counts, totals)
 
 
 class _Engines(Collector):
     """Reads the engines' counts at a scrape: their threads count in plain numbers, and know nothing of Prometheus."""
 
     def __init__(self) -> None:
-        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._versions: dict[tuple[str, str], _Version] = {}
         self._lock = threading.Lock()
 
     def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
         with self._lock:
-            watched = self._watched.setdefault((model.name, model.version), _Watched([], Totals()))
-            watched.engines.append((model, engine))
+            self._versions.setdefault((model.name, model.version), _Version()).add(model, engine)
 
     def forget(self, model: ModelDescription, engine: WatchedEngine) -> bool:
         """Drop an engine; whether another one is left that serves its version."""
         labels = (model.name, model.version)
         with self._lock:
-            watched = self._watched.get(labels)
-            if watched is None:
+            version = self._versions.get(labels)
+            if version is None:
                 return False
-            kept = [entry for entry in watched.engines if entry[1] is not engine]
-            if len(kept) < len(watched.engines):
-                watched.ended += engine.stats().totals  # totals must not fall while the version is reported
-                watched.engines = kept
-            if not kept:
-                del self._watched[labels]
-            return bool(kept)
+            left = version.remove(engine)
+            if not left:
+                del self._versions[labels]
+            return left
 
     def describe(self) -> Iterator[Metric]:
         """No names in advance: `collect` is not called when this is registered."""
@@ -284,7 +306,7 @@ class _Engines(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics of all engines."""
         with self._lock:
-            seen = {labels: watched.look() for labels, watched in self._watched.items()}
+            seen = {labels: version.look() for labels, version in self._versions.items()}
         for each in _OF_ENGINES:
             family = each.kind(f"dragoman_{each.name}", each.help, labels=(*_VERSION, *each.labels))
             for labels, version in seen.items():
