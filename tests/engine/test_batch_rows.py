@@ -1,4 +1,4 @@
-"""Rows of the running batch: taken, given back, and closed up."""
+"""Rows of the running batch: taking, freeing, and closing of holes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.fake_runner import BEGIN, END
 
 
 def batch_with(max_rows: int, **rows: int) -> Batch:
-    """A batch in which each of some requests, `r1` for request 1, has so many rows."""
+    """Make a batch of requests, given as the number of rows of each: `r1=2` is request 1 with two rows."""
     batch = Batch(max_rows, begin_id=BEGIN, end_id=END)
     for name, count in rows.items():
         join(batch, int(name[1:]), count)

@@ -1,4 +1,4 @@
-"""Beam search against a reference without rows, against all translations there are, and in its details."""
+"""Beam search against a reference without rows, against exhaustive search, and in its details."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def penalty(length: int, alpha: float) -> float:
 
 
 def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float, FinishReason]]:
-    """The textbook: a list of hypotheses, no rows, no caches, everything computed anew at every position."""
+    """Textbook beam search: a list of hypotheses without rows or caches, recomputed at every position."""
     options, size = request.options, request.options.beam_size
     constraints = Constraints(options, END)
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, request.target_prefix)]
@@ -77,7 +77,7 @@ def test_agrees_with_the_reference(beam_size: int, alpha: float) -> None:
 
 
 def random_candidates(rng: random.Random, count: int) -> tuple[list[int], list[float]]:
-    """Sorted as a runner's, with many ties, the end of the sentence often among them, and some of them banned."""
+    """Random candidates, sorted as by a runner, with many ties, ends of sentences and bans."""
     token_ids = rng.sample([END, *WORDS], k=min(count, 1 + len(WORDS)))
     coarse = rng.random() < 0.5
     scores = [-rng.randrange(4) / 2 if coarse else -rng.expovariate(1.0) for _ in token_ids]
@@ -112,7 +112,7 @@ def test_agrees_with_the_naive_search_to_the_last_bit(beam_size: int) -> None:
 
 
 def test_a_wide_beam_finds_the_best_of_all_translations() -> None:
-    """Up to two words of 16: every beginning has its place in a beam of 16."""
+    """Up to two tokens of 16: a beam of 16 has room for every prefix."""
     for request_id in range(20):
         request = make_request(request_id, max_length=2, beam_size=16, length_penalty=0.6)
         scores = {}

@@ -1,4 +1,4 @@
-"""An engine as fronts see it: messages in, answers out, within one process and over a pipe to another."""
+"""The engine through its messages and answers, within one process and over a pipe to another."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def small(request: pytest.FixtureRequest) -> Iterator[Line]:
 
 
 def alone(**options: Any) -> Any:
-    """What the request `number` 0 gives with nobody beside it."""
+    """The result of request number 0 without other requests."""
     return run_alone(make_request(1, **{"source": (4, 11, 2), **options})).hypotheses
 
 
@@ -252,7 +252,7 @@ def test_a_request_that_makes_steps_fail_fails_alone(engine: Line) -> None:
     engine.gate.set()
     error = front.error(bad)
     assert isinstance(error, EngineFailure)
-    assert "a culprit" in str(error)
+    assert "the failing token" in str(error)
     for request_id in good:
         assert front.finished(request_id).hypotheses == alone()
     wait_until(lambda: front.connection.stats().totals.failed_steps > 0)

@@ -1,4 +1,4 @@
-"""Who is next."""
+"""Fair queueing: the order of requests, the shares of flows, and overtaking."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_sources_of_the_first_are_as_many_as_fit() -> None:
 
 
 def entries(queue: FairQueue) -> int:
-    """All that a queue remembers."""
+    """The number of entries in the data structures of a queue."""
     return len(queue._flows) + len(queue._order) + len(queue._keys)
 
 

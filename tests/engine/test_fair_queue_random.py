@@ -1,4 +1,4 @@
-"""Random comings and goings of several clients: the order is that of the paper, and nobody is lost."""
+"""Random arrivals and removals of several clients: the order is that of the paper, and no request is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.flows import BATCH, INTERACTIVE, Flow, flow_of, queue_of, request, 
 
 
 class Reference:
-    """The rule as it stands in the paper, without any memory saved: for queues of which nothing is removed."""
+    """The rule of the paper, without bounds on memory, for queues without removals."""
 
     def __init__(self) -> None:
         self.now = 0.0

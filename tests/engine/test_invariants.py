@@ -1,4 +1,4 @@
-"""The invariants see what they are there to see, and report all of it."""
+"""The invariant checks detect and report every kind of violation."""
 
 from __future__ import annotations
 

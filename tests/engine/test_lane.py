@@ -1,4 +1,4 @@
-"""The engine thread, with the fake runner: commands in, events out, start to end."""
+"""A lane with the fake runner: commands, events, start and close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine while a step hangs: a gate holds the step back, and a clock that is moved by hand says for how long."""
+"""A lane while a step hangs. A gate holds back the step, and the test sets the clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMPTY_PLAN = StepPlan((), (), (), (), (), 1)
 
 @pytest.fixture
 def hanging() -> Iterator[Hanging]:
-    """Makes an engine with a step timeout whose steps wait at a gate, and whose clock stands still."""
+    """Make a lane with a step timeout whose steps wait at a gate and whose clock is set by the test."""
     gates: list[Gate] = []
     engines: list[Lane] = []
 
@@ -62,7 +62,7 @@ def test_an_engine_is_not_healthy_while_a_step_hangs_and_is_again_once_it_ends(h
 
 
 def await_health(engine: Lane) -> None:
-    """Until the engine thread has come to rest, which it does right after the last event."""
+    """Wait until the lane's thread is idle, which it is right after the final event."""
     patience = time.monotonic() + PATIENCE
     while not engine.healthy:
         assert time.monotonic() < patience

@@ -1,4 +1,4 @@
-"""A lane when things go wrong: failing steps, bugs, callbacks that raise."""
+"""A lane with failures: failing steps, bugs, and callbacks that raise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_lane() -> Iterator[MakeLane]:
 
 
 class Trouble:
-    """Raises in the steps of the given numbers."""
+    """Raises in the steps with the given numbers."""
 
     def __init__(self, *steps: int) -> None:
         self._steps = steps
@@ -118,7 +118,7 @@ def test_a_good_step_between_failing_probes_is_a_new_beginning(make_lane: MakeLa
 
 
 class Fickle(PoisonedRunner):
-    """Every third probe is good."""
+    """Every third probe succeeds."""
 
     def probe(self) -> None:
         self.broken = self.probes % 3 != 2
@@ -190,7 +190,7 @@ def test_a_callback_may_submit_and_cancel(make_lane: MakeLane) -> None:
 
 
 def test_a_step_that_fails_while_the_queue_is_full_costs_nobody_anything(make_lane: MakeLane) -> None:
-    """Those that run again were let in once: they take no place from those that wait, nor are these refused."""
+    """Requests that run again are accepted only once: waiting requests are neither displaced nor refused."""
     gate, failed = Gate(), []
 
     def before(plan: StepPlan) -> None:

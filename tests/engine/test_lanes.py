@@ -1,4 +1,4 @@
-"""Lanes over engines with the fake runner, and over stand-ins where an engine would not hold still."""
+"""Lanes with the fake runner, and with stand-ins where a test needs fixed values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_lane() -> Iterator[MakeLane]:
 
 
 class StillLane:
-    """An engine that does nothing but what it is told to."""
+    """A stand-in for a lane, with values set by the test."""
 
     def __init__(self, load: int = 0, refusal: Exception | None = None, *, healthy: bool = True) -> None:
         self.rows = load

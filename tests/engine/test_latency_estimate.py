@@ -1,4 +1,4 @@
-"""What is foretold of durations, and what is refused because of it; durations are made up."""
+"""Deadline admission: the estimate of durations and the refusals based on it. Durations are made up."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_request_given_up_beforehand_relaxes_too_and_one_past_its_deadline_doe
 
 
 def slow_scheduler(max_rows: int = 1) -> Scheduler:
-    """One that has seen sentences of ten tokens take ten seconds."""
+    """An estimate that has measured ten seconds for sentences of ten tokens."""
     scheduler = make_scheduler(max_rows=max_rows)
     learn(scheduler.latency, 1.0)
     return scheduler

@@ -1,4 +1,4 @@
-"""The batch of arrays decides what the scheduler of Python objects decided, token for token and bit for bit."""
+"""The batch of arrays gives the same tokens and scores, bit for bit, as the former scheduler of Python objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_ROWS = 24
 
 
 def outcome(scheduler: Scheduler | OldScheduler, seed: int, requests: int) -> dict[int, list[object]]:
-    """What each request heard of a story that the seed decides."""
+    """The events of each request in a random scenario that depends on the seed."""
     rng = random.Random(seed)
     runner = FakeRunner(MAX_ROWS)
     heard: dict[int, list[object]] = {}

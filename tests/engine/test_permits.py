@@ -1,4 +1,4 @@
-"""Admission: permits of clients and calls, source tokens, and when to come again."""
+"""Admission: permits of clients and calls, source tokens, and `retry_after`."""
 
 from __future__ import annotations
 

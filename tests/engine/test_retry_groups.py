@@ -1,4 +1,4 @@
-"""Steps that fail, and who is to blame: requests that make every step fail that has their rows."""
+"""Failing steps: requests that fail every step with their rows end alone, and all others succeed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from support.poisoned import Bench, request_of
 
 
 def most_failures(requests: int, culprits: int) -> int:
-    """The step of all fails, and then, for each time that a group can be halved, one of each culprit's."""
+    """Maximum number of failed steps: the first, and one for each halving and each request that causes failures."""
     return 1 + culprits * math.ceil(math.log2(requests))
 
 
-# --- finding who is to blame
+# --- finding the requests that cause the failure
 
 
 @pytest.mark.parametrize("size", range(2, 17))
@@ -153,7 +153,7 @@ def test_after_the_suspects_the_batch_is_filled_as_before() -> None:
 @pytest.mark.parametrize("failures", [1, 2, 3])
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_a_suspect_can_be_cancelled_in_every_state(victim: int, culprit: int, failures: int, steps: int) -> None:
-    """Waiting in a group, running in a group, alone: before the first and after some steps of the group."""
+    """The states of an aborted request: waiting in a group, running in a group, or alone, at different steps."""
     requests = [request_of(n, stream=True) for n in range(6)]
     bench = Bench(requests, [requests[culprit]])
     bench.until_failed(failures)

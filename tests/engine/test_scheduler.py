@@ -1,4 +1,4 @@
-"""The scheduler, one rule at a time; `test_scheduler_random` has all of them at once."""
+"""The scheduler, one rule at a time. `test_scheduler_random` combines them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.fake_runner import BEGIN, END, FakeRunner
 
 
 def scripted(plan: StepPlan, *tokens: int) -> StepResult:
-    """A result in which row r likes `tokens[r]` best."""
+    """A result in which `tokens[r]` is the likeliest candidate of row r."""
     return StepResult([[token] for token in tokens], [[-1.0] for _ in tokens], encode_seconds=0.5, decode_seconds=0.25)
 
 
@@ -87,7 +87,7 @@ def test_a_wide_request_is_overtaken_by_so_many_rows_at_most() -> None:
 
 
 def test_what_others_take_is_counted_whoever_is_the_head_of_the_queue() -> None:
-    """Narrow requests of its own flow make another flow's the head again and again."""
+    """Narrow requests of its own flow repeatedly make a request of another flow the head."""
     scheduler = make_scheduler(max_rows=4)
     scheduler.add(make_request(0, max_length=10_000, min_length=10_000), 0.0)
     scheduler.add(dataclasses.replace(make_request(1, source=(5, END), beam_size=4), client="a"), 0.0)

@@ -1,4 +1,4 @@
-"""Thousands of random operations: whatever the neighbours do, every request gets what it would get alone."""
+"""Thousands of random operations: every request gets the same result as without other requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def random_request(rng: random.Random, request_id: int, now: float, plain_share:
 
 
 class Story:
-    """A scheduler with its caches, and what the requests that were put in have heard so far."""
+    """A scheduler with caches, and the events of all added requests."""
 
     def __init__(self, seed: int, max_steps: int) -> None:
         self.rng = random.Random(seed)
@@ -130,7 +130,7 @@ class Story:
             self.hear(self.scheduler.commit(plan, result, self.now))
 
     def fail(self, plan: StepPlan, running: list[int], *, by_chance: bool) -> None:
-        """Whoever ran alone is the only one who may hear of it; what the caches held is lost."""
+        """Fail a step, which loses the caches. Only a request that ran alone may get an event."""
         left = [it for it in running if not self.ended(it)]
         events = self.scheduler.fail_step(plan, EngineFailure("a cosmic ray"))
         assert [event.request_id for event in events] == (left if len(running) == 1 else [])

@@ -145,7 +145,7 @@ def test_a_seed_decides_the_samples() -> None:
 
 
 def test_sentences_with_one_seed_draw_independently() -> None:
-    """Else all of a call would draw the same quantile at the same place."""
+    """Otherwise all sentences of a call would draw the same quantile at the same position."""
     first = [Draws(1, (source, END), 0).at(0) for source in range(4, 1004)]
     assert len(set(first)) == 1000
     assert sum(first) / 1000 == pytest.approx(0.5, abs=0.05)

@@ -1,4 +1,4 @@
-"""Short ways to make requests and schedulers, and to run them to the end."""
+"""Helpers that make requests and schedulers, and run them to the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_request(
     stream: bool = False,
     **options: object,
 ) -> Request:
-    """A request; `options` are those of `DecodingOptions`. Without a source, one that its id decides."""
+    """Make a request. `options` are fields of `DecodingOptions`. The default source depends on the id."""
     return Request(
         id=request_id,
         source=source or (4 + request_id % 13, 5 + request_id % 7, END),
@@ -39,7 +39,7 @@ def make_scheduler(
     max_steps: int = 1,
     look_ahead: bool = False,
 ) -> Scheduler:
-    """A scheduler for the fake runner's vocabulary."""
+    """Make a scheduler for the vocabulary of the fake runner."""
     return Scheduler(
         max_rows=max_rows,
         end_id=END,
@@ -52,7 +52,7 @@ def make_scheduler(
 
 
 def step(scheduler: Scheduler, runner: Runner, now: float = 0.0) -> list[Event]:
-    """One step, with all invariants checked; no events if there is nothing to run."""
+    """Perform one step, and check all invariants. Returns its events; none if there is nothing to run."""
     plan = scheduler.plan()
     if plan is None:
         return []
@@ -64,7 +64,7 @@ def step(scheduler: Scheduler, runner: Runner, now: float = 0.0) -> list[Event]:
 
 
 def run_to_end(scheduler: Scheduler, runner: Runner) -> list[Event]:
-    """Step until nothing is waiting or running; all events."""
+    """Perform steps until no request is waiting or running; returns all events."""
     events: list[Event] = []
     while scheduler.has_work:
         events += step(scheduler, runner)
@@ -72,7 +72,7 @@ def run_to_end(scheduler: Scheduler, runner: Runner) -> list[Event]:
 
 
 def run_alone(request: Request) -> Finished:
-    """The outcome of a request that has an engine to itself."""
+    """Run a request without other requests; returns its final event."""
     scheduler = make_scheduler(max_rows=request.options.num_rows)
     scheduler.add(request, 0.0)
     last = run_to_end(scheduler, FakeRunner(scheduler.max_rows))[-1]
@@ -81,7 +81,7 @@ def run_alone(request: Request) -> Finished:
 
 
 def streamed(events: Iterable[Event], request_id: int) -> tuple[int, ...]:
-    """The tokens of a request's progress events, put together."""
+    """The tokens of all `Progress` events of a request."""
     return tuple(
         token
         for event in events

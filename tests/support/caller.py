@@ -1,9 +1,9 @@
-"""A client in a process of its own, which can be stopped or cut off: it says `connected`, and stays so.
+"""A client in its own process, which can be stopped or disconnected. It prints `connected` and keeps its connection.
 
     python tests/support/caller.py ADDRESS idle
     python tests/support/caller.py ADDRESS stream
 
-`idle` has made a call and makes no other; `stream` is in the middle of a long translation.
+`idle` has made one call and makes no more. `stream` is within a long streaming call that it does not read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dragoman_service.client.values import Options, stream_request
 
 LONG_TEXT = " ".join(f"The cat number {number} reads a book." for number in range(2500))
 SLOW = Options(beam_size=1, min_length=60, max_length=60)
-"""For the long text: megabytes of messages, whatever the model thinks of it."""
+"""Options for the long text that give megabytes of messages with any model."""
 SMALL_WINDOW = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
-"""HTTP/2 takes a kibibyte of what is not read, and no more for a fast line: whoever writes has to wait soon."""
+"""Channel options that limit unread data to 1 KiB, so that the server soon has to wait before it can write."""
 
 
 @contextmanager
 def caller(address: str, what: str) -> Iterator[subprocess.Popen[str]]:
-    """The process, connected."""
+    """Run the client; yields its process once it is connected."""
     command = [sys.executable, __file__, address, what]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:

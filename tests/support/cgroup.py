@@ -1,4 +1,4 @@
-"""A limit on the memory of processes that the kernel enforces by killing one, where control groups can be made."""
+"""Limits the memory of processes by a control group. The kernel kills a process that exceeds the limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _ROOT = Path("/sys/fs/cgroup")
 
 @contextmanager
 def memory_limit(size: int) -> Iterator[list[str]]:
-    """A command to put before another, which then has so many bytes; skips the test where that is not allowed."""
+    """Yield a command prefix that limits the memory of the command to `size` bytes.
+
+    Skips the test if control groups are not available.
+    """
     first_version = _ROOT / "memory"
     parent = first_version if first_version.exists() else _ROOT
     group = parent / f"dragoman-test-{os.getpid()}"
@@ -37,7 +40,7 @@ def memory_limit(size: int) -> Iterator[list[str]]:
 
 
 def _remove(group: Path) -> None:
-    """Once its last process is gone, which takes the kernel a moment."""
+    """Remove a control group, as soon as the kernel has removed its last process."""
     limit = time.monotonic() + 30
     while True:
         try:

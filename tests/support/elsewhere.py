@@ -1,4 +1,4 @@
-"""A model in service whose engine is in another process, over fake workers."""
+"""A model in service whose engine is in another process and has fake workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _serve(end: Pipe, held: bool, permits: int) -> None:
 
 
 class Elsewhere:
-    """Stands for the engine of another process, in what a frontend uses of it."""
+    """The engine of another process, with the methods that a frontend uses."""
 
     def __init__(self, *, held: bool = False, permits: int = 1000) -> None:
         context = multiprocessing.get_context("spawn")

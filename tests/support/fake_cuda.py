@@ -1,8 +1,8 @@
-"""A GPU made of host memory: the calls of the CUDA runtime that are used, streams that really lag, and their sessions.
+"""A fake GPU over host memory: the CUDA runtime calls that Dragoman uses, asynchronous streams, and sessions.
 
-What is queued on a stream is done when somebody waits for it, and not a moment earlier; or then, but after all that can
-be done on the others; or at once; or at random, as `pace` says. A real GPU may do any of these, and results must be the
-same.
+`pace` says when queued work is done. `lazy`: when the stream is waited for. `contrary`: then, but after all possible
+work of the other streams. `eager`: as soon as possible. `random`: at random. A real GPU may do any of these, and the
+results must be the same.
 """
 
 # ruff: noqa: N802, N815 - the names are those of CUDA
@@ -29,7 +29,7 @@ _OUT_OF_MEMORY = 2
 
 
 class FakeRuntime:
-    """In place of `cuda.bindings.runtime`."""
+    """Replaces `cuda.bindings.runtime`."""
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyDefault=4)
     cudaMemcpy3DParms = cudaPitchedPtr = cudaExtent = SimpleNamespace
@@ -40,9 +40,9 @@ class FakeRuntime:
         self._pace, self._free, self._devices, self._error = pace, memory, devices, error
         self._random = random.Random(1)
         self._streams: dict[int, deque[Callable[[], bool]]] = {}
-        """What is queued; each is called until it says that it is done."""
+        """Stream -> queued work. The first item is called until it returns True."""
         self._done: set[int] = set()
-        """Marks reached."""
+        """Marks that have been reached. A mark is one recording of an event."""
         self._last_mark: dict[int, int] = {}
         self._marks = 0
 
@@ -52,7 +52,7 @@ class FakeRuntime:
         if size > self._free:
             return _OUT_OF_MEMORY, 0
         self._free -= size
-        block = np.full(size, 0xFF, np.uint8)  # NaN, if anybody reads what was not written
+        block = np.full(size, 0xFF, np.uint8)  # unwritten memory reads as NaN
         self.blocks[block.ctypes.data] = block
         return 0, block.ctypes.data
 
@@ -97,7 +97,7 @@ class FakeRuntime:
 
     def _inside(self, address: int, size: int) -> int:
         fits = any(start <= address and address + size <= start + len(block) for start, block in self.blocks.items())
-        assert fits, f"{size} bytes at {address:#x} are nobody's"
+        assert fits, f"{size} bytes at {address:#x} are not allocated"
         return address
 
     # Streams.
@@ -144,12 +144,12 @@ class FakeRuntime:
                 while other != stream and self._advance(other):
                     pass
         while self._streams[stream]:
-            if not self._advance(stream):  # held up by a mark on another one
+            if not self._advance(stream):  # it waits for a mark of another stream
                 assert any(self._advance(other) for other in self._streams if other != stream), "a deadlock"
         return (0,)
 
     def queue(self, stream: int, work: Callable[[], Any]) -> None:
-        """Put work on a stream."""
+        """Queue work on a stream."""
 
         def do() -> bool:
             work()
@@ -159,7 +159,7 @@ class FakeRuntime:
         self._hurry()
 
     def _hurry(self) -> None:
-        """Get on with some of the work, or all that can be done, or none."""
+        """Do queued work according to the pace: none, some, or all that is possible."""
         if self._pace in ("lazy", "contrary"):
             return
         streams = list(self._streams)
@@ -200,18 +200,18 @@ class FakeCuda(Cuda):
         super().__init__(self.runtime)
 
     def open_session(self, path: Path, options: GpuOptions, stream: int, *, graphs: bool) -> Any:
-        """In place of `open_cuda_session`: the graph on the CPU, its runs queued on the stream."""
+        """Replaces `open_cuda_session`: the graph runs on the CPU, queued on the stream."""
         session = onnxruntime.SessionOptions()
         session.intra_op_num_threads = 1
         session.log_severity_level = 3
         session.enable_mem_pattern = False
-        # Fused as on CPUs, for comparing to the last bit.
+        # The same fusions as on CPUs, so that results can be compared bit for bit.
         opened = onnxruntime.InferenceSession(str(path), session, disabled_optimizers=SLOWER_FUSIONS)
         return _QueuedSession(opened, self.runtime, stream, graphs)
 
 
 class _QueuedSession:
-    """Runs when its stream gets to it. What is captured is run three times at first, as ONNX Runtime does."""
+    """A session whose runs are queued on a stream. ONNX Runtime runs a graph three times at first; so does this."""
 
     def __init__(self, session: onnxruntime.InferenceSession, runtime: FakeRuntime, stream: int, graphs: bool) -> None:
         self._session, self._runtime, self._stream, self._graphs = session, runtime, stream, graphs

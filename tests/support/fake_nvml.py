@@ -1,4 +1,4 @@
-"""What a GPU says of itself, where there is none."""
+"""A fake of NVIDIA's management library (NVML), for machines without a GPU."""
 
 # ruff: noqa: N802 - the names are those of NVML
 
@@ -10,7 +10,7 @@ BUS_ID = "0000:01:00.0"
 
 
 class FakeNvml:
-    """In place of `pynvml`."""
+    """Replaces `pynvml`."""
 
     def __init__(self) -> None:
         self.ill = False

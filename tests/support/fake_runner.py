@@ -1,8 +1,8 @@
-"""A runner without a neural network, but with real caches: a wrong row move gives wrong tokens.
+"""A fake runner without a neural network, but with caches: a wrong copy of a row gives wrong tokens.
 
-Each row keeps the source and the tokens that were fed, as the caches of the real runner keep what was computed from
-them. The candidates are a pseudo-random function of exactly that, so a translation is right only if every copy, join,
-position and adjustment of every plan was.
+Each row keeps its source and the tokens that it was fed, as the real caches keep values computed from these. The
+candidates are a pseudo-random function of them. So a translation is right only if every copy, join, position and
+adjustment of every plan is right.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _MASKED = (PAD, BEGIN, UNKNOWN)
 
 @cache
 def logits(source: tuple[int, ...], fed: tuple[int, ...]) -> tuple[float, ...]:
-    """The pseudo-model: one logit per token of the vocabulary, between -3 and 3, for the token after `fed`."""
+    """The logits of the token after `fed`, one per token of the vocabulary, pseudo-random between -3 and 3."""
     digest = hashlib.blake2b(repr((source, fed)).encode(), digest_size=2 * VOCAB_SIZE).digest()
     values = [int.from_bytes(digest[2 * token : 2 * token + 2], "big") / 65536 * 6 - 3 for token in range(VOCAB_SIZE)]
-    values[END] += 1.0  # sentences shall end after a dozen tokens or so
+    values[END] += 1.0  # so that sentences end after about a dozen tokens
     return tuple(values)
 
 
@@ -49,7 +49,7 @@ def candidates(
 
 
 class FakeRunner:
-    """See the head of this file. Checks every plan as strictly as the real caches would need it."""
+    """The fake runner, see the module. It asserts that every plan reads only positions that were written."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class FakeRunner:
         decode_seconds: float = 0.0,
         before_run: Callable[[StepPlan], None] = lambda plan: None,
     ) -> None:
-        """`before_run` is called with every plan: to record it, to wait, or to raise instead of the step."""
+        """`before_run` is called with every plan. It may record the plan, wait, or raise to fail the step."""
         self.plans: list[StepPlan] = []
         self.closed = False
         self.probes = 0
@@ -79,7 +79,7 @@ class FakeRunner:
         self._before_run(plan)
         for copy in plan.copies:
             assert len(self._fed[copy.source]) >= copy.length, f"{copy}: positions that were never written"
-            # Like the real caches, keep what lies behind the positions copied.
+            # Like the real caches, keep the positions after those copied.
             self._fed[copy.target][: copy.length] = self._fed[copy.source][: copy.length]
             if copy.cross:
                 self._sources[copy.target] = self._sources[copy.source][: copy.cross]
@@ -95,7 +95,7 @@ class FakeRunner:
         )
 
     def _steps(self, plan: StepPlan) -> Iterator[tuple[list[list[int]], list[list[float]]]]:
-        """Of a plan with several, each feeds the likeliest candidates of the one before."""
+        """Yield the candidates of each step. Later steps feed the likeliest candidates of the step before."""
         for _ in range(plan.num_steps):
             made = [self._step(plan, row) for row in range(len(plan.tokens))]
             yield [token_ids for token_ids, _ in made], [log_probs for _, log_probs in made]
@@ -113,7 +113,7 @@ class FakeRunner:
     def probe(self) -> None:
         self.probes += 1
         if self.broken:
-            raise MemoryError("not even for nobody")
+            raise MemoryError("a step without requests failed")
 
     def close(self) -> None:
         self.closed = True

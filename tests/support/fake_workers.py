@@ -1,4 +1,4 @@
-"""Workers for tests of everything in front of them: answers are computed by a function, on a thread of their own."""
+"""Fake workers of an engine: a function computes the answers, on a separate thread."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from dragoman_service.repository.models import ModelDescription, ServedModel
 
 END = 2
 FIRST = 10
-"""Ids below are special; FIRST + n is the character with code point n."""
+"""Token FIRST + n is the character with code point n. Smaller ids are special tokens."""
 
 
 class CharacterTokenizer:
-    """Every character is a token, so tests can read tokens as text."""
+    """A tokenizer with one token per character, so that tests can read tokens as text."""
 
     end_id = END
     source_overhead = 1
@@ -67,7 +67,7 @@ def shout(request: Request) -> list[Event]:
 
 
 def hypothesis_of(request: Request, text: str, rank: int) -> Hypothesis:
-    """A hypothesis that says `text`, behind the prefix wanted."""
+    """A hypothesis with `text` after the forced prefix, cut at `max_length`."""
     tokens = (*request.target_prefix, *(FIRST + ord(character) for character in text))
     cut = len(tokens) > request.max_length
     return Hypothesis(
@@ -79,7 +79,7 @@ def hypothesis_of(request: Request, text: str, rank: int) -> Hypothesis:
 
 
 class FakeWorkers:
-    """Answers each request with the events of `script`; while `held`, requests stay unanswered until `release`."""
+    """Answers each request with the events of `script`. If `held`, final events wait for `release`."""
 
     def __init__(self, script: Callable[[Request], list[Event]] = shout, *, held: bool = False) -> None:
         self.healthy = True
@@ -90,7 +90,7 @@ class FakeWorkers:
         self.most_running = 0
         self.refuse_after: int | None = None
         self.deaf = False
-        """Notes cancellations and goes on, as an engine does in the middle of a step."""
+        """If True, cancellations are recorded and ignored, as by an engine within a step."""
         self._script = script
         self._running: dict[int, Callable[[Sequence[Event]], None]] = {}
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class FakeWorkers:
     def _run(self) -> None:
         while (request := self._inbox.get()) is not None:
             events = self._script(request)
-            # What was decided before the hold is let through: a stream that has begun, and then stalls.
+            # Progress events pass: a held stream begins and then stalls.
             for event in events:
                 if isinstance(event, (Finished, Failed)):
                     self._open.wait()
@@ -159,7 +159,7 @@ class FakeWorkers:
 
 
 def served(workers: FakeWorkers, permits: int = 1000, **changes: Any) -> ServedModel:
-    """A model in service whose engine has these workers; `changes` are fields of its description."""
+    """Make a model in service whose engine has these workers. `changes` are fields of its description."""
     description = ModelDescription(
         name="loud",
         version="1",

@@ -1,4 +1,4 @@
-"""Servers that are stopped, and started again at the same addresses."""
+"""Servers that can be stopped and restarted at the same addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.server_process import START_SECONDS, ServerProcess, server_process
 
 @dataclass(frozen=True)
 class Backend:
-    """Where a server is."""
+    """The ports of a server."""
 
     port: int
     metrics_port: int
@@ -28,7 +28,7 @@ class Backend:
 
 
 class Fleet:
-    """A context manager: so many servers of one bundle, all ready."""
+    """A context manager that runs `size` servers of one bundle; all are ready when it is entered."""
 
     def __init__(self, bundle: Path, size: int, *options: str) -> None:
         self._bundle = bundle
@@ -39,18 +39,18 @@ class Fleet:
         self._running: dict[Backend, tuple[ServerProcess, ExitStack]] = {}
 
     def start(self, backend: Backend) -> None:
-        """Start the server of an address and wait until it is ready."""
+        """Start a server at an address and wait until it is ready."""
         stack = ExitStack()
         ports = ("--port", str(backend.port), "--metrics-port", str(backend.metrics_port))
         server = stack.enter_context(server_process([self._bundle], *ports, *self._options))
         self._running[backend] = (server, stack)
 
     def server(self, backend: Backend) -> ServerProcess:
-        """The one that runs at an address."""
+        """The server that runs at an address."""
         return self._running[backend][0]
 
     def stop(self, backend: Backend) -> None:
-        """Stop a server as an operator does; it must end well."""
+        """Stop a server by SIGTERM and check that it ends without errors."""
         server, stack = self._running.pop(backend)
         with stack:
             server.process.send_signal(signal.SIGTERM)
@@ -58,7 +58,7 @@ class Fleet:
             assert server.errors == []
 
     def restart(self, backend: Backend) -> None:
-        """Stop and start."""
+        """Stop a server and start it again."""
         self.stop(backend)
         self.start(backend)
         self.restarts += 1

@@ -1,4 +1,4 @@
-"""Requests of several clients in a fair queue; work is counted in source tokens times rows, as the queue does."""
+"""Helpers for tests of the fair queue: requests of several clients. Work is source tokens times rows."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ INTERACTIVE, BATCH = Priority.INTERACTIVE, Priority.BATCH
 def request(
     request_id: int, client: str = "", *, tokens: int = 10, rows: int = 1, priority: Priority = INTERACTIVE
 ) -> Request:
-    """One of a client, of so much work."""
+    """Make a request of a client with `tokens` times `rows` work."""
     return Request(request_id, (4,) * tokens, 20, DecodingOptions(beam_size=rows), client=client, priority=priority)
 
 
 def queue_of(requests: Iterable[Request]) -> FairQueue:
-    """A queue in which these wait."""
+    """Make a queue in which these requests wait."""
     queue = FairQueue()
-    for it in requests:
-        queue.push(Waiting(it, 0.0))
+    for each in requests:
+        queue.push(Waiting(each, 0.0))
     return queue
 
 
 def serve(queue: FairQueue) -> Request:
-    """Take the next one out."""
+    """Serve the next request and return it."""
     head = queue.head()
     assert head is not None
     queue.pop()
     return head.request
 
 
-def flow_of(it: Request) -> Flow:
-    """Whose it is."""
-    return it.client, it.priority
+def flow_of(request: Request) -> Flow:
+    """The flow of a request."""
+    return request.client, request.priority

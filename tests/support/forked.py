@@ -1,4 +1,4 @@
-"""Copies of the test's process, to be killed or to run side by side: they begin at once, as all is imported."""
+"""Forked copies of the test's process, to be killed or to run in parallel. All modules are imported already."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def start(action: Callable[[], object]) -> int:
-    """Begin `action` in a copy of this process; returns its number, for `end_of`."""
+    """Run `action` in a forked process; returns the process id, for `end_of`."""
     number = os.fork()
     if number:
         return number
@@ -27,12 +27,12 @@ def start(action: Callable[[], object]) -> int:
 
 
 def end_of(process: int) -> int:
-    """Wait for it; returns its exit status, or the negative number of the signal that ended it."""
+    """Wait for a process; returns its exit status, or the negative number of the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def killed_at(moment: int, folder: Path, action: Callable[[], object]) -> Callable[[], object]:
-    """`action`, killed before it changes something below `folder` for the time of this number, counted from 1."""
+    """Return `action` with a SIGKILL right before its `moment`-th change below `folder`, counted from 1."""
 
     def run() -> None:
         count = 0

@@ -1,4 +1,4 @@
-"""A frontend on an event loop of its own, and what tests ask of it."""
+"""Helpers that run a frontend on its own event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A front for tests of engines, over a call or over a pipe to another process; it keeps every answer."""
+"""Fronts for tests of engines, by direct calls or over a pipe to another process. They keep all answers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from support.builders import make_request, make_scheduler
 from support.fake_runner import FakeRunner
 
 PATIENCE = 30.0
-"""Seconds after which a test gives up; only a broken engine comes near."""
+"""Seconds after which a test fails; far more than a working engine needs."""
 
 CULPRIT = 9
-"""A step that a source with this token joins in fails."""
+"""Token of a source that fails the step in which it joins."""
 
 Connect = Callable[[Callable[[Sequence[Answer]], None]], Connection]
 
 
 class Front:
-    """Opens calls, submits requests and waits for what comes of them."""
+    """Opens calls, submits requests and waits for their answers."""
 
     def __init__(self, connect: Connect) -> None:
         self.answers: list[Answer] = []
@@ -43,7 +43,7 @@ class Front:
             self._condition.notify_all()
 
     def wait_for(self, found: Callable[[Answer], bool]) -> Any:
-        """The first answer like this, which may have come already."""
+        """Wait for an answer for which `found` is true; returns the first, which may have arrived already."""
 
         def first() -> Answer | None:
             return next((answer for answer in list(self.answers) if found(answer)), None)
@@ -53,25 +53,27 @@ class Front:
         return first()
 
     def open(self, client: str = "", window: int = 4) -> int:
-        """The id of a new call, which is answered before this returns."""
+        """Open a call and wait for the first answer; returns its id."""
         call = self.connection.new_id()
         self.connection.send(Open(call, client, window))
         self.wait_for(lambda answer: isinstance(answer, Window | Refused | Lost) and _call_of(answer) in (call, None))
         return call
 
     def refusal(self, call: int) -> Exception | None:
-        """Why a call was refused."""
-        return next((it.error for it in self.answers if isinstance(it, Refused) and it.call == call), None)
+        """The error with which a call was refused; None if it was not."""
+        return next(
+            (answer.error for answer in self.answers if isinstance(answer, Refused) and answer.call == call), None
+        )
 
     def window(self, call: int) -> int:
-        """How many requests a call may have in the engine, as far as was told."""
-        return sum(it.change for it in self.answers if isinstance(it, Window) and it.call == call)
+        """The window of a call: the sum of the changes received."""
+        return sum(answer.change for answer in self.answers if isinstance(answer, Window) and answer.call == call)
 
     def expect(self, call: int, requests: int, work: int = 0, deadline: float | None = None) -> None:
         self.connection.send(Expect(call, requests, work, deadline))
 
     def submit(self, call: int, number: int, **options: Any) -> int:
-        """The id of a new request, the `number`th of `make_request`."""
+        """Submit a request whose source depends on `number`; returns its id."""
         fields = dict(options)
         request = make_request(self.connection.new_id(), **{"source": (4 + number % 5, 11, 2), **fields})
         self.connection.send(Submit(call, request))
@@ -81,7 +83,7 @@ class Front:
         self.connection.send(Cancel(call))
 
     def last(self, request_id: int) -> Event:
-        """The last event of a request."""
+        """Wait for the final event of a request."""
         event: Event = self.wait_for(
             lambda answer: isinstance(answer, Finished | Failed) and answer.request_id == request_id
         )
@@ -98,13 +100,13 @@ class Front:
         return event
 
     def progress(self, request_id: int) -> list[int]:
-        """The tokens streamed of a request."""
-        events = [it for it in self.answers if isinstance(it, Progress) and it.request_id == request_id]
+        """The tokens of all `Progress` events of a request."""
+        events = [answer for answer in self.answers if isinstance(answer, Progress) and answer.request_id == request_id]
         return [token for event in events for token in event.tokens]
 
     def ends(self) -> list[int]:
-        """The ids of requests that have ended, in order: each must be there once."""
-        return [it.request_id for it in list(self.answers) if isinstance(it, Finished | Failed)]
+        """The ids of the final events, in order. Tests check that each occurs once."""
+        return [answer.request_id for answer in list(self.answers) if isinstance(answer, Finished | Failed)]
 
 
 def _call_of(answer: Window | Refused | Lost) -> int | None:
@@ -112,19 +114,19 @@ def _call_of(answer: Window | Refused | Lost) -> int | None:
 
 
 class TimedRunner(FakeRunner):
-    """A step takes a millisecond, it says."""
+    """A fake runner that reports a millisecond for each step."""
 
     def run(self, plan: StepPlan) -> StepResult:
         return dataclasses.replace(super().run(plan), decode_seconds=0.001)
 
 
 def make_engine(gate: Any, limits: dict[str, int]) -> Engine:
-    """An engine of two lanes over fake runners, whose steps wait for the gate."""
+    """Make an engine with two lanes over fake runners, whose steps wait for the gate."""
 
     def before(plan: StepPlan) -> None:
         assert gate.wait(PATIENCE)
         if any(CULPRIT in join.source for join in plan.joins):
-            raise MemoryError("a culprit")
+            raise MemoryError("a source with the failing token")
 
     rows = limits.get("max_rows", 8)
     lanes = Lanes([Lane(make_scheduler(max_rows=rows), TimedRunner(rows, before_run=before)) for _ in range(2)])
@@ -143,14 +145,14 @@ def _serve(ends: list[Pipe], gate: Any, limits: dict[str, int]) -> None:
 
 
 class Line:
-    """An engine and the way to it."""
+    """An engine and how to connect to it."""
 
     def __init__(self, connect: Connect, gate: Any, kill: Callable[[], None] | None = None) -> None:
         self.connect = connect
         self.gate = gate
-        """Cleared: steps wait."""
+        """While it is cleared, steps wait."""
         self.kill = kill
-        """End the engine's process; None: it has none of its own."""
+        """Kills the engine's process; None if the engine is in this process."""
 
     def front(self) -> Front:
         return Front(self.connect)
@@ -158,7 +160,7 @@ class Line:
 
 @contextmanager
 def line(kind: str, **limits: int) -> Iterator[Line]:
-    """An engine in this process (`call`), or in another one (`pipe`), which has two pipes for two fronts."""
+    """Run an engine in this process (`call`), or in another one (`pipe`) with pipes for two fronts."""
     if kind == "call":
         gate = threading.Event()
         gate.set()

@@ -1,4 +1,4 @@
-"""What must always hold of a scheduler and its plans: functions that return every violation."""
+"""Invariants of a scheduler and its plans: functions that return all violations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class WaitingRequest:
 
     request_id: int
     num_rows: int
-    """Rows it will own."""
+    """Rows that it will own."""
     source_length: int
     """Source tokens to encode."""
 
@@ -27,15 +27,15 @@ class RunningRequest:
 
     request_id: int
     num_rows: int
-    """Rows it must own, by its options."""
+    """Rows that it must own according to its options."""
     rows: tuple[int, ...]
-    """Rows it does own."""
+    """Rows that it owns."""
     source_length: int
     """Valid positions of cross attention."""
     position: int
     """Position of its next step, which is also the number of self-attention positions cached."""
     max_length: int
-    """Target tokens at most."""
+    """Maximum number of target tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SchedulerSnapshot:
     extent: int
     """One more than the highest row that is owned or a hole."""
     holes: tuple[int, ...]
-    """Rows below the extent that were given back and not yet closed; the next plan does that."""
+    """Rows below the extent that were freed. The next plan closes them."""
     cached_positions: int
     """Positions of self- and cross-attention that the rows owned have in the caches, as the scheduler counts them."""
     waiting: tuple[WaitingRequest, ...]
@@ -54,7 +54,7 @@ class SchedulerSnapshot:
     running: tuple[RunningRequest, ...]
     """In the order in which they joined."""
     suspects: tuple[WaitingRequest, ...] = ()
-    """Those of a step that failed, in the order in which they will run again, before anybody else joins."""
+    """Requests of a failed step, in the order in which they will run again, before any other request joins."""
 
     @property
     def rows_used(self) -> int:
@@ -63,7 +63,7 @@ class SchedulerSnapshot:
 
 
 def snapshot_of(scheduler: Scheduler) -> SchedulerSnapshot:
-    """The state at this moment."""
+    """Take a snapshot of a scheduler."""
     batch = scheduler._batch
     return SchedulerSnapshot(
         max_rows=scheduler.max_rows,
@@ -89,12 +89,12 @@ def _running(active: ActiveRequest, position: int) -> RunningRequest:
 
 
 def check(snapshot: SchedulerSnapshot) -> list[str]:
-    """Violations in a scheduler's state, at any moment."""
+    """Return the violations in the state of a scheduler, at any time."""
     return [*_check_rows(snapshot), *_check_queue(snapshot), *_check_requests(snapshot)]
 
 
 def check_plan(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
-    """Violations in a plan, against the state right after it was made."""
+    """Return the violations in a plan, given the state right after it was made."""
     return [*_check_step(plan, snapshot), *_check_writes(plan, snapshot), *_check_adjustments(plan)]
 
 
@@ -154,7 +154,7 @@ def _check_step(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
 
 
 def _check_writes(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
-    """Copies stay within the rows there are; joins write exactly the rows of requests that have just joined."""
+    """Copies must stay within the rows, and joins must write exactly the rows of requests that have just joined."""
     problems = []
     for copy in plan.copies:
         if copy.source == copy.target or not 0 <= copy.source < snapshot.max_rows:

@@ -1,4 +1,4 @@
-"""Engines over the fake runner, somebody to listen to them, and a gate to stop them at a step."""
+"""Lanes over the fake runner, listeners for their events, and a gate that holds back steps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.builders import make_scheduler
 from support.fake_runner import FakeRunner
 
 PATIENCE = 30.0
-"""Seconds after which a test gives up; only a broken engine comes near."""
+"""Seconds after which a test fails; far more than a working lane needs."""
 
 MakeLane = Callable[..., Lane]
 
 
 class Listener:
-    """Takes the events of one request."""
+    """Collects the events of one request."""
 
     def __init__(self) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -39,7 +39,7 @@ class Listener:
         return events
 
     def is_done(self) -> bool:
-        """Whether there was nothing after what has been taken so far."""
+        """Whether no further event has arrived."""
         return self._events.empty()
 
     def error(self) -> Exception:
@@ -54,7 +54,7 @@ class Listener:
 
 
 class Gate:
-    """Holds every step back until it is let through."""
+    """Holds back every step until it is let through."""
 
     def __init__(self) -> None:
         self._arrived = threading.Semaphore(0)
@@ -85,7 +85,7 @@ def submit(engine: Lane, request: Request) -> Listener:
 
 @contextmanager
 def lane_maker() -> Iterator[MakeLane]:
-    """Gives a function that makes engines; they are closed in the end."""
+    """Yield a function that makes lanes. The lanes are closed at the end."""
     engines: list[Lane] = []
 
     def make(

@@ -1,4 +1,4 @@
-"""Many clients at once, a third of whose calls are given up at random, and what must hold afterwards."""
+"""A load of many clients that cancel or limit a third of their calls at random, and a report of the results."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ SENTENCES = (
     "Where is the nearest station? I have been looking for it all day long, but nobody could tell me where it is.",
     "😀 Ünïcödé — 日本語, and a very-long-word: " + "x" * 200,
 )
-"""What is asked for."""
+"""Texts to translate."""
 ANSWER_SECONDS = 120
-"""A call without an answer for so long hangs."""
+"""Seconds after which a call without an answer counts as hanging."""
 MAX_LENGTH = 40
-"""Target tokens of a sentence: a model of random weights would go on to its limit."""
+"""Maximum number of target tokens of a sentence; a model of random weights would reach its own limit."""
 SAMPLE_SECONDS = 1.0
 SETTLED_BYTES = 16 * 2**20
-"""Growth of memory, from the second to the last quarter of a run, that is noise."""
+"""Growth of memory from the second to the last quarter of a run that counts as noise."""
 
 
 @dataclass
 class LoadReport:
-    """What came of a run."""
+    """The results of a run."""
 
     seconds: float
     outcomes: Counter[str] = field(default_factory=Counter)
-    """Calls by how they ended."""
+    """Number of calls by outcome."""
     texts: int = 0
-    """Texts translated."""
+    """Number of translated texts."""
     problems: list[str] = field(default_factory=list)
-    """Calls that had neither an answer nor a status that fits."""
+    """Calls with neither an answer nor an expected status."""
     memory: list[float] = field(default_factory=list)
-    """The server's resident bytes, in the order of time."""
+    """Resident bytes of the server over time."""
     slots_used: float = -1.0
-    """Afterwards."""
+    """After the run."""
     calls_running: float = -1.0
-    """Afterwards."""
+    """After the run."""
 
     @property
     def memory_growth(self) -> float:
@@ -76,7 +76,7 @@ class LoadReport:
 
 
 async def run_load(address: str, metrics_url: str, texts: Sequence[str], *, clients: int, seconds: float) -> LoadReport:
-    """Load a server; returns once every call has ended and the engine is idle, or has had time to become so."""
+    """Load a server. Returns once every call has ended and the engine is idle, or after ten seconds."""
     report = LoadReport(seconds)
     end = time.monotonic() + seconds
     watcher = asyncio.create_task(_watch_memory(metrics_url, report))

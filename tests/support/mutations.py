@@ -1,4 +1,4 @@
-"""Mistakes that the graphs of a bundle could have: each changes an encoder or a decoder graph in place."""
+"""Mutations of the graphs of a bundle. Each makes a mistake in an encoder or decoder graph, in place."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def nodes(graph: onnx.GraphProto, kind: str) -> list[NodeProto]:
 
 
 def tensor(graph: onnx.GraphProto, ending: str, place: int = 0) -> TensorProto:
-    """Of the initializers in the weights file, the one of this name, or else the `place`-th whose name ends so.
+    """Return the initializer from the weights file with this name, or else the `place`-th whose name ends with it.
 
-    Names are taken without the shape that a graph gives to a tensor.
+    Names are compared without the suffix that tells the shape (`_as_`).
     """
-    found = {it.name.partition("_as_")[0]: it for it in graph.initializer if it.external_data}
-    return found[ending] if ending in found else [it for name, it in found.items() if name.endswith(ending)][place]
+    found = {each.name.partition("_as_")[0]: each for each in graph.initializer if each.external_data}
+    return found[ending] if ending in found else [each for name, each in found.items() if name.endswith(ending)][place]
 
 
 def attribute(kind: str, name: str, value: object, place: int = 0) -> Mutation:
-    """Another attribute of a node, or one that was not there."""
+    """Set an attribute of a node."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         node = nodes(graph, kind)[place]
-        kept = [it for it in node.attribute if it.name != name]
+        kept = [item for item in node.attribute if item.name != name]
         del node.attribute[:]
         node.attribute.extend([*kept, helper.make_attribute(name, value)])
 
@@ -40,18 +40,18 @@ def attribute(kind: str, name: str, value: object, place: int = 0) -> Mutation:
 
 
 def moved(ending: str, items: int, place: int = 0) -> Mutation:
-    """A tensor begins so many of its items further on, or back."""
+    """Move the start of a tensor by `items` of its items."""
 
     def mutate(graph: onnx.GraphProto) -> None:
-        it = tensor(graph, ending, place)
-        offset = next(entry for entry in it.external_data if entry.key == "offset")
-        offset.value = str(int(offset.value) + items * ITEM_BYTES[it.data_type])
+        item = tensor(graph, ending, place)
+        offset = next(entry for entry in item.external_data if entry.key == "offset")
+        offset.value = str(int(offset.value) + items * ITEM_BYTES[item.data_type])
 
     return mutate
 
 
 def taken_from(ending: str, place: int, other: int) -> Mutation:
-    """A tensor is another one of its kind."""
+    """Replace a tensor by another one with the same ending."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         one, source = tensor(graph, ending, place), tensor(graph, ending, other)
@@ -63,18 +63,18 @@ def taken_from(ending: str, place: int, other: int) -> Mutation:
 
 
 def constant(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Mutation:
-    """Another constant of the graph itself."""
+    """Change a constant of the graph."""
 
     def mutate(graph: onnx.GraphProto) -> None:
-        it = next(it for it in graph.initializer if it.name == name)
-        value = numpy_helper.to_array(it)
-        it.CopyFrom(numpy_helper.from_array(change(value.copy()).astype(value.dtype), name))
+        item = next(item for item in graph.initializer if item.name == name)
+        value = numpy_helper.to_array(item)
+        item.CopyFrom(numpy_helper.from_array(change(value.copy()).astype(value.dtype), name))
 
     return mutate
 
 
 def renamed(kind: str, other: str, place: int = 0) -> Mutation:
-    """Another operator."""
+    """Replace the operator of a node."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         nodes(graph, kind)[place].op_type = other
@@ -83,7 +83,7 @@ def renamed(kind: str, other: str, place: int = 0) -> Mutation:
 
 
 def swapped(kind: str, one: int, other: int, place: int = 0, *, outputs: bool = False) -> Mutation:
-    """Two inputs, or outputs, of a node change places."""
+    """Exchange two inputs, or outputs, of a node."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         node = nodes(graph, kind)[place]
@@ -94,7 +94,7 @@ def swapped(kind: str, one: int, other: int, place: int = 0, *, outputs: bool = 
 
 
 def instead(kind: str, place: int, index: int, name: str) -> Mutation:
-    """A node reads something else."""
+    """Replace an input of a node."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         nodes(graph, kind)[place].input[index] = name
@@ -103,7 +103,7 @@ def instead(kind: str, place: int, index: int, name: str) -> Mutation:
 
 
 def behind(name: str, kind: str, *inputs: str, **attributes: object) -> Mutation:
-    """All who read `name` read what one more node makes of it."""
+    """Insert a node after `name`: all nodes that read `name` read its output."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -119,7 +119,7 @@ def behind(name: str, kind: str, *inputs: str, **attributes: object) -> Mutation
 
 
 def rows_mixed(name: str) -> Mutation:
-    """Every row gets what is the next one's."""
+    """Give every row the value of the next row."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         behind(name, "Identity")(graph)
@@ -136,7 +136,7 @@ def rows_mixed(name: str) -> Mutation:
 
 
 def layers_exchanged(graph: onnx.GraphProto) -> None:
-    """Keys and values of cross-attention, of the last layer first."""
+    """Exchange the layers of the keys and values of cross-attention."""
     for node in graph.node:
         for place, name in enumerate(node.output):
             if name == "cross_kv":
@@ -146,7 +146,7 @@ def layers_exchanged(graph: onnx.GraphProto) -> None:
 
 
 def fewer_source_words(graph: onnx.GraphProto) -> None:
-    """The last word of a source of several is not attended to."""
+    """Ignore the last token of sources of several tokens."""
     constant("one", lambda x: x + 1)(graph)
     (sub,) = nodes(graph, "Sub")
     graph.initializer.append(numpy_helper.from_array(np.array(0, np.int32), "none_before"))
@@ -154,13 +154,13 @@ def fewer_source_words(graph: onnx.GraphProto) -> None:
 
 
 def no_penalty(graph: onnx.GraphProto) -> None:
-    """Penalties are computed, and not used."""
-    (where,), (gather,) = nodes(graph, "Where"), [it for it in graph.node if "adjust_index" in it.input][:1]
+    """Ignore the penalties."""
+    (where,), (gather,) = nodes(graph, "Where"), [item for item in graph.node if "adjust_index" in item.input][:1]
     where.input[1] = where.input[2] = gather.output[0]
 
 
 def warmer(graph: onnx.GraphProto) -> None:
-    """Logits are a hundredth smaller."""
+    """Multiply the logits by 0.99."""
     (softmax,) = nodes(graph, "LogSoftmax")
     graph.initializer.append(numpy_helper.from_array(np.array(0.99, np.float32), "temperature"))
     behind(softmax.input[0], "Mul", "temperature")(graph)
@@ -173,7 +173,7 @@ def not_normalised(graph: onnx.GraphProto) -> None:
 
 
 def no_adjustments(graph: onnx.GraphProto) -> None:
-    """The step's adjustments are computed, and not used."""
+    """Ignore the adjustments of the step."""
     scatter = nodes(graph, "ScatterND")[0]
     for node in graph.node:
         for place, name in enumerate(node.input):
@@ -190,7 +190,7 @@ def word_allowed(word: int) -> Mutation:
 
 
 def bytes_moved(ending: str, count: int, place: int = 0) -> Mutation:
-    """A tensor begins so many bytes further on: amid a number, unless they are of 8 bits."""
+    """Move the start of a tensor by `count` bytes, which is within a number unless numbers have 8 bits."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         offset = next(entry for entry in tensor(graph, ending, place).external_data if entry.key == "offset")
@@ -200,7 +200,7 @@ def bytes_moved(ending: str, count: int, place: int = 0) -> Mutation:
 
 
 def rows_moved(ending: str, rows: int) -> Mutation:
-    """A tensor begins so many of its rows further on, or back."""
+    """Move the start of a tensor by `rows` of its rows."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         moved(ending, rows * tensor(graph, ending).dims[-1])(graph)
@@ -209,32 +209,32 @@ def rows_moved(ending: str, rows: int) -> Mutation:
 
 
 def exchanged(one: str, other: str) -> Mutation:
-    """Two tensors of one size change places."""
+    """Exchange two tensors of the same size."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         left, right = tensor(graph, one), tensor(graph, other)
         for_left, for_right = list(right.external_data), list(left.external_data)
-        for it, entries in ((left, for_left), (right, for_right)):
-            del it.external_data[:]
-            it.external_data.extend(entries)
+        for item, entries in ((left, for_left), (right, for_right)):
+            del item.external_data[:]
+            item.external_data.extend(entries)
 
     return mutate
 
 
 def named_from(one: str, other: str) -> Mutation:
-    """A tensor is another one, of another name and the same size."""
+    """Replace a tensor by another one of the same size."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         entries = list(tensor(graph, other).external_data)
-        it = tensor(graph, one)
-        del it.external_data[:]
-        it.external_data.extend(entries)
+        item = tensor(graph, one)
+        del item.external_data[:]
+        item.external_data.extend(entries)
 
     return mutate
 
 
 def makers(graph: onnx.GraphProto, result: str) -> Iterator[tuple[int, NodeProto]]:
-    """The node that gives `result`, and those that give what it reads, the nearest first."""
+    """Yield the node that computes `result`, and the nodes that compute its inputs, with their indices; depth first."""
     place, node = next((i, node) for i, node in enumerate(graph.node) if result in node.output)
     yield place, node
     made = {name for node in graph.node for name in node.output}
@@ -244,7 +244,7 @@ def makers(graph: onnx.GraphProto, result: str) -> Iterator[tuple[int, NodeProto
 
 
 def maker(graph: onnx.GraphProto, result: str, *kinds: str) -> NodeProto:
-    """The nearest node of some kind that has to do with making `result`."""
+    """The first node of these kinds in `makers`."""
     return next(node for _, node in makers(graph, result) if node.op_type in kinds)
 
 
@@ -252,7 +252,7 @@ PRODUCTS = ("Gemm", "FusedMatMul", "MatMulIntegerToFloat")
 
 
 def transposed(result: str) -> Mutation:
-    """A square matrix is multiplied with from its other side."""
+    """Transpose a square matrix of weights."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         node = maker(graph, result, *PRODUCTS)
@@ -262,13 +262,13 @@ def transposed(result: str) -> Mutation:
             node.input[1] = "turned"
             graph.node.insert(place, turned)
         else:
-            next(it for it in node.attribute if it.name == "transB").i = 0
+            next(item for item in node.attribute if item.name == "transB").i = 0
 
     return mutate
 
 
 def no_bias(result: str) -> Mutation:
-    """A linear map without its bias."""
+    """Remove the bias of a linear map."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         node = maker(graph, result, *PRODUCTS)
@@ -283,7 +283,7 @@ def no_bias(result: str) -> Mutation:
 
 
 def alone(result: str, index: int) -> Mutation:
-    """Of all that a node reads, it passes on one."""
+    """Replace the node that computes `result` by one of its inputs."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         _, node = next(makers(graph, result))
@@ -296,7 +296,7 @@ def alone(result: str, index: int) -> Mutation:
 
 
 def read_instead(result: str, index: int, name: str) -> Mutation:
-    """The node that gives `result` reads something else."""
+    """Replace an input of the node that computes `result`."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         _, node = next(makers(graph, result))
@@ -306,7 +306,7 @@ def read_instead(result: str, index: int, name: str) -> Mutation:
 
 
 def every_reader(name: str, other: str) -> Mutation:
-    """All who read `name` read something else."""
+    """Let all nodes that read `name` read `other`."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -318,7 +318,7 @@ def every_reader(name: str, other: str) -> Mutation:
 
 
 def computed(name: str, kind: str, value: object, dtype: type) -> Mutation:
-    """All who read `name` read what an operator makes of it and a constant."""
+    """Apply an operator with a constant to `name`, for all nodes that read it."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), "other"))
@@ -328,7 +328,7 @@ def computed(name: str, kind: str, value: object, dtype: type) -> Mutation:
 
 
 def given_out(name: str, kind: str, value: object, dtype: type) -> Mutation:
-    """An output of the graph is what an operator makes of it and a constant."""
+    """Apply an operator with a constant to an output of the graph."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         for node in graph.node:
@@ -342,7 +342,7 @@ def given_out(name: str, kind: str, value: object, dtype: type) -> Mutation:
 
 
 def read_instead_where(one: int, other: int) -> Mutation:
-    """Whatever the sign of a logit, the same of both: input `other` takes the place of `one`."""
+    """Treat logits of both signs alike: input `other` of the Where node replaces input `one`."""
 
     def mutate(graph: onnx.GraphProto) -> None:
         (where,) = nodes(graph, "Where")
@@ -352,20 +352,20 @@ def read_instead_where(one: int, other: int) -> Mutation:
 
 
 def without_offset(graph: onnx.GraphProto) -> None:
-    """Offsets are not added, bans among them."""
+    """Do not add the bias of adjustments, which includes bans."""
     add = next(node for node in graph.node if "adjust_bias" in node.input)
     add.op_type = "Identity"
     del add.input[1]
 
 
 def last_input_twice(graph: onnx.GraphProto) -> None:
-    """Of an attention: with int8 the scales of keys are those of values, else a length stands for another."""
+    """Replace the last but one input of an attention by the last: scales with int8, lengths otherwise."""
     node = nodes(graph, "GroupQueryAttention")[2]
     node.input[-2] = node.input[-1]
 
 
 def position_of_embedding(graph: onnx.GraphProto) -> None:
-    """Words are told that they stand one further on; the caches are not."""
+    """Use the next position for the embedding, but not for the caches."""
     (gather,) = [node for node in graph.node if node.op_type == "Gather" and "positions" in node.input]
     graph.initializer.append(numpy_helper.from_array(np.array(1, np.int32), "one_more"))
     graph.node.insert(0, helper.make_node("Add", ["positions", "one_more"], ["next_positions"]))
@@ -373,7 +373,7 @@ def position_of_embedding(graph: onnx.GraphProto) -> None:
 
 
 def untied(graph: onnx.GraphProto) -> None:
-    """The output layer has a matrix of its own: each word has the next one's row."""
+    """Give the output layer its own matrix, in which each token has the row of the next token."""
     own = TensorProto()
     own.CopyFrom(tensor(graph, "embedding.weight"))
     own.name = "output.embedding.weight"
@@ -385,7 +385,7 @@ def untied(graph: onnx.GraphProto) -> None:
 
 
 def adjusted_afterwards(graph: onnx.GraphProto) -> None:
-    """Probabilities are adjusted, and logits are not."""
+    """Adjust log-probabilities instead of logits."""
     (softmax,), (scatter,) = nodes(graph, "LogSoftmax"), nodes(graph, "ScatterND")
     logits, log_probs = scatter.input[0], softmax.output[0]
     kept = NodeProto()
@@ -399,7 +399,7 @@ def adjusted_afterwards(graph: onnx.GraphProto) -> None:
 
 
 def offset_first(graph: onnx.GraphProto) -> None:
-    """Offsets are penalised like logits."""
+    """Add the bias of adjustments before the penalty."""
     (where,) = nodes(graph, "Where")
     add = next(node for node in graph.node if "adjust_bias" in node.input)
     (old,) = [node.output[0] for node in graph.node if "adjust_index" in node.input and node.op_type == "GatherND"]
@@ -621,7 +621,7 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
 
 
 def names() -> Iterator[tuple[str, str, str]]:
-    """Graph, mutation and precision of all that there are."""
+    """Yield graph, name and precision of all mutations."""
     for graph, mutations in (("encoder", ENCODER), ("decoder", DECODER)):
         for name, (precisions, _) in mutations.items():
             for precision in precisions:

@@ -1,6 +1,6 @@
-"""Beam search the plain way, to compare the real one with: looks at every candidate and copies every hypothesis.
+"""A simple beam search as a reference: it examines every candidate and copies every hypothesis.
 
-It makes the same promises about rows, copies and ties, but shares no code for them with the real one.
+It has the same rules for rows, copies and ties as the real beam search, but shares no code with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Draft:
 
 
 class NaiveBeamSearch:
-    """The part of `support.one_search.OneSearch` that others see, but for adjustments."""
+    """Has the public interface of `support.one_search.OneSearch`, without adjustments."""
 
     def __init__(self, request: Request, *, begin_id: int, end_id: int) -> None:
         self.request, self.end_id = request, end_id
@@ -95,7 +95,7 @@ class NaiveBeamSearch:
         return draft.total / self.penalty(self.request.max_length)
 
     def decided(self, start: int) -> tuple[int, ...]:
-        """Tokens from `start` on that all hypotheses which can still win agree on."""
+        """Tokens from `start` on that are common to all hypotheses that can still win."""
         best = self.finished[0] if self.finished else None
         contenders = [draft.tokens for draft in self.live if best is None or self.bound(draft) > best.score]
         contenders += [best.tokens] if best is not None else []

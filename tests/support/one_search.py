@@ -1,4 +1,4 @@
-"""The search of one request, step by step, on a batch that it has to itself."""
+"""The search of one request, step by step, on a batch without other requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.fake_runner import BEGIN, END
 
 
 class OneSearch:
-    """Rows are numbered from 0 within the request. `max_positions` are those of the model; by default none too many."""
+    """Rows are numbered from 0. `max_positions` is that of the model; by default the request's `max_length`."""
 
     def __init__(self, request: Request, *, max_positions: int | None = None) -> None:
         limit = request.max_length if max_positions is None else max_positions
@@ -29,7 +29,7 @@ class OneSearch:
         return self._batch.tokens[: self._batch.extent].tolist()
 
     def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
-        """Rows may have different numbers of candidates here."""
+        """Apply the candidates of one step. Rows may have different numbers of candidates."""
         width = max(map(len, token_ids))
         ids = np.zeros((len(token_ids), width), np.int64)
         scores = np.full(ids.shape, -math.inf)
@@ -42,7 +42,7 @@ class OneSearch:
         self.done = bool(step.ended)
 
     def adjustments(self, rows: Sequence[int]) -> list[Adjustment]:
-        """Those of the next step; `rows` says what each row of the request is called."""
+        """The adjustments of the next step, with row i renamed to `rows[i]`."""
         return [adjustment._replace(row=rows[adjustment.row]) for adjustment in self._batch.adjustments()]
 
     def decided(self, start: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A server in this process with a repository, an admin interface, and scripted engines in place of models."""
+"""A server in this process with a repository and an admin interface. Its models have fake workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.stage import Stage
 
 @dataclass
 class Operated:
-    """A server, what it loads, and where its operators reach it."""
+    """A server, its repository, and the address of its admin interface."""
 
     stage: Stage
     running: ServerThread
@@ -28,13 +28,13 @@ class Operated:
 
     @property
     def address(self) -> str:
-        """For callers."""
+        """The address for callers."""
         return self.running.address
 
 
 @contextmanager
 def operated(folder: Path, *versions: str, **config: Any) -> Iterator[Operated]:
-    """Serve these versions of the model `m`, and whatever else comes into the repository."""
+    """Run a server on a repository with these versions of the model `m`. Tests may add others."""
     stage = Stage(folder)
     stage.store.add_manifest("m", *versions)
 

@@ -1,4 +1,4 @@
-"""What the rungs of the parity ladder share: the shipped model, real sentences, and decoding without a network."""
+"""Helpers of the parity tests: the shipped model, real sentences, and decoding without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "deploy" / "models" / "en-de" / "1"
 NUM_REAL = 500
 MAX_LENGTH = 48
-"""Target tokens compared; longer translations are cut alike on every rung."""
+"""Number of target tokens compared. Longer translations are cut in the same way everywhere."""
 GREEDY = DecodingOptions()
 EVERY_KIND = (
     DecodingOptions(),
@@ -27,7 +27,7 @@ EVERY_KIND = (
     DecodingOptions(beam_size=4, length_penalty=1.0),
     DecodingOptions(sampling=Sampling(seed=7), num_hypotheses=2),
 )
-"""Searches that between them use all that a step can be asked for."""
+"""Options that together use all features of a step."""
 
 
 def shipped_bundle() -> Path:
@@ -38,7 +38,7 @@ def shipped_bundle() -> Path:
 
 
 def real_sentences(bundle: Bundle, count: int) -> list[str]:
-    """Lines of real text that are one sentence, and one that the model takes whole; skips the test without the text."""
+    """Lines of real text that are one sentence within the limits of the model. Skips the test without the text."""
     return [english for english, _ in real_pairs(bundle)[:count]]
 
 
@@ -66,7 +66,7 @@ def encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
 def served(
     bundle: Bundle, sources: Sequence[Sequence[int]], max_rows: int, options: DecodingOptions = GREEDY
 ) -> list[Hypothesis]:
-    """Translate through scheduler and runner, in a batch of at most `max_rows` rows."""
+    """Translate with scheduler and runner, in a batch of at most `max_rows` rows."""
     runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
     length = options.max_length or MAX_LENGTH
     requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]

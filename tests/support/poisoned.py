@@ -1,4 +1,4 @@
-"""A scheduler over a runner that raises from every step with a row of certain requests, and what all of them hear."""
+"""A scheduler over a runner that fails every step with a row of certain requests, and the events of all requests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ alone = functools.cache(run_alone)
 
 
 def request_of(number: int, *, beam_size: int = 1, stream: bool = False, min_length: int = 3) -> Request:
-    """A request with a source of its own."""
+    """Make a request whose source depends on `number`."""
     source = (4 + number % 16, 4 + number // 16, END)
     options = {"beam_size": beam_size, "min_length": min_length}
     return make_request(number, source=source, max_length=6, stream=stream, **options)
 
 
 class PoisonedRunner(FakeRunner):
-    """Raises from every step at some position of a culprit, and forgets its caches then, as a real one may."""
+    """Fails every step with a row of a culprit at `position` or later.
+
+    It loses all caches then, as a real runner may.
+    """
 
     def __init__(self, max_rows: int, culprits: Iterable[Request], position: int = 0) -> None:
         super().__init__(max_rows)
@@ -55,7 +58,7 @@ def rows_of(plan: StepPlan) -> range:
 
 
 class Bench:
-    """A scheduler and a runner that is poisoned, and what all requests have heard."""
+    """A scheduler, a poisoned runner, and the events of all requests."""
 
     def __init__(
         self, requests: Sequence[Request], culprits: Sequence[Request], *, position: int = 0, max_rows: int = 0
@@ -65,20 +68,20 @@ class Bench:
         self.runner = PoisonedRunner(self.rows, culprits, position)
         self.events: list[Event] = []
         self.joined: list[list[tuple[int, ...]]] = []
-        """The sources that joined, plan by plan."""
+        """The sources that joined, for each plan."""
         self.batches: list[set[int]] = []
-        """The ids of those that ran, likewise."""
+        """The ids of the running requests, for each plan."""
         for request in requests:
             self.scheduler.add(request, 0.0)
 
     def step(self, meanwhile: Callable[[], object] = lambda: None) -> list[Event]:
-        """One step, with something that happens while it runs."""
+        """Perform one step. `meanwhile` is called while it runs."""
         plan = self.scheduler.plan()
         assert plan is not None
         assert invariants.check(invariants.snapshot_of(self.scheduler)) == []
         assert invariants.check_plan(plan, invariants.snapshot_of(self.scheduler)) == []
         self.joined.append([join.source for join in plan.joins])
-        self.batches.append({it.request_id for it in invariants.snapshot_of(self.scheduler).running})
+        self.batches.append({each.request_id for each in invariants.snapshot_of(self.scheduler).running})
         try:
             result = self.runner.run(plan)
         except MemoryError as error:
@@ -94,14 +97,14 @@ class Bench:
         return events
 
     def until_failed(self, times: int = 1) -> None:
-        """Step until so many steps have failed in all."""
+        """Perform steps until `times` steps have failed in all."""
         while self.runner.failed < times:
             self.step()
 
     def to_end(self) -> None:
         while self.scheduler.has_work:
             self.step()
-            assert len(self.joined) < MOST_STEPS, "there is no end to it"
+            assert len(self.joined) < MOST_STEPS, "the requests do not end"
 
     def abort(self, request: Request) -> None:
         (event,) = self.scheduler.abort(request.id, Cancelled("gone"))
@@ -111,7 +114,10 @@ class Bench:
         return {event.request_id: type(event.error) for event in self.events if isinstance(event, Failed)}
 
     def check_the_others(self, requests: Iterable[Request]) -> None:
-        """Whoever has not failed got what it gets alone, a stream every token once, everybody one last event."""
+        """Check that requests that have not failed got the same result as alone, and each request one final event.
+
+        Streams must have got every token once.
+        """
         failed = self.failures()
         last = [event for event in self.events if not isinstance(event, Progress)]
         assert sorted(event.request_id for event in last) == sorted(request.id for request in requests)

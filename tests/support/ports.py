@@ -1,4 +1,4 @@
-"""Ports for servers that come back to the same address."""
+"""Ports for servers that are restarted at the same address."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _given: Iterator[int] | None = None
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now. They are none of those from which connections go out: while a server is away, such a
-    connection could take its port.
+    """Return ports that are free.
+
+    They are outside the range of outgoing connections, because such a connection could take the port of a server while
+    the server is stopped.
     """
-    global _given  # noqa: PLW0603 - no port is given twice by one process
+    global _given  # noqa: PLW0603 - a process returns no port twice
     if _given is None:
         below = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else 32_768
         _given = itertools.count(10_000 + os.getpid() * 37 % max(1, below - 12_000))
@@ -26,10 +28,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until_listening(port: int, seconds: float = 60) -> None:
-    """Until somebody accepts connections there."""
+    """Wait until a process accepts connections on a port."""
     limit = time.monotonic() + seconds
     while _is_free(port) or not _accepts(port):
-        assert time.monotonic() < limit, f"nobody listens on port {port}"
+        assert time.monotonic() < limit, f"no process listens on port {port}"
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""HAProxy and nginx before servers, as processes of their own with configurations in a folder of the test."""
+"""HAProxy and nginx in front of servers, as processes with configurations in a folder of the test."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ backend dragoman
     option httpchk GET /ready
 """
 _CHECK = "check check-proto h1 inter 200ms fall 1 rise 1"
-"""The metrics port speaks HTTP/1, and checks would speak what calls do. Not inherited from `default-server`."""
+"""The metrics port needs HTTP/1; by default, checks use the protocol of calls. `default-server` cannot set it."""
 _NGINX = """\
 {user}
 daemon off;
@@ -77,12 +77,12 @@ class HAProxy:
         return f"127.0.0.1:{self.port}"
 
     def is_up(self, backend: Backend) -> bool:
-        """Whether it sends new calls there."""
+        """Whether new calls are sent to a server."""
         lines = [line.split(",") for line in self._ask("show stat").splitlines()]
         return any(line[1:2] == [backend.name] and line[17].startswith("UP") for line in lines)
 
     def wait_until_up(self, backend: Backend) -> None:
-        """Until new calls go there."""
+        """Wait until new calls are sent to a server."""
         wait_until(lambda: self.is_up(backend), lambda: self._ask("show stat"))
 
     def _ask(self, command: str) -> str:
@@ -94,7 +94,7 @@ class HAProxy:
 
 @contextmanager
 def haproxy(folder: Path, backends: Sequence[Backend]) -> Iterator[HAProxy]:
-    """Start it; it asks the servers' metrics ports whether they are ready."""
+    """Run HAProxy. It asks the metrics ports of the servers whether they are ready."""
     assert HAPROXY is not None
     port, stats = free_ports(2)
     lines = [f"    server {b.name} {b.address} proto h2 {_CHECK} port {b.metrics_port}" for b in backends]
@@ -119,11 +119,11 @@ class Nginx:
 
     @property
     def errors(self) -> str:
-        """Its log."""
+        """The text of its log."""
         return (self.folder / "error.log").read_text()
 
     def configure(self, without: Collection[Backend] = ()) -> None:
-        """Write the configuration, in which these servers are to get no new calls."""
+        """Write a configuration in which the servers of `without` get no new calls."""
         servers = [f"server {b.address} max_fails=0{' down' if b in without else ''};" for b in self.backends]
         user = "user root;" if os.geteuid() == 0 else ""
         (self.folder / "nginx.conf").write_text(
@@ -133,7 +133,7 @@ class Nginx:
         )
 
     def reload(self, without: Collection[Backend] = ()) -> None:
-        """Change the configuration while it runs, and wait until new calls go by it."""
+        """Change the configuration while nginx runs, and wait until new calls follow it."""
         self.configure(without)
         before = self.errors.count("start worker process ")
         self.process.send_signal(signal.SIGHUP)
@@ -143,7 +143,7 @@ class Nginx:
 
 @contextmanager
 def nginx(folder: Path, backends: Sequence[Backend]) -> Iterator[Nginx]:
-    """Start it; it learns how its servers are by the calls it sends them."""
+    """Run nginx. It learns the state of the servers only from the calls that it sends."""
     assert NGINX is not None
     (port,) = free_ports(1)
     running = Nginx(port, None, folder, backends)  # type: ignore[arg-type]

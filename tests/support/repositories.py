@@ -11,7 +11,7 @@ from typing import Any
 
 
 def add_version(repository: Path, bundle: Path, name: str, version: str, **manifest: Any) -> Path:
-    """Publish a copy of a bundle under another name and version, whole and at once; `manifest` are changed fields."""
+    """Publish a copy of a bundle atomically under another name and version. `manifest` are changed fields."""
     place = repository / name / version
     partial = repository / name / f".{version}"
     shutil.copytree(bundle, partial)
@@ -27,7 +27,7 @@ def rewrite_manifest(bundle: Path, **fields: Any) -> None:
 
 
 def spoil_golden(bundle: Path) -> None:
-    """Have a bundle's golden sentences demand what its model does not give, with the checksums in order."""
+    """Change a golden score of a bundle, so that its model does not give it, and update the checksums."""
     path = bundle / "golden.json"
     golden = json.loads(path.read_text())
     golden["sentences"][0]["score"] -= 1

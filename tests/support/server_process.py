@@ -1,4 +1,4 @@
-"""`dragoman serve` as a process of its own, as an operator runs it."""
+"""`dragoman serve` as a separate process, as an operator runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 START_SECONDS = 120
-"""A machine may be busy: a server that takes longer than this to start or to end hangs."""
+"""A server that takes longer than this to start or to end counts as hanging, even on a busy machine."""
 
 
 def dragoman(*arguments: str | Path) -> list[str]:
@@ -25,7 +25,7 @@ def dragoman(*arguments: str | Path) -> list[str]:
 
 
 def run_dragoman(*arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a `dragoman` command and wait for its end."""
     return subprocess.run(
         dragoman(*arguments), input=text, capture_output=True, text=True, timeout=START_SECONDS, check=False
     )
@@ -46,9 +46,9 @@ class ServerProcess:
 
     process: subprocess.Popen[str]
     lines: list[str]
-    """What it printed until it was ready."""
+    """Lines printed until it was ready."""
     errors: list[str] = field(default_factory=list)
-    """What it has written to standard error."""
+    """Lines written to standard error."""
 
     @property
     def address(self) -> str:
@@ -73,7 +73,7 @@ class ServerProcess:
         return page(self.metrics_url.removesuffix("/metrics") + path)
 
     def wait_for_metrics(self, condition: Callable[[dict[str, float]], bool], seconds: float = 60) -> dict[str, float]:
-        """Poll the metrics until they are as wanted."""
+        """Poll the metrics until `condition` is true."""
         limit = time.monotonic() + seconds
         while not condition(metrics := self.metrics()):
             assert time.monotonic() < limit, metrics
@@ -81,7 +81,7 @@ class ServerProcess:
         return metrics
 
     def wait_until_free(self) -> None:
-        """Until no row is taken and nothing waits."""
+        """Wait until no row is used and no sentence waits."""
         self.wait_for_metrics(lambda m: m["dragoman_slots_used"] == 0 and m["dragoman_queue_depth"] == 0)
 
     def _printed(self, label: str) -> str:
@@ -90,14 +90,14 @@ class ServerProcess:
 
 @contextmanager
 def server_process(models: Sequence[Path], *options: str) -> Iterator[ServerProcess]:
-    """Start a server on free ports, wait until it is ready, and kill it in the end if it still runs."""
+    """Run a server on free ports; yields once it is ready. It is killed at the end if it still runs."""
     command = dragoman("serve", *models, "--port", "0", "--metrics-port", "0", "--threads", "1", *options)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     running = ServerProcess(process, [])
     errors = process.stderr
-    # Read all the while: a full pipe would stop the server.
+    # Read continuously: a full pipe would block the server.
     reader = threading.Thread(target=lambda: running.errors.extend(errors), daemon=True)
     reader.start()
     watchdog = threading.Timer(START_SECONDS, process.kill)

@@ -1,4 +1,4 @@
-"""A gRPC server in this process, for tests that need the wire but no process."""
+"""A gRPC server in this process, for tests that need the protocol but no separate process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ServerThread:
         return f"127.0.0.1:{self.server.port}"
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of a metric, 0 if it never moved."""
+        """The value of a metric, 0 if it was never set."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
     def page(self, path: str) -> tuple[int, str]:
@@ -68,7 +68,7 @@ def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThre
 
 
 def refusal(act: Callable[[], object]) -> grpc.RpcError:
-    """How a call ended that must not succeed."""
+    """Make a call that must fail; returns its error."""
     with pytest.raises(grpc.RpcError) as caught:
         act()
     return caught.value

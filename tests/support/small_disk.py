@@ -1,4 +1,4 @@
-"""A disk so small that it gets full, where one can be mounted."""
+"""A small disk that tests can fill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
-    """Mount a file system of so many megabytes in memory; skips the test where that is not allowed."""
+    """Mount a file system of `megabytes` in memory. Skips the test if that is not allowed."""
     place.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
     try:
@@ -22,7 +22,7 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)  # somebody may still have a file open
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # a file may still be open
 
 
 def fill(path: Path) -> None:

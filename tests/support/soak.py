@@ -1,4 +1,4 @@
-"""Steady load for a long time, with cancelled calls, bad input and reloads in between, and everything that was seen."""
+"""A steady load for a long time, with cancelled calls, bad input and reloads, and a report of the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dragoman_service.client.values import Options
 from support.load import read_metrics
 
 ANSWER_SECONDS = 120
-"""A call without an answer for so long is lost."""
+"""Seconds after which a call without an answer counts as lost."""
 OPTIONS = Options(max_length=60)
 _TRANSLATE = "/dragoman.v1.Translation/Translate"
 _GOOD = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -44,38 +44,39 @@ BAD_INPUT: Mapping[str, bytes] = {
 
 @dataclass
 class Sample:
-    """What a second was like."""
+    """The measurements of one second."""
 
     at: float
     """Seconds from the beginning."""
     memory: float
     """Resident bytes of the server."""
     texts: int
-    """Translated in this period."""
+    """Number of texts translated in this period."""
     latencies: list[float]
-    """Seconds, of the calls answered in this period."""
+    """Seconds of each call answered in this period."""
 
 
 @dataclass
 class SoakReport:
-    """What came of it."""
+    """The results of a run."""
 
     capacity: float = 0.0
-    """Texts a second that the server managed when it was asked for as many as it could do."""
+    """Maximum throughput of the server in texts per second."""
     seconds: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
     texts: int = 0
     reloads: list[float] = field(default_factory=list)
-    """When they were made, in seconds from the beginning."""
+    """Times of reloads in seconds from the beginning."""
     samples: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     slots_used: float = -1.0
+    """After the run."""
     calls_running: float = -1.0
-    """Both afterwards."""
+    """After the run."""
 
     @property
     def growth(self) -> float:
-        """Bytes an hour, by least squares over all but the first quarter."""
+        """Growth of memory in bytes per hour, by least squares over all samples but the first quarter."""
         points = [(sample.at, sample.memory) for sample in self.samples[len(self.samples) // 4 :]]
         mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
         over = sum((x - mean_x) * (y - mean_y) for x, y in points)
@@ -83,10 +84,10 @@ class SoakReport:
 
 
 class Soak:
-    """Asks a server for a part of what it can do, in open loop: calls come whether or not others have ended."""
+    """Loads a server with a fraction of its capacity, in open loop: calls do not wait for earlier ones."""
 
     def __init__(self, address: str, metrics_url: str, expected: Mapping[str, str], rng: random.Random) -> None:
-        """`expected` are texts and the translations that they must have with `OPTIONS`."""
+        """`expected` maps texts to their translations with `OPTIONS`."""
         self.report = SoakReport()
         self._address = address
         self._metrics_url = metrics_url
@@ -97,7 +98,7 @@ class Soak:
         self._running: set[asyncio.Task[None]] = set()
 
     async def measure_capacity(self, seconds: float, clients: int = 16) -> None:
-        """Ask for as much as can be done."""
+        """Measure the maximum throughput, in closed loop."""
         end = time.monotonic() + seconds
 
         async def client() -> None:
@@ -111,7 +112,7 @@ class Soak:
         self._latencies.clear()
 
     async def run(self, seconds: float, load: float, reload: Callable[[], Awaitable[None]], every: float) -> None:
-        """Keep up `load`, a part of the capacity, and `reload` at random, once in `every` seconds or so."""
+        """Keep `load`, a fraction of the capacity, and `reload` at random times, once in `every` seconds on average."""
         begun = time.monotonic()
         background = [
             asyncio.create_task(self._sample(begun)),

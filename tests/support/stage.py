@@ -1,4 +1,4 @@
-"""A rollout over a folder of manifests, which loads scripted engines and keeps a log of what was done when."""
+"""A rollout over a folder of manifests. It loads models with fake workers, and logs each load and close."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from support.fake_workers import FakeWorkers, served
 from support.stores import Store
 
 PATIENCE = 30.0
-"""Seconds after which a test gives up; only a broken rollout comes near."""
+"""Seconds after which a test fails; far more than a working rollout needs."""
 
 
 class StagedWorkers(FakeWorkers):
-    """Tells when it is closed."""
+    """Fake workers that report when they are closed."""
 
     def __init__(self, on_close: Callable[[], None], *, held: bool) -> None:
         super().__init__(held=held)
@@ -39,7 +39,7 @@ class StagedWorkers(FakeWorkers):
 
 
 class Stage:
-    """A repository, a registry, a log, and what shall go wrong."""
+    """A repository, a registry, a log, and the faults to inject."""
 
     def __init__(self, folder: Path, fixed: Sequence[ServedModel] = ()) -> None:
         self.store = Store(str(folder / "models"))
@@ -47,18 +47,18 @@ class Stage:
         self.registry = ModelRegistry(fixed)
         self.metrics = Metrics(CollectorRegistry())
         self.log: list[str] = []
-        """What was loaded and closed, and which version was the default of its model at that moment."""
+        """Loads and closes, each with the default version of the model at that time."""
         self.bad: set[str] = set()
         """NAME@VERSION of bundles that cannot be loaded."""
         self.held = False
-        """Whether engines loaded from now on keep their answers back."""
+        """Whether the workers of models loaded from now on are held."""
         self.loaded: dict[str, list[ServedModel]] = {}
         self._workers: dict[ServedModel, StagedWorkers] = {}
         self.while_loading: Callable[[], object] = lambda: None
         """Called on the thread that loads."""
 
     def load(self, repository: Repository, name: str, version: str, listed: Listed) -> ServedModel:
-        """As `loading.load_version` does, on a thread."""
+        """Replaces `loading.load_version`."""
         self._note("load", name, version)
         self.while_loading()
         if f"{name}@{version}" in self.bad:
@@ -84,23 +84,23 @@ class Stage:
     def in_force(self, name: str = "m") -> dict[str, str]:
         """The aliases in service."""
         entry = self.registry.entries.get(name)
-        return {alias: it.version for alias, it in entry.aliases.items()} if entry else {}
+        return {alias: each.version for alias, each in entry.aliases.items()} if entry else {}
 
     def engine(self, selector: str, place: int = -1) -> StagedWorkers:
-        """That of a version loaded, the last one unless another place is given."""
+        """The workers of a loaded version; of its last load unless `place` is given."""
         return self._workers[self.loaded[selector][place]]
 
     def new_log(self) -> list[str]:
-        """What was added since the last call."""
+        """The log entries since the previous call."""
         log, self.log = self.log, []
         return log
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """The value of a metric, None if there is no such series."""
+        """The value of a metric; None if there is no such series."""
         return self.metrics.registry.get_sample_value(name, labels)
 
     def play(self, act: Callable[[Rollout], Coroutine[Any, Any, None]]) -> None:
-        """Run `act` with a rollout on a fresh event loop, and close what serves in the end."""
+        """Run `act` with a rollout on a new event loop, then close the rollout and the models in service."""
 
         async def run() -> None:
             rollout = Rollout(self.repository, self.registry, self.load, self.metrics)
@@ -118,7 +118,7 @@ class Stage:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens on other threads and tasks."""
+    """Wait until other threads or tasks make a condition true."""
     while not condition():
         await asyncio.sleep(0.001)
 
@@ -130,11 +130,11 @@ def written(stage: Stage) -> dict[str, Any]:
 
 
 def state_of(rollout: Rollout, version: str) -> str:
-    """As operators see it."""
-    return next(it.state for it in rollout.status() if it.version == version)
+    """The state of a version as reported to operators."""
+    return next(each.state for each in rollout.status() if each.version == version)
 
 
 async def refused(change: Coroutine[Any, Any, None], kind: type[DragomanError], message: str) -> None:
-    """Make a change that raises."""
+    """Check that a change raises."""
     with pytest.raises(kind, match=message):
         await change

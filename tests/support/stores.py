@@ -1,4 +1,4 @@
-"""Places for model repositories, on a disk and elsewhere, and bundles that are whole but hold no model."""
+"""Model repositories on a disk or another file system, and bundles with valid checksums but without a model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MANIFEST = Manifest(
 
 
 def bundle_files(version: str = "1", *more: str) -> dict[str, bytes]:
-    """A bundle's files by name, the manifest among them; `more` are files beside those that every bundle has."""
+    """The files of a bundle by name, with the manifest. `more` are additional files."""
     contents = {name: f"{name} of {version}".encode() for name in (*FILES, *more)}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = dataclasses.replace(MANIFEST, version=version, files=digests)
@@ -53,7 +53,7 @@ def bundle_files(version: str = "1", *more: str) -> dict[str, bytes]:
 
 
 def write_bundle_files(folder: Path, version: str = "1", *more: str) -> Path:
-    """Write such a bundle to a folder of this machine."""
+    """Write the files of a bundle to a local folder."""
     for name, data in bundle_files(version, *more).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
@@ -61,7 +61,7 @@ def write_bundle_files(folder: Path, version: str = "1", *more: str) -> Path:
 
 
 class Store:
-    """A repository's place."""
+    """The files of a repository."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -75,47 +75,47 @@ class Store:
         self.files.pipe_file(target, data if isinstance(data, bytes) else data.encode())
 
     def read(self, path: str) -> bytes:
-        """What is in a file."""
+        """Read a file."""
         return bytes(self.files.cat_file(f"{self.root}/{path}"))
 
     def add(self, name: str, version: str, *more: str) -> None:
-        """Put a bundle there, the manifest last."""
+        """Write a bundle, the manifest last."""
         for file, data in bundle_files(version, *more).items():
             self.write(f"{name}/{version}/{file}", data)
 
     def add_manifest(self, name: str, *versions: str, text: str = "{}") -> None:
-        """Put manifests there, which is all that is looked for."""
+        """Write manifests only, which suffice to list versions."""
         for version in versions:
             self.write(f"{name}/{version}/manifest.json", text)
 
     def aliases(self, name: str, **aliases: Any) -> None:
-        """Write a model's aliases, each a version or a pair of version and share."""
-        pairs = {alias: it if isinstance(it, tuple) else (it, 0.0) for alias, it in aliases.items()}
+        """Write the aliases of a model: each a version, or a pair of version and share."""
+        pairs = {alias: each if isinstance(each, tuple) else (each, 0.0) for alias, each in aliases.items()}
         value = {alias: {"version": version, "share": share} for alias, (version, share) in pairs.items()}
         self.write(f"{name}/aliases.json", json.dumps(value))
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all that is in it."""
+        """Remove a file, or a folder with its contents."""
         self.files.rm(f"{self.root}/{path}", recursive=True)
 
     def names(self) -> set[str]:
-        """All files, by path."""
+        """The paths of all files."""
         return {str(path).removeprefix(f"{self.root}/") for path in self.files.find(self.root)}
 
 
 def empty_memory() -> None:
-    """Forget all that is at memory://, which else lasts as long as the process."""
+    """Remove all files at memory://, which otherwise last as long as the process."""
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 def files_under(folder: Path) -> set[str]:
-    """All files in a folder of this machine, by path."""
+    """The paths of all files in a local folder."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, note: Callable[..., object]) -> None:
-    """Have a method tell of its calls first, and raise what that raises."""
+    """Call `note` before each call of a method; an exception of `note` replaces the call."""
     original = getattr(kind, method)
 
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -126,7 +126,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, kind: type, method: str, note: Callab
 
 
 def failing_at(count: int, error: BaseException) -> Callable[..., None]:
-    """Raises in the call of that number."""
+    """Return a function that raises in its `count`-th call."""
     calls: list[object] = []
 
     def note(*arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""A server under supervisord, which starts it again whenever it ends."""
+"""A server under supervisord, which restarts it whenever it ends."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ stderr_logfile = {folder}/stderr
 
 @dataclass
 class Supervised:
-    """Such a server."""
+    """A server under supervisord."""
 
     backend: Backend
     folder: Path
 
     @property
     def pids(self) -> list[int]:
-        """The processes that it has been so far."""
+        """The ids of its processes so far."""
         return [int(pid) for pid in re.findall(r"spawned: 'dragoman' with pid (\d+)", self.log)]
 
     @property
     def log(self) -> str:
-        """Supervisord's."""
+        """The log of supervisord."""
         file = self.folder / "supervisord.log"
         return file.read_text() if file.exists() else ""
 
     @property
     def errors(self) -> str:
-        """What the processes wrote to standard error."""
+        """The standard error of its processes."""
         file = self.folder / "stderr"
         return file.read_text() if file.exists() else ""
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out."""
+        """Kill the current process, as the kernel does when memory runs out."""
         os.kill(self.pids[-1], signal.SIGKILL)
 
     def wait_until_ready(self, process: int) -> None:
-        """Until its so manieth process, from 1, takes calls."""
+        """Wait until its `process`-th process, counted from 1, is ready."""
         wait_until(lambda: len(self.pids) >= process and self._ready(), self._state, START_SECONDS)
 
     def _ready(self) -> bool:
@@ -87,7 +87,7 @@ class Supervised:
 
 @contextmanager
 def supervised(folder: Path, bundle: Path, *options: str, before: Sequence[str] = ()) -> Iterator[Supervised]:
-    """Start a server, with another command `before` its own; stop it in order in the end."""
+    """Run a server, with the command prefix `before`. It is stopped in order at the end."""
     assert SUPERVISORD is not None
     backend = Backend(*free_ports(2))
     ports = ("--port", str(backend.port), "--metrics-port", str(backend.metrics_port), "--threads", "1")

@@ -1,4 +1,4 @@
-"""A model of random weights and a tokenizer of few subwords: small enough to be made anew by every test run."""
+"""Random sentences and a tokenizer of few subwords, small enough to be made in every test run."""
 
 from __future__ import annotations
 

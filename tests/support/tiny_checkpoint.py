@@ -16,18 +16,18 @@ from support.tiny import tokenizer_model
 
 MAX_POSITIONS = 160
 END_BIAS = 2.0
-"""Makes translations end, after a few tokens or after many."""
+"""Added to the output bias of the end of the sentence, so that translations end, at different lengths."""
 FACTORS = {"query": 2.0, "key": 2.0, "attention": 1.5, "positions": 5.0}
-"""Larger than after initialisation, lest all positions and all sources look alike; not much larger: with attention a
-half sharper still, PyTorch in fp32 is itself 3e-3 off float64, and comparisons show rounding instead of mistakes."""
+"""Factors on the weights after initialisation, so that positions and sources differ enough. They are not larger: with
+attention sharper by half, PyTorch in fp32 differs from float64 by 3e-3, and comparisons would show rounding errors."""
 
-torch.set_num_threads(1)  # several would wait for each other on a busy machine, for models this small
+torch.set_num_threads(1)  # for such small models, several threads would wait for each other on a busy machine
 
 
 def random_model(seed: int = 0, **overrides: Any) -> Transformer:
-    """A Transformer in evaluation mode, pre-norm with learned positions, whose every parameter is random.
+    """Make a Transformer in evaluation mode, pre-norm with learned positions, with random parameters.
 
-    Its translations depend on the source, are of different lengths, and make no sense.
+    Its translations depend on the source and have different lengths.
     """
     sizes = {"d_model": 32, "num_heads": 2, "d_ff": 64, "encoder_layers": 2, "decoder_layers": 2}
     sizes["vocab_size"] = Tokenizer(tokenizer_model()).vocab_size
@@ -42,14 +42,14 @@ def random_model(seed: int = 0, **overrides: Any) -> Transformer:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
             else:
                 parameter.mul_(next((factor for part, factor in FACTORS.items() if part in name), 1.0))
-        # Gains of either sign: the embeddings being tied, a token would else be followed by itself for ever.
+        # Gains of either sign: as the embeddings are tied, every token would otherwise be repeated for ever.
         last.weight.mul_(torch.randn_like(last.weight).sign() * 1.5)
         model.output_bias[2] += END_BIAS
     return model
 
 
 def random_sources(model: Transformer, count: int, seed: int = 0, longest: int = 25) -> list[list[int]]:
-    """Random token ids that a model may be given, of different lengths, their ends last."""
+    """Random sources of different lengths: valid token ids, with the end of the sentence last."""
     rng = random.Random(seed)
     lengths = [rng.randint(1, longest - 1) for _ in range(count)]
     return [[*rng.choices(range(4, model.config.vocab_size), k=length), 2] for length in lengths]
@@ -61,7 +61,7 @@ def write_checkpoint(
     max_tokens: int = MAX_POSITIONS,
     language_pairs: tuple[tuple[str, str], ...] = (("en", "de"),),
 ) -> Path:
-    """A checkpoint of `model`, or of `random_model()`, for sentences of `max_tokens`; returns its folder."""
+    """Write a checkpoint of `model`, or of `random_model()`, for sentences of `max_tokens`; returns its folder."""
     model = model or random_model()
     targets = sorted({target for _, target in language_pairs})
     tags = {"control_symbols": tuple(map(target_tag, targets))} if len(targets) > 1 else {}

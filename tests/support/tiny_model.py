@@ -21,7 +21,7 @@ MODEL = {"d_model": 16, "num_heads": 2, "d_ff": 32, "encoder_layers": 2, "decode
 
 
 def make_config(**changes: Any) -> ModelConfig:
-    """The configuration of a minuscule model."""
+    """The configuration of a tiny model."""
     return ModelConfig(**{**MODEL, "vocab_size": 40, "dropout": 0.0, **changes})
 
 
@@ -31,16 +31,16 @@ def make_model(seed: int = 0, **changes: Any) -> Transformer:
     model = Transformer(make_config(**changes)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.dim() == 1:  # biases of zero and gains of one would hide a mistake in their use
+            if parameter.dim() == 1:  # biases of 0 and gains of 1 would hide mistakes in their use
                 parameter.add_(torch.randn_like(parameter) * (0.3 if "output_bias" not in name else 0.5))
     return model
 
 
 @functools.cache
 def half_trained_model() -> Transformer:
-    """A model that has begun to learn: of random weights alone, all sentences would end alike, or never.
+    """A model after a few training steps. With random weights only, all sentences would end alike, or never.
 
-    It is to copy sentences of 1 to 8 tokens; many of its choices are close.
+    It learns to copy sentences of 1 to 8 tokens. Many of its choices are close.
     """
     model = make_model(seed=1, norm="pre", positions="learned").train()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
@@ -56,7 +56,7 @@ def half_trained_model() -> Transformer:
 
 
 def write_corpus(folder: Path, count: int = 60) -> None:
-    """`train.tsv`, `valid.en` and `valid.de`: sentences, and the same words in reverse."""
+    """Write `train.tsv`, `valid.en` and `valid.de`: sentences, and the same words in reverse order."""
     pairs = [(text, " ".join(reversed(text.split()))) for text in dict.fromkeys(sentences(count, seed=3))]
     (folder / "train.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
     for side, name in enumerate(("valid.en", "valid.de")):
@@ -82,7 +82,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def make_recipe(**tables: dict[str, Any]) -> Recipe:
-    """A recipe for the corpus of `write_corpus`; `tables` change single fields."""
+    """Make a recipe for the corpus of `write_corpus`. `tables` change single fields."""
     settings = copy.deepcopy(SETTINGS)
     for table, changes in tables.items():
         settings[table].update(changes)

@@ -1,4 +1,4 @@
-"""Clients that go on asking, whatever happens to the server, and compare every answer with what it must be."""
+"""Clients that make calls continuously, whatever happens to the server, and check every answer."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from support.tiny import sentences
 from support.waiting import wait_until
 
 OPTIONS = Options(max_length=30)
-"""Of all calls: a model of random weights would go on to its limit."""
+"""Options of all calls. Without `max_length`, a model of random weights would reach its own limit."""
 DEADLINE = 60.0
-"""Seconds for a call: one that needs more has been forgotten."""
+"""Seconds after which a call counts as lost."""
 PAUSE = 0.02
-"""Seconds between two calls of a client, so that the machine is busy and not choking."""
+"""Seconds between two calls of a client, so that the machine is busy but not overloaded."""
 
 ChannelOptions = Sequence[tuple[str, Any]]
 ALONE: ChannelOptions = (("grpc.use_local_subchannel_pool", 1),)
-"""A connection that is not shared with the other channels of the process."""
+"""Options of a channel that shares no connection with other channels of the process."""
 
 
 @dataclass
 class Traffic:
-    """What the clients have seen so far."""
+    """The outcomes of all calls so far."""
 
     answered: Counter[str] = field(default_factory=Counter)
-    """Calls with the right answer, by method."""
+    """Number of calls with the right answer, by method."""
     failed: Counter[grpc.StatusCode] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    """What failed calls said, and answers that are not the translation."""
+    """Messages of failed calls, and wrong answers."""
 
     @property
     def calls(self) -> int:
         return self.answered.total() + self.failed.total()
 
     def wait_for(self, more: int, seconds: float = DEADLINE) -> None:
-        """Until so many further calls of each method were answered."""
+        """Wait until `more` further calls of each method are answered."""
         wanted = {method: self.answered[method] + more for method in ("unary", "stream")}
         wait_until(lambda: all(self.answered[m] >= n for m, n in wanted.items()), self.__str__, seconds)
 
@@ -57,7 +57,7 @@ class Traffic:
 
 
 def translations(address: str, count: int = 40) -> dict[str, str]:
-    """Texts of one to three sentences, and a few of many, with the translations that an undisturbed server gives."""
+    """Texts of one to three sentences, and a few of 40, with the translations by an undisturbed server."""
     words = sentences(count + 40, seed=5)
     texts = [" ".join(words[index : index + (40 if index % 10 == 0 else 1 + index % 3)]) for index in range(count)]
     with TranslationClient(address) as client:
@@ -74,9 +74,9 @@ def traffic(
     wait_for_ready: bool = False,
     shared: bool = False,
 ) -> Iterator[Traffic]:
-    """Ask with stock gRPC channels on threads, one half in calls of one answer and one half in streams.
+    """Run clients on threads with plain gRPC channels: half of them make unary calls, half make streaming calls.
 
-    Each client has a connection of its own, or they share one channel. The calls that run at the end are waited for.
+    Each client has its own connection, unless `shared`. Running calls are waited for at the end.
     """
     seen = Traffic()
     stop = threading.Event()

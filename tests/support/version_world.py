@@ -1,4 +1,4 @@
-"""A model and its repository, both made up: versions come, go bad, and change, and what serves is written in a line."""
+"""A simulated model and repository for tests of `ModelVersions`. The versions in service are shown as a string."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from support.fake_workers import FakeWorkers, served
 
 
 class World:
-    """A model, a repository that lists it, and bundles of which some are bad. Fingerprints are what is in the bundle:
-    good ones begin with a g."""
+    """A model, the listing of its repository, and bundles, some of which are bad.
+
+    A fingerprint stands for the content of a bundle. Those of good bundles begin with a g.
+    """
 
     def __init__(self) -> None:
         self.model = ModelVersions("m")
@@ -23,21 +25,21 @@ class World:
         self.gone: list[str] = []
 
     def follow(self, versions: str, **aliases: str | tuple[str, float]) -> None:
-        """The repository has changed: versions are VERSION or VERSION=FINGERPRINT."""
+        """Change the repository, and load what it needs. Versions are VERSION or VERSION=FINGERPRINT."""
         pairs = (item.partition("=") for item in versions.split())
         marks = {version: mark or f"g{version}" for version, _, mark in pairs}
-        read = {name: Alias(it) if isinstance(it, str) else Alias(*it) for name, it in aliases.items()}
+        read = {name: Alias(each) if isinstance(each, str) else Alias(*each) for name, each in aliases.items()}
         self.model.listed = Listed(marks, read, unloaded=self.unloaded)
         self.bring()
 
     def unload(self, *versions: str, model: bool = False) -> None:
-        """Operators have taken these out of service, and no others."""
+        """Make these the versions that operators have unloaded, and no others."""
         self.unloaded = Unloaded(model, versions)
         self.model.listed = replace(self.model.listed, unloaded=self.unloaded)
         self.bring()
 
     def bring(self) -> None:
-        """As a rollout does: load what is missing until nothing is, and settle."""
+        """Load missing versions until none is missing, then settle, as a rollout does."""
         self.loads, self.gone = [], []
         while missing := self.model.missing():
             version, mark = missing
@@ -47,33 +49,33 @@ class World:
                 self.model.loaded[version] = (mark, bundle(version, mark))
             else:
                 self.model.failed[version] = (mark, BundleError(version, [f"{mark} is bad"]))
-        self.gone = [f"{it.description.version}={it.description.description}" for it in self.model.settle()]
+        self.gone = [f"{each.description.version}={each.description.description}" for each in self.model.settle()]
 
     @property
     def serving(self) -> str:
-        """The versions, the default with a star; a fingerprint where it is not the first good one."""
+        """The versions in service: the default with a star, and fingerprints that are not the default one."""
         entry = self.model.entry
         if entry is None:
             assert self.model.serving == {}
             return ""
         assert list(entry.versions) == list(self.model.serving)
-        assert all(it.version in entry.versions for it in entry.aliases.values())
+        assert all(each.version in entry.versions for each in entry.aliases.values())
         shown = []
-        for version, it in entry.versions.items():
-            mark = it.description.description
+        for version, each in entry.versions.items():
+            mark = each.description.description
             star = "*" if version == entry.default_version else ""
             shown.append(version + (f"={mark}" if mark != f"g{version}" else "") + star)
         return " ".join(shown)
 
     @property
     def states(self) -> str:
-        return " ".join(f"{it.version}:{it.state}" for it in self.model.status())
+        return " ".join(f"{each.version}:{each.state}" for each in self.model.status())
 
     @property
     def aliases(self) -> dict[str, str]:
-        """Those that are in force."""
+        """The aliases in service."""
         entry = self.model.entry
-        return {name: it.version for name, it in entry.aliases.items()} if entry else {}
+        return {name: each.version for name, each in entry.aliases.items()} if entry else {}
 
 
 def bundle(version: str, mark: str) -> ServedModel:

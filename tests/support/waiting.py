@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does."""
+"""Waiting for other threads and processes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 60.0
-"""Seconds after which a test gives up; only a broken server comes near."""
+"""Seconds after which a test fails; far more than a working server needs."""
 
 
 def wait_until(condition: Callable[[], bool], state: Callable[[], object] = str, seconds: float = PATIENCE) -> None:
-    """Poll until something holds; `state` is for the message if it never does."""
+    """Poll until `condition` is true. `state` gives the message of the failure."""
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, state()

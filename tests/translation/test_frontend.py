@@ -1,4 +1,4 @@
-"""From texts to sentences and back: order, spacing, counts, streams, and what is refused."""
+"""The frontend: order, spacing and counts of translations, streams, and refused input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the sentences of calls go to the engine: windows, permits, failures, cancelled calls and draining."""
+"""The requests of calls in the engine: windows, permits, failures, cancelled calls and draining."""
 
 from __future__ import annotations
 

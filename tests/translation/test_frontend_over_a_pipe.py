@@ -1,4 +1,4 @@
-"""A frontend whose engine is in another process: the same translations and streams, and an error when it is gone."""
+"""A frontend whose engine is in another process: translations, streams, and errors once the process has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preparing and putting together what is big, off the event loop, for as long as the call lasts."""
+"""Preparation and assembly of long texts on threads, which ends with the call."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_too_many_sentences_are_refused(texts: tuple[str, ...]) -> None:
 
 
 class SlowTokenizer(CharacterTokenizer):
-    """Waits in `encode` until it is let on, and counts."""
+    """Waits in `encode` until the test allows it, and counts the calls."""
 
     def __init__(self) -> None:
         self.encoded = 0

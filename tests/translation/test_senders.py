@@ -1,4 +1,4 @@
-"""Whose a call is, and how urgent: from the clients and the command line to the engine's requests."""
+"""Client and priority of a call, from the clients and the command line to the requests of the engine."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The running batch of a lane: its rows as arrays, and the search of each request on its rows.
 
-What is the same for all rows is one operation on a column: feeding, writing a token, greedy choice, ends, limits,
-penalties and bans. Python objects are touched when a request joins, streams or ends.
+Work that is the same for all rows is one array operation: feeding, writing a token, greedy choice, ends, limits,
+penalties and bans. Python objects of a request are used when it joins, streams or ends.
 
-The last tokens of all rows stand in a log [steps, rows]: every row writes its newest token into the same line, so a
-row's tokens are the last entries of its column, as many as its position says.
+The tokens of all rows are in a log [steps, rows]. Every row writes its newest token into the same line, so the tokens
+of a row at position p are the last p entries of its column.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Waiting:
 
     request: Request
     submitted: float
-    """When it was added, in seconds of the engine's clock."""
+    """Time of submission in seconds of the engine's clock."""
     streamed: int = 0
-    """Tokens that were told before, where it has run before."""
+    """Number of tokens sent in `Progress` events before, if the request has run before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,56 +50,59 @@ class ActiveRequest:
     submitted: float
     rows: list[int]
     streamed: int
-    """Tokens told in `Progress` events."""
+    """Number of tokens sent in `Progress` events."""
     beam: bool
+    """Whether the request is decoded by beam search."""
     draws: list[sampling.Draws]
-    """Of each row, where tokens are drawn at random."""
+    """The random numbers of each row; empty without sampling."""
     max_penalty: float
-    """What the score of the longest hypothesis is divided by."""
+    """Length penalty of the longest possible hypothesis; 1 without beam search."""
     watched: bool
-    """Whether the batch must look at every step of it: it searches, draws, streams, or has a prefix or constraints."""
+    """Whether every step must be examined before the next: for beams, sampling, streams, prefixes and constraints."""
     finished: list[Hypothesis] = field(default_factory=list)
-    """Of a beam, best first, at most as many as it is wide; else in the order in which they ended."""
+    """Finished hypotheses. With a beam: best first, at most the beam size. Else: in the order of ending."""
     threshold: float = BANNED
-    """A beam is done once its best live hypothesis cannot have a higher score than this."""
+    """A beam search ends once no live hypothesis can have a higher score than this."""
     next_progress: float = -math.inf
+    """Earliest time of the next `Progress` event."""
     queue_seconds: float = 0.0
     encode_seconds: float = 0.0
     encoded: float = 0.0
+    """Time at which the encoder had finished."""
 
     def begin(self, result: StepResult, now: float) -> None:
-        """Note the times of the first step, which ended at `now`."""
+        """Record the times of the first step, which ended at `now`."""
         self.encode_seconds = result.encode_seconds
         self.encoded = now - result.decode_seconds
-        # The runner's clock need not be the engine's, hence the maximum.
+        # The maximum is needed because the clock of the runner may differ from that of the engine.
         self.queue_seconds = max(0.0, self.encoded - result.encode_seconds - self.submitted)
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        """The finished hypotheses, best first, as many as were asked for. Only once all have ended."""
+        """The requested number of finished hypotheses, best first. To be called once all have ended."""
         if self.beam:
             return tuple(self.finished[: self.request.options.num_hypotheses])
         return tuple(sorted(self.finished, key=lambda hypothesis: -hypothesis.score))
 
     def ended(self, now: float) -> Finished:
-        """The last event, at `now`."""
+        """The final event, at `now`."""
         timings = Timings(self.queue_seconds, self.encode_seconds, now - self.encoded)
         return Finished(self.request.id, self.hypotheses(), timings)
 
     def again(self) -> Waiting:
-        """The request, to be run from its beginning: it will decide the same, and tell only what it has not told."""
+        """The request, to be run again from its first token. It streams only the tokens that were not sent before."""
         return Waiting(self.request, self.submitted, self.streamed)
 
 
 @dataclass(slots=True)
 class Advance:
-    """What a step has decided."""
+    """The requests that ended or failed in a step."""
 
     ended: list[ActiveRequest] = field(default_factory=list)
     failed: list[tuple[ActiveRequest, EngineFailure]] = field(default_factory=list)
 
 
 class _Beams:
-    """The requests with one beam size, with what stays the same while none joins, leaves or moves."""
+    """The requests of one beam size, with arrays that are valid while no request joins, leaves or moves."""
 
     __slots__ = (
         "any_fresh", "each", "flat", "fresh", "limit", "longest", "max_length", "max_penalty", "prefix", "quiet",
@@ -107,33 +110,34 @@ class _Beams:
     )  # fmt: skip
 
     def __init__(self, requests: list[ActiveRequest], lengths: Ints, costs: Floats, max_positions: int) -> None:
-        """Of requests with hypotheses of so many tokens; `lengths` and `costs` are those of all rows of the batch."""
+        """`lengths` (tokens of the hypotheses) and `costs` are those of all rows of the batch."""
         self.requests = requests
         self.rows = np.array([active.rows for active in requests], np.int64)  # [n, B]
         self.flat = self.rows.ravel()
         self.each = np.arange(self.flat.size)
         self.ranks = self.each % self.rows.shape[1]
-        facts = [
-            (it.request.max_length, len(it.request.target_prefix), it.max_penalty, it.threshold) for it in requests
+        limits = [
+            (active.request.max_length, len(active.request.target_prefix), active.max_penalty, active.threshold)
+            for active in requests
         ]
-        columns = np.array(facts, np.float64).T
+        columns = np.array(limits, np.float64).T
         self.max_length, self.prefix = columns[0].astype(np.int64), columns[1].astype(np.int64)
         self.max_penalty, self.threshold = columns[2], columns[3]
         self.limit = np.minimum(self.max_length + 1, max_positions)
-        self.waiting_for_better = any(it.threshold > BANNED for it in requests)
-        """Whether some have finished hypotheses enough, and go on as long as a better one may come."""
+        self.waiting_for_better = any(active.threshold > BANNED for active in requests)
+        """Whether a request has enough finished hypotheses and goes on only while a better one is possible."""
         self.look_ahead(lengths[self.rows[:, 0]], costs[self.rows])
 
     def look_ahead(self, lengths: Ints, costs: Floats) -> None:
-        """Note how long nothing special happens; all arrays are [n] but `costs` [n, B]."""
+        """Compute how many of the next steps are usual ones. `lengths` is [n], `costs` [n, B]."""
         self.longest = int(lengths.max())
         self.fresh = lengths == self.prefix
-        """Whether a request is about to choose its first token: all its rows have been fed the same until then."""
+        """Whether a request is about to choose its first token. Until then, all its rows are fed the same tokens."""
         self.any_fresh = bool(self.fresh.any())
         full = (costs < math.inf).all(axis=1) | self.fresh
         usual = bool(full.all()) and bool((lengths >= self.prefix).all())
         self.quiet = int((self.limit - 1 - lengths).min()) if usual else 0
-        """The next so many steps are usual for all requests: each has all its hypotheses, none reaches its limit."""
+        """Number of next steps in which every row has a hypothesis and none reaches its limit."""
 
 
 class _Constrained:
@@ -150,13 +154,13 @@ class _Constrained:
         self.penalty = np.array([request.options.repetition_penalty for _, request in each], np.float64)
         self.sizes = sorted(set(self.ngram.tolist()) - {0})
         self.plain = all(len(active.rows) == 1 and not active.request.target_prefix for active in requests)
-        """Whether every row has a hypothesis of its own, from its first token to its last."""
+        """Whether every row has its own hypothesis, and chooses all of its tokens."""
         self.penalised: _Penalties | None = None
-        """Those of all rows so far, as long as nobody comes, goes or moves."""
+        """The penalties of all rows, kept while no request joins, leaves or moves."""
 
 
 class _Penalties:
-    """The penalties of the next step, which grow by the tokens that are new to their rows."""
+    """The penalties of the next step. They grow by the tokens that a row produces for the first time."""
 
     __slots__ = ("_bias", "_count", "_index", "_penalty")
 
@@ -169,17 +173,17 @@ class _Penalties:
         self._penalty[: len(rows)] = penalty
 
     def has_room(self, count: int) -> bool:
-        """Whether so many more fit."""
+        """Whether `count` further penalties fit."""
         return self._count + count <= len(self._penalty)
 
     def add(self, rows: Ints, tokens: Ints, penalty: Floats) -> None:
-        """Penalise tokens that their rows have produced for the first time."""
+        """Add penalties for tokens that their rows have produced for the first time."""
         new = slice(self._count, self._count + len(rows))
         self._index[new, 0], self._index[new, 1], self._penalty[new] = rows, tokens, penalty
         self._count = new.stop
 
     def adjustments(self) -> Adjustments:
-        """All of them."""
+        """All penalties."""
         count = self._count
         return Adjustments(self._index[:count], self._penalty[:count], self._bias[:count]) if count else NO_ADJUSTMENTS
 
@@ -187,48 +191,48 @@ class _Penalties:
 class Batch:
     """Rows 0 to `max_rows - 1`, each free or owned by one request.
 
-    A step covers rows 0 to `extent - 1`. Rows that are given back leave holes there: whoever joins takes the lowest of
-    them first, and `close_holes` moves the last rows into the others. Rows move at no other time.
+    A step covers rows 0 to `extent - 1`. The rows of a request that leaves become holes there. Requests that join take
+    the lowest holes first, and `close_holes` moves the last rows into the other holes. Rows do not move at other times.
     """
 
     def __init__(self, max_rows: int, *, begin_id: int, end_id: int, max_positions: int = _NO_LIMIT) -> None:
-        """`max_positions` are those that a row's cache of self-attention can have: a token is fed at each."""
+        """`max_positions` is the number of positions of a row's self-attention cache; a token is fed at each."""
         if max_rows < 1:
             raise ValueError(f"max_rows: got {max_rows}; allowed: 1 or more")
         self.max_rows = max_rows
         self.active: dict[int, ActiveRequest] = {}
-        """By request id, in the order in which they joined."""
+        """Request id -> running request, in the order of joining."""
         self.cached_positions = 0
-        """Positions of self- and cross-attention that the rows owned have in the caches."""
+        """Positions in use in the self- and cross-attention caches, summed over the owned rows."""
         self.num_watched = 0
-        """Requests of which every step is to be looked at before the next."""
+        """Number of requests of which every step must be examined before the next."""
         self._begin_id, self._end_id, self._max_positions = begin_id, end_id, max_positions
         self._owners: list[ActiveRequest | None] = []
         self._holes: list[int] = []
-        self._wanted: Counter[int] = Counter()  # candidates wanted per row -> requests that do
+        self._wanted: Counter[int] = Counter()  # candidates wanted per row -> number of requests
         self.tokens = np.zeros(max_rows, np.int64)
         self.positions = np.zeros(max_rows, np.int64)
         self.source_lengths = np.zeros(max_rows, np.int64)
-        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the row ends at the latest
+        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the hypothesis of the row is cut
         self._costs = np.zeros(max_rows, np.float64)  # of beams: minus the sum of log-probabilities; inf: no hypothesis
-        self._ranks = np.zeros(max_rows, np.int64)  # of beams: place of the hypothesis among those of its request
-        self._written = np.zeros(max_rows, np.bool_)  # of several samples: this one has ended
-        self._distinct = np.zeros((max_rows, 32), np.int64)  # tokens of the row, each once
+        self._ranks = np.zeros(max_rows, np.int64)  # of beams: rank of the hypothesis in its request; -1: no hypothesis
+        self._written = np.zeros(max_rows, np.bool_)  # of several samples: whether this one has ended
+        self._distinct = np.zeros((max_rows, 32), np.int64)  # the distinct tokens of each row
         self._num_distinct = np.zeros(max_rows, np.int64)
         self._columns: tuple[npt.NDArray[Any], ...] = ()
         self._log = np.zeros((64, max_rows), np.int64)
         self._log_probs = np.zeros((64, max_rows), np.float64)
-        self._line = 0  # of the log, where the next step writes
-        self._copies: tuple[Ints, Ints] | None = None  # source and target rows that beams want copied
+        self._line = 0  # line of the log that the next step writes
+        self._copies: tuple[Ints, Ints] | None = None  # source and target rows of copies for beams
         self._streams: list[ActiveRequest] = []
         self._prefixed: list[ActiveRequest] = []
         self._sampled: list[ActiveRequest] = []
         self._beams: list[_Beams] = []
         self._constrained: _Constrained | None = None
         self._penalised = False
-        self._grouped = True  # whether these say how things stand
-        self._steps_left = _NO_LIMIT  # no row reaches its limit in fewer
-        self._clean = True  # whether every row of this step has a candidate
+        self._grouped = True  # whether the groups above are up to date
+        self._steps_left = _NO_LIMIT  # lower bound of the steps until a row reaches its limit
+        self._clean = True  # whether every row of this step has a candidate that is not banned
 
     @property
     def extent(self) -> int:
@@ -237,32 +241,32 @@ class Batch:
 
     @property
     def holes(self) -> tuple[int, ...]:
-        """Rows below `extent` that nobody owns, ascending."""
+        """Rows below `extent` that no request owns, ascending."""
         return tuple(sorted(self._holes))
 
     @property
     def num_used(self) -> int:
-        """Rows owned."""
+        """Number of owned rows."""
         return len(self._owners) - len(self._holes)
 
     @property
     def num_free(self) -> int:
-        """Rows that can be given to whoever joins."""
+        """Number of rows that are not owned."""
         return self.max_rows - self.num_used
 
     @property
     def num_candidates(self) -> int:
-        """Candidates that the next step must give for each row."""
+        """Number of candidates per row that the next step must return."""
         return max(self._wanted)
 
     def join(self, waiting: Waiting) -> Join:
-        """Give a request its rows, of which there must be enough."""
+        """Give rows to a request. Raises ValueError if too few are free."""
         request = waiting.request
         options = request.options
         rows = self._take(options.num_rows)
         draws = []
         if options.sampling is not None:
-            seed = options.sampling.seed or 0  # whoever makes a request draws one where the caller gave none
+            seed = options.sampling.seed or 0  # code that makes requests draws a seed if the caller gave none
             draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
         beam, watched = options.beam_size > 1, _is_watched(request)
         max_penalty = _max_penalty(request, self._max_positions) if beam else 1.0
@@ -278,7 +282,7 @@ class Batch:
             self._written[row] = False
             self._num_distinct[row] = 0
         self._steps_left = min(self._steps_left, int(self._limits[rows[0]]))
-        self._costs[rows[0]] = 0.0  # all rows of a beam begin alike, and one stands for them
+        self._costs[rows[0]] = 0.0  # all rows of a beam begin with the same hypothesis, which only the first row has
         self._ranks[rows[0]] = 0
         self.active[request.id] = active
         self.num_watched += active.watched
@@ -289,7 +293,7 @@ class Batch:
         return Join(request.source, tuple(rows))
 
     def leave(self, request_id: int) -> ActiveRequest:
-        """Take a request's rows back."""
+        """Free the rows of a request and return it."""
         active = self.active.pop(request_id)
         rows = active.rows
         for row in rows:
@@ -310,10 +314,10 @@ class Batch:
         return active
 
     def close_holes(self) -> list[RowCopy]:
-        """Move the last rows into the holes, until none is left; the copies that this takes.
+        """Move the last rows into the holes; returns the cache copies that this needs.
 
-        No target is the source of another move, so their order does not matter. Rows that have just joined fill holes
-        already, and never move.
+        No target is the source of another copy, so their order does not matter. Rows of requests that have just joined
+        never move, because they took the lowest holes.
         """
         copies: list[RowCopy] = []
         for hole in sorted(self._holes):
@@ -322,7 +326,7 @@ class Batch:
             if hole >= len(self._owners):
                 break
             active = self._owners.pop()
-            assert active is not None  # the loop above has just dropped all holes from the end
+            assert active is not None  # the loop above has removed all holes at the end
             row = len(self._owners)
             self._owners[hole] = active
             active.rows[active.rows.index(row)] = hole
@@ -332,7 +336,7 @@ class Batch:
         return copies
 
     def beam_copies(self) -> list[RowCopy]:
-        """What the beams want copied among their rows before the next step. To be asked for after `close_holes`."""
+        """Cache copies between rows of beams that the next step needs. To be called after `close_holes`."""
         if self._copies is None:
             return []
         source, target = self._copies
@@ -361,7 +365,7 @@ class Batch:
         return constraints.adjustments(rows, bans, penalised, group.penalty[rows_at], most)
 
     def _bans(self, group: _Constrained, rows: Ints, lengths: Ints, min_length: Ints, ngram: Ints) -> tuple[Ints, Ints]:
-        """Index into `rows` and token, of all that must not come next."""
+        """Banned tokens of the next step: index into `rows`, and token."""
         short = lengths < min_length
         parts = [_minimum_length_bans(short, self._end_id)] if np.count_nonzero(short) else []
         for size in group.sizes:
@@ -385,11 +389,11 @@ class Batch:
         return group.penalised
 
     def advance(self, token_ids: Any, log_probs: Any) -> Advance:
-        """Take the candidates of one step, [extent, candidates] likeliest first.
+        """Apply the candidates of one step, [extent, candidates], likeliest first.
 
-        A candidate with log-probability minus infinity is banned and never taken; it is there if too few others are.
-        All rows have as many candidates as the most demanding request wants. Every request reads only as many as it
-        asked for.
+        A candidate with log-probability minus infinity is banned and never chosen; it fills up a row with too few
+        others. All rows have as many candidates as the request that needs most. A request uses only as many as it
+        needs.
         """
         self._group()
         step = Advance()
@@ -426,14 +430,14 @@ class Batch:
         if self._penalised:
             self._note_distinct(new)
         if special and self._sampled:
-            self.tokens[:rows][self._written[:rows]] = self._end_id  # a filler
+            self.tokens[:rows][self._written[:rows]] = self._end_id  # to be fed; its row has ended
         return step
 
     def progress(self, now: float, interval: float) -> Iterator[Progress]:
-        """The tokens that streams may be told at `now`: those decided since they were last told something.
+        """Yield events with the tokens of streams that have become final since their previous events.
 
-        Nothing for `interval` seconds after an event: every message takes the processor from translating. Of a request
-        that has ended, `last_progress` has the rest.
+        A stream gets no event within `interval` seconds of the previous one, because every message costs processor
+        time. `last_progress` gives the remaining tokens of a request that has ended.
         """
         self._group()
         for active in self._streams:
@@ -447,7 +451,7 @@ class Batch:
                 yield Progress(active.request.id, tuple(tokens))
 
     def position(self, active: ActiveRequest) -> int:
-        """Steps that a request has made, each a token of every hypothesis."""
+        """Number of steps that a request has made, which is also the length of its live hypotheses."""
         return int(self.positions[active.rows[0]])
 
     # Rows.
@@ -478,7 +482,7 @@ class Batch:
         self._grouped &= not self.num_watched
 
     def _scroll(self) -> None:
-        """Make room in the log: the lines that no row needs any more go."""
+        """Make room in the log: drop the lines that no row needs, and enlarge it if necessary."""
         kept = int(self.positions[: len(self._owners)].max(initial=0))
         size = max(64, 2 * len(self._log) if 2 * kept > len(self._log) else len(self._log))
         for name in ("_log", "_log_probs"):
@@ -489,7 +493,7 @@ class Batch:
         self._line = kept
 
     def _group(self) -> None:
-        """Find the rows of each kind again, after somebody joined, left or moved."""
+        """Rebuild the groups of requests after one has joined, left or moved."""
         if self._grouped:
             return
         self._grouped = True
@@ -514,10 +518,10 @@ class Batch:
         self._constrained = _Constrained(constrained) if constrained else None
         self._penalised = any(active.request.options.repetition_penalty != 1.0 for active in constrained)
 
-    # Rows that write a hypothesis each: greedy search and sampling.
+    # Rows with a hypothesis each: greedy search and sampling.
 
     def _draw(self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats) -> None:
-        """Have the rows of samples draw their tokens."""
+        """Draw the next tokens of sampled rows, and write them into `new` and `log_prob`."""
         drawing = [
             (row, active.request.options.sampling, draws.at(int(self.positions[row])))
             for active in self._sampled
@@ -535,7 +539,7 @@ class Batch:
         log_prob[rows] = log_probs[rows, drawn]
 
     def _force(self, new: Ints, log_prob: Floats) -> list[int]:
-        """Have rows write the next token of their request's prefix; the rows."""
+        """Write the next token of forced prefixes into `new` and `log_prob`; returns the rows."""
         forced: list[int] = []
         for active in self._prefixed:
             prefix, position = active.request.target_prefix, self.position(active)
@@ -548,7 +552,7 @@ class Batch:
     def _end_rows(
         self, is_end: npt.NDArray[np.bool_], log_prob: npt.NDArray[Any], forced: Sequence[int], step: Advance
     ) -> None:
-        """End the hypotheses of rows that have written the end, reached their limit, or have no candidate."""
+        """Finish the hypotheses of rows that chose the end of sentence, reached their limit, or have no candidate."""
         rows = len(is_end)
         left = self._limits[:rows] - self.positions[:rows]
         ended = is_end | (left <= 0) | ~(log_prob > BANNED)  # NaN too
@@ -595,7 +599,7 @@ class Batch:
         log_prob: Floats,
         step: Advance,
     ) -> list[ActiveRequest]:
-        """One step of all beams of one size; returns the requests that are done."""
+        """Perform a step of all beams of one size; returns the requests that have ended."""
         if group.quiet > 0 and self._clean:
             done = self._advance_quietly(group, token_ids, log_probs, new, log_prob)
             if done is not None:
@@ -607,7 +611,7 @@ class Batch:
     def _advance_quietly(
         self, group: _Beams, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats
     ) -> list[ActiveRequest] | None:
-        """The most usual step; None, with nothing done, if this is not one."""
+        """Perform a usual step with few operations; returns None and changes nothing if the step is not usual."""
         rows, flat = group.rows, group.flat
         width = 2 * rows.shape[1]
         step = beams.full_step(
@@ -637,8 +641,8 @@ class Batch:
         group.longest += 1
         if not group.waiting_for_better:
             return []
-        over = found.cost[:: rows.shape[1]] / -group.max_penalty <= group.threshold
-        return [group.requests[index] for index in over.nonzero()[0].tolist()]
+        done = found.cost[:: rows.shape[1]] / -group.max_penalty <= group.threshold
+        return [group.requests[index] for index in done.nonzero()[0].tolist()]
 
     def _advance_carefully(
         self,
@@ -649,7 +653,7 @@ class Batch:
         log_prob: Floats,
         step: Advance,
     ) -> list[ActiveRequest]:
-        """Any step."""
+        """Perform any step."""
         rows, lengths = group.rows, self.positions[group.rows[:, 0]]
         beam_size = rows.shape[1]
         searching = np.arange(len(rows))
@@ -663,14 +667,14 @@ class Batch:
                 return []
             rows, lengths = rows[searching], lengths[searching]
         width = 2 * beam_size
-        costs, their_log_probs = self._costs[rows], log_probs[:, :width][rows]
-        found = beams.children(costs, token_ids[:, :width][rows], their_log_probs, self._end_id)
+        costs, row_log_probs = self._costs[rows], log_probs[:, :width][rows]
+        found = beams.children(costs, token_ids[:, :width][rows], row_log_probs, self._end_id)
         lost = np.zeros(len(rows), np.bool_)
         if not self._clean:
-            lost = (np.isnan(their_log_probs[:, :, 0]) & (costs < math.inf)).any(axis=1)
+            lost = (np.isnan(row_log_probs[:, :, 0]) & (costs < math.inf)).any(axis=1)
             for index in lost.nonzero()[0].tolist():
                 step.failed.append((group.requests[searching[index]], EngineFailure(_NAN)))
-        over = lengths == group.max_length[searching]  # this step was made only to see who ends
+        over = lengths == group.max_length[searching]  # this step only shows which hypotheses end here
         grown = (found.going > 0) & ~over & ~lost
         done = ~grown & ~lost
         finishing = found.ends.any(axis=1) & ~lost | done
@@ -680,8 +684,8 @@ class Batch:
             group.threshold[searching[index]] = active.threshold
             group.waiting_for_better |= active.threshold > BANNED
             if not grown[index] and (over[index] or not active.finished):
-                gone = found.end_source[index][found.ends[index]] if over[index] else ()
-                self._finish_live(active, int(lengths[index]), set(gone))
+                ended = found.end_source[index][found.ends[index]] if over[index] else ()
+                self._finish_live(active, int(lengths[index]), set(ended))
         self._place_children(rows, lengths, found, grown, group.prefix[searching], new, log_prob)
         capped = grown & (lengths + 1 == group.limit[searching])
         for index in capped.nonzero()[0].tolist() if np.count_nonzero(capped) else ():
@@ -691,23 +695,23 @@ class Batch:
         return [group.requests[searching[index]] for index in done.nonzero()[0].tolist()]
 
     def _finish_ended(self, active: ActiveRequest, found: beams.Children, index: int, rows: Ints, length: int) -> None:
-        """Keep the hypotheses that have ended in this step, best first."""
+        """Finish the hypotheses that have chosen the end of the sentence in this step, best first."""
         for rank in found.ends[index].nonzero()[0].tolist():
             row = int(rows[found.end_source[index, rank]])
             tokens, token_scores = self._tokens_of(row, length)
             alpha = active.request.options.length_penalty
             _keep(active, scores.stopped(tokens, token_scores, -float(found.end_cost[index, rank]), alpha))
 
-    def _finish_live(self, active: ActiveRequest, length: int, gone: set[int]) -> None:
-        """End the live hypotheses as they are, best first, but for those of rows that are `gone`."""
-        live = [(int(self._ranks[row]), row) for number, row in enumerate(active.rows) if number not in gone]
+    def _finish_live(self, active: ActiveRequest, length: int, ended: set[int]) -> None:
+        """Finish the live hypotheses as they are, best first, except those of the rows in `ended`."""
+        live = [(int(self._ranks[row]), row) for number, row in enumerate(active.rows) if number not in ended]
         for rank, row in sorted(live):
             if rank >= 0:
                 tokens, token_scores = self._tokens_of(row, length)
                 _keep(active, scores.cut(tokens, token_scores, active.request.options.length_penalty))
 
     def _finish_placed(self, active: ActiveRequest, rows: Ints, length: int, new: Ints, log_prob: Floats) -> None:
-        """There is no position left: end the hypotheses that this step has made."""
+        """Finish the hypotheses of this step, because no position is left."""
         for _, row in sorted((int(self._ranks[row]), row) for row in rows.tolist()):
             if self._ranks[row] < 0:
                 continue
@@ -726,14 +730,14 @@ class Batch:
         new: Ints,
         log_prob: Floats,
     ) -> None:
-        """Make the children the live hypotheses of their requests, with histories of their own."""
+        """Make the children the live hypotheses of their requests, and copy the histories of those that change rows."""
         placement = beams.place(found.source, found.going)
         moved = placement.moved & grown[:, None]
         if np.count_nonzero(moved):
             request, child = moved.nonzero()
             source = rows[request, found.source[request, child]]
             target = rows[request, placement.target[request, child]]
-            differ = lengths[request] > prefix[request]  # before, all rows of a request were fed the same tokens
+            differ = lengths[request] > prefix[request]  # until then, all rows of a request are fed the same tokens
             self._copy_distinct(source[~differ], target[~differ])
             self._copy_hypotheses(source[differ], target[differ], int(lengths.max()))
         if found.going.min() == rows.shape[1] and np.count_nonzero(grown) == len(grown):
@@ -751,14 +755,14 @@ class Batch:
         new[there], log_prob[there], self._costs[there], self._ranks[there] = token, child_log_prob, cost, rank
 
     def _copy_hypotheses(self, source: Ints, target: Ints, longest: int) -> None:
-        """Give rows the hypotheses of other rows: their history, and before the next step their caches.
+        """Copy the hypotheses of rows to other rows: the history now, the caches before the next step.
 
-        None is longer than `longest`.
+        No hypothesis is longer than `longest`.
         """
         self._copy_distinct(source, target)
         if self._copies is not None:
-            source_, target_ = self._copies
-            self._copies = np.concatenate((source_, source)), np.concatenate((target_, target))
+            sources, targets = self._copies
+            self._copies = np.concatenate((sources, source)), np.concatenate((targets, target))
         elif len(source):
             self._copies = (source, target)
         lines = slice(self._line - longest, self._line)
@@ -773,7 +777,7 @@ class Batch:
     # Constraints and streams.
 
     def _penalised_tokens(self, rows: Ints, penalty: Floats) -> tuple[Ints, Ints]:
-        """Index into `rows` and token, of all tokens that rows with a penalty have produced."""
+        """All tokens that rows with a penalty have produced: index into `rows`, and token."""
         (at,) = (penalty != 1.0).nonzero()
         counts = self._num_distinct[rows[at]]
         width = int(counts.max(initial=0))
@@ -783,7 +787,7 @@ class Batch:
         return at[index], self._distinct[rows[at[index]], column]
 
     def _note_distinct(self, new: npt.NDArray[Any]) -> None:
-        """Add the newest token of every row with a penalty to its distinct ones."""
+        """Add the newest token of every row with penalties or bans to the distinct tokens of the row."""
         group = self._constrained
         assert group is not None
         rows = group.rows
@@ -804,7 +808,7 @@ class Batch:
                 group.penalised = None
 
     def _decided(self, active: ActiveRequest, length: int) -> list[int]:
-        """The tokens, after those told, that are certain to stand in the best hypothesis."""
+        """The tokens, after those already sent, that the best hypothesis is certain to have."""
         start = active.streamed
         if not active.beam:
             # Which of several samples is the best one is known only at the end.
@@ -827,13 +831,13 @@ class Batch:
 
 
 def last_progress(active: ActiveRequest) -> list[Progress]:
-    """Of a stream that has ended, what its best hypothesis has and was not told."""
+    """The tokens of the best hypothesis that were not sent, for a stream that has ended; at most one event."""
     tokens = active.hypotheses()[0].tokens[active.streamed :]
     return [Progress(active.request.id, tokens)] if tokens else []
 
 
 def _keep(active: ActiveRequest, hypothesis: Hypothesis) -> None:
-    """Add a finished hypothesis to a beam's if it is among the best; of equals, the earlier one stays ahead."""
+    """Add a finished hypothesis to those of a beam if it is among the best. Of equals, the earlier comes first."""
     finished, beam_size = active.finished, len(active.rows)
     if len(finished) == beam_size and hypothesis.score <= finished[-1].score:
         return
@@ -848,7 +852,7 @@ def _keep(active: ActiveRequest, hypothesis: Hypothesis) -> None:
 
 
 def _candidates(request: Request) -> int:
-    """Candidates that a request wants for each of its rows."""
+    """Number of candidates that a request needs for each of its rows."""
     options = request.options
     if options.sampling is not None:
         return options.sampling.top_k
@@ -856,7 +860,7 @@ def _candidates(request: Request) -> int:
 
 
 def _max_penalty(request: Request, max_positions: int) -> float:
-    """What the score of the longest hypothesis is divided by; its end counts as well."""
+    """Length penalty of the longest possible hypothesis, with its end."""
     return scores.length_penalty(min(request.max_length + 1, max_positions), request.options.length_penalty)
 
 
@@ -872,6 +876,6 @@ def _is_constrained(request: Request) -> bool:
 
 
 def _minimum_length_bans(too_short: npt.NDArray[np.bool_], end_id: int) -> tuple[Ints, Ints]:
-    """Ban the end of the sentence in the rows that are too short for it."""
+    """Bans of the end of the sentence in rows that are too short: index into the rows, and token."""
     (at,) = too_short.nonzero()
     return at, np.full(len(at), end_id, np.int64)

@@ -1,13 +1,13 @@
-"""Every Prometheus metric of the server, its labels, and its buckets: this page is their list.
+"""All Prometheus metrics of the server, except those of the GPU (`gpu_metrics`), with their labels and buckets.
 
-The registry is passed in. Labels have small, closed sets of values: never a text, an address, or a caller's key.
+Labels have small, closed sets of values: never a text, an address, or a caller's key.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, TypeAlias
 
@@ -31,7 +31,7 @@ _VERSION = ("model", "version")
 
 
 class Metrics:
-    """The metrics of one server process."""
+    """The metrics of one server process, in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -51,7 +51,7 @@ class Metrics:
         )
         self.rejections = self._counter("rejections", "Calls refused or failed, by reason.", "reason")
         self.cancellations = self._counter(
-            "cancellations", "Calls given up: cancelled by the caller, or past their deadline.", "reason"
+            "cancellations", "Calls cancelled by the caller, or ended by their deadline.", "reason"
         )
         self._declare_models()
         self._engines = _Engines()
@@ -60,42 +60,42 @@ class Metrics:
     def _declare_models(self) -> None:
         self.model_aliases = self._gauge("model_alias", "1 for each alias of a version in service.", *_VERSION, "alias")
         self.model_loads = self._counter(
-            "model_loads", "Versions taken from the repository, by result: success or failure.", "model", "result"
+            "model_loads", "Attempts to load a version, by result: success or failure.", "model", "result"
         )
         self.load_seconds = self._histogram(
             "model_load_duration_seconds",
-            "Time to load a version and prove it, while the one before it serves.",
+            "Time to load and verify a version, while the previous one serves.",
             LATENCY_BUCKETS,
             "model",
         )
-        self.repository_errors = self._counter("repository_errors", "Looks at the repository that failed.")
+        self.repository_errors = self._counter("repository_errors", "Failed attempts to read the repository.")
 
     def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
-        """Report a version of a model, and its engine at every scrape; in place of the engine that it had before."""
+        """Report the engine of a version at every scrape, in place of an engine that the version had before."""
         self._engines.watch(model, engine)
 
     def forget(self, model: ModelDescription, engine: WatchedEngine) -> None:
-        """Report an engine no more: its version is then that of the one that came before or after, if there is one."""
+        """Stop reporting an engine. Its version is reported on if another engine of the version is watched."""
         if not self._engines.forget(model, engine):
             self.first_chunk_seconds.remove_by_labels({"model": model.name, "version": model.version})
 
     def show_aliases(self, name: str, entry: ModelEntry | None) -> None:
-        """Report the aliases of a model, and no others."""
+        """Replace the reported aliases of a model by those of `entry`."""
         self.model_aliases.remove_by_labels({"model": name})
         for alias, value in entry.aliases.items() if entry else ():
             self.model_aliases.labels(name, value.version, alias).set(1)
 
     def loaded(self, name: str, seconds: float, *, good: bool) -> None:
-        """Count a version that was loaded, or could not be."""
+        """Count an attempt to load a version, with its duration."""
         self.model_loads.labels(name, "success" if good else "failure").inc()
         self.load_seconds.labels(name).observe(seconds)
 
     def repository_failed(self) -> None:
-        """Count a look at the repository that failed."""
+        """Count a failed attempt to read the repository."""
         self.repository_errors.inc()
 
     def watch_gpu(self, bus_id: str) -> None:
-        """Report the GPU at a place of the bus; once is enough."""
+        """Report the GPU with this PCI bus id. Only the first GPU is reported."""
         if not self._gpu_watched and (collector := gpu_collector(bus_id)):
             self.registry.register(collector)
             self._gpu_watched = True
@@ -110,8 +110,8 @@ class Metrics:
         return Histogram(f"dragoman_{name}", help_text, labels, buckets=buckets, registry=self.registry)
 
 
-class _Seen(NamedTuple):
-    """What there is to report of a version at a scrape."""
+class _Sample(NamedTuple):
+    """The state of a version at a scrape."""
 
     model: ModelDescription
     healthy: bool
@@ -123,92 +123,92 @@ _Family: TypeAlias = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFa
 
 
 class _Metric(NamedTuple):
-    """A metric of engines: the values of a version, by the labels that it has beside model and version."""
+    """A metric of engines. `read` returns its values by the labels that it has besides model and version."""
 
     kind: type[_Family]
     name: str
     help: str
-    read: Callable[[_Seen], Mapping[tuple[str, ...], float | stats.Histogram]]
+    read: Callable[[_Sample], Mapping[tuple[str, ...], float | stats.Histogram]]
     labels: tuple[str, ...] = ()
 
 
-_OF_ENGINES = (
+_ENGINE_METRICS = (
     _Metric(
         GaugeMetricFamily,
         "model_info",
         "1 for each version of a model in service.",
-        lambda it: {(it.model.precision, it.model.device): 1},
+        lambda sample: {(sample.model.precision, sample.model.device): 1},
         ("precision", "device"),
     ),
     _Metric(
         GaugeMetricFamily,
         "slots_used",
         "Rows of the running batch that are taken.",
-        lambda it: {(): it.counts.rows_used},
+        lambda sample: {(): sample.counts.rows_used},
     ),
     _Metric(
         GaugeMetricFamily,
         "slots_total",
         "Rows that the running batch can have.",
-        lambda it: {(): it.model.max_rows},
+        lambda sample: {(): sample.model.max_rows},
     ),
     _Metric(
         GaugeMetricFamily,
         "kv_cache_tokens",
         "Positions in use in the self- and cross-attention caches, over all rows.",
-        lambda it: {(): it.counts.cached_positions},
+        lambda sample: {(): sample.counts.cached_positions},
     ),
     _Metric(
         GaugeMetricFamily,
         "kv_cache_capacity_tokens",
         "Positions that these caches can have, all rows at their limits.",
-        lambda it: {(): it.model.max_rows * (it.model.max_source_tokens + it.model.max_target_tokens)},
+        lambda sample: {(): sample.model.max_rows * (sample.model.max_source_tokens + sample.model.max_target_tokens)},
     ),
     _Metric(
         GaugeMetricFamily,
         "queue_depth",
         "Sentences waiting for a place in the running batch.",
-        lambda it: {(): it.counts.waiting},
+        lambda sample: {(): sample.counts.waiting},
     ),
     _Metric(
         GaugeMetricFamily,
         "engine_healthy",
-        "1 while the engine works, 0 once it is dead.",
-        lambda it: {(): it.healthy},
+        "1 while the engine works, 0 once it is dead and while it hangs.",
+        lambda sample: {(): sample.healthy},
     ),
     _Metric(
         CounterMetricFamily,
         "source_tokens",
         "Tokens of translated sentences.",
-        lambda it: {(): it.totals.source_tokens},
+        lambda sample: {(): sample.totals.source_tokens},
     ),
     _Metric(
         CounterMetricFamily,
         "target_tokens",
         "Tokens of translations (best hypothesis).",
-        lambda it: {(): it.totals.target_tokens},
+        lambda sample: {(): sample.totals.target_tokens},
     ),
     _Metric(
         CounterMetricFamily,
         "failed_steps",
         "Steps that raised; their sentences were run again, or one of them failed.",
-        lambda it: {(): it.totals.failed_steps},
+        lambda sample: {(): sample.totals.failed_steps},
     ),
     _Metric(
         CounterMetricFamily,
         "finished",
         "Sentences translated, by how they ended.",
-        lambda it: {("stop",): it.totals.stopped, ("length",): it.totals.cut},
+        lambda sample: {("stop",): sample.totals.stopped, ("length",): sample.totals.cut},
         ("reason",),
     ),
     _Metric(
         HistogramMetricFamily,
         "step_duration_seconds",
         "Duration of a step by phase: encode, decode, or schedule (all the rest).",
-        lambda it: {
-            ("encode",): it.totals.encode_seconds,
-            ("decode",): it.totals.decode_seconds,
-            ("schedule",): it.totals.schedule_seconds,
+        lambda sample: {
+            ("encode",): sample.totals.encode_seconds,
+            ("decode",): sample.totals.decode_seconds,
+            ("schedule",): sample.totals.schedule_seconds,
         },
         ("phase",),
     ),
@@ -216,68 +216,74 @@ _OF_ENGINES = (
         HistogramMetricFamily,
         "step_rows",
         "Rows of the running batch in a step.",
-        lambda it: {(): it.totals.step_rows},
+        lambda sample: {(): sample.totals.step_rows},
     ),
     _Metric(
         HistogramMetricFamily,
         "queue_duration_seconds",
         "Wait of a sentence for a place in the running batch.",
-        lambda it: {(): it.totals.queue_seconds},
+        lambda sample: {(): sample.totals.queue_seconds},
     ),
     _Metric(
         HistogramMetricFamily,
         "inter_token_latency_seconds",
         "Mean time between a sentence's tokens.",
-        lambda it: {(): it.totals.token_seconds},
+        lambda sample: {(): sample.totals.token_seconds},
     ),
 )
 
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """An engine that serves a version, or is about to; or that has served it, and left its totals."""
+    """An engine of a version, or the totals of one that has been closed."""
 
     model: ModelDescription
-    engine: WatchedEngine
-    ended: Totals | None = None
+    engine: WatchedEngine | None
+    """None once it is closed."""
+    ended: Totals = field(default_factory=Totals)
+    """Those of a closed engine."""
 
 
 class _Version:
-    """The engines that serve or have served a version, in the order in which they came.
+    """The engines of a version, oldest first, and the totals of its engines that have been closed.
 
-    A sum of floats depends on the order of addition, so the totals of an engine that has gone stay in their place. A
-    total that falls, be it by a rounding error, would mean to Prometheus that the server was restarted.
+    A sum of floats depends on the order of addition, so the totals of a closed engine keep their place in the sum. To
+    Prometheus a total that falls, even by a rounding error, means that the server was restarted.
     """
 
     def __init__(self) -> None:
         self._engines: list[_Watched] = []
-        self._ended = Totals()  # of engines that came before all of these, and have gone
+        self._ended = Totals()  # of closed engines older than these
 
     def add(self, model: ModelDescription, engine: WatchedEngine) -> None:
         self._engines.append(_Watched(model, engine))
 
     def remove(self, engine: WatchedEngine) -> bool:
-        """Keep the totals of an engine that has gone; whether another one is left."""
+        """Keep the totals of an engine that is closed; returns whether there is another one."""
         for watched in self._engines:
-            if watched.engine is engine and watched.ended is None:
-                watched.ended = engine.stats().totals
-        while self._engines and (ended := self._engines[0].ended) is not None:
-            self._ended += ended
-            del self._engines[0]
-        return any(watched.ended is None for watched in self._engines)
+            if watched.engine is engine:
+                watched.engine, watched.ended = None, engine.stats().totals
+        while self._engines and self._engines[0].engine is None:
+            self._ended += self._engines.pop(0).ended
+        return any(watched.engine is not None for watched in self._engines)
 
-    def look(self) -> _Seen:
-        """Read the counts of the newest engine, and the totals of all that have served this version."""
-        newest = next(watched for watched in reversed(self._engines) if watched.ended is None)
-        counts = newest.engine.stats()
+    def sample(self) -> _Sample:
+        """Read the counts of the newest engine, and the totals of all engines of this version."""
         totals = self._ended
+        sample: _Sample | None = None
         for watched in self._engines:
-            totals += counts.totals if watched is newest else watched.ended or watched.engine.stats().totals
-        return _Seen(newest.model, newest.engine.healthy, counts, totals)
+            if watched.engine is None:
+                totals += watched.ended
+            else:
+                counts = watched.engine.stats()
+                totals += counts.totals
+                sample = _Sample(watched.model, watched.engine.healthy, counts, totals)
+        assert sample is not None  # a version without engines is not reported
+        return sample._replace(totals=totals)
 
 
 class _Engines(Collector):
-    """Reads the engines' counts at a scrape: their threads count in plain numbers, and know nothing of Prometheus."""
+    """Reads the counts of the engines at a scrape, so that the engines need not know Prometheus."""
 
     def __init__(self) -> None:
         self._versions: dict[tuple[str, str], _Version] = {}
@@ -288,7 +294,7 @@ class _Engines(Collector):
             self._versions.setdefault((model.name, model.version), _Version()).add(model, engine)
 
     def forget(self, model: ModelDescription, engine: WatchedEngine) -> bool:
-        """Drop an engine; whether another one is left that serves its version."""
+        """Remove an engine; returns whether its version has another one."""
         labels = (model.name, model.version)
         with self._lock:
             version = self._versions.get(labels)
@@ -300,17 +306,17 @@ class _Engines(Collector):
             return left
 
     def describe(self) -> Iterator[Metric]:
-        """No names in advance: `collect` is not called when this is registered."""
+        """Declare no names, so that registration does not call `collect`."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of all engines."""
+        """Yield all metrics of all engines."""
         with self._lock:
-            seen = {labels: version.look() for labels, version in self._versions.items()}
-        for each in _OF_ENGINES:
-            family = each.kind(f"dragoman_{each.name}", each.help, labels=(*_VERSION, *each.labels))
-            for labels, version in seen.items():
-                for more, value in each.read(version).items():
+            samples = {labels: version.sample() for labels, version in self._versions.items()}
+        for metric in _ENGINE_METRICS:
+            family = metric.kind(f"dragoman_{metric.name}", metric.help, labels=(*_VERSION, *metric.labels))
+            for labels, sample in samples.items():
+                for more, value in metric.read(sample).items():
                     _add(family, (*labels, *more), value)
             yield family
 
@@ -319,7 +325,7 @@ def _add(family: _Family, labels: tuple[str, ...], value: float | stats.Histogra
     if isinstance(family, HistogramMetricFamily):
         assert isinstance(value, stats.Histogram)
         bounds = [floatToGoString(bound) for bound in (*value.bounds, float("inf"))]  # type: ignore[no-untyped-call]
-        # Prometheus counts in each bucket what is in the lower ones too.
+        # Buckets of Prometheus are cumulative.
         family.add_metric(labels, list(zip(bounds, accumulate(value.counts), strict=True)), value.sum)
     else:
         assert not isinstance(value, stats.Histogram)

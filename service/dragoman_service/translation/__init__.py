@@ -1,4 +1,5 @@
-"""From texts to requests of the engine, and from its answers back to texts. Imports repository and what lies below it.
+"""Turns texts into requests to an engine, and its answers into texts. Imports `repository` and the packages below it.
 
-Begin with `frontend`, the way of a call; `prepare` has the pure functions that it uses.
+Begin with `frontend`, which processes a call. `prepare` has the pure functions that it uses, and `engine_port` connects
+it to the engines.
 """

@@ -1,4 +1,4 @@
-"""A front's side of the line to an engine: the calls of one event loop, and their requests."""
+"""The front's side of a connection to an engine: the calls of one event loop, and their requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dragoman_service.engine.request import Event, Failed, Finished, Progress, R
 
 
 class Connectable(Protocol):
-    """What a port connects to."""
+    """An engine that a port can connect to."""
 
     def connect(self, on_answers: Callable[[Sequence[Answer]], None]) -> Connection:
         """See `engine.Engine.connect`."""
@@ -26,16 +26,16 @@ class Connectable(Protocol):
 class EnginePort:
     """The calls of one event loop to one engine.
 
-    Answers that come on other threads wait in a queue, and wake the loop once however many they are: waking it costs
-    more than handling most of them.
+    Answers that arrive on other threads are put into a queue. The event loop is woken once for all queued answers,
+    because waking it costs more than handling most answers.
     """
 
     def __init__(self, engine: Connectable) -> None:
-        """To be made on the event loop that it is used on."""
+        """Connect to an engine. To be called on the event loop that uses the port."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._arrived: deque[Sequence[Answer]] = deque()
-        self._awake = False
+        self._awake = False  # whether the loop has been woken for the queued answers
         self._calls: dict[int, EngineCall] = {}
         self._requests: dict[int, EngineCall] = {}
         self._connection = engine.connect(self._receive)
@@ -43,15 +43,15 @@ class EnginePort:
         self.send = self._connection.send
 
     def call(self, client: str, window: int) -> EngineCall:
-        """A call of a client, which can make use of so many requests at a time in the engine."""
+        """Make a call of a client, which can use at most `window` requests at a time in the engine."""
         return EngineCall(self, client, window)
 
     def add(self, call: EngineCall) -> None:
-        """Have a call get its answers."""
+        """Deliver answers to a call from now on."""
         self._calls[call.id] = call
 
     def remove(self, call: EngineCall, requests: Sequence[int]) -> None:
-        """Drop what still comes for a call and its requests."""
+        """Drop all further answers for a call and its requests."""
         self._calls.pop(call.id, None)
         for request_id in requests:
             self._requests.pop(request_id, None)
@@ -69,11 +69,11 @@ class EnginePort:
         self._arrived.append(answers)
         if not self._awake:
             self._awake = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            with suppress(RuntimeError):  # the loop is closed, so no call waits for these answers
                 self._loop.call_soon_threadsafe(self._handle_arrived)
 
     def _handle_arrived(self) -> None:
-        self._awake = False  # before the queue is emptied: what comes from now on wakes the loop again
+        self._awake = False  # before the queue is emptied: later answers wake the loop again
         while self._arrived:
             self._handle(self._arrived.popleft())
 
@@ -101,9 +101,9 @@ class EnginePort:
 
 
 class EngineCall:
-    """One call in an engine; an asynchronous context manager, which is entered when the engine has admitted it.
+    """One call in an engine; an asynchronous context manager, entered once the engine has admitted the call.
 
-    What has not ended when the context is left is cancelled.
+    Leaving the context cancels the call if not all of its requests have ended.
     """
 
     def __init__(self, port: EnginePort, client: str, window: int) -> None:
@@ -111,15 +111,15 @@ class EngineCall:
         self._port = port
         self._client = client
         self._wanted = window
-        self._window = 0  # requests that may be in the engine at once
-        self._running: set[int] = set()  # requests that are
-        self._error: Exception | None = None  # why the engine refuses the call
-        self._remaining = 1  # requests that have not ended; of how many is known later
+        self._window = 0  # maximum number of requests in the engine
+        self._running: set[int] = set()  # ids of the requests in the engine
+        self._error: Exception | None = None  # why the call was refused or lost
+        self._remaining = 1  # requests that have not ended; at least 1 until `expect` sets the number
         self._work: _Work | None = None
         self._admitted: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> EngineCall:
-        """Wait for admission; raises what the engine refuses the call with."""
+        """Wait for admission. Raises the error with which the engine refuses the call."""
         self._port.add(self)
         self._port.send(Open(self.id, self._client, self._wanted))
         try:
@@ -144,26 +144,26 @@ class EngineCall:
         self._port.remove(self, list(self._running))
 
     def expect(self, requests: int, work: int, deadline: float | None) -> None:
-        """Say how many requests there will be, with how many source tokens times rows.
+        """Announce the number of requests and their work (source tokens times rows).
 
-        The engine may refuse the call for its deadline, which the next step of the work raises.
+        The engine may refuse the call because of its deadline. `finish_all` or the stream then raises the error.
         """
         self._remaining = requests
         self._port.send(Expect(self.id, requests, work, deadline))
 
     async def finish_all(self, wanted: Iterator[Request]) -> list[Finished]:
-        """Run all requests, as many at a time as the window allows; returns their ends in the same order.
+        """Run all requests, as many at a time as the window allows; returns their final events in the same order.
 
-        Requests are made one by one, when their turn comes. The first failure is raised.
+        Requests are taken from the iterator when they are submitted. Raises the first failure.
         """
         self._work = work = _All(self, wanted)
-        self._go_on()
+        self._continue()
         return await work.done
 
     def stream(self, wanted: Iterator[Request]) -> RequestStream:
-        """Run all requests, as many at a time as the window allows, and give their events in order."""
+        """Run all requests, as many at a time as the window allows; returns their events, in order."""
         self._work = work = RequestStream(self, wanted)
-        self._go_on()
+        self._continue()
         return work
 
     @property
@@ -173,43 +173,43 @@ class EngineCall:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is in the engine."""
+        """Whether no request of the call is in the engine."""
         return not self._running
 
     @property
     def window(self) -> int:
-        """Requests that may be in the engine at once."""
+        """Maximum number of requests in the engine."""
         return self._window
 
     def submit(self, request: Request) -> None:
-        """Send a request; there must be room."""
+        """Send a request. `has_room` must be true."""
         self._running.add(request.id)
         self._port.submit(self, request)
 
     def on_window(self, change: int) -> None:
-        """The engine has admitted the call, or changes how many requests it may have."""
+        """Called when the engine admits the call or changes its window."""
         self._window += change
         if self._admitted is not None and not self._admitted.done():
             self._admitted.set_result(None)
-        self._go_on()
+        self._continue()
 
     def on_event(self, event: Event) -> None:
-        """An event of one of its requests."""
+        """Called with an event of a request of the call."""
         if not isinstance(event, Progress):
             self._running.discard(event.request_id)
             self._remaining -= 1
         if self._work is not None:
             self._work.on_event(event)
-            self._go_on()
+            self._continue()
 
     def fail(self, error: Exception) -> None:
-        """The engine refuses the call, or is gone."""
+        """Called when the engine refuses the call or the connection is lost."""
         self._error = error
         if self._admitted is not None and not self._admitted.done():
             self._admitted.set_result(None)
-        self._go_on()
+        self._continue()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._work is not None:
             if self._error is not None:
                 self._work.fail(self._error)
@@ -217,29 +217,29 @@ class EngineCall:
 
 
 class _Work(Protocol):
-    """What a call runs its requests for."""
+    """Consumer of the requests and events of a call."""
 
     def go_on(self) -> None:
-        """Submit what there is room for."""
+        """Submit requests while there is room."""
         ...
 
     def on_event(self, event: Event) -> None:
-        """Take an event of one of the requests."""
+        """Called with an event of a request."""
         ...
 
     def fail(self, error: Exception) -> None:
-        """End, because the call has failed."""
+        """Called when the call has failed."""
         ...
 
 
 class _All:
-    """Requests of which only the ends are of interest; `done` has these in order, or the first failure."""
+    """Requests of which only the final events are needed. `done` has these, in order, or the first failure."""
 
     def __init__(self, call: EngineCall, wanted: Iterator[Request]) -> None:
         self._call = call
         self._wanted = wanted
         self._exhausted = False
-        self._answers: dict[int, Finished | None] = {}  # by request id, in the order of submission
+        self._answers: dict[int, Finished | None] = {}  # request id -> final event, in the order of submission
         self.done: asyncio.Future[list[Finished]] = asyncio.get_running_loop().create_future()
 
     def go_on(self) -> None:
@@ -268,21 +268,21 @@ class _All:
 
 
 class RequestStream:
-    """The events of requests, one request after the other.
+    """The events of requests, one request after another.
 
-    No more requests are made than the window has room for, counted until their last event has been read: a slow reader
-    slows the work down.
+    A request counts against the window until its final event has been read, so a slow reader slows down the submission
+    of further requests.
     """
 
     def __init__(self, call: EngineCall, wanted: Iterator[Request]) -> None:
         self._call = call
         self._wanted = wanted
-        self._unread: deque[tuple[int, asyncio.Queue[Event]]] = deque()  # by request, in order
+        self._unread: deque[tuple[int, asyncio.Queue[Event]]] = deque()  # in the order of submission
         self._queues: dict[int, asyncio.Queue[Event]] = {}
         self._error: Exception | None = None
 
     async def next_request(self) -> AsyncIterator[Progress | Finished]:
-        """The events of the next request, of which the last is Finished. Raises the error of one that failed."""
+        """Yield the events of the next request; the last is `Finished`. Raises the error of the request or the call."""
         self.go_on()
         event: Event | None = None
         while not isinstance(event, Finished):
@@ -313,5 +313,5 @@ class RequestStream:
 
     def fail(self, error: Exception) -> None:
         self._error = error
-        for request_id, events in self._unread:  # wakes whoever waits
+        for request_id, events in self._unread:  # wakes `next_request`
             events.put_nowait(Failed(request_id, error))

@@ -1,4 +1,4 @@
-"""The asyncio side of the engine: admission, splitting and tokenising, feeding, and putting answers together."""
+"""Processes calls on an event loop: admission, sentences and tokens, requests to the engine, assembly of results."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from dragoman_service.translation.prepare import (
 from dragoman_service.translation.settings import RequestLimits
 
 _INLINE_CHARACTERS = 4_000
-"""Longer input is split and tokenised on a thread, so that it does not hold up the event loop."""
+"""Longer input is split and tokenised on a thread, so that it does not block the event loop."""
 _INLINE_TRANSLATIONS = 32
-"""More hypotheses of sentences are put together on a thread, for the same reason."""
+"""More translations of sentences are assembled on a thread, for the same reason."""
 _TOKENISER_THREADS = 2
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a caller wants translated, and how."""
+    """The texts of a call, and how to translate them."""
 
     texts: tuple[str, ...]
     route: Route
@@ -51,12 +51,12 @@ class Call:
 
 
 class Frontend:
-    """Translates texts with the engines of a registry. To be used on one event loop."""
+    """Translates texts with the engines of a registry, on one event loop."""
 
     def __init__(
         self, models: ModelRegistry, limits: RequestLimits, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """To be made on the event loop. `clock` must be that of the engines."""
+        """To be called on the event loop. `clock` must be that of the engines."""
         self.models = models
         self._ports: WeakKeyDictionary[ServedModel, EnginePort] = WeakKeyDictionary()
         self.limits = limits
@@ -68,9 +68,9 @@ class Frontend:
         self._idle.set()
 
     async def translate(self, call: Call) -> list[TextResult]:
-        """Translate all texts, in order; raises one of `dragoman_service.errors`.
+        """Translate all texts, in order. Raises one of `dragoman_service.errors`.
 
-        If one sentence fails, or the caller is cancelled, the other sentences are given up within one step.
+        If a sentence fails or the caller is cancelled, the other sentences are cancelled before the next step.
         """
         self._check(call)
         model = call.route.model
@@ -80,19 +80,19 @@ class Frontend:
             wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
             finished = await engine_call.finish_all(wanted)
 
-        def put_together() -> list[TextResult]:
+        def assemble_all() -> list[TextResult]:
             answers = iter(finished)
             return [
                 assemble(text, list(islice(answers, text.num_sentences)), model.tokenizer, call.options.num_hypotheses)
                 for text in prepared
             ]
 
-        return await self.compute(put_together, translations=len(finished) * call.options.num_hypotheses)
+        return await self.compute(assemble_all, translations=len(finished) * call.options.num_hypotheses)
 
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
-        """Translate one text: pieces of it as they are decided, then the result.
+        """Translate one text: yields pieces of the translation as they become final, then the result.
 
-        To be closed (`contextlib.aclosing`) by whoever does not read it to its end.
+        The caller must close the generator (`contextlib.aclosing`) if it does not read it to the end.
         """
         self._check(call)
         model = call.route.model
@@ -120,28 +120,28 @@ class Frontend:
         )
 
     async def compute(self, work: Callable[[], T], *, translations: int) -> T:
-        """Do work on so many translations of sentences: much of it on a thread, to not hold up the event loop."""
+        """Do work on `translations` translated sentences: on a thread if they are many, to not block the event loop."""
         if translations <= _INLINE_TRANSLATIONS:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def stop_accepting(self) -> None:
-        """Refuse new calls with ShuttingDown; those that run go on."""
+        """Refuse new calls with ShuttingDown. Running calls go on."""
         self._draining = True
 
     async def wait_idle(self, timeout: float) -> bool:
-        """Wait until no call runs; False if some still did after `timeout` seconds."""
+        """Wait at most `timeout` seconds until no call runs; returns whether none runs."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
         return self._running == 0
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads, without waiting for them."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Around the answering of a call: `wait_idle` waits for its end. Raises ShuttingDown if it comes too late."""
+        """Count a call as running within this context. Raises ShuttingDown after `stop_accepting`."""
         if self._draining:
             raise ShuttingDown("the server is shutting down")
         self._running += 1
@@ -176,7 +176,7 @@ class Frontend:
         check_options(call.options, call.route.model.description)
 
     async def _prepare(self, call: Call, engine_call: EngineCall) -> list[PreparedText]:
-        """Split and tokenise, and tell the engine what comes of it."""
+        """Split and tokenise the texts, and announce their requests to the engine."""
         prepared = await self._tokenise(call)
         sentences = [len(piece.tokens) for text in prepared for piece in text.pieces if piece.tokens]
         engine_call.expect(len(sentences), sum(sentences) * call.options.num_rows, call.sender.deadline)
@@ -195,11 +195,11 @@ class Frontend:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            check.given_up = True  # if the call ended before the work: a thread cannot be cancelled from outside
+            check.given_up = True  # a thread cannot be cancelled, so it checks this flag after the call has ended
 
 
 class _Check:
-    """Called with every piece of a call that is being prepared; raises if there is no point in going on."""
+    """Called with every piece of a text that is being prepared; raises if the preparation must stop."""
 
     def __init__(self, deadline: float | None, clock: Callable[[], float], max_sentences: int) -> None:
         self._deadline = deadline
@@ -207,7 +207,7 @@ class _Check:
         self._max_sentences = max_sentences
         self._sentences = 0
         self.given_up = False
-        """Set by the event loop when nobody waits for the result any more."""
+        """Set by the event loop once the result is not needed any more."""
 
     def __call__(self, piece: EncodedPiece) -> None:
         if self.given_up:

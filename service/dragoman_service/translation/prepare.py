@@ -1,4 +1,4 @@
-"""From a text to the requests of its sentences, and from their answers back to a text. Pure functions."""
+"""Pure functions that turn a text into requests, one per sentence, and the answers into a translated text."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dragoman_service.text.segmenter import EncodedPiece, encode_to_fit, segment
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who wants a translation, and how urgently."""
+    """Client, priority and deadline of a call."""
 
     client: str = ""
-    """A name that the calls of one client share; those who wait share the work."""
+    """Name shared by all calls of one client. Waiting clients share the work fairly."""
     priority: Priority = Priority.INTERACTIVE
     deadline: float | None = None
-    """When the answer stops being of use, in seconds of the engine's clock."""
+    """Deadline in seconds of the engine's clock; None: no deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedText:
-    """A text, cut into sentences and what stands between them."""
+    """A text, cut into sentences and the text between them."""
 
     pieces: tuple[EncodedPiece, ...]
     prefix: tuple[int, ...]
@@ -40,19 +40,19 @@ class PreparedText:
 
     @property
     def num_sentences(self) -> int:
-        """How many `sentences` are."""
+        """Number of `sentences`."""
         return sum(bool(piece.tokens) for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class TextHypothesis:
-    """One way to translate a text."""
+    """One translation of a text."""
 
     text: str
     score: float
-    """Sum of the sentences' scores."""
+    """Sum of the scores of the sentences."""
     tokens: tuple[int, ...]
-    """Target token ids of all sentences, without their ends."""
+    """Target token ids of all sentences, without the ends of sentences."""
     token_scores: tuple[float, ...]
     finish_reason: FinishReason
     """LENGTH if any sentence was cut."""
@@ -63,16 +63,16 @@ class TextResult:
     """The translation of one text."""
 
     hypotheses: tuple[TextHypothesis, ...]
-    """Best first; the i-th joins the i-th of each sentence."""
+    """Best first. The i-th consists of the i-th hypothesis of each sentence."""
     timings: Timings
-    """Of several sentences, which run side by side, the longest of each."""
+    """The maximum over all sentences of each time."""
     source_tokens: int
-    """The ends of sentences included."""
+    """Source tokens of all sentences, with one end for each sentence."""
     sentences: int
 
 
 def check_options(options: DecodingOptions, model: ModelDescription) -> None:
-    """Refuse what this model cannot do. Raises InvalidInput."""
+    """Raise InvalidInput for options that this model does not support."""
     most = model.max_target_tokens
     if options.max_length is not None and options.max_length > most:
         raise InvalidInput("max_length", options.max_length, f"1 to {most}, the limit of model {model.name}")
@@ -81,7 +81,7 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
     if options.num_rows > model.max_request_rows:
         field = "num_hypotheses" if options.sampling else "beam_size"
         raise InvalidInput(field, options.num_rows, f"1 to {model.max_request_rows}, the rows of this server's batch")
-    # In the engine this would fail the whole step, and with it the requests of others.
+    # In the engine, too many candidates would fail the whole step, with the requests of other clients.
     if options.sampling is not None and options.sampling.top_k > model.max_candidates:
         raise InvalidInput("sampling.top_k", options.sampling.top_k, f"1 to {model.max_candidates}: it has few tokens")
     if options.beam_size > 1 and 2 * options.beam_size > model.max_candidates:
@@ -91,9 +91,10 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
 def prepare(
     text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
 ) -> PreparedText:
-    """Split into sentences that the model can take, and tokenise.
+    """Split a text into sentences within the limit of the model, and tokenise them.
 
-    `check` is called with each piece, and stops the work by raising. Raises InvalidInput.
+    `check` is called with each piece and may raise to stop the work. Raises InvalidInput for a prefix that is too long
+    or has no sentence.
     """
     tokenizer, model = route.model.tokenizer, route.model.description
     prefix_tokens = tuple(tokenizer.encode(prefix)) if prefix else ()
@@ -111,7 +112,7 @@ def prepare(
 
 
 def max_length(options: DecodingOptions, model: ModelDescription) -> int:
-    """Target tokens that a sentence may have."""
+    """Maximum number of target tokens of a sentence."""
     return model.max_target_tokens if options.max_length is None else options.max_length
 
 
@@ -124,7 +125,7 @@ def requests(
     *,
     stream: bool,
 ) -> Iterator[Request]:
-    """The requests of a text's sentences, in order."""
+    """Yield the requests of the sentences of a text, in order."""
     for index, sentence in enumerate(prepared.sentences):
         yield Request(
             id=new_id(),
@@ -140,7 +141,7 @@ def requests(
 
 
 def _with_seed(options: DecodingOptions) -> DecodingOptions:
-    """Where tokens are drawn at random and the caller gave no seed, every sentence has one of its own."""
+    """Add a random seed to options that sample without one. It is called for each sentence."""
     sampling = options.sampling
     if sampling is None or sampling.seed is not None:
         return options
@@ -150,7 +151,7 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 def assemble(
     prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
 ) -> TextResult:
-    """Put the translated sentences back where they stood in the text."""
+    """Put the translations of the sentences into the text, in the places of the sentences."""
     count = min((len(answer.hypotheses) for answer in finished), default=num_hypotheses)
     timings = [answer.timings for answer in finished] or [Timings()]
     return TextResult(
@@ -186,8 +187,8 @@ def _hypothesis(
 def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedPiece]:
     """Cut a text into encoded pieces.
 
-    A sentence in capitals is translated in small letters, and its translation is put in capitals. The first sentence is
-    left as it is if its translation has a prefix, because the prefix must not change.
+    A sentence in capitals is translated in small letters, and its translation is changed to capitals. This is not done
+    with the first sentence if its translation has a forced prefix, because that must not change.
     """
     tokenizer = route.model.tokenizer
     limit = route.model.description.max_source_tokens - tokenizer.source_overhead

@@ -1,4 +1,4 @@
-"""What one call may ask for."""
+"""Limits of one call."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dragoman_service.errors import at_least
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one call may ask for."""
+    """Limits of one call."""
 
     max_texts: int = 1024
-    """Texts in one call."""
+    """Maximum number of texts in one call."""
     max_characters: int = 100_000
-    """Characters (Unicode code points) in one text."""
+    """Maximum number of characters (Unicode code points) in one text."""
     max_sentences: int = 20_000
-    """Sentences in one call, in all its texts."""
+    """Maximum number of sentences in one call, over all its texts."""
     window: int = 64
-    """Sentences of one call that may be in the engine at once, so that a call with thousands cannot fill the queue."""
+    """Maximum number of sentences of one call in the engine, so that a call with thousands cannot fill the queue."""
 
     def __post_init__(self) -> None:
         at_least("max_texts", self.max_texts, 1)

@@ -1,4 +1,4 @@
-"""How the next tokens are chosen, as operations on arrays of rows: beams, random draws, constraints. All pure.
+"""The choice of the next tokens, as pure functions on arrays of rows: beams, random draws, constraints.
 
 Begin with `beams`.
 """

@@ -1,8 +1,9 @@
-"""Beam search over arrays: the best children of many requests' hypotheses, and the rows that they go to.
+"""Beam search over arrays: the best children of the hypotheses of many requests, and the rows that they move to.
 
-A step keeps the best `beam_size` children that do not end. Each hypothesis has one child that ends, so the
-`2 * beam_size` best children are enough. A child that ends finishes its hypothesis if it is among the best `beam_size`.
-Of equal children, the lower row comes first, then the likelier candidate; the stable sort sees to it.
+A child is a hypothesis with one more token. It ends if that token is the end of the sentence. A step keeps the best
+`beam_size` children that do not end. Each hypothesis has one child that ends, so the `2 * beam_size` best children
+suffice. A child that ends finishes its hypothesis if it is among the best `beam_size`. Of equal children, that of the
+lower row comes first, then that of the likelier candidate, because the sort is stable.
 """
 
 from __future__ import annotations
@@ -18,43 +19,43 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Children(NamedTuple):
-    """The best children of `n` requests with `B` rows each; `B` of them go on wherever there are as many."""
+    """The best children of `n` requests with `B` rows each. Children that do not end go on, at most `B` per request."""
 
     token: Ints
-    """[n, B], those that go on, best first; the entries from `going` on mean nothing."""
+    """[n, B], children that go on, best first. Entries from index `going` on are undefined."""
     log_prob: Floats
     """[n, B]"""
     cost: Floats
-    """[n, B], minus the sum of log-probabilities from the beginning; infinity from `going` on."""
+    """[n, B], minus the sum of log-probabilities from the first token; infinity from index `going` on."""
     source: Ints
-    """[n, B], the parent's row within the request."""
+    """[n, B], row of the parent within the request."""
     going: Ints
-    """[n], how many go on."""
+    """[n], number of children that go on."""
     ends: Bools
-    """[n, B], by rank among all children: whether this one ends a hypothesis."""
+    """[n, B], by rank among all children: whether the child ends."""
     end_cost: Floats
-    """[n, B], their costs, by the same rank."""
+    """[n, B], cost by the same rank."""
     end_source: Ints
-    """[n, B], their parents' rows."""
+    """[n, B], row of the parent by the same rank."""
 
 
 class Placement(NamedTuple):
-    """Where the children go."""
+    """The rows of children."""
 
     target: Ints
     """[n, B], the row of each child within its request."""
     moved: Bools
-    """[n, B], whether it is another one than its parent's: the parent's caches and history must be copied to it."""
+    """[n, B], whether the row differs from that of the parent, whose caches and history must then be copied to it."""
 
 
 def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id: int) -> Children:
-    """Choose among the candidates of one step.
+    """Choose the best children from the candidates of one step.
 
     Args:
-        costs: [n, B], minus the totals of the live hypotheses; infinity for rows without one.
+        costs: [n, B], minus the sums of log-probabilities of the live hypotheses; infinity for rows without one.
         token_ids: [n, B, K], likeliest first.
-        log_probs: [n, B, K]; minus infinity for candidates that are banned.
-        end_id: The end of the sentence.
+        log_probs: [n, B, K]; minus infinity for banned candidates.
+        end_id: Token of the end of the sentence.
     """
     n, beam_size, width = log_probs.shape
     flat = (costs[:, :, None] - log_probs).reshape(n, beam_size * width)
@@ -89,38 +90,40 @@ def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id
 
 
 class Full(NamedTuple):
-    """The children of one step where every request has `B` that go on, all arrays [n * B], best first per request."""
+    """The children of a step in which every request has `B` that go on. Arrays are [n * B], best first per request."""
 
     token: Ints
     log_prob: Floats
     cost: Floats
     parent: Ints
-    """Row of the parent, counted through all requests."""
+    """Row of the parent, numbered over all requests."""
     target: Ints
-    """The row that the child goes to, likewise."""
+    """Row of the child, numbered in the same way."""
     moved: Ints | None
-    """Which children go to another row than their parent's; None: none does."""
+    """Indices of the children whose row differs from that of the parent; None if there is none."""
 
 
 class Ends(NamedTuple):
-    """Children of one step that end a hypothesis, by request, best first."""
+    """Children of one step that end, by request, best first."""
 
     request: Ints
     row: Ints
-    """The parent's, within the request."""
+    """Row of the parent within the request."""
     cost: Floats
 
 
 def full_step(
     costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id: int, each: Ints
 ) -> tuple[Full, Ends | None] | None:
-    """What `children` and `place` give, with fewer operations, for the most usual step; None where it is another.
+    """Compute the results of `children` and `place` with fewer operations, for the usual step.
+
+    Every request has `B` children that go on in a usual step. Returns None for any other step.
 
     Args:
         costs: [n, B], as for `children`; all hypotheses live.
         token_ids: [n, B, K]
         log_probs: [n, B, K]
-        end_id: The end of the sentence.
+        end_id: Token of the end of the sentence.
         each: 0 to n * B - 1.
     """
     n, beam_size, width = log_probs.shape
@@ -155,25 +158,25 @@ def full_step(
     parent = at // width
     stays = np.empty(len(each), np.int64)
     stays.fill(-1)
-    stays[parent[::-1]] = each[::-1]  # of a parent's children the best one is written last
+    stays[parent[::-1]] = each[::-1]  # the best child of a parent is written last
     moves = stays[parent] != each
     if not np.count_nonzero(moves):
         return Full(token, log_probs.take(at), cost, parent, parent, None), ends
     (moved,) = moves.nonzero()
     target = parent.copy()
-    # Of each request as many rows are free as children move, both in ascending order.
+    # A request has as many free rows as moving children, both in ascending order.
     target[moved] = (stays < 0).nonzero()[0]
     return Full(token, log_probs.take(at), cost, parent, target, moved), ends
 
 
 def place(source: Ints, count: Ints) -> Placement:
-    """Give each child a row: the best child of a parent stays in its row, the others take rows that are left.
+    """Give each child a row: the best child of a parent keeps the row of the parent, the others take free rows.
 
-    No row that is copied from is written to, so the order of copies does not matter.
+    No row is both a source and a target of copies, so their order does not matter.
 
     Args:
-        source: [n, B], the parents' rows, best child first.
-        count: [n], how many of them are children; the rest is filling.
+        source: [n, B], rows of the parents, best child first.
+        count: [n], number of children; the other entries are ignored.
     """
     beam_size = source.shape[1]
     rank = np.arange(beam_size)
@@ -188,10 +191,10 @@ def place(source: Ints, count: Ints) -> Placement:
 
 
 def _least(values: npt.NDArray[Any], count: int) -> Ints:
-    """[n, count], where the least values of each row are, in ascending order; of equals, the first comes first.
+    """Indices [n, count] of the smallest values of each row, in ascending order of value, then of index.
 
-    Lists are sorted and not the array: NumPy's sorts release the interpreter lock, and take it again only milliseconds
-    later where another thread is busy.
+    Lists are sorted instead of the array, because NumPy's sorts release the interpreter lock. If another thread is
+    busy, they get it back only milliseconds later.
     """
     order = range(values.shape[1])
     return np.array([sorted(order, key=row.__getitem__)[:count] for row in values.tolist()], np.int64)

@@ -1,4 +1,4 @@
-"""The options that change logits before candidates are chosen: minimum length, repetition, repeated n-grams."""
+"""Options that change logits before candidates are chosen: minimum length, repetition penalty, repeated n-grams."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ Ints = npt.NDArray[np.int64]
 
 
 def repeated_ngram_ends(history: Ints, lengths: Ints, size: int) -> tuple[Ints, Ints]:
-    """Tokens that would end an n-gram of `size` that its row has already: columns of `history`, and tokens.
+    """Find the tokens that would complete an n-gram of `size` tokens that the row has already.
+
+    Returns columns of `history`, and tokens.
 
     Args:
-        history: [steps, rows], the tokens of the last steps; a row's own are the last `lengths` of its column.
-        lengths: [rows].
+        history: [steps, rows], the tokens of the last steps; those of a row are the last `lengths` of its column.
+        lengths: [rows], numbers of tokens.
         size: 1 or more.
     """
     steps = len(history)
@@ -26,7 +28,7 @@ def repeated_ngram_ends(history: Ints, lengths: Ints, size: int) -> tuple[Ints, 
     if size == 1:
         start, row = (np.arange(steps)[:, None] >= steps - lengths).nonzero()
         return row, history[start, row]
-    # Few places have the newest token: only these are looked at whole.
+    # Few places have the newest token; only these are compared fully.
     start, row = (history[size - 2 : size - 2 + starts] == history[-1]).nonzero()
     found = start >= steps - lengths[row]
     for offset in range(size - 2):
@@ -42,14 +44,14 @@ def adjustments(
     penalties: npt.NDArray[np.float64],
     max_token: int,
 ) -> Adjustments:
-    """Put bans and penalties together, at most one for a row and token; a ban comes before a penalty.
+    """Merge bans and penalties, at most one for each pair of row and token; a ban replaces a penalty.
 
     Args:
-        rows: Rows of the batch that the pairs count in.
+        rows: Rows of the batch.
         bans: Index into `rows`, and token.
-        penalised: Likewise, for tokens that were produced.
-        penalties: By index into `rows`.
-        max_token: No token is greater.
+        penalised: Index into `rows`, and token that the row has produced.
+        penalties: The penalty of each of `rows`.
+        max_token: The largest token in `bans` and `penalised`, or more.
     """
     width = max_token + 1
     banned = np.unique(bans[0] * width + bans[1]) if len(bans[0]) else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Random draws: which candidate each of some rows takes (temperature, top-k, nucleus)."""
+"""Random sampling of candidates (temperature, top-k, nucleus)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from dragoman_service.engine.request import Sampling
 
 
 class Draws:
-    """The random numbers of one row. Seed, source and number of the hypothesis decide them, and nothing else.
+    """The random numbers of one row, one for each token. They depend on seed, source and number of the hypothesis only.
 
-    Two sentences of a call draw independently, and the same sentence with the same seed draws the same, wherever and
-    whenever it runs. A row draws once a token.
+    So the sentences of a call draw independently, and the same sentence with the same seed always draws the same.
     """
 
     __slots__ = ("_generator", "_values")
@@ -27,14 +26,14 @@ class Draws:
         self._values: list[float] = []
 
     def at(self, position: int) -> float:
-        """The number for the token at a position, from 0 to below 1."""
+        """The number for the token at `position`, in [0, 1)."""
         while len(self._values) <= position:
             self._values += self._generator.random(32).tolist()
         return self._values[position]
 
 
 class Settings:
-    """The sampling options of some rows, as columns [rows, 1]."""
+    """Sampling options of rows, as arrays [rows, 1]."""
 
     __slots__ = ("temperature", "top_k", "top_p")
 
@@ -47,18 +46,18 @@ class Settings:
 def pick(
     log_probs: npt.NDArray[np.float64], settings: Settings, uniform: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.intp]:
-    """Index of the candidate that each row draws.
+    """Draw a candidate for each row; returns the indices [rows].
 
-    The nucleus of top-p is the shortest head of the candidates whose share of the probability of all `top_k` of them,
-    at the given temperature, reaches `top_p` (Holtzman et al. 2020).
+    The nucleus is the shortest head of the candidates whose share of the probability of the `top_k` likeliest, at the
+    given temperature, reaches `top_p` (Holtzman et al. 2020).
 
     Args:
-        log_probs: [rows, candidates], likeliest first, the first of a row finite; more than `top_k` are ignored.
-        settings: Of the rows.
-        uniform: [rows], each from 0 to below 1.
+        log_probs: [rows, candidates], likeliest first, the first of each row finite; those after `top_k` are ignored.
+        settings: Options of these rows.
+        uniform: [rows], each in [0, 1).
     """
     rank = np.arange(log_probs.shape[1])
-    # Relative to the best, so that no temperature makes all weights underflow.
+    # Relative to the best candidate, so that its weight is 1 at any temperature.
     weights = np.exp((log_probs - log_probs[:, :1]) / settings.temperature)
     weights[rank >= settings.top_k] = 0.0
     cumulative = np.cumsum(weights, axis=1)
@@ -66,6 +65,6 @@ def pick(
     most = np.minimum(settings.top_k[:, 0], log_probs.shape[1]) - 1
     last = np.minimum((cumulative < wanted).sum(axis=1), most)
     nucleus = np.take_along_axis(cumulative, last[:, None], axis=1)
-    # Candidates of weight 0 are stepped over; the product may round up to the whole nucleus, hence the minimum.
+    # `<=` skips candidates of weight 0. The product may round up to the sum of the nucleus, hence the minimum.
     drawn: npt.NDArray[np.intp] = np.minimum((cumulative <= uniform[:, None] * nucleus).sum(axis=1), last)
     return drawn
