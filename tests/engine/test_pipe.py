@@ -17,6 +17,7 @@ from dragoman_service.engine import pipe
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.messages import Answer, Lost, Open, Window
 from dragoman_service.engine.stats import EngineStats
+from dragoman_service.errors import EngineFailure
 from support.fake_workers import FakeWorkers
 from support.fronts import Front
 from support.waiting import wait_until
@@ -168,7 +169,7 @@ def test_one_connection_too_many_is_refused_and_not_left_waiting(monkeypatch: py
         front = front_of(near)
         assert front.window(front.open()) > 0
         thread.join(30)
-        with pytest.raises(EOFError):
+        with pytest.raises(EngineFailure, match=LOST):
             pipe.connect(other, lambda answers: None)
 
 

@@ -79,7 +79,7 @@ class _Report:
 def connect(pipe: Pipe, on_answers: OnAnswers) -> PipeConnection:
     """Connect to the engine that serves the other end of a pipe; see `Engine.connect`.
 
-    Blocks until the other end serves. Raises EOFError if it is closed.
+    Blocks until the other end serves. Raises EngineFailure if it is closed.
     """
     return PipeConnection(pipe, on_answers)
 
@@ -91,7 +91,10 @@ class PipeConnection:
         """See `connect`."""
         self._pipe = pipe
         self._on_answers = on_answers
-        first: int = pipe.recv()
+        try:
+            first: int = pipe.recv()
+        except (EOFError, OSError):
+            raise _lost().error from None
         self._ids = itertools.count(first, MAX_CONNECTIONS)
         self._lock = threading.Lock()  # guards `_lost` and `_closed`
         self._lost = self._closed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -11,8 +12,11 @@ from types import TracebackType
 from typing import Protocol
 
 from dragoman_service.engine.engine import Connection
-from dragoman_service.engine.messages import Answer, Cancel, Expect, Lost, Open, Refused, Submit, Window
+from dragoman_service.engine.messages import Answer, Cancel, Expect, Lost, Message, Open, Refused, Submit, Window
 from dragoman_service.engine.request import Event, Failed, Finished, Progress, Request
+from dragoman_service.errors import EngineFailure
+
+_log = logging.getLogger(__name__)
 
 
 class Connectable(Protocol):
@@ -26,8 +30,9 @@ class Connectable(Protocol):
 class EnginePort:
     """The calls of one event loop to one engine.
 
-    Answers that arrive on other threads are put into a queue. The event loop is woken once for all queued answers,
-    because waking it costs more than handling most answers.
+    Answers are put into a queue. The event loop is woken once for all answers that arrive on other threads, because
+    waking it costs more than handling most answers. Answers that arrive while a message is sent are handled after it:
+    handling them may send further messages, and would nest without limit.
     """
 
     def __init__(self, engine: Connectable) -> None:
@@ -36,11 +41,31 @@ class EnginePort:
         self._thread = threading.get_ident()
         self._arrived: deque[Sequence[Answer]] = deque()
         self._awake = False  # whether the loop has been woken for the queued answers
+        self._handling = False  # whether the queue will be handled further up the stack
+        self.lost = False
+        """Whether the engine is gone: every call fails, and a new port is needed to reach an engine again."""
         self._calls: dict[int, EngineCall] = {}
         self._requests: dict[int, EngineCall] = {}
         self._connection = engine.connect(self._receive)
         self.new_id = self._connection.new_id
-        self.send = self._connection.send
+
+    def close(self) -> None:
+        """Close the connection and fail the calls that are open."""
+        self._connection.close()
+        self._fail_all(EngineFailure("the connection to the engine has been closed"))
+
+    def send(self, message: Message) -> None:
+        """Send a message, and handle the answers that have arrived."""
+        if self._handling:
+            self._connection.send(message)
+            return
+        self._handling = True
+        try:
+            self._connection.send(message)
+        finally:
+            self._handling = False
+        if self._arrived:
+            self._handle_arrived()
 
     def call(self, client: str, window: int) -> EngineCall:
         """Make a call of a client, which can use at most `window` requests at a time in the engine."""
@@ -63,41 +88,53 @@ class EnginePort:
 
     def _receive(self, answers: Sequence[Answer]) -> None:
         """Called on any thread."""
-        if threading.get_ident() == self._thread:
-            self._handle(answers)
-            return
         self._arrived.append(answers)
-        if not self._awake:
+        if threading.get_ident() == self._thread:
+            self._handle_arrived()
+        elif not self._awake:
             self._awake = True
             with suppress(RuntimeError):  # the loop is closed, so no call waits for these answers
                 self._loop.call_soon_threadsafe(self._handle_arrived)
 
     def _handle_arrived(self) -> None:
         self._awake = False  # before the queue is emptied: later answers wake the loop again
-        while self._arrived:
-            self._handle(self._arrived.popleft())
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._arrived:
+                for answer in self._arrived.popleft():
+                    try:
+                        self._handle(answer)
+                    except Exception:  # of one call, which must not cost others their answers
+                        _log.exception("an answer of the engine could not be handled")
+        finally:
+            self._handling = False
 
-    def _handle(self, answers: Sequence[Answer]) -> None:
-        for answer in answers:
-            if isinstance(answer, Window | Refused):
-                call = self._calls.get(answer.call)
-                if call is None:
-                    continue
-                if isinstance(answer, Window):
-                    call.on_window(answer.change)
-                else:
-                    call.fail(answer.error)
-            elif isinstance(answer, Lost):
-                for call in list(self._calls.values()):
-                    call.fail(answer.error)
-            elif isinstance(answer, Progress):
-                call = self._requests.get(answer.request_id)
-                if call is not None:
-                    call.on_event(answer)
+    def _handle(self, answer: Answer) -> None:
+        if isinstance(answer, Window | Refused):
+            call = self._calls.get(answer.call)
+            if call is None:
+                return
+            if isinstance(answer, Window):
+                call.on_window(answer.change)
             else:
-                call = self._requests.pop(answer.request_id, None)
-                if call is not None:
-                    call.on_event(answer)
+                call.fail(answer.error)
+        elif isinstance(answer, Lost):
+            self._fail_all(answer.error)
+        elif isinstance(answer, Progress):
+            call = self._requests.get(answer.request_id)
+            if call is not None:
+                call.on_event(answer)
+        else:
+            call = self._requests.pop(answer.request_id, None)
+            if call is not None:
+                call.on_event(answer)
+
+    def _fail_all(self, error: Exception) -> None:
+        self.lost = True
+        for call in list(self._calls.values()):
+            call.fail(error)
 
 
 class EngineCall:
@@ -146,10 +183,13 @@ class EngineCall:
     def expect(self, requests: int, work: int, deadline: float | None) -> None:
         """Announce the number of requests and their work (source tokens times rows).
 
-        The engine may refuse the call because of its deadline. `finish_all` or the stream then raises the error.
+        Raises the error with which the engine refuses the call, for example because of its deadline. An engine in
+        another process answers later: `finish_all` or the stream then raises the error.
         """
         self._remaining = requests
         self._port.send(Expect(self.id, requests, work, deadline))
+        if self._error is not None:
+            raise self._error
 
     async def finish_all(self, wanted: Iterator[Request]) -> list[Finished]:
         """Run all requests, as many at a time as the window allows; returns their final events in the same order.
@@ -280,6 +320,7 @@ class RequestStream:
         self._unread: deque[tuple[int, asyncio.Queue[Event]]] = deque()  # in the order of submission
         self._queues: dict[int, asyncio.Queue[Event]] = {}
         self._error: Exception | None = None
+        self._one_failed = False  # then no more are submitted
 
     async def next_request(self) -> AsyncIterator[Progress | Finished]:
         """Yield the events of the next request; the last is `Finished`. Raises the error of the request or the call."""
@@ -299,19 +340,24 @@ class RequestStream:
             yield event
 
     def go_on(self) -> None:
-        while self._call.has_room and len(self._unread) < self._call.window:
-            request = next(self._wanted, None)
-            if request is None:
-                break
-            events: asyncio.Queue[Event] = asyncio.Queue()
-            self._queues[request.id] = events
-            self._unread.append((request.id, events))
-            self._call.submit(request)
+        try:
+            while self._call.has_room and len(self._unread) < self._call.window and not self._one_failed:
+                request = next(self._wanted, None)
+                if request is None:
+                    break
+                events: asyncio.Queue[Event] = asyncio.Queue()
+                self._queues[request.id] = events
+                self._unread.append((request.id, events))
+                self._call.submit(request)
+        except Exception as error:
+            self.fail(error)
 
     def on_event(self, event: Event) -> None:
+        self._one_failed |= isinstance(event, Failed)
         self._queues[event.request_id].put_nowait(event)
 
     def fail(self, error: Exception) -> None:
         self._error = error
+        self._one_failed = True
         for request_id, events in self._unread:  # wakes `next_request`
             events.put_nowait(Failed(request_id, error))

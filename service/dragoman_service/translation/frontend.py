@@ -136,7 +136,9 @@ class Frontend:
         return self._running == 0
 
     def close(self) -> None:
-        """Stop the threads, without waiting for them."""
+        """Close the connections to the engines, and stop the threads without waiting for them."""
+        for port in list(self._ports.values()):
+            port.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
@@ -155,7 +157,7 @@ class Frontend:
 
     def _port(self, model: ServedModel) -> EnginePort:
         port = self._ports.get(model)
-        if port is None:
+        if port is None or port.lost:
             port = self._ports[model] = EnginePort(model.engine)
         return port
 
