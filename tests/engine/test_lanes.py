@@ -37,6 +37,7 @@ class StillLane:
         self.submitted: list[int] = []
         self.log: list[Any] = []
         self.drained = True
+        self.backlog_seconds = 0.0
         self.on_drain: Callable[[float], None] = lambda timeout: None
 
     def start(self) -> None:
@@ -54,6 +55,9 @@ class StillLane:
     def stats(self) -> EngineStats:
         return EngineStats(*range(1, 6), Totals(failed_steps=6))
 
+    def check_time(self, work: int, seconds: float) -> None:
+        self.log.append(("check_time", work, seconds))
+
     def drain(self, timeout: float) -> bool:
         self.log.append(("drain", timeout))
         self.on_drain(timeout)
@@ -67,6 +71,16 @@ def submit(lanes: Lanes, request: Request) -> Listener:
     listener = Listener()
     lanes.submit(request, listener)
     return listener
+
+
+def test_dead_lanes_do_no_part_of_the_work() -> None:
+    parts = [StillLane(healthy=False), StillLane(), StillLane()]
+    parts[0].backlog_seconds = 0.0
+    parts[1].backlog_seconds, parts[2].backlog_seconds = 3.0, 2.0
+    lanes = Lanes(parts)
+    assert lanes.backlog_seconds == 2.0
+    lanes.check_time(10, 1.0)
+    assert [part.log for part in parts] == [[], [("check_time", 5, 1.0)], []]
 
 
 # --- which lane

@@ -187,3 +187,13 @@ def test_aliases_are_shown_as_they_are(metrics: Metrics) -> None:
         metrics.show_aliases("loud", ModelEntry({"1": model}, "1", aliases))
         shown = [s.labels["alias"] for f in metrics.model_aliases.collect() for s in f.samples]
         assert shown == list(aliases)
+
+
+def test_a_stream_that_outlives_its_version_brings_no_series_back(metrics: Metrics) -> None:
+    engine = Watched(EngineStats())
+    metrics.watch(MODEL, engine)
+    metrics.first_chunk(MODEL, 0.5)
+    assert value(metrics, "dragoman_time_to_first_token_seconds_count", **LABELS) == 1
+    metrics.forget(MODEL, engine)
+    metrics.first_chunk(MODEL, 0.5)
+    assert value(metrics, "dragoman_time_to_first_token_seconds_count", **LABELS) is None

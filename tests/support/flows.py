@@ -32,7 +32,7 @@ def serve(queue: FairQueue) -> Request:
     """Serve the next request and return it."""
     head = queue.head()
     assert head is not None
-    queue.pop()
+    queue.serve(head.request.id)
     return head.request
 
 

@@ -115,12 +115,6 @@ class FairQueue:
         key = self._keys.get(request_id)
         return None if key is None else self._flows[key].waiting[request_id][1]
 
-    def pop(self) -> None:
-        """Remove the head of the queue because it is served."""
-        head = self.head()
-        assert head is not None
-        self.serve(head.request.id)
-
     def serve(self, request_id: int) -> None:
         """Remove a request because it is served, and charge its work to its flow. It need not be the head."""
         key = self._keys[request_id]

@@ -70,15 +70,16 @@ class Lanes:
 
     @property
     def backlog_seconds(self) -> float:
-        """Smallest expected time of a lane to end all its requests; 0 while there are too few measurements."""
-        return min(lane.backlog_seconds for lane in self._lanes)
+        """Smallest expected time of a healthy lane to end all its requests; 0 while there are too few measurements."""
+        return min((lane.backlog_seconds for lane in self._lanes if lane.healthy), default=0.0)
 
     def check_time(self, work: int, seconds: float) -> None:
-        """Raise DeadlineUnreachable if no lane can do an equal share of the work in time; see `Lane.check_time`."""
+        """Raise DeadlineUnreachable if no healthy lane can do its share of the work in time; see `Lane.check_time`."""
         refusal: DeadlineUnreachable | None = None
-        for lane in self._lanes:
+        lanes = [lane for lane in self._lanes if lane.healthy]
+        for lane in lanes:
             try:
-                lane.check_time(_ceil(work, len(self._lanes)), seconds)
+                lane.check_time(_ceil(work, len(lanes)), seconds)
             except DeadlineUnreachable as error:
                 refusal = error
             else:

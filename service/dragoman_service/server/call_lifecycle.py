@@ -48,7 +48,7 @@ class Answering:
         """Measure the time to the first piece of a stream. Call it before every piece; only the first one counts."""
         if not self._chunk_sent:
             self._chunk_sent = True
-            self._metrics.first_chunk_seconds.labels(model.name, model.version).observe(time.monotonic() - self._start)
+            self._metrics.first_chunk(model, time.monotonic() - self._start)
 
     async def __aenter__(self) -> Answering:
         self._running.inc()

@@ -79,6 +79,11 @@ class Metrics:
         if not self._engines.forget(model, engine):
             self.first_chunk_seconds.remove_by_labels({"model": model.name, "version": model.version})
 
+    def first_chunk(self, model: ModelDescription, seconds: float) -> None:
+        """Count the first piece of a stream, unless the version is no longer reported."""
+        if self._engines.has(model):
+            self.first_chunk_seconds.labels(model.name, model.version).observe(seconds)
+
     def show_aliases(self, name: str, entry: ModelEntry | None) -> None:
         """Replace the reported aliases of a model by those of `entry`."""
         self.model_aliases.remove_by_labels({"model": name})
@@ -304,6 +309,11 @@ class _Engines(Collector):
             if not left:
                 del self._versions[labels]
             return left
+
+    def has(self, model: ModelDescription) -> bool:
+        """Whether a version is reported."""
+        with self._lock:
+            return (model.name, model.version) in self._versions
 
     def describe(self) -> Iterator[Metric]:
         """Declare no names, so that registration does not call `collect`."""

@@ -180,7 +180,8 @@ class Frontend:
     async def _prepare(self, call: Call, engine_call: EngineCall) -> list[PreparedText]:
         """Split and tokenise the texts, and announce their requests to the engine."""
         prepared = await self._tokenise(call)
-        sentences = [len(piece.tokens) for text in prepared for piece in text.pieces if piece.tokens]
+        overhead = call.route.model.tokenizer.source_overhead
+        sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
         engine_call.expect(len(sentences), sum(sentences) * call.options.num_rows, call.sender.deadline)
         return prepared
 
