@@ -9,6 +9,7 @@ time. Each request ends with `Finished` or `Failed`. A call ends when all expect
     Expect(call, 9, ...) ->  <- Refused, if the deadline cannot be met
     Submit(call, request) -> <- Progress, Finished, Failed; Window(call, +1) or (call, -1) as load falls or rises
     Cancel(call) ->          <- Failed(Cancelled) of each request that has not ended
+                             <- Lost, if the engine is gone: all calls and requests of the front have ended with it
 
 All messages can cross a process boundary (`pipe.py`): they are values that can be pickled, deadlines are times of the
 system's monotonic clock, and no message waits for an answer.
