@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,7 +36,7 @@ from faults.http2 import (
     message,
     say,
 )
-from faults.wire import unharmed
+from faults.wire import canary, unharmed
 from support.server_process import ServerProcess, server_process
 
 TRANSLATE = "/dragoman.v1.Translation/Translate"
@@ -133,6 +134,25 @@ BREACHES = {
 def test_a_breach_of_the_protocol_ends_its_connection_and_no_other(server: ServerProcess, name: str) -> None:
     with unharmed(server):
         say(server.address, BREACHES[name], patience=0.1)
+
+
+def test_calls_that_are_taken_back_again_and_again_cost_no_other_caller_its_calls(server: ServerProcess) -> None:
+    attacking = True
+
+    def attack() -> None:
+        while attacking:
+            say(server.address, BREACHES["calls taken back 2 000 times"], patience=0.05)
+
+    attackers = [threading.Thread(target=attack) for _ in range(2)]
+    for thread in attackers:
+        thread.start()
+    try:
+        for _ in range(100):
+            canary(server)
+    finally:
+        attacking = False
+        for thread in attackers:
+            thread.join()
 
 
 @pytest.mark.parametrize("rounds", [150, pytest.param(3_000, marks=pytest.mark.slow)])

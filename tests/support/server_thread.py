@@ -52,6 +52,8 @@ def serving(models: Sequence[ServedModel], **config: Any) -> Iterator[ServerThre
     """Serve models on free ports; `config` are fields of ServiceConfig."""
     metrics = Metrics(CollectorRegistry())
     settings = ServiceConfig.of(**{"model_paths": (Path("unused"),), "port": 0, "metrics_port": 0, **config})
+    for model in models:
+        metrics.watch(model.description, model.engine)
     server = Server(settings, models, metrics)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

@@ -38,6 +38,11 @@ _OPTIONS = (
     # Without this a second server on the same port would silently take half of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    # Against callers that open thousands of calls and reset them. Calls of a connection beyond the first limit wait at
+    # the caller. Beyond the second, gRPC's core cancels calls at random, those of other callers too.
+    ("grpc.max_concurrent_streams", 200),
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
     # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
