@@ -28,6 +28,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _NO_LIMIT = 2**31 - 1
+_FEW_ROWS = 16
+"""Up to so many values are compared faster as a list than as an array."""
 _NAN = "the model returned NaN instead of log-probabilities"
 
 
@@ -105,8 +107,8 @@ class _Beams:
     """The requests of one beam size, with arrays that are valid while no request joins, leaves or moves."""
 
     __slots__ = (
-        "any_fresh", "each", "flat", "fresh", "limit", "longest", "max_length", "max_penalty", "prefix", "quiet",
-        "ranks", "requests", "rows", "threshold", "waiting_for_better",
+        "any_fresh", "each", "first_rows", "flat", "fresh", "limit", "longest", "max_length", "max_penalty", "prefix",
+        "quiet", "ranks", "requests", "rows", "threshold", "waiting_for_better",
     )  # fmt: skip
 
     def __init__(self, requests: list[ActiveRequest], lengths: Ints, costs: Floats, max_positions: int) -> None:
@@ -115,6 +117,8 @@ class _Beams:
         self.rows = np.array([active.rows for active in requests], np.int64)  # [n, B]
         self.flat = self.rows.ravel()
         self.each = np.arange(self.flat.size)
+        self.first_rows = bool((self.flat == self.each).all())
+        """Whether `flat` is rows 0, 1, 2 and so on."""
         self.ranks = self.each % self.rows.shape[1]
         limits = [
             (active.request.max_length, len(active.request.target_prefix), active.max_penalty, active.threshold)
@@ -400,7 +404,7 @@ class Batch:
         token_ids, log_probs = np.asarray(token_ids), np.asarray(log_probs)
         rows = len(self._owners)
         new, log_prob = token_ids[:, 0], log_probs[:, 0]
-        self._clean = np.count_nonzero(log_prob > BANNED) == rows
+        self._clean = _all_above(log_prob, BANNED)
         if self._line == len(self._log):
             self._scroll()
         done: list[ActiveRequest] = []
@@ -423,9 +427,8 @@ class Batch:
         positions += 1
         self._steps_left -= 1
         self.cached_positions += rows - len(self._holes)
-        is_end = new == self._end_id
-        if self._steps_left <= 0 or not self._clean or np.count_nonzero(is_end):
-            self._end_rows(is_end, log_prob, forced, step)
+        if self._steps_left <= 0 or not self._clean or _contains(new, self._end_id):
+            self._end_rows(new == self._end_id, log_prob, forced, step)
         step.ended += done
         if self._penalised:
             self._note_distinct(new)
@@ -614,8 +617,15 @@ class Batch:
         """Perform a usual step with few operations; returns None and changes nothing if the step is not usual."""
         rows, flat = group.rows, group.flat
         width = 2 * rows.shape[1]
+        # One request, and many alike: a view is much faster than a copy of scattered rows.
+        at: Any = slice(len(flat)) if group.first_rows else flat
+        shape = (*rows.shape, -1)
         step = beams.full_step(
-            self._costs[rows], token_ids[:, :width][rows], log_probs[:, :width][rows], self._end_id, group.each
+            self._costs[at].reshape(rows.shape),
+            token_ids[at, :width].reshape(shape),
+            log_probs[at, :width].reshape(shape),
+            self._end_id,
+            group.each,
         )
         if step is None:
             return None
@@ -634,7 +644,7 @@ class Batch:
             if len(moved):
                 self._copy_hypotheses(flat[found.parent[moved]], flat[found.target[moved]], group.longest)
         group.any_fresh = False
-        there = flat[found.target]
+        there = found.target if group.first_rows else flat[found.target]
         new[there], log_prob[there] = found.token, found.log_prob
         self._costs[there], self._ranks[there] = found.cost, group.ranks
         group.quiet -= 1
@@ -828,6 +838,19 @@ class Batch:
                 break
             common.append(tokens[0])
         return common
+
+
+def _all_above(values: npt.NDArray[Any], bound: float) -> bool:
+    """Whether all values are above a bound; NaN is not."""
+    if len(values) <= _FEW_ROWS:
+        return all(value > bound for value in values.tolist())
+    return bool(np.count_nonzero(values > bound) == len(values))
+
+
+def _contains(values: npt.NDArray[Any], wanted: int) -> bool:
+    if len(values) <= _FEW_ROWS:
+        return wanted in values.tolist()
+    return bool(np.count_nonzero(values == wanted))
 
 
 def last_progress(active: ActiveRequest) -> list[Progress]:
