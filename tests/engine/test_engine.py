@@ -46,11 +46,17 @@ def alone(**options: Any) -> Any:
 
 
 def learn_what_work_takes(front: Front) -> None:
-    """Translate enough for the engine to refuse deadlines."""
-    call = front.open(window=30)
-    front.expect(call, 60)
-    for request_id in [front.submit(call, 0, min_length=3) for _ in range(60)]:
-        front.finished(request_id)
+    """Translate until the engine refuses deadlines, for which every lane must have ended some requests."""
+    for _ in range(20):
+        call = front.open(window=30)
+        front.expect(call, 60)
+        for request_id in [front.submit(call, 0, min_length=3) for _ in range(60)]:
+            front.finished(request_id)
+        probe = front.open()
+        front.expect(probe, 1, work=10**9, deadline=time.monotonic() + 0.5)
+        if isinstance(front.last(front.submit(probe, 0)), Failed):  # because the call is over
+            return
+    raise AssertionError("no deadline was refused")
 
 
 # --- the normal course

@@ -625,7 +625,6 @@ class Batch:
             token_ids[at, :width].reshape(shape),
             log_probs[at, :width].reshape(shape),
             self._end_id,
-            group.each,
         )
         if step is None:
             return None

@@ -8,6 +8,8 @@ lower row comes first, then that of the likelier candidate, because the sort is 
 
 from __future__ import annotations
 
+import math
+from heapq import heapify, heappop, heapreplace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,60 +115,76 @@ class Ends(NamedTuple):
 
 
 def full_step(
-    costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id: int, each: Ints
+    costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id: int
 ) -> tuple[Full, Ends | None] | None:
-    """Compute the results of `children` and `place` with fewer operations, for the usual step.
+    """Compute the results of `children` and `place` faster, for the usual step.
 
     Every request has `B` children that go on in a usual step. Returns None for any other step.
+
+    The candidates of a row are sorted, so the next child is the best of the heads of the rows. Equal children come in
+    the order of rows, as from the stable sort. Lists are used and not arrays: between two runs of a model the caches of
+    the processor are cold, and a few lines of Python in a loop fill them less than two dozen array operations. Up to 64
+    rows of beams of 4 this was measured to be faster.
 
     Args:
         costs: [n, B], as for `children`; all hypotheses live.
         token_ids: [n, B, K]
         log_probs: [n, B, K]
         end_id: Token of the end of the sentence.
-        each: 0 to n * B - 1.
     """
-    n, beam_size, width = log_probs.shape
-    wanted = 2 * beam_size
-    flat = (costs[:, :, None] - log_probs).reshape(n, -1)
-    if flat.shape[1] < wanted:
-        return None
-    at = _least(flat, wanted)
-    at += each[::beam_size, None] * width
-    token = token_ids.take(at)
-    is_end = token == end_id
-    ends = None
-    if np.count_nonzero(is_end):
-        ended = is_end[:, :beam_size]
-        if np.count_nonzero(ended):
-            request, rank = ended.nonzero()
-            ended_at = at[request, rank]
-            ends = Ends(request, ended_at // width % beam_size, flat.take(ended_at))
-            if not ends.cost.max() < np.inf:
+    _, beam_size, width = log_probs.shape
+    rows = range(beam_size)
+    # A list for each field of `Full`, and an item of `ends` for each child of `Ends`.
+    token: list[int] = []
+    log_prob: list[float] = []
+    cost: list[float] = []
+    parent: list[int] = []
+    target: list[int] = []
+    moved: list[int] = []
+    ends: list[tuple[int, int, float]] = []
+    candidates = zip(costs.tolist(), token_ids.tolist(), log_probs.tolist(), strict=True)
+    for request, (row_costs, row_tokens, likely) in enumerate(candidates):
+        heads = [(row_costs[row] - likely[row][0], row, 0) for row in rows]
+        heapify(heads)
+        taken: list[int] = []
+        for rank in range(2 * beam_size):
+            if not heads or not heads[0][0] < math.inf:
                 return None
-        going = ~is_end
-        going &= going.cumsum(axis=1) <= beam_size
-        (picked,) = going.ravel().nonzero()
-        if len(picked) < len(each):
+            total, row, index = heads[0]
+            if row_tokens[row][index] != end_id:
+                token.append(row_tokens[row][index])
+                log_prob.append(likely[row][index])
+                cost.append(total)
+                taken.append(row)
+                if len(taken) == beam_size:
+                    break
+            elif rank < beam_size:
+                ends.append((request, row, total))
+            if index + 1 < width:
+                heapreplace(heads, (row_costs[row] - likely[row][index + 1], row, index + 1))
+            else:
+                heappop(heads)
+        else:
             return None
-        at, token = at.take(picked), token.take(picked)
-    else:
-        at, token = at[:, :beam_size].ravel(), token[:, :beam_size].ravel()
-    cost = flat.take(at)
-    if not cost.max() < np.inf:
-        return None
-    parent = at // width
-    stays = np.empty(len(each), np.int64)
-    stays.fill(-1)
-    stays[parent[::-1]] = each[::-1]  # the best child of a parent is written last
-    moves = stays[parent] != each
-    if not np.count_nonzero(moves):
-        return Full(token, log_probs.take(at), cost, parent, parent, None), ends
-    (moved,) = moves.nonzero()
-    target = parent.copy()
-    # A request has as many free rows as moving children, both in ascending order.
-    target[moved] = (stays < 0).nonzero()[0]
-    return Full(token, log_probs.take(at), cost, parent, target, moved), ends
+        first = request * beam_size
+        parent += [first + row for row in taken]
+        if len(set(taken)) < beam_size:
+            free = iter([row for row in rows if row not in taken])
+            for child, row in enumerate(taken):
+                if row in taken[:child]:  # a better child stays in the row of the parent
+                    moved.append(first + child)
+                    taken[child] = -1
+            taken = [next(free) if row < 0 else row for row in taken]
+        target += [first + row for row in taken]
+    full = Full(
+        np.array(token, np.int64),
+        np.array(log_prob, np.float64),
+        np.array(cost, np.float64),
+        np.array(parent, np.int64),
+        np.array(target, np.int64),
+        np.array(moved, np.int64) if moved else None,
+    )
+    return full, Ends(*(np.array(column) for column in zip(*ends, strict=True))) if ends else None
 
 
 def place(source: Ints, count: Ints) -> Placement:
