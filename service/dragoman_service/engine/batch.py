@@ -107,19 +107,14 @@ class _Beams:
     """The requests of one beam size, with arrays that are valid while no request joins, leaves or moves."""
 
     __slots__ = (
-        "any_fresh", "each", "first_rows", "flat", "fresh", "limit", "longest", "max_length", "max_penalty", "prefix",
-        "quiet", "ranks", "requests", "rows", "threshold", "waiting_for_better",
+        "fresh", "limit", "longest", "max_length", "max_penalty", "prefix", "quiet", "requests", "rows", "threshold",
+        "waiting_for_better",
     )  # fmt: skip
 
     def __init__(self, requests: list[ActiveRequest], lengths: Ints, costs: Floats, max_positions: int) -> None:
         """`lengths` (tokens of the hypotheses) and `costs` are those of all rows of the batch."""
         self.requests = requests
         self.rows = np.array([active.rows for active in requests], np.int64)  # [n, B]
-        self.flat = self.rows.ravel()
-        self.each = np.arange(self.flat.size)
-        self.first_rows = bool((self.flat == self.each).all())
-        """Whether `flat` is rows 0, 1, 2 and so on."""
-        self.ranks = self.each % self.rows.shape[1]
         limits = [
             (active.request.max_length, len(active.request.target_prefix), active.max_penalty, active.threshold)
             for active in requests
@@ -135,10 +130,10 @@ class _Beams:
     def look_ahead(self, lengths: Ints, costs: Floats) -> None:
         """Compute how many of the next steps are usual ones. `lengths` is [n], `costs` [n, B]."""
         self.longest = int(lengths.max())
-        self.fresh = lengths == self.prefix
-        """Whether a request is about to choose its first token. Until then, all its rows are fed the same tokens."""
-        self.any_fresh = bool(self.fresh.any())
-        full = (costs < math.inf).all(axis=1) | self.fresh
+        fresh = lengths == self.prefix
+        self.fresh = frozenset(fresh.nonzero()[0].tolist())
+        """Indices of the requests about to choose their first token. Until then, all their rows are fed the same."""
+        full = (costs < math.inf).all(axis=1) | fresh
         usual = bool(full.all()) and bool((lengths >= self.prefix).all())
         self.quiet = int((self.limit - 1 - lengths).min()) if usual else 0
         """Number of next steps in which every row has a hypothesis and none reaches its limit."""
@@ -408,16 +403,19 @@ class Batch:
         if self._line == len(self._log):
             self._scroll()
         done: list[ActiveRequest] = []
-        special = bool(self._sampled or self._prefixed or self._beams)
         forced: list[int] = []
-        if special:
+        usual = self._advance_quietly(token_ids, log_probs) if self._beams else None
+        if usual is not None:
+            new, log_prob, done = usual
+        elif self._sampled or self._prefixed or self._beams:
             new, log_prob = new.astype(np.int64), log_prob.astype(np.float64)
             if self._sampled:
                 self._draw(token_ids, log_probs, new, log_prob)
             if self._prefixed:
                 forced = self._force(new, log_prob)
             for group in self._beams:
-                done += self._advance_beams(group, token_ids, log_probs, new, log_prob, step)
+                done += self._advance_carefully(group, token_ids, log_probs, new, log_prob, step)
+                group.look_ahead(self.positions[group.rows[:, 0]] + 1, self._costs[group.rows])
         line = self._line
         self._log[line, :rows] = new
         self._log_probs[line, :rows] = log_prob
@@ -432,7 +430,7 @@ class Batch:
         step.ended += done
         if self._penalised:
             self._note_distinct(new)
-        if special and self._sampled:
+        if self._sampled:
             self.tokens[:rows][self._written[:rows]] = self._end_id  # to be fed; its row has ended
         return step
 
@@ -593,65 +591,60 @@ class Batch:
 
     # Beams.
 
-    def _advance_beams(
-        self,
-        group: _Beams,
-        token_ids: npt.NDArray[Any],
-        log_probs: npt.NDArray[Any],
-        new: Ints,
-        log_prob: Floats,
-        step: Advance,
-    ) -> list[ActiveRequest]:
-        """Perform a step of all beams of one size; returns the requests that have ended."""
-        if group.quiet > 0 and self._clean:
-            done = self._advance_quietly(group, token_ids, log_probs, new, log_prob)
-            if done is not None:
-                return done
-        done = self._advance_carefully(group, token_ids, log_probs, new, log_prob, step)
-        group.look_ahead(self.positions[group.rows[:, 0]] + 1, self._costs[group.rows])
-        return done
-
     def _advance_quietly(
-        self, group: _Beams, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats
-    ) -> list[ActiveRequest] | None:
-        """Perform a usual step with few operations; returns None and changes nothing if the step is not usual."""
-        rows, flat = group.rows, group.flat
-        width = 2 * rows.shape[1]
-        # One request, and many alike: a view is much faster than a copy of scattered rows.
-        at: Any = slice(len(flat)) if group.first_rows else flat
-        shape = (*rows.shape, -1)
-        step = beams.full_step(
-            self._costs[at].reshape(rows.shape),
-            token_ids[at, :width].reshape(shape),
-            log_probs[at, :width].reshape(shape),
-            self._end_id,
-        )
-        if step is None:
+        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any]
+    ) -> tuple[Ints, Floats, list[ActiveRequest]] | None:
+        """Perform a usual step of all beams, beside rows that are searched greedily.
+
+        Returns the token of every row, its log-probability, and the requests that have ended. Returns None and changes
+        nothing if the step is not usual for one of the requests.
+        """
+        width = 2 * max(group.rows.shape[1] for group in self._beams)
+        mixed = self._sampled or self._prefixed
+        # Tiny vocabularies have too few candidates.
+        if mixed or not self._clean or token_ids.shape[1] < width or any(group.quiet <= 0 for group in self._beams):
             return None
-        found, ends = step
-        if ends is not None:
-            for index, row, cost in zip(ends.request.tolist(), ends.row.tolist(), ends.cost.tolist(), strict=True):
-                active = group.requests[index]
-                tokens, token_scores = self._tokens_of(active.rows[row], self.position(active))
-                _keep(active, scores.stopped(tokens, token_scores, -cost, active.request.options.length_penalty))
+        costs = self._costs.tolist()
+        tokens, likely = token_ids[:, :width].tolist(), log_probs[:, :width].tolist()
+        steps = []
+        for group in self._beams:
+            for index, active in enumerate(group.requests):
+                step = beams.usual_step(active.rows, costs, tokens, likely, self._end_id)
+                if step is None:
+                    return None
+                steps.append((group, index, active, *step))
+        for group, index, active, _, ends in steps:
+            if ends:
+                self._finish_usual(active, ends)
                 group.threshold[index] = active.threshold
                 group.waiting_for_better |= active.threshold > BANNED
-        if found.moved is not None:
-            moved = found.moved
-            if group.any_fresh:
-                moved = moved[~group.fresh[moved // rows.shape[1]]]
-            if len(moved):
-                self._copy_hypotheses(flat[found.parent[moved]], flat[found.target[moved]], group.longest)
-        group.any_fresh = False
-        there = found.target if group.first_rows else flat[found.target]
-        new[there], log_prob[there] = found.token, found.log_prob
-        self._costs[there], self._ranks[there] = found.cost, group.ranks
-        group.quiet -= 1
-        group.longest += 1
-        if not group.waiting_for_better:
-            return []
-        done = found.cost[:: rows.shape[1]] / -group.max_penalty <= group.threshold
-        return [group.requests[index] for index in done.nonzero()[0].tolist()]
+        new, log_prob = [row[0] for row in tokens], [row[0] for row in likely]
+        done: list[ActiveRequest] = []
+        sources: list[int] = []
+        targets: list[int] = []
+        for group, index, active, children, _ in steps:
+            for rank, (target, source, token, child_log_prob, cost) in enumerate(children):
+                new[target], log_prob[target] = token, child_log_prob
+                self._costs[target], self._ranks[target] = cost, rank
+                if target != source and index not in group.fresh:
+                    sources.append(source)
+                    targets.append(target)
+            if group.waiting_for_better and children[0].cost / -active.max_penalty <= active.threshold:
+                done.append(active)
+        if sources:
+            longest = max(group.longest for group in self._beams)
+            self._copy_hypotheses(np.array(sources, np.int64), np.array(targets, np.int64), longest)
+        for group in self._beams:
+            group.quiet -= 1
+            group.longest += 1
+            group.fresh = frozenset()
+        return np.array(new, np.int64), np.array(log_prob, np.float64), done
+
+    def _finish_usual(self, active: ActiveRequest, ends: Sequence[tuple[int, float]]) -> None:
+        """Finish the hypotheses of rows that have chosen the end of the sentence; each has its cost beside it."""
+        for row, cost in ends:
+            tokens, token_scores = self._tokens_of(row, self.position(active))
+            _keep(active, scores.stopped(tokens, token_scores, -cost, active.request.options.length_penalty))
 
     def _advance_carefully(
         self,

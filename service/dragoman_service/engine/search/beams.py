@@ -9,7 +9,8 @@ lower row comes first, then that of the likelier candidate, because the sort is 
 from __future__ import annotations
 
 import math
-from heapq import heapify, heappop, heapreplace
+from collections.abc import Sequence
+from heapq import heapify, heapreplace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,100 +92,76 @@ def children(costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id
     )
 
 
-class Full(NamedTuple):
-    """The children of a step in which every request has `B` that go on. Arrays are [n * B], best first per request."""
+class Child(NamedTuple):
+    """A child that goes on, of a usual step."""
 
-    token: Ints
-    log_prob: Floats
-    cost: Floats
-    parent: Ints
-    """Row of the parent, numbered over all requests."""
-    target: Ints
-    """Row of the child, numbered in the same way."""
-    moved: Ints | None
-    """Indices of the children whose row differs from that of the parent; None if there is none."""
+    target: int
+    """Its row in the batch."""
+    source: int
+    """The row of its parent."""
+    token: int
+    log_prob: float
+    cost: float
 
 
-class Ends(NamedTuple):
-    """Children of one step that end, by request, best first."""
+def usual_step(
+    rows: Sequence[int],
+    costs: Sequence[float],
+    token_ids: Sequence[Sequence[int]],
+    log_probs: Sequence[Sequence[float]],
+    end_id: int,
+) -> tuple[list[Child], list[tuple[int, float]]] | None:
+    """Compute what `children` and `place` give for one request, if as many children go on as it has rows.
 
-    request: Ints
-    row: Ints
-    """Row of the parent within the request."""
-    cost: Floats
-
-
-def full_step(
-    costs: Floats, token_ids: Ints, log_probs: npt.NDArray[Any], end_id: int
-) -> tuple[Full, Ends | None] | None:
-    """Compute the results of `children` and `place` faster, for the usual step.
-
-    Every request has `B` children that go on in a usual step. Returns None for any other step.
-
-    The candidates of a row are sorted, so the next child is the best of the heads of the rows. Equal children come in
-    the order of rows, as from the stable sort. Lists are used and not arrays: between two runs of a model the caches of
-    the processor are cold, and a few lines of Python in a loop fill them less than two dozen array operations. Up to 64
-    rows of beams of 4 this was measured to be faster.
+    Candidates of a row are sorted, so the next child is the best of the heads of the rows. Equal children come in the
+    order of `rows`, as from the stable sort of `children`. Lists are used because array operations are slower here:
+    between two runs of a model the caches of the processor are cold, and a loop needs less code than many operations.
 
     Args:
-        costs: [n, B], as for `children`; all hypotheses live.
-        token_ids: [n, B, K]
-        log_probs: [n, B, K]
+        rows: The rows of the request in the batch.
+        costs: Of every row of the batch; see `children`. Every hypothesis of the request is live.
+        token_ids: Of every row, at least `2 * len(rows)` candidates, likeliest first.
+        log_probs: Of these.
         end_id: Token of the end of the sentence.
+
+    Returns:
+        The children, best first, and the children that end: row of the parent and cost, best first. None if fewer
+        children than rows go on.
     """
-    _, beam_size, width = log_probs.shape
-    rows = range(beam_size)
-    # A list for each field of `Full`, and an item of `ends` for each child of `Ends`.
-    token: list[int] = []
-    log_prob: list[float] = []
-    cost: list[float] = []
-    parent: list[int] = []
-    target: list[int] = []
-    moved: list[int] = []
-    ends: list[tuple[int, int, float]] = []
-    candidates = zip(costs.tolist(), token_ids.tolist(), log_probs.tolist(), strict=True)
-    for request, (row_costs, row_tokens, likely) in enumerate(candidates):
-        heads = [(row_costs[row] - likely[row][0], row, 0) for row in rows]
-        heapify(heads)
-        taken: list[int] = []
-        for rank in range(2 * beam_size):
-            if not heads or not heads[0][0] < math.inf:
-                return None
-            total, row, index = heads[0]
-            if row_tokens[row][index] != end_id:
-                token.append(row_tokens[row][index])
-                log_prob.append(likely[row][index])
-                cost.append(total)
-                taken.append(row)
-                if len(taken) == beam_size:
-                    break
-            elif rank < beam_size:
-                ends.append((request, row, total))
-            if index + 1 < width:
-                heapreplace(heads, (row_costs[row] - likely[row][index + 1], row, index + 1))
-            else:
-                heappop(heads)
-        else:
+    beam_size = len(rows)
+    heads = [(costs[row] - log_probs[row][0], place, 0) for place, row in enumerate(rows)]
+    heapify(heads)
+    going: list[tuple[int, int, float]] = []  # place of the parent, index of the candidate, cost
+    ends: list[tuple[int, float]] = []
+    for rank in range(2 * beam_size):
+        cost, place, index = heads[0]
+        row = rows[place]
+        if not cost < math.inf:
             return None
-        first = request * beam_size
-        parent += [first + row for row in taken]
-        if len(set(taken)) < beam_size:
-            free = iter([row for row in rows if row not in taken])
-            for child, row in enumerate(taken):
-                if row in taken[:child]:  # a better child stays in the row of the parent
-                    moved.append(first + child)
-                    taken[child] = -1
-            taken = [next(free) if row < 0 else row for row in taken]
-        target += [first + row for row in taken]
-    full = Full(
-        np.array(token, np.int64),
-        np.array(log_prob, np.float64),
-        np.array(cost, np.float64),
-        np.array(parent, np.int64),
-        np.array(target, np.int64),
-        np.array(moved, np.int64) if moved else None,
-    )
-    return full, Ends(*(np.array(column) for column in zip(*ends, strict=True))) if ends else None
+        if token_ids[row][index] != end_id:
+            going.append((place, index, cost))
+            if len(going) == beam_size:
+                break
+        elif rank < beam_size:
+            ends.append((row, cost))
+        index += 1
+        if index == 2 * beam_size:
+            return None
+        heapreplace(heads, (costs[row] - log_probs[row][index], place, index))
+    else:
+        return None
+    occupied = {place for place, _, _ in going}
+    free = [row for place, row in enumerate(rows) if place not in occupied]
+    free.reverse()
+    children: list[Child] = []
+    for place, index, cost in going:
+        row = target = rows[place]
+        if place in occupied:
+            occupied.remove(place)  # the best child of a parent stays in its row
+        else:
+            target = free.pop()
+        children.append(Child(target, row, token_ids[row][index], log_probs[row][index], cost))
+    return children, ends
 
 
 def place(source: Ints, count: Ints) -> Placement:
