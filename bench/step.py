@@ -26,8 +26,6 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import onnxruntime
-
 from bench.measure.common import base_parser, int_list, print_header, print_table
 from bench.measure.limits import measure_limits
 from bench.peers.engines import SOURCE_TOKENS, make_sources
@@ -38,6 +36,7 @@ from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.request import Request
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import InvalidInput
+from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.runner import OrtRunner
 
 TARGET_TOKENS = 30

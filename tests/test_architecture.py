@@ -144,6 +144,16 @@ def test_every_package_of_the_service_says_where_to_begin() -> None:
         assert "Begin with `" in (package / "__init__.py").read_text(), package
 
 
+def test_onnxruntime_is_imported_where_its_telemetry_is_turned_off() -> None:
+    importing = [
+        path.name
+        for path in all_modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import) and any(alias.name.startswith("onnxruntime") for alias in node.names)
+    ]
+    assert importing == ["ort.py"]
+
+
 def test_nothing_stands_outside_the_packages_but_the_errors() -> None:
     assert {path.name for path in PACKAGES["dragoman_service"].glob("*.py")} == {"__init__.py", "errors.py"}
 

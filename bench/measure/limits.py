@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.measure.common import Timing, interleaved, seconds_per_call
+from dragoman_service.runtime.ort import onnxruntime
 
 LARGE = 256 * 2**20
 """Bytes of a copy that does not fit in the processor's caches."""

@@ -83,8 +83,9 @@ def load_marian(folder: Path) -> Any:
 def load_marian_onnx(folder: Path, threads: int) -> Any:
     """Load the ONNX model."""
     _quiet()
-    import onnxruntime  # noqa: PLC0415
     from optimum.onnxruntime import ORTModelForSeq2SeqLM  # noqa: PLC0415
+
+    from dragoman_service.runtime.ort import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

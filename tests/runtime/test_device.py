@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import onnxruntime
 import pytest
 
 from dragoman_service.runtime import device
 from dragoman_service.runtime.device import DeviceError, choose_device, no_gpu
+from dragoman_service.runtime.ort import onnxruntime
 from support.fake_cuda import FakeRuntime
 
 

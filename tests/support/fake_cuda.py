@@ -18,9 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from dragoman_service.runtime.cuda import Cuda
+from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.sessions import SLOWER_FUSIONS
 from dragoman_service.runtime.settings import GpuOptions
 

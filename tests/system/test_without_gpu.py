@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-import onnxruntime
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.runtime.ort import onnxruntime
 from support.server_process import run_dragoman, server_process
 
 pytestmark = pytest.mark.skipif(

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from dragoman_service.bundle.manifest import CacheLayout
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
 from dragoman_service.runtime.cuda_memory import AdjustmentBuffer, CudaCache, split_inputs, split_outputs
+from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.settings import GpuOptions
 
 ATTENTION = {"auto": 0, "flash": 1, "efficient": 2, "cudnn": 8, "math": 16}

@@ -46,7 +46,7 @@ def choose_device(wanted: str, precision: str) -> tuple[str, str]:
 
 def cuda_problem() -> str:
     """Why this process cannot use a GPU, and how to solve it; empty if it can."""
-    import onnxruntime  # noqa: PLC0415 - takes a while to import, and `--device cpu` does not need it
+    from dragoman_service.runtime.ort import onnxruntime  # noqa: PLC0415 - takes a while to import, and `--device cpu` does not need it
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return (

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from dragoman_service.bundle.manifest import DECODER, ENCODER, CacheLayout, TensorNames
 from dragoman_service.engine.plan import Adjustments, StepPlan
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.kv_cache import KvCache
+from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.processor import int8_may_overflow
 
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
