@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,3 +138,36 @@ def test_100_000_characters_that_all_belong_together(unit: str) -> None:
 def test_character_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(InvalidInput, match="texts"):
         list(encode_to_fit("漢", lambda text: [0] * 9 * len(text), 4))
+
+
+@pytest.mark.parametrize(
+    "unit", ["Hello there. ", "It costs 3.50. ", "Mr. Smith left. ", "x" * 300 + ". ", "Yes! No? "]
+)
+def test_a_long_text_is_split_as_its_parts_are(unit: str) -> None:
+    once = segment(unit, "en")
+    assert segment(unit * (30_000 // len(unit)), "en") == once * (30_000 // len(unit))
+
+
+def first_and_rest(text: str) -> list[str]:
+    return [text[:1], text[1:]] if len(text) > 1 else [text]
+
+
+def all_and_last(text: str) -> list[str]:
+    return [text[:-1], text[-1:]] if len(text) > 1 else [text]
+
+
+@pytest.mark.parametrize("split", [lambda text: [text], first_and_rest, all_and_last, list])
+@pytest.mark.parametrize("text", ["word " * 10_000, "x" * 50_000, "a. " * 20_000, "漢。" * 30_000])
+def test_the_splitter_never_sees_much_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, split: Callable[[str], list[str]], text: str
+) -> None:
+    seen: list[int] = []
+
+    def watched(language: str, part: str) -> list[str]:
+        seen.append(len(part))
+        return split(part)
+
+    monkeypatch.setattr(segmenter.sentencex, "segment", watched)
+    assert "".join(piece.text for piece in segment(text, "en")) == text
+    assert max(seen) <= 2_000
+    assert sum(seen) <= 2 * len(text) + 2_000

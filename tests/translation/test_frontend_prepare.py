@@ -35,7 +35,7 @@ def test_big_input_is_prepared_off_the_loop() -> None:
         (result,) = await task
         return result.hypotheses[0].text, result.sentences
 
-    assert on_frontend(model, work, limits) == (text.upper(), 1024)
+    assert on_frontend(model, work, limits) == (text.upper(), 1600)
 
 
 def test_requests_are_made_as_their_turn_comes() -> None:

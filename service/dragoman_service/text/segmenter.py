@@ -22,6 +22,8 @@ _CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
 _CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』،؛]")
 _SPACE = re.compile(r"\s+")
 _SPACE_CHARACTER = re.compile(r"\s")
+_WINDOW = 2_000
+"""Characters that are split into sentences at a time."""
 _ZERO_WIDTH_JOINER = "\u200d"
 _LONGEST_CLUSTER = 32
 """Most characters of a grapheme cluster. Longer sequences of joined characters are not text and are cut anywhere."""
@@ -69,7 +71,30 @@ def segment(text: str, language: str) -> list[Piece]:
 
 
 def _sentences(text: str, language: str) -> Iterator[str]:
-    """Split a text without control characters into sentences. It is one sentence if sentencex fails.
+    """Split a text without control characters into sentences.
+
+    sentencex gets a bounded number of characters at a time, because its time grows with their square for some texts,
+    and it holds the interpreter. A window begins where a sentence begins, and its last sentence is seen again in the
+    next window, unless less than half of the window would be done. A sentence that fills a window is cut at a space.
+    """
+    begin = 0
+    while begin < len(text):
+        window = text[begin : begin + _WINDOW]
+        lengths = _lengths(window, language)
+        if begin + len(window) < len(text):
+            if len(window) - lengths[-1] >= _WINDOW // 2:
+                lengths.pop()
+            elif space := window.rfind(" ", _WINDOW // 2) + 1:
+                lengths[-1] -= len(window) - space
+                if lengths[-1] <= 0:
+                    lengths = [space]
+        for length in lengths:
+            yield text[begin : begin + length]
+            begin += length
+
+
+def _lengths(text: str, language: str) -> list[int]:
+    """The lengths of the sentences of a text. It is one sentence if sentencex fails.
 
     sentencex 1.0.32 takes every white-space character for one byte and panics if one is longer. Therefore every one is
     replaced by a space before the call.
@@ -81,12 +106,7 @@ def _sentences(text: str, language: str) -> Iterator[str]:
         if type(error).__name__ != "PanicException":  # a Rust panic: not a subclass of Exception, cannot be imported
             raise
         lengths = []
-    if sum(lengths) != len(text):
-        lengths = [len(text)]
-    begin = 0
-    for length in lengths:
-        yield text[begin : begin + length]
-        begin += length
+    return lengths if sum(lengths) == len(text) else [len(text)]
 
 
 def on_one_line(text: str) -> str:
