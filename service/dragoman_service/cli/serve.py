@@ -58,8 +58,8 @@ def _serve(config: ServiceConfig) -> int:
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import Server, address, check_free, serve_until_signal  # noqa: PLC0415
 
-    check_free("--port", config.server.host, config.server.port)
-    check_free("--metrics-port", config.server.host, config.server.metrics_port)
+    check_free("", config.server.host, config.server.port)
+    check_free("metrics-", config.server.pages_host, config.server.metrics_port)
     # The `_created` series would add half as many lines again to the metrics page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
@@ -72,7 +72,7 @@ def _serve(config: ServiceConfig) -> int:
         print(f"gRPC     {address(config.server.host, server.port)}")
         if config.server.admin:
             print(f"admin    {config.server.admin}")
-        print(f"metrics  http://{address(config.server.host, server.metrics_port)}/metrics")
+        print(f"metrics  http://{address(config.server.pages_host, server.metrics_port)}/metrics")
         print("ready", flush=True)
 
     try:

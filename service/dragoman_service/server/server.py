@@ -95,9 +95,10 @@ class Server:
         self._frontend = Frontend(self.registry, self._config.limits)
         self._listen(config.port)
         try:
-            self._pages = PagesServer(config.host, config.metrics_port, self._metrics.registry, lambda: self._condition)
+            host, port = config.pages_host, config.metrics_port
+            self._pages = PagesServer(host, port, self._metrics.registry, lambda: self._condition)
         except OSError as error:
-            raise StartupError(f"metrics port {config.metrics_port} on {config.host}: {error.strerror}") from None
+            raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
             self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
@@ -220,14 +221,17 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     await server.stop(grace)
 
 
-def check_free(name: str, host: str, port: int) -> None:
-    """Raise StartupError if nobody could listen there: better before the models are loaded than after."""
+def check_free(kind_of_port: str, host: str, port: int) -> None:
+    """Raise StartupError if nobody could listen there: better before the models are loaded than after.
+
+    `kind_of_port` is the prefix of the options that name host and port: empty, or "metrics-".
+    """
     if port == 0:
         return
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise StartupError(f"--host: {host!r} is no address of this machine: {error.strerror}") from None
+        raise StartupError(f"--{kind_of_port}host: {host!r} is no address of this machine: {error.strerror}") from None
     with socket.socket(family, kind) as probe:
         with suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,7 +239,9 @@ def check_free(name: str, host: str, port: int) -> None:
             probe.bind(where)
         except OSError as error:
             hint = "choose another, or 0 for any free one"
-            raise StartupError(f"{name}: port {port} on {host} cannot be had: {error.strerror}; {hint}") from None
+            raise StartupError(
+                f"--{kind_of_port}port: port {port} on {host} cannot be had: {error.strerror}; {hint}"
+            ) from None
 
 
 def address(host: str, port: int) -> str:
