@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 
+from dragoman_service.cli.log_format import LogFormatter
 from dragoman_service.cli.serve_arguments import add_arguments, config_of
 from dragoman_service.server.settings import ServiceConfig
 
@@ -35,7 +36,9 @@ class ServeCommand:
     def run(self, args: argparse.Namespace) -> int:
         """Serve."""
         config = config_of(args)
-        logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=args.log_level.upper(), handlers=[handler])
         logging.getLogger(GRPC_LOGGER).addFilter(_is_worth_logging)
         # gRPC's core would write its own report of a busy port to stderr, beside the message of `check_free`.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
