@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
+_LONGEST_VALUE = 100
+"""Most characters of a value in a message: callers send megabytes."""
+_LONGEST_FIELD = 1_000
+"""Most characters of the name of a field, which may be a path."""
+
+
+def visible(text: str, most: int = _LONGEST_VALUE) -> str:
+    """`text` with escapes for what is not printable, such as line ends, and cut to `most` characters.
+
+    Texts of callers go through this on their way to logs and messages: they could forge lines, or control terminals.
+    """
+    escaped = "".join(it if it.isprintable() else repr(it)[1:-1] for it in text[:most])
+    return escaped if max(len(text), len(escaped)) <= most else f"{escaped[:most]}... ({len(text)} characters)"
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, (str, bytes)) and len(value) > _LONGEST_VALUE:
+        unit = "characters" if isinstance(value, str) else "bytes"
+        return f"{value[:_LONGEST_VALUE]!r}... ({len(value)} {unit})"
+    # A short string is shown whole, even if its escapes make it longer.
+    return repr(value) if isinstance(value, (str, bytes)) else visible(repr(value))
+
 
 class DragomanError(Exception):
     """Base of all errors that a caller is meant to see."""
@@ -27,8 +49,7 @@ class InvalidInput(DragomanError):
     reason = "invalid_input"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        shown = repr(value)
-        super().__init__(f"{field}: got {shown if len(shown) <= 80 else shown[:77] + '...'}; allowed: {allowed}")
+        super().__init__(f"{visible(field, _LONGEST_FIELD)}: got {_quoted(value)}; allowed: {allowed}")
         self.field = field
 
 

@@ -217,7 +217,7 @@ def test_without_descriptors_it_goes_on_with_the_connections_it_has(bundle: Path
             others_are_served(seen)
         if scrape:
             page.settimeout(START_SECONDS)
-            assert page.recv(1000).startswith(b"HTTP/1.0 200")
+            assert page.recv(1000).startswith(b"HTTP/1.1 200")
         # What the others have closed the server closes a moment later; until then there may be no descriptor for this.
         server.wait_for_metrics(lambda metrics: "process_open_fds" in metrics)
         print(f"{used:.2f} s of a processor in 2 s without descriptors")

@@ -239,3 +239,10 @@ def test_any_two_versions_can_be_compared() -> None:
     odd = ["1", "a", "1a", "a1", "1.", ".1", "01", "a-1", "1-a", "a.b", "٣"]
     for one, other in itertools.permutations(odd, 2):
         assert (version_order(one) < version_order(other)) is not (version_order(one) >= version_order(other))
+
+
+def test_languages_of_any_length_are_not_repeated_whole() -> None:
+    with pytest.raises(NotFound) as caught:
+        ModelRegistry([]).route("", "en\n" + "x" * 3_000_000, "")
+    assert str(caught.value).startswith(r"no language pair en\nxxx")
+    assert len(str(caught.value)) < 300

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -26,7 +29,7 @@ from dragoman_service.client.errors import (
 )
 from dragoman_service.client.values import Options
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME
-from dragoman_service.server.server import StartupError
+from dragoman_service.server.server import StartupError, _lock_socket
 from support.fake_workers import FakeWorkers, served
 from support.operated import Operated, operated
 from support.server_thread import serving
@@ -208,6 +211,72 @@ def test_an_address_that_cannot_be_had_is_said_at_the_start(tmp_path: Path) -> N
         operated(tmp_path, "1", admin="203.0.113.1:1"),
     ):
         pass
+
+
+def test_two_servers_do_not_share_a_socket(server: Operated, client: AdminClient, tmp_path: Path) -> None:
+    path = re.escape(f"{tmp_path}/admin")
+    with (
+        pytest.raises(StartupError, match=f"--admin: unix:{path} cannot be had: another server answers at {path};"),
+        serving([served(FakeWorkers())], admin=server.admin),
+    ):
+        pass
+    assert states(client.versions()) == "1:available 2:serving*"
+    with AdminClient(server.admin, deadline=PATIENCE) as another:
+        assert states(another.versions()) == "1:available 2:serving*"
+
+
+def test_a_socket_is_free_again_after_the_end_of_its_server(tmp_path: Path) -> None:
+    admin = f"unix://{tmp_path}/admin"
+    for _ in range(2):
+        with serving([served(FakeWorkers())], admin=admin):
+            assert (tmp_path / "admin").is_socket()
+        assert not (tmp_path / "admin").exists()
+
+
+def test_of_servers_that_start_at_once_one_gets_the_socket(tmp_path: Path) -> None:
+    locks: list[int | None] = []
+    refusals: list[StartupError] = []
+
+    def start() -> None:
+        try:
+            locks.append(_lock_socket(f"unix:{tmp_path}/admin"))
+        except StartupError as error:
+            refusals.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert (len(locks), len(refusals)) == (1, 7)
+    assert locks[0] is not None
+    os.close(locks[0])
+
+
+def test_a_server_that_knows_no_lock_keeps_its_socket(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{tmp_path}/admin")
+        other.listen()
+        with (
+            pytest.raises(StartupError, match="another server answers"),
+            serving([served(FakeWorkers())], admin=f"unix:{tmp_path}/admin"),
+        ):
+            pass
+
+
+def test_the_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{tmp_path}/admin")
+    with operated(tmp_path, "1") as server, AdminClient(server.admin, deadline=PATIENCE) as client:
+        assert states(client.versions()) == "1:serving*"
+
+
+def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "admin").write_text("mine")
+    for admin in (f"unix:{tmp_path}/admin", f"unix:{tmp_path}/no-folder/admin"):
+        with pytest.raises(StartupError, match="--admin"), serving([served(FakeWorkers())], admin=admin):
+            pass
+    assert (tmp_path / "admin").read_text() == "mine"
 
 
 def test_every_method_of_the_interface_has_its_answer(server: Operated) -> None:

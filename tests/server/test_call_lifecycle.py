@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dragoman_service.errors import DeadlineExceeded
+from dragoman_protos.metadata import REQUEST_ID_KEY
+from dragoman_service.errors import DeadlineExceeded, NotFound
 from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.metrics import Metrics
 
@@ -93,3 +95,51 @@ def test_a_panic_does_not_leave_the_caller_waiting_and_is_not_counted_as_an_answ
         asyncio.run(answer())
     assert context.codes == ["INTERNAL"]
     assert registry.get_sample_value("dragoman_requests_total", {"method": "Translate", "code": "INTERNAL"}) == 1
+
+
+class NamedContext(OpenContext):
+    """A call whose caller gave it an id."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__()
+        self.given = request_id
+        self.sent = ""
+
+    def invocation_metadata(self) -> Any:
+        return ((REQUEST_ID_KEY, self.given),)
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        ((_, self.sent),) = metadata
+
+
+def failed(context: Any, error: Exception) -> None:
+    async def answer() -> None:
+        async with Answering(Metrics(CollectorRegistry()), "Translate", context):
+            raise error
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(answer())
+
+
+def test_an_error_is_one_short_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    failed(NamedContext("id-7"), NotFound("no\nforged\x1b[2J\u202e " + "a" * 3_000_000))
+    (line,) = caplog.messages
+    assert line.startswith(r"Translate ended with NOT_FOUND, request id-7: no\nforged\x1b[2J\u202e aaa")
+    assert len(line) < 540
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("given", ["a b", " ", "a\nb", "a\x1bb", "a\tb", "ä", "a\u202eb", "a" * 65, ""])
+def test_an_id_that_is_no_word_is_replaced(given: str) -> None:
+    context = NamedContext(given)
+    failed(context, NotFound("x"))
+    assert len(context.sent) == 32
+    assert context.sent.isalnum()
+
+
+@pytest.mark.parametrize("given", ["a", "a-b_c/1:2=~", "a" * 64])
+def test_an_id_that_is_a_word_is_kept(given: str) -> None:
+    context = NamedContext(given)
+    failed(context, NotFound("x"))
+    assert context.sent == given

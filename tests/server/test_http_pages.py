@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from dragoman_service.server import http_pages as pages
 from dragoman_service.server.http_pages import Condition, PagesServer
+from support.waiting import wait_until
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; only a broken server comes near."""
@@ -23,9 +25,9 @@ class Pages:
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.condition = Condition()
-        registry = CollectorRegistry()
-        self.counter = Counter("things", "Things.", registry=registry)
-        self.server = PagesServer(host, 0, registry, lambda: self.condition)
+        self.registry = CollectorRegistry()
+        self.counter = Counter("things", "Things.", registry=self.registry)
+        self.server = PagesServer(host, 0, self.registry, lambda: self.condition)
         self.host = f"[{host}]" if ":" in host else host
 
     def get(self, path: str) -> tuple[int, str]:
@@ -100,10 +102,114 @@ def test_who_says_nothing_holds_nobody_up(served: Pages) -> None:
 
 
 def test_who_says_nothing_is_hung_up_on(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < pages._SilentHandler.timeout <= 60
-    monkeypatch.setattr(pages._SilentHandler, "timeout", 0.05)
+    assert 0 < pages._CONNECTION_SECONDS <= 10
+    monkeypatch.setattr(pages, "_CONNECTION_SECONDS", 0.05)
     with socket.create_connection(("127.0.0.1", served.server.port), timeout=PATIENCE) as silent:
         assert silent.recv(1) == b""
+
+
+def test_who_says_little_at_a_time_is_hung_up_on_too(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_CONNECTION_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", served.server.port), timeout=0.1) as slow:
+        started = time.monotonic()
+        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 - a byte every 0.1 s, far below any timeout
+            while time.monotonic() < started + PATIENCE:
+                slow.sendall(b"G")
+                time.sleep(0.1)
+        assert time.monotonic() - started < 5
+
+
+def test_slow_connections_cost_no_threads_and_hold_nobody_up(served: Pages) -> None:
+    before = threading.active_count()
+    slow = []
+    try:
+        for _ in range(900):
+            connection = socket.create_connection(("127.0.0.1", served.server.port), timeout=PATIENCE)
+            connection.sendall(b"GET /live HTTP/1.1\r\n")
+            slow.append(connection)
+        for path, answer in (("/live", "alive\n"), ("/ready", "ready\n")):
+            started = time.monotonic()
+            assert served.get(path) == (200, answer)
+            assert time.monotonic() - started < 2
+        assert served.get("/metrics")[0] == 200
+        assert threading.active_count() <= before
+        assert len(served.server._open) <= pages._MOST_CONNECTIONS
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_who_does_not_read_its_page_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_CONNECTION_SECONDS", 0.5)
+    made = Pages()
+    things = Counter("many", "Many things.", ("name",), registry=made.registry)
+    for name in range(20_000):
+        things.labels(f"{name:0500}")
+    with socket.create_connection(("127.0.0.1", made.server.port), timeout=PATIENCE) as unread:
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        unread.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        wait_until(lambda: len(made.server._open) == 1)
+        wait_until(lambda: not made.server._open)
+    made.server.close()
+
+
+def test_other_paths_list_the_pages(served: Pages) -> None:
+    listed = "pages: /metrics /ready /readyz /live /livez /healthz\n"
+    assert served.get("/") == (200, listed)
+    for path in ("/metric", "/metrics/", "/ready/", "//live", "/live/x", "/favicon.ico"):
+        assert served.get(path) == (404, listed), path
+
+
+def test_pages_have_the_names_that_kubernetes_gives_them(served: Pages) -> None:
+    served.condition = Condition(not_ready="starting")
+    assert served.get("/readyz") == (503, "starting\n")
+    for path in ("/livez", "/healthz", "/healthz?verbose"):
+        assert served.get(path) == (200, "alive\n"), path
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/ready", "/nothing"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PRI"])
+def test_pages_are_only_read(served: Pages, method: str, path: str) -> None:
+    status, headers, _ = ask(served, f"{method} {path} HTTP/1.1\r\nContent-Length: 6\r\n\r\na body")
+    assert status == "HTTP/1.1 405 Method Not Allowed"
+    assert "Allow: GET, HEAD" in headers
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/ready", "/nothing"])
+def test_head_has_the_headers_alone(served: Pages, path: str) -> None:
+    status, headers, body = ask(served, f"GET {path} HTTP/1.1\r\n\r\n")
+    assert f"Content-Length: {len(body)}" in headers
+    head = ask(served, f"HEAD {path} HTTP/1.1\r\n\r\n")
+    assert (head[0], len(head[1]), head[2]) == (status, len(headers), "")
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    ["GET /live\r\n\r\n", "GET /live HTTP/2.0\r\n\r\n", "GET http://[/ HTTP/1.1\r\n\r\n", "GET /ä HTTP/1.1\r\n\r\n",
+     "a" * 100_000, "GET /live HTTP/1.1\r\n" + "a: b\r\n" * 1_000 + "\r\n"],
+)  # fmt: skip
+def test_what_is_no_request_is_told_so(served: Pages, request_text: str) -> None:
+    assert ask(served, request_text)[0] == "HTTP/1.1 400 Bad Request"
+
+
+def test_formats_and_names_of_metrics_are_chosen_by_the_reader(served: Pages) -> None:
+    accept = "Accept: application/openmetrics-text; version=1.0.0"
+    status, headers, body = ask(served, f"GET /metrics?name[]=nothing HTTP/1.1\r\n{accept}\r\n\r\n")
+    assert status == "HTTP/1.1 200 OK"
+    assert any(line.startswith("Content-Type: application/openmetrics-text") for line in headers)
+    assert body == "# EOF\n"
+
+
+def ask(served: Pages, request_text: str) -> tuple[str, list[str], str]:
+    """Send a request as it is. Returns the status line, the headers, and the body."""
+    with socket.create_connection(("127.0.0.1", served.server.port), timeout=PATIENCE) as connection:
+        connection.sendall(request_text.encode())
+        answer = b""
+        while data := connection.recv(65_536):
+            answer += data
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    status, *headers = head.split("\r\n")
+    return status, headers, body
 
 
 def test_a_condition_that_takes_its_time_holds_no_other_page_up(served: Pages) -> None:

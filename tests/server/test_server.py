@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +22,9 @@ from dragoman_service.cli import serve as serve_command
 from dragoman_service.cli.main import main
 from dragoman_service.cli.serve import GRPC_LOGGER
 from dragoman_service.server import convert, servicer
-from dragoman_service.server.server import _OPTIONS, StartupError
+from dragoman_service.server.server import _OPTIONS, StartupError, check_free
 from support.fake_workers import FakeWorkers, served
+from support.server_process import page
 from support.server_thread import ServerThread, refusal, serving
 from support.waiting import wait_until
 
@@ -136,6 +138,24 @@ def test_metrics_page(channel: grpc.Channel, server: ServerThread) -> None:
     assert 'dragoman_requests_total{code="OK",method="Translate"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert "python_info" in text
+
+
+def test_pages_may_have_an_address_of_their_own() -> None:
+    with serving([served(FakeWorkers())], metrics_host="127.0.0.2") as server:
+        port = server.server.metrics_port
+        assert page(f"http://127.0.0.2:{port}/ready") == (200, "ready\n")
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            page(f"http://127.0.0.1:{port}/ready")
+        with grpc.insecure_channel(server.address) as channel:
+            assert Stub(channel).Translate(pb.TranslateRequest(texts=["a"])).translations
+        busy = {"metrics_host": "127.0.0.2", "metrics_port": port}
+        taken = rf"metrics port {port} on 127\.0\.0\.2"
+        with pytest.raises(StartupError, match=taken), serving([served(FakeWorkers())], **busy):
+            pass
+        with pytest.raises(StartupError, match=rf"--metrics-port: port {port} on 127\.0\.0\.2 cannot be had"):
+            check_free("metrics-", "127.0.0.2", port)
+    with pytest.raises(StartupError, match=r"--metrics-host: 'nowhere\.invalid' is no address of this machine"):
+        check_free("metrics-", "nowhere.invalid", 1)
 
 
 def test_a_caller_who_leaves_while_the_end_is_sent_is_no_news(

@@ -81,3 +81,11 @@ def test_values_out_of_range_are_named(field: str, value: float) -> None:
 def test_a_setting_that_is_none_is_named() -> None:
     with pytest.raises(InvalidInput, match="max_row: got 3; allowed: a setting of a server"):
         ServiceConfig.of(repository="models", max_row=3)
+
+
+def test_pages_may_have_the_port_of_grpc_at_another_address_alone() -> None:
+    own = ServiceConfig.of(repository="models", port=7, metrics_port=7, metrics_host="127.0.0.2").server
+    assert (own.host, own.pages_host) == ("127.0.0.1", "127.0.0.2")
+    assert ServiceConfig.of(repository="models", host="0.0.0.0").server.pages_host == "0.0.0.0"
+    with pytest.raises(InvalidInput, match="metrics_port"):
+        ServiceConfig.of(repository="models", port=7, metrics_port=7, metrics_host="127.0.0.1")

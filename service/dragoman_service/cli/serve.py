@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 
+from dragoman_service.cli.log_format import LogFormatter
 from dragoman_service.cli.serve_arguments import add_arguments, config_of
 from dragoman_service.server.settings import ServiceConfig
 
@@ -35,7 +36,9 @@ class ServeCommand:
     def run(self, args: argparse.Namespace) -> int:
         """Serve."""
         config = config_of(args)
-        logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=args.log_level.upper(), handlers=[handler])
         logging.getLogger(GRPC_LOGGER).addFilter(_is_worth_logging)
         # gRPC's core would write its own report of a busy port to stderr, beside the message of `check_free`.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -58,8 +61,8 @@ def _serve(config: ServiceConfig) -> int:
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import Server, address, check_free, serve_until_signal  # noqa: PLC0415
 
-    check_free("--port", config.server.host, config.server.port)
-    check_free("--metrics-port", config.server.host, config.server.metrics_port)
+    check_free("", config.server.host, config.server.port)
+    check_free("metrics-", config.server.pages_host, config.server.metrics_port)
     # The `_created` series would add half as many lines again to the metrics page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
@@ -72,7 +75,7 @@ def _serve(config: ServiceConfig) -> int:
         print(f"gRPC     {address(config.server.host, server.port)}")
         if config.server.admin:
             print(f"admin    {config.server.admin}")
-        print(f"metrics  http://{address(config.server.host, server.metrics_port)}/metrics")
+        print(f"metrics  http://{address(config.server.pages_host, server.metrics_port)}/metrics")
         print("ready", flush=True)
 
     try:

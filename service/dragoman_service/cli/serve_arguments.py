@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=fallback.server.metrics_port,
         help="port for Prometheus metrics; 0 takes a free one",
     )
+    net.add_argument(
+        "--metrics-host",
+        default=fallback.server.metrics_host,
+        metavar="HOST",
+        help="address to listen on for metrics and health pages; empty: that of --host",
+    )
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
     _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
     _add_call_arguments(parser.add_argument_group("calls"), fallback)
@@ -65,6 +71,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         host=args.host,
         port=args.port,
         metrics_port=args.metrics_port,
+        metrics_host=args.metrics_host,
         device=args.device,
         gpu=GpuOptions(
             memory_limit=args.gpu_memory,

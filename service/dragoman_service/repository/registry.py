@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dragoman_service.errors import InvalidInput, NotFound
+from dragoman_service.errors import InvalidInput, NotFound, visible
 from dragoman_service.repository.models import Route, ServedModel
 
 STABLE = "stable"
@@ -105,7 +105,7 @@ class ModelRegistry:
             f"{name}: {_shown(pairs)}"
             for name, pairs in {m.description.name: m.description.language_pairs for m in candidates}.items()
         )
-        asked = f"{source_language or 'any'} to {target_language or 'any'}"
+        asked = f"{visible(source_language) or 'any'} to {visible(target_language) or 'any'}"
         raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
 
     def _candidates(self, selector: str) -> list[ServedModel]:

@@ -11,7 +11,15 @@ from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from dragoman_service.errors import Conflict, DragomanError, EngineFailure, InvalidInput, NotFound, RepositoryError
+from dragoman_service.errors import (
+    Conflict,
+    DragomanError,
+    EngineFailure,
+    InvalidInput,
+    NotFound,
+    RepositoryError,
+    visible,
+)
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.observer import RolloutObserver
 from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry
@@ -24,6 +32,8 @@ CLOSE_SECONDS = 10.0
 """Default of the most seconds that `Rollout.close` waits for versions that are being closed."""
 _IDLE_PERIOD = 0.05
 """Seconds between two checks whether calls still use a version that was replaced."""
+_LONGEST_PROBLEM = 2_000
+"""Most characters of a problem in the log. A bad bundle may have many, with any text."""
 
 _log = logging.getLogger(__name__)
 
@@ -230,9 +240,8 @@ class Rollout:
                 served = await self._on_thread(self._load, self._repository, model.name, version, model.listed)
             except Exception as error:  # any error of a bundle: the other versions must still be loaded
                 known = isinstance(error, DragomanError)
-                _log.error(
-                    "%s version %s is not taken into service: %s", model.name, version, error, exc_info=not known
-                )
+                what, why = f"{model.name} version {version}", visible(str(error), _LONGEST_PROBLEM)
+                _log.error("%s is not taken into service: %s", what, why, exc_info=not known)
                 model.failed[version] = (
                     mark,
                     error if isinstance(error, DragomanError) else EngineFailure(repr(error)),
@@ -278,7 +287,7 @@ class Rollout:
     def _log_once(self, about: str, problem: str) -> None:
         """Log a problem when it appears, not at every refresh."""
         if problem and self._problems.get(about) != problem:
-            _log.error("%s", problem)
+            _log.error("%s", visible(problem, _LONGEST_PROBLEM))
         self._problems[about] = problem
 
 

@@ -18,6 +18,7 @@ from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.status import status_of
 
 _LONGEST_REQUEST_ID = 64
+_LONGEST_LOG_LINE = 500
 
 # The deadline passes at the caller a little before it passes at the server, for two reasons.
 _TIMEOUT_ROUNDING = 0.01
@@ -96,18 +97,19 @@ class Answering:
         (self._metrics.cancellations if given_up else self._metrics.rejections).labels(reason).inc()
         if code is grpc.StatusCode.INTERNAL:
             _log.error("%s failed, request %s", self._method, self._request_id, exc_info=error)
-        else:
-            _log.info("%s ended with %s, request %s: %s", self._method, code.name, self._request_id, error)
+        elif _log.isEnabledFor(logging.INFO):
+            line = f"{self._method} ended with {code.name}, request {self._request_id}: {error}"
+            _log.info("%s", errors.visible(line, _LONGEST_LOG_LINE))
 
 
 def _request_id(context: Any) -> str:
-    """The caller's id for the call if it is short printable ASCII, else a new one."""
+    """The caller's id for the call if it is short printable ASCII without spaces, else a new one."""
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and _is_printable_ascii(str(value)):
+        if key == REQUEST_ID_KEY and value and len(value) <= _LONGEST_REQUEST_ID and _is_word(str(value)):
             return str(value)
     return f"{random.getrandbits(128):032x}"  # uuid4 reads from the system, for which it lets go of the interpreter
 
 
-def _is_printable_ascii(value: str) -> bool:
-    """Whether trailing metadata can hold `value`: gRPC fails a call with other characters there."""
-    return value.isascii() and value.isprintable()
+def _is_word(value: str) -> bool:
+    """Whether trailing metadata can hold `value`, of which gRPC fails a call otherwise, and it is one word in a log."""
+    return value.isascii() and value.isprintable() and " " not in value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -78,6 +80,7 @@ class Server:
         self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
         self._health = health.aio.HealthServicer()
         self._admin: grpc.aio.Server | None = None
+        self._admin_lock: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pages: PagesServer | None = None
         self._condition = Condition(not_ready="starting")
@@ -89,15 +92,17 @@ class Server:
     async def start(self) -> None:
         """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
         config = self._settings
+        self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
         self._frontend = Frontend(self.registry, self._config.limits)
         self._listen(config.port)
         try:
-            self._pages = PagesServer(config.host, config.metrics_port, self._metrics.registry, lambda: self._condition)
+            host, port = config.pages_host, config.metrics_port
+            self._pages = PagesServer(host, port, self._metrics.registry, lambda: self._condition)
         except OSError as error:
-            raise StartupError(f"metrics port {config.metrics_port} on {config.host}: {error.strerror}") from None
+            raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
             self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
@@ -139,7 +144,10 @@ class Server:
         left = max(0.0, grace - (time.monotonic() - started))
         await self._server.stop(min(_REPLY_SECONDS, left))
         if self._admin is not None:
-            await self._admin.stop(0)
+            await self._admin.stop(0)  # removes the socket, so the lock is let go of after it
+        if self._admin_lock is not None:
+            os.close(self._admin_lock)
+            self._admin_lock = None
         if self._rollout:
             await self._rollout.close(max(_REPLY_SECONDS, grace - (time.monotonic() - started)))
         for model in self.registry.models:
@@ -184,6 +192,43 @@ def _make_rollout(config: ServiceConfig, registry: ModelRegistry, metrics: Metri
     return Rollout(Repository(settings.repository, cache), registry, load, metrics)
 
 
+def _lock_socket(where: str) -> int | None:
+    """Lock the path of a Unix socket against other servers; None for another address. Raises StartupError.
+
+    gRPC replaces any socket at the path, that of a running server too. The system lets go of the lock of a server that
+    dies, so what it left behind is replaced. The file of the lock stays: it could not be removed without a race.
+    """
+    if not where.startswith("unix:"):
+        return None
+    path = unquote(where.removeprefix("unix:").removeprefix("//"))
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StartupError(f"--admin: {where} cannot be had: {path}.lock: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = _answers(path)
+    except BlockingIOError:
+        taken = True
+    if taken:
+        os.close(lock)
+        raise StartupError(f"--admin: {where} cannot be had: another server answers at {path}; choose another path")
+    return lock
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on the Unix socket, who need not know of the lock."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (BlockingIOError, TimeoutError):  # its queue is full
+            return True
+        except OSError:
+            return False
+        return True
+
+
 async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:
     server = grpc.aio.server(options=_OPTIONS)
     admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, server)
@@ -220,14 +265,17 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     await server.stop(grace)
 
 
-def check_free(name: str, host: str, port: int) -> None:
-    """Raise StartupError if nobody could listen there: better before the models are loaded than after."""
+def check_free(kind_of_port: str, host: str, port: int) -> None:
+    """Raise StartupError if nobody could listen there: better before the models are loaded than after.
+
+    `kind_of_port` is the prefix of the options that name host and port: empty, or "metrics-".
+    """
     if port == 0:
         return
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise StartupError(f"--host: {host!r} is no address of this machine: {error.strerror}") from None
+        raise StartupError(f"--{kind_of_port}host: {host!r} is no address of this machine: {error.strerror}") from None
     with socket.socket(family, kind) as probe:
         with suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,7 +283,9 @@ def check_free(name: str, host: str, port: int) -> None:
             probe.bind(where)
         except OSError as error:
             hint = "choose another, or 0 for any free one"
-            raise StartupError(f"{name}: port {port} on {host} cannot be had: {error.strerror}; {hint}") from None
+            raise StartupError(
+                f"--{kind_of_port}port: port {port} on {host} cannot be had: {error.strerror}; {hint}"
+            ) from None
 
 
 def address(host: str, port: int) -> str:

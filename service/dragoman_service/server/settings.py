@@ -22,6 +22,8 @@ class ServerSettings:
     """Port for gRPC; 0 takes a free one."""
     metrics_port: int = 9090
     """Port for Prometheus metrics; 0 takes a free one."""
+    metrics_host: str = ""
+    """Address to listen on for the metrics and health pages; empty: that of `host`."""
     admin: str = ""
     """Address of the admin interface, HOST:PORT or unix:PATH; empty turns it off."""
     client_header: str = ""
@@ -37,7 +39,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         _port("port", self.port)
         _port("metrics_port", self.metrics_port)
-        if self.port and self.port == self.metrics_port:
+        if self.port and self.port == self.metrics_port and self.pages_host == self.host:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
@@ -45,6 +47,11 @@ class ServerSettings:
             raise InvalidInput("lame_duck", self.lame_duck, "0 to 3600 seconds")
         if not 0 < self.write_timeout <= 86_400:
             raise InvalidInput("write_timeout", self.write_timeout, "above 0, at most 86400 seconds")
+
+    @property
+    def pages_host(self) -> str:
+        """Address of the metrics and health pages."""
+        return self.metrics_host or self.host
 
 
 @dataclass(frozen=True, slots=True)
