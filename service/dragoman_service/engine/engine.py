@@ -298,6 +298,14 @@ def _as_failure(error: Exception) -> DragomanError:
     return EngineFailure(f"the engine could not take the request: {error!r}")
 
 
+def call_back(on_answers: OnAnswers, answers: Sequence[Answer]) -> None:
+    """Give answers to a front. An exception that it raises is logged and dropped."""
+    try:
+        on_answers(answers)
+    except Exception:
+        _log.exception("a front failed on answers")
+
+
 class _LocalConnection:
     """A connection within one process."""
 
@@ -325,12 +333,8 @@ class _LocalConnection:
 
     def deliver(self, answers: Sequence[Answer]) -> None:
         """Call the front's callback."""
-        if self._closed:
-            return
-        try:
-            self._on_answers(answers)
-        except Exception:
-            _log.exception("a front failed on answers")
+        if not self._closed:
+            call_back(self._on_answers, answers)
 
     def close(self) -> None:
         self._closed = True

@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from dragoman_service.engine.engine import MAX_CONNECTIONS, Connection, Engine, OnAnswers
+from dragoman_service.engine.engine import MAX_CONNECTIONS, Connection, Engine, OnAnswers, call_back
 from dragoman_service.engine.messages import Answer, Lost, Message
 from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import EngineFailure
@@ -158,12 +158,8 @@ class PipeConnection:
         self._deliver([_lost()])
 
     def _deliver(self, answers: Sequence[Answer]) -> None:
-        if self._closed:
-            return
-        try:
-            self._on_answers(answers)
-        except Exception:
-            _log.exception("a front failed on answers")
+        if not self._closed:
+            call_back(self._on_answers, answers)
 
 
 def _lost() -> Lost:
