@@ -84,7 +84,8 @@ def main() -> None:
                 progress(f"beam {beam}, {clients} clients, round {index} of {arguments.repeats}")
                 for server, taken in zip(servers, rounds, strict=True):
                     one = milliseconds(server, generator, sentences, beam, clients, count)
-                    taken += [one] if index else []  # the first round warms up
+                    if index:  # the first round warms up
+                        taken.append(one)
             cells: list[object] = []
             for taken in rounds:
                 cells += [f"{statistics.median(cost for cost, _ in taken):.2f}"]

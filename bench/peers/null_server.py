@@ -65,8 +65,9 @@ def _replace_runners() -> None:
 
         in_lists = False
     except ImportError:  # an older checkout
-        from dragoman_service import loading  # type: ignore[attr-defined,no-redef] # noqa: PLC0415
         from dragoman_service.plan import StepResult  # type: ignore[import-not-found,no-redef] # noqa: PLC0415
+
+        from dragoman_service import loading  # type: ignore[attr-defined,no-redef] # noqa: PLC0415
 
         in_lists = True
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dragoman_service.engine.batch import Batch, Waiting
+from dragoman_service.engine.active_request import Waiting
+from dragoman_service.engine.batch import Batch
 from support.builders import make_request
 from support.fake_runner import BEGIN, END
 

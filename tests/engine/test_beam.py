@@ -267,6 +267,6 @@ def test_where_only_the_end_is_left_nothing_is_incomplete() -> None:
 
 def test_beam_adjustments_speak_of_rows_of_the_batch() -> None:
     search = start(beam_size=2, min_length=2)
-    assert search.adjustments([5, 3]) == [Adjustment(5, END, bias=-math.inf)]
+    assert search.adjustments([5, 3]) == [Adjustment(5, END, bias=-math.inf), Adjustment(3, END, bias=-math.inf)]
     search.advance([[7, 8, 9, 10]] * 2, [[-1.0, -2.0, -3.0, -4.0]] * 2)
     assert search.adjustments([5, 3]) == [Adjustment(5, END, bias=-math.inf), Adjustment(3, END, bias=-math.inf)]

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from dragoman_service.engine.batch import Waiting
+from dragoman_service.engine.active_request import Waiting
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue, work_of
 from support.builders import make_request, make_scheduler, run_to_end
 from support.fake_runner import FakeRunner

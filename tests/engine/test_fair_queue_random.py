@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-from dragoman_service.engine.batch import Waiting
+from dragoman_service.engine.active_request import Waiting
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue, work_of
 from dragoman_service.engine.request import Request
 from support.flows import BATCH, INTERACTIVE, Flow, flow_of, queue_of, request, serve

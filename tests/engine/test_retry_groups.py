@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dragoman_service.engine.batch import Waiting
+from dragoman_service.engine.active_request import Waiting
 from dragoman_service.engine.request import Progress
 from dragoman_service.engine.retry_groups import RetryGroups
 from dragoman_service.engine.scheduler import Scheduler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dragoman_service.engine.batch import Waiting
+from dragoman_service.engine.active_request import Waiting
 from dragoman_service.engine.fair_queue import FairQueue
 from dragoman_service.engine.request import DecodingOptions, Priority, Request
 

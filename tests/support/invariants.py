@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from dragoman_service.engine.batch import ActiveRequest, Waiting
+from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.plan import StepPlan
 from dragoman_service.engine.scheduler import Scheduler
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dragoman_service.engine.batch import Batch, Waiting
+from dragoman_service.engine.active_request import Waiting
+from dragoman_service.engine.batch import Batch
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.engine.request import Hypothesis, Request
 from support.fake_runner import BEGIN, END

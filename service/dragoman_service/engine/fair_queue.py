@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from dragoman_service.engine.batch import Waiting
+from dragoman_service.engine.active_request import Waiting
 from dragoman_service.engine.request import Priority, Request
 
 WEIGHTS = {Priority.INTERACTIVE: 16.0, Priority.BATCH: 1.0}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dragoman_service.engine.batch import Waiting
+from dragoman_service.engine.active_request import Waiting
 
 
 class RetryGroups:

@@ -10,7 +10,8 @@ import math
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
-from dragoman_service.engine.batch import ActiveRequest, Batch, Waiting, last_progress
+from dragoman_service.engine.active_request import ActiveRequest, Waiting
+from dragoman_service.engine.batch import Batch
 from dragoman_service.engine.fair_queue import FairQueue
 from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult
@@ -269,7 +270,7 @@ class Scheduler:
             self.latency.ended(len(active.request.source), batch.position(active))
             batch.leave(active.request.id)
             if active.request.stream:
-                events += last_progress(active)
+                events += active.last_progress()
             events.append(active.ended(now))
         if batch.num_watched:
             events += batch.progress(now, self._stream_interval)
