@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.constrained_rows import ConstrainedRows
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments, Join, RowCopy
 from dragoman_service.engine.request import Progress
-from dragoman_service.engine.search import beams, sampling, scores
+from dragoman_service.engine.search import sampling, scores
 from dragoman_service.engine.search.scores import BANNED
 from dragoman_service.engine.token_log import TokenLog
 from dragoman_service.errors import EngineFailure
@@ -72,8 +72,7 @@ class Batch:
         self._live = np.ones(max_rows, np.bool_)  # whether the row has a hypothesis that grows
         self._log = TokenLog(max_rows)
         self._constrained = ConstrainedRows(max_rows, end_id)
-        self._copy_sources: list[int] = []  # rows of copies for beams
-        self._copy_targets: list[int] = []
+        self._copies: list[tuple[int, int]] = []  # source and target rows, for beams
         self._streams: list[ActiveRequest] = []
         self._prefixed: list[ActiveRequest] = []
         self._sampled: list[ActiveRequest] = []
@@ -117,9 +116,9 @@ class Batch:
             self.tokens[row] = self._begin_id
             self.positions[row] = 0
             self.source_lengths[row] = len(request.source)
-            self._limits[row] = _NO_LIMIT if active.beam else active.max_steps
+            self._limits[row] = active.max_steps if active.beam is None else _NO_LIMIT
             self._live[row] = True
-        if not active.beam:
+        if active.beam is None:
             self._steps_left = min(self._steps_left, active.max_steps)
         self.active[request.id] = active
         self.num_watched += active.watched
@@ -148,17 +147,15 @@ class Batch:
             group.remove(active)
         if active.constrained:
             self._constrained.remove(active)
-        if active.beam and self._copy_targets:
-            copies = list(zip(self._copy_sources, self._copy_targets, strict=True))
-            kept = [(source, target) for source, target in copies if target not in rows]
-            self._copy_sources, self._copy_targets = [source for source, _ in kept], [target for _, target in kept]
+        if active.beam is not None and self._copies:
+            self._copies = [copy for copy in self._copies if copy[1] not in rows]
         return active
 
     def _groups_of(self, active: ActiveRequest) -> Iterator[list[ActiveRequest]]:
         """The lists of the requests that a step treats in the same way as this one."""
         if not active.watched:
             return
-        if active.beam:
+        if active.beam is not None:
             yield self._beams
         elif active.prefix_length:
             yield self._prefixed
@@ -191,11 +188,8 @@ class Batch:
 
     def beam_copies(self) -> list[RowCopy]:
         """Cache copies between rows of beams that the next step needs. To be called after `close_holes`."""
-        sources, targets = self._copy_sources, self._copy_targets
-        if not targets:
-            return []
-        self._copy_sources, self._copy_targets = [], []
-        return list(map(RowCopy, sources, targets, self.positions[sources].tolist()))
+        copies, self._copies = self._copies, []
+        return [RowCopy(source, target, int(self.positions[source])) for source, target in copies]
 
     def adjustments(self) -> Adjustments:
         """The changes to the logits of the next step."""
@@ -224,7 +218,7 @@ class Batch:
             if self._prefixed:
                 forced = self._force(new, log_prob)
             if self._beams:
-                done = self._advance_beams(token_ids, log_probs, new, log_prob, step)
+                new, done = self._advance_beams(token_ids, log_probs, new, step)
         positions = self.positions[:rows]
         self._log.write(new, log_prob, positions)
         self.tokens[:rows] = new
@@ -281,9 +275,9 @@ class Batch:
         active = self._owners[hole]
         if active is not None and active.constrained:
             self._constrained.move(row, hole)
-        if self._copy_targets:
-            self._copy_sources = [hole if each == row else each for each in self._copy_sources]
-            self._copy_targets = [hole if each == row else each for each in self._copy_targets]
+        if self._copies:
+            renamed = {row: hole}
+            self._copies = [(renamed.get(a, a), renamed.get(b, b)) for a, b in self._copies]
 
     # Rows with a hypothesis each: greedy search and sampling.
 
@@ -328,7 +322,7 @@ class Batch:
         self._steps_left = int(left.min(initial=_NO_LIMIT, where=left > 0))
         for row in ended.nonzero()[0].tolist():
             active = self._owners[row]
-            if active is None or active.beam:
+            if active is None or active.beam is not None:
                 continue
             last = float(log_prob[row])
             if math.isnan(last):
@@ -336,7 +330,7 @@ class Batch:
                     step.failed.append((active, EngineFailure(_NAN)))
                 continue
             tokens, token_scores = self._log.of(row, self.position(active))
-            request, alpha = active.request, active.length_penalty
+            request, alpha = active.request, active.request.options.length_penalty
             if last > BANNED and tokens[-1] == self._end_id:
                 hypothesis = scores.stopped(tokens[:-1], token_scores[:-1], scores.total(token_scores), alpha)
             else:
@@ -351,115 +345,39 @@ class Batch:
     # Beams.
 
     def _advance_beams(
-        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, log_prob: Floats, step: Advance
-    ) -> list[ActiveRequest]:
-        """Write the next tokens of all beams into `new` and `log_prob`. Returns the requests that have ended."""
+        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, step: Advance
+    ) -> tuple[Ints, list[ActiveRequest]]:
+        """Return `new` with the next tokens of all beams, and the requests that have ended."""
         width = 2 * max(len(active.rows) for active in self._beams)
-        candidates, likely = token_ids[:, :width].tolist(), log_probs[:, :width].tolist()
-        tokens, values = new.tolist(), log_prob.tolist()
-        num_copies = len(self._copy_sources)
+        candidates, likely, tokens = token_ids[:, :width].tolist(), log_probs[:, :width].tolist(), new.tolist()
+        copies: list[tuple[int, int]] = []
         done: list[ActiveRequest] = []
         for active in self._beams:
-            length = self._steps - active.started
-            if length < active.prefix_length:
-                for row in active.rows:
-                    tokens[row], values[row] = active.request.target_prefix[length], 0.0
-            elif not self._clean and any(math.isnan(likely[active.rows[place]][0]) for place in active.order):
+            beam = active.beam
+            assert beam is not None
+            if not self._clean and beam.is_lost(active.rows, likely):
                 step.failed.append((active, EngineFailure(_NAN)))
-            elif not self._advance_beam(active, length, candidates, likely, tokens, values):
+            elif not beam.advance(active.rows, candidates, likely, self._end_id, tokens, copies):
                 done.append(active)
-        new[:], log_prob[:] = tokens, values
-        if len(self._copy_sources) > num_copies:
-            sources, targets = self._copy_sources[num_copies:], self._copy_targets[num_copies:]
-            self._log.copy(sources, targets, max(self._steps - active.started for active in self._beams))
+            elif active.constrained:
+                self._live[active.rows] = beam.live()
+        if copies:
+            self._copies += copies
             if self._constrained:
+                sources, targets = map(list, zip(*copies, strict=True))
+                self._log.copy(sources, targets, max(self.position(active) for active in self._beams))
                 self._constrained.copy(sources, targets)
-        return done
-
-    def _advance_beam(
-        self,
-        active: ActiveRequest,
-        length: int,
-        candidates: list[list[int]],
-        likely: list[list[float]],
-        tokens: list[int],
-        values: list[float],
-    ) -> bool:
-        """Choose the next tokens of a request, whose hypotheses have `length` tokens. Returns whether it goes on.
-
-        Args:
-            active: The request.
-            length: Tokens of its hypotheses.
-            candidates: Of all rows, likeliest first.
-            likely: Log-probabilities of the candidates.
-            tokens: The next token of each row of the batch; those of this request are written.
-            values: Log-probabilities of the tokens; likewise.
-        """
-        rows, beam_size = active.rows, len(active.rows)
-        going, ends = beams.children(rows, active.costs, candidates, likely, self._end_id)
-        for cost, place, _ in ends:
-            active.keep(scores.stopped(*self._log.of(rows[place], length), -cost, active.length_penalty))
-        if length == active.request.max_length:  # this step only shows which hypotheses end here
-            ended = {place for _, place, _ in ends}
-            self._cut(active, [place for place in active.order if place not in ended], length)
-            return False
-        if not going:
-            if not active.finished:
-                self._cut(active, active.order, length)
-            return False
-        taken = beams.places(going, beam_size)
-        costs = [math.inf] * beam_size
-        for (cost, parent, index), place in zip(going, taken, strict=True):
-            source, row = rows[parent], rows[place]
-            costs[place] = cost
-            tokens[row], values[row] = candidates[source][index], likely[source][index]
-            # Before the first token that a beam chooses, all of its rows are the same.
-            if place != parent and length > active.prefix_length:
-                self._copy_sources.append(source)
-                self._copy_targets.append(row)
-        if len(going) < beam_size or len(active.order) < beam_size:
-            for place, row in enumerate(rows):
-                self._live[row] = place in taken
-                if place not in taken:
-                    tokens[row], values[row] = self._end_id, 0.0
-        active.costs, active.order = costs, taken
-        if length + 1 == active.max_steps:  # no position is left
-            for _, parent, index in going:
-                source = rows[parent]
-                so_far, token_scores = self._log.of(source, length)
-                token, token_score = candidates[source][index], likely[source][index]
-                active.keep(scores.cut([*so_far, token], [*token_scores, token_score], active.length_penalty))
-            return False
-        return going[0][0] / -active.max_penalty > active.threshold
-
-    def _cut(self, active: ActiveRequest, places: Iterable[int], length: int) -> None:
-        """Finish live hypotheses of `length` tokens as they are."""
-        for place in places:
-            active.keep(scores.cut(*self._log.of(active.rows[place], length), active.length_penalty))
+        return np.array(tokens, np.int64), done
 
     # Streams.
 
     def _decided(self, active: ActiveRequest, length: int) -> list[int]:
         """The tokens, after those already sent, that the best hypothesis is certain to have."""
         start = active.streamed
-        if not active.beam:
-            # Which of several samples is the best one is known only at the end.
-            return self._log.of(active.rows[0], length - start)[0] if len(active.rows) == 1 else []
-        best = active.finished[0] if active.finished else None
-        max_penalty = active.max_penalty
-        contenders = [
-            self._log.of(active.rows[place], length - start)[0]
-            for place in active.order
-            if best is None or -active.costs[place] / max_penalty > best.score
-        ]
-        if best is not None:
-            contenders.append(list(best.tokens[start:]))
-        common: list[int] = []
-        for tokens in zip(*contenders, strict=False):
-            if any(token != tokens[0] for token in tokens):
-                break
-            common.append(tokens[0])
-        return common
+        if active.beam is not None:
+            return active.beam.decided(start)
+        # Which of several samples is the best one is known only at the end.
+        return self._log.of(active.rows[0], length - start)[0] if len(active.rows) == 1 else []
 
 
 def _all_above(values: npt.NDArray[Any], bound: float) -> bool:

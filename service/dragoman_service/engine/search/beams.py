@@ -1,9 +1,9 @@
-"""Beam search: the best children of the hypotheses of one request, and the places that they take.
+"""Beam search of one request.
 
 A child is a hypothesis with one more token. It ends if that token is the end of the sentence. A step keeps the best
-`beam_size` children that do not end. Each hypothesis has one child that ends, so the `2 * beam_size` best children
-suffice. A child that ends finishes its hypothesis if it is among the best `beam_size`. Of equal children, that of the
-lower place comes first, then that of the likelier candidate.
+`size` children that do not end. Each hypothesis has one child that ends, so the `2 * size` best children suffice. A
+child that ends finishes its hypothesis if it is among the best `size`. Of equal children, that of the lower place comes
+first, then that of the likelier candidate.
 
 The code uses lists, not arrays. A step needs some ten comparisons for each request. Array operations for all requests
 take longer up to some 64 requests: they are many, and between two runs of a model the processor's caches are cold.
@@ -12,76 +12,216 @@ take longer up to some 64 requests: they are many, and between two runs of a mod
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from dragoman_service.engine.request import Hypothesis, Request
+from dragoman_service.engine.search import scores
+from dragoman_service.engine.search.scores import BANNED
 
 Child: TypeAlias = tuple[float, int, int]
 """Cost, place of the parent, and index of the candidate."""
+Path: TypeAlias = tuple[int, float, Any] | None
+"""The tokens of a hypothesis, newest first: token, its log-probability, and the path before it. Hypotheses share the
+paths of their ancestors, so none is ever copied."""
 
 
-def children(
-    rows: Sequence[int],
-    costs: Sequence[float],
-    token_ids: Sequence[Sequence[int]],
-    log_probs: Sequence[Sequence[float]],
-    end_id: int,
-) -> tuple[list[Child], list[Child]]:
-    """Choose the best children from the candidates of one step.
+class Beam:
+    """The hypotheses of a request. Each has a place from 0 to `size - 1`, which is also its row within the request."""
 
-    Candidates of a row are sorted, so the next child is the best of the first ones left of each row.
+    __slots__ = (
+        "_alpha", "_costs", "_finished", "_length", "_live", "_max_length", "_max_penalty", "_max_steps", "_paths",
+        "_prefix", "_threshold", "_wanted", "size",
+    )  # fmt: skip
 
-    Args:
-        rows: The rows of the request in the batch, by place.
-        costs: Minus the sums of log-probabilities of the live hypotheses, by place; infinity for a place without one.
-        token_ids: Of every row of the batch, likeliest first. As many are used as there are, at most `2 * len(rows)`.
-        log_probs: Of these; minus infinity for banned candidates.
-        end_id: Token of the end of the sentence.
+    def __init__(self, request: Request, max_steps: int) -> None:
+        """Begin with the empty hypothesis at the first place. After `max_steps` steps, all hypotheses are cut."""
+        options = request.options
+        self.size = options.beam_size
+        self._wanted = options.num_hypotheses
+        self._alpha = options.length_penalty
+        self._prefix = request.target_prefix
+        self._max_length, self._max_steps = request.max_length, max_steps
+        self._max_penalty = scores.length_penalty(max_steps, options.length_penalty)  # of the longest, with its end
+        self._length = 0  # tokens of every live hypothesis
+        self._live = [0]  # places of live hypotheses, best first
+        # By place: minus the sum of log-probabilities, infinity without a hypothesis; and the tokens.
+        self._costs = [0.0, *[math.inf] * (self.size - 1)]
+        self._paths: list[Path] = [None] * self.size
+        self._finished: list[Hypothesis] = []  # best first, at most `size`
+        self._threshold = BANNED  # the search ends once no live hypothesis can have a higher score
 
-    Returns:
-        The children that go on, at most `len(rows)`, and those that end and finish their hypotheses; both best first.
-    """
-    beam_size = len(rows)
-    width = min(2 * beam_size, len(token_ids[rows[0]]))
-    heads = [
-        (cost - log_probs[row][0], place, 0)
-        for place, (cost, row) in enumerate(zip(costs, rows, strict=True))
-        if cost < math.inf
-    ]
-    heapify(heads)
-    going: list[Child] = []
-    ends: list[Child] = []
-    for rank in range(2 * beam_size):
-        if not heads:
-            break
-        child = heads[0]
-        cost, place, index = child
-        if not cost < math.inf:
-            break
-        row = rows[place]
-        if token_ids[row][index] != end_id:
-            going.append(child)
-            if len(going) == beam_size:
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """The requested number of finished hypotheses, best first."""
+        return tuple(self._finished[: self._wanted])
+
+    def is_lost(self, rows: Sequence[int], log_probs: Sequence[Sequence[float]]) -> bool:
+        """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""
+        return self._length >= len(self._prefix) and any(math.isnan(log_probs[rows[place]][0]) for place in self._live)
+
+    def advance(
+        self,
+        rows: Sequence[int],
+        candidates: Sequence[Sequence[int]],
+        log_probs: Sequence[Sequence[float]],
+        end_id: int,
+        tokens: list[int],
+        copies: list[tuple[int, int]],
+    ) -> bool:
+        """Perform one step.
+
+        Args:
+            rows: The rows of the request in the batch, by place.
+            candidates: Of every row of the batch, likeliest first. As many are used as there are, at most `2 * size`.
+            log_probs: Of these; minus infinity for banned candidates.
+            end_id: Token of the end of the sentence.
+            tokens: The next token of every row of the batch. Those of `rows` are written.
+            copies: Source and target rows whose caches must be copied before the next step are added. No row is both a
+                source and a target.
+
+        Returns:
+            Whether the search goes on.
+        """
+        length, prefix_length = self._length, len(self._prefix)
+        if length < prefix_length:
+            token = self._prefix[length]
+            for row in rows:
+                tokens[row] = token
+            self._paths[0] = (token, 0.0, self._paths[0])
+            self._length += 1
+            return True
+        going, ends = self._children(rows, candidates, log_probs, end_id)
+        for cost, place, _ in ends:
+            self._keep(scores.stopped(*self._tokens(self._paths[place]), -cost, self._alpha))
+        if length == self._max_length:  # this step only shows which hypotheses end here
+            ended = {place for _, place, _ in ends}
+            self._cut(self._paths[place] for place in self._live if place not in ended)
+            return False
+        if not going:
+            if not self._finished:
+                self._cut(self._paths[place] for place in self._live)
+            return False
+        size = self.size
+        taken = _places(going, size)
+        costs = [math.inf] * size
+        paths: list[Path] = [None] * size
+        for (cost, parent, index), place in zip(going, taken, strict=True):
+            source, row = rows[parent], rows[place]
+            costs[place] = cost
+            tokens[row] = token = candidates[source][index]
+            paths[place] = (token, log_probs[source][index], self._paths[parent])
+            # Before the first token that is chosen, all rows are the same.
+            if place != parent and length > prefix_length:
+                copies.append((source, row))
+        if len(going) < size:
+            for place, row in enumerate(rows):
+                if paths[place] is None:
+                    tokens[row] = end_id
+        self._costs, self._paths, self._live, self._length = costs, paths, taken, length + 1
+        if self._length == self._max_steps:  # no position is left
+            self._cut(paths[place] for place in taken)
+            return False
+        return going[0][0] / -self._max_penalty > self._threshold
+
+    def live(self) -> list[bool]:
+        """By place, whether it has a hypothesis. Before the first token is chosen, all have the same one."""
+        if self._length <= len(self._prefix):
+            return [True] * self.size
+        return [path is not None for path in self._paths]
+
+    def decided(self, start: int) -> list[int]:
+        """The tokens, from number `start` on, that the best hypothesis is certain to have."""
+        best = self._finished[0] if self._finished else None
+        contenders = [
+            self._tokens(self._paths[place])[0][start:]
+            for place in self._live
+            if best is None or -self._costs[place] / self._max_penalty > best.score
+        ]
+        if best is not None:
+            contenders.append(list(best.tokens[start:]))
+        common: list[int] = []
+        for tokens in zip(*contenders, strict=False):
+            if any(token != tokens[0] for token in tokens):
                 break
-        elif rank < beam_size:
-            ends.append(child)
-        index += 1
-        if index < width:
-            heapreplace(heads, (costs[place] - log_probs[row][index], place, index))
-        else:
-            heappop(heads)
-    return going, ends
+            common.append(tokens[0])
+        return common
+
+    def _children(
+        self,
+        rows: Sequence[int],
+        candidates: Sequence[Sequence[int]],
+        log_probs: Sequence[Sequence[float]],
+        end_id: int,
+    ) -> tuple[list[Child], list[Child]]:
+        """The children that go on, at most `size`, and those that end and finish their hypotheses; both best first.
+
+        The candidates of a row are sorted, so the next child is the best of the first ones left of each row.
+        """
+        size, costs = self.size, self._costs
+        width = min(2 * size, len(candidates[0]))
+        heads = [(costs[place] - log_probs[rows[place]][0], place, 0) for place in self._live]
+        heapify(heads)
+        going: list[Child] = []
+        ends: list[Child] = []
+        for rank in range(2 * size):
+            if not heads:
+                break
+            child = heads[0]
+            cost, place, index = child
+            if not cost < math.inf:
+                break
+            row = rows[place]
+            if candidates[row][index] != end_id:
+                going.append(child)
+                if len(going) == size:
+                    break
+            elif rank < size:
+                ends.append(child)
+            index += 1
+            if index < width:
+                heapreplace(heads, (costs[place] - log_probs[row][index], place, index))
+            else:
+                heappop(heads)
+        return going, ends
+
+    def _tokens(self, path: Path) -> tuple[list[int], list[float]]:
+        """The tokens of a path, oldest first, and their log-probabilities."""
+        tokens: list[int] = []
+        log_probs: list[float] = []
+        while path is not None:
+            token, log_prob, path = path
+            tokens.append(token)
+            log_probs.append(log_prob)
+        tokens.reverse()
+        log_probs.reverse()
+        return tokens, log_probs
+
+    def _cut(self, paths: Iterable[Path]) -> None:
+        """Finish live hypotheses as they are."""
+        for path in paths:
+            self._keep(scores.cut(*self._tokens(path), self._alpha))
+
+    def _keep(self, hypothesis: Hypothesis) -> None:
+        """Add a finished hypothesis if it is among the best. Of equals, the earlier comes first."""
+        finished = self._finished
+        if len(finished) == self.size and hypothesis.score <= finished[-1].score:
+            return
+        finished.append(hypothesis)
+        finished.sort(key=lambda each: -each.score)
+        del finished[self.size :]
+        if len(finished) == self.size:
+            self._threshold = math.inf
+        elif len(finished) >= self._wanted:
+            self._threshold = finished[self._wanted - 1].score
 
 
-def places(going: Sequence[Child], beam_size: int) -> list[int]:
-    """Give each child a place: the best child of a parent keeps the place of the parent, the others take free places.
-
-    No place is both a source and a target of copies, so their order does not matter.
-    """
+def _places(going: Sequence[Child], size: int) -> list[int]:
+    """Place each child: the best child of a parent keeps the place of the parent, the others take free places."""
     occupied = {place for _, place, _ in going}
     if len(occupied) == len(going):
         return [place for _, place, _ in going]
-    free = iter([place for place in range(beam_size) if place not in occupied])
+    free = iter([place for place in range(size) if place not in occupied])
     taken: list[int] = []
     for _, place, _ in going:
         if place in occupied:
