@@ -1,0 +1,99 @@
+"""A request in the queue, and one that owns rows of the running batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dragoman_service.engine.plan import StepResult
+from dragoman_service.engine.request import Finished, Hypothesis, Progress, Request, Timings
+from dragoman_service.engine.search import beams, sampling
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request in the queue."""
+
+    request: Request
+    submitted: float
+    """Time of submission in seconds of the engine's clock."""
+    streamed: int = 0
+    """Number of tokens sent in `Progress` events before, if the request has run before."""
+
+
+class ActiveRequest:
+    """A request that owns rows."""
+
+    __slots__ = (
+        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "max_steps", "next_progress",
+        "prefix_length", "queue_seconds", "request", "rows", "started", "streamed", "submitted", "watched",
+    )  # fmt: skip
+
+    def __init__(self, waiting: Waiting, rows: list[int], started: int, max_positions: int) -> None:
+        """Start a request on `rows`, with the step of the batch numbered `started`."""
+        request = waiting.request
+        options = request.options
+        self.request = request
+        self.submitted = waiting.submitted
+        self.rows = rows
+        self.started = started
+        self.streamed = waiting.streamed
+        """Number of tokens sent in `Progress` events."""
+        self.prefix_length = len(request.target_prefix)
+        self.max_steps = min(request.max_length + 1, max_positions)
+        """Number of steps after which all hypotheses are cut."""
+        self.beam = beams.Beam(request, self.max_steps) if options.beam_size > 1 else None
+        """The search, if it is a beam search."""
+        self.draws: list[sampling.Draws] = []
+        """The random numbers of each row; empty without sampling."""
+        if options.sampling is not None:
+            seed = options.sampling.seed or 0  # code that makes requests draws a seed if the caller gave none
+            self.draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
+        self.constrained = (
+            options.min_length > 0 or options.no_repeat_ngram_size > 0 or options.repetition_penalty != 1.0
+        )
+        """Whether some logits are changed before candidates are chosen."""
+        self.watched = bool(self.beam or self.draws or request.stream or self.prefix_length or self.constrained)
+        """Whether every step must be examined before the next."""
+        self.finished: list[Hypothesis] = []
+        """Without a beam: the finished hypotheses, in the order of ending."""
+        self.next_progress = -math.inf
+        """Earliest time of the next `Progress` event."""
+        self.queue_seconds = self.encode_seconds = 0.0
+        self.encoded = 0.0
+        """Time at which the encoder had finished."""
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of candidates that the request needs for each of its rows."""
+        options = self.request.options
+        if options.sampling is not None:
+            return options.sampling.top_k
+        return 2 * options.beam_size if options.beam_size > 1 else 1
+
+    def begin(self, result: StepResult, now: float) -> None:
+        """Record the times of the first step, which ended at `now`."""
+        self.encode_seconds = result.encode_seconds
+        self.encoded = now - result.decode_seconds
+        # The maximum is needed because the clock of the runner may differ from that of the engine.
+        self.queue_seconds = max(0.0, self.encoded - result.encode_seconds - self.submitted)
+
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """The requested number of finished hypotheses, best first. To be called once all have ended."""
+        if self.beam is not None:
+            return self.beam.hypotheses()
+        return tuple(sorted(self.finished, key=lambda hypothesis: -hypothesis.score))
+
+    def last_progress(self) -> list[Progress]:
+        """The tokens of the best hypothesis that were not sent, for a stream that has ended; at most one event."""
+        tokens = self.hypotheses()[0].tokens[self.streamed :]
+        return [Progress(self.request.id, tokens)] if tokens else []
+
+    def ended(self, now: float) -> Finished:
+        """The final event, at `now`."""
+        timings = Timings(self.queue_seconds, self.encode_seconds, now - self.encoded)
+        return Finished(self.request.id, self.hypotheses(), timings)
+
+    def again(self) -> Waiting:
+        """The request, to be run again from its first token. It streams only the tokens that were not sent before."""
+        return Waiting(self.request, self.submitted, self.streamed)
