@@ -83,9 +83,8 @@ class Beam:
         Returns:
             Whether the search goes on.
         """
-        length, prefix_length = self._length, len(self._prefix)
-        if length < prefix_length:
-            token = self._prefix[length]
+        if self._length < len(self._prefix):
+            token = self._prefix[self._length]
             for row in rows:
                 tokens[row] = token
             self._paths[0] = (token, 0.0, self._paths[0])
@@ -94,7 +93,7 @@ class Beam:
         going, ends = self._children(rows, candidates, log_probs, end_id)
         for cost, place, _ in ends:
             self._keep(scores.stopped(*self._tokens(self._paths[place]), -cost, self._alpha))
-        if length == self._max_length:  # this step only shows which hypotheses end here
+        if self._length == self._max_length:  # this step only shows which hypotheses end here
             ended = {place for _, place, _ in ends}
             self._cut(self._paths[place] for place in self._live if place not in ended)
             return False
@@ -102,27 +101,38 @@ class Beam:
             if not self._finished:
                 self._cut(self._paths[place] for place in self._live)
             return False
-        size = self.size
-        taken = _places(going, size)
-        costs = [math.inf] * size
-        paths: list[Path] = [None] * size
+        self._grow(going, rows, candidates, log_probs, tokens, copies)
+        if len(going) < self.size:
+            for place, row in enumerate(rows):
+                if self._paths[place] is None:
+                    tokens[row] = end_id
+        if self._length == self._max_steps:  # no position is left
+            self._cut(self._paths[place] for place in self._live)
+            return False
+        return going[0][0] / -self._max_penalty > self._threshold
+
+    def _grow(
+        self,
+        going: Sequence[Child],
+        rows: Sequence[int],
+        candidates: Sequence[Sequence[int]],
+        log_probs: Sequence[Sequence[float]],
+        tokens: list[int],
+        copies: list[tuple[int, int]],
+    ) -> None:
+        """Make the children the live hypotheses."""
+        all_rows_equal = self._length <= len(self._prefix)  # before the first token that is chosen
+        taken = _places(going, self.size)
+        costs = [math.inf] * self.size
+        paths: list[Path] = [None] * self.size
         for (cost, parent, index), place in zip(going, taken, strict=True):
             source, row = rows[parent], rows[place]
             costs[place] = cost
             tokens[row] = token = candidates[source][index]
             paths[place] = (token, log_probs[source][index], self._paths[parent])
-            # Before the first token that is chosen, all rows are the same.
-            if place != parent and length > prefix_length:
+            if place != parent and not all_rows_equal:
                 copies.append((source, row))
-        if len(going) < size:
-            for place, row in enumerate(rows):
-                if paths[place] is None:
-                    tokens[row] = end_id
-        self._costs, self._paths, self._live, self._length = costs, paths, taken, length + 1
-        if self._length == self._max_steps:  # no position is left
-            self._cut(paths[place] for place in taken)
-            return False
-        return going[0][0] / -self._max_penalty > self._threshold
+        self._costs, self._paths, self._live, self._length = costs, paths, taken, self._length + 1
 
     def live(self) -> list[bool]:
         """By place, whether it has a hypothesis. Before the first token is chosen, all have the same one."""
