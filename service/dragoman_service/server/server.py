@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -28,31 +29,15 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
 from dragoman_service.server.http_pages import Condition, PagesServer
-from dragoman_service.server.invalid_messages import CheckedMethods
+from dragoman_service.server.intake import Intake, IntakeSettings
+from dragoman_service.server.methods import ForeignMethods, Methods
 from dragoman_service.server.metrics import Metrics
-from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
+from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
 from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.frontend import Frontend
 
-MAX_REQUEST_BYTES = 16 * 2**20
-_OPTIONS = (
-    # Without this a second server on the same port would silently take half of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    # Against callers that open thousands of calls and reset them. Calls of a connection beyond the first limit wait at
-    # the caller. Beyond the second, gRPC's core cancels calls at random, those of other callers too.
-    ("grpc.max_concurrent_streams", 200),
-    ("grpc.server.max_pending_requests", 20_000),
-    ("grpc.server.max_pending_requests_hard_limit", 40_000),
-    # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Callers may ping as often, without being taken for abusive.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-)
 _REPLY_SECONDS = 5.0
 """What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
 _HEALTH_NAMES = ("", SERVICE_NAME)
@@ -105,7 +90,7 @@ class Server:
             raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
-            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
+            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout), self._metrics)
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
@@ -116,10 +101,14 @@ class Server:
     def _listen(self, port: int) -> None:
         """Make the gRPC server, and take its port. Raises StartupError."""
         config = self._settings
-        self._server = grpc.aio.server(options=_OPTIONS)
-        servicer = TranslationServicer(self._frontend, self._metrics, config, self._config.model.default_beam_size)
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, CheckedMethods(self._server, self._metrics))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server = grpc.aio.server(options=public_options(config, self._config.intake))
+        servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
+        clients = partial(client_of, header=config.client_header)
+        most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
+        methods = Methods(self._server, self._metrics, Intake(self._config.intake), clients, most)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods)
+        others = ForeignMethods(self._server, Intake(_for_others(self._config.intake)), clients)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
@@ -229,9 +218,15 @@ def _answers(path: str) -> bool:
         return True
 
 
-async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:
-    server = grpc.aio.server(options=_OPTIONS)
-    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, server)
+def _for_others(settings: IntakeSettings) -> IntakeSettings:
+    """Limits on calls to health and reflection, which have their own: a flood of other calls must not stop them."""
+    return replace(settings, max_calls=256, message_memory_mib=2 * settings.max_message_mib, call_memory_mib=64)
+
+
+async def _start_admin(where: str, servicer: AdminServicer, metrics: Metrics) -> grpc.aio.Server:
+    server = grpc.aio.server(options=admin_options())
+    methods = Methods(server, metrics, Intake(ADMIN_INTAKE), lambda context: "admin")
+    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, methods)
     reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         server.add_insecure_port(where)
