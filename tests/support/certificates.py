@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+from support.waiting import PATIENCE
 
 DAY = datetime.timedelta(days=1)
 
@@ -34,22 +38,23 @@ class Pair:
         return self.key.read_bytes(), self.cert.read_bytes()
 
     @property
-    def server_options(self) -> tuple[str, ...]:
-        """Options of `dragoman serve`."""
+    def options(self) -> tuple[str, ...]:
+        """Options of `dragoman serve` and of the commands that call a server."""
         return "--tls-cert", str(self.cert), "--tls-key", str(self.key)
 
 
 class Authority:
     """A certificate authority, of which `file` has the certificate."""
 
-    def __init__(self, folder: Path, name: str = "Test CA") -> None:
+    def __init__(self, folder: Path, name: str = "Test CA", issuer: Authority | None = None) -> None:
+        """`issuer` is another authority that vouches for this one; None for a root."""
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._certificate = (
-            _builder(self._name, self._name, self._key, starts=-DAY, ends=100 * DAY)
+            _builder(self._name, issuer._name if issuer else self._name, self._key, starts=-DAY, ends=100 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key if issuer else self._key, hashes.SHA256())
         )
         self._count = 0
         self.file = folder / f"{name.replace(' ', '-').lower()}.pem"
@@ -78,6 +83,18 @@ class Authority:
         cert.write_bytes(issued.public_bytes(Encoding.PEM))
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return Pair(cert, private, issued.serial_number, issued.not_valid_after_utc.timestamp())
+
+
+def serial_at(address: str, authority: Authority) -> int:
+    """Serial number of the certificate that a server shows on a new connection, checked as a client would."""
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context(cafile=str(authority.file))
+    context.set_alpn_protocols(["h2"])
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
+    with connection, context.wrap_socket(connection, server_hostname=host) as wrapped:
+        shown = wrapped.getpeercert()
+    assert shown
+    return int(str(shown["serialNumber"]), 16)
 
 
 class Mounted:

@@ -137,7 +137,7 @@ class Connection:
         if not is_local(self._address) and not token.allow_insecure:
             raise ConnectionSettingsError(
                 f"token: got a connection without TLS to {self._address}, where everyone on the way could read the "
-                "token; allowed: TLS, an address of this machine, or an explicit permission"
+                "token; allowed: TLS (--tls), an address of this machine, or a permission (--allow-insecure-token)"
             )
         # Else a proxy of the environment would get the token of a connection to this machine.
         self._options.append(("grpc.enable_http_proxy", 0))
@@ -214,12 +214,12 @@ def _no_password() -> str:
 
 
 def _system_roots() -> bytes | None:
-    """The authorities that OpenSSL finds on this system; None if there are none, or a variable of gRPC names others.
+    """The authorities that a variable of gRPC names, else those that OpenSSL finds on this system; None if it has none.
 
     gRPC by itself takes a list that comes with it, in which authorities of a company are missing.
     """
-    if "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in os.environ:
-        return None
+    if chosen := os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
+        return _read("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", chosen)
     paths = ssl.get_default_verify_paths()
     if paths.cafile:
         return Path(paths.cafile).read_bytes()
