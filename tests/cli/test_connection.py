@@ -92,7 +92,7 @@ def test_a_token_to_another_machine_needs_tls_or_a_permission(monkeypatch: pytes
 
 
 def test_tls_from_options_and_environment(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     with echo_metadata(grpc.ssl_server_credentials([authority.issue().pem])) as seen:
         ca = ("--tls-ca", str(authority.file))
@@ -120,6 +120,10 @@ def test_tls_from_options_and_environment(
         monkeypatch.delenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", raising=False)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
         assert run("models") == 0
+        capsys.readouterr()
+        monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(Authority(tmp_path, "Other CA").file))
+        assert run("models") == 1
+        assert_one_message(capsys, "the certificate of the server is not accepted")
 
 
 def test_bad_files_of_tls_are_named(authority: Authority, tmp_path: Path, capsys: Capture) -> None:

@@ -116,6 +116,22 @@ def test_a_certificate_of_tomorrow_is_taken_tomorrow(
     assert "new certificate" in caplog.messages[1]
 
 
+def test_a_refused_pair_is_told_once_and_again_after_a_good_one(
+    tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = authority.issue(), authority.issue()
+    watched = world(tmp_path, first)
+    for _ in range(2):
+        shutil.copy(second.cert, watched.files.cert)
+        for _ in range(5):
+            watched.tls.check()
+        watched.write(first)
+        watched.tls.check()
+    assert len(caplog.messages) == 2
+    assert all("the key does not belong to the certificate" in message for message in caplog.messages)
+    assert watched.tls.current.serial == first.serial
+
+
 def test_times_and_size_of_the_files_need_not_change(tmp_path: Path, authority: Authority) -> None:
     first, second = authority.issue(), authority.issue()
     watched = world(tmp_path, first)
