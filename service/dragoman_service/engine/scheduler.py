@@ -239,15 +239,24 @@ class Scheduler:
         if head is None or head.request.options.num_rows <= free:
             self._blocked = None
             return head
-        first = self._waiting.head()
         # Not after a request has joined in this plan: it would have to move to the rows that become free.
-        if first is not None and not self._joined and self._make_room(first.request):
-            return first
+        if not self._joined and (interrupter := self._interrupter()) is not None:
+            return interrupter
         if not free or self._overtaking_rows >= OVERTAKING * self.max_rows:
             return None
         candidates = islice(self._waiting, _OVERTAKERS)
         fitting = (waiting for waiting in candidates if waiting.request.options.num_rows <= free)
         return next(fitting, None)
+
+    def _interrupter(self) -> Waiting | None:
+        """Return the first waiting request for which others were interrupted; None, usually, if there is none."""
+        tried: set[str] = set()
+        for waiting in islice(self._waiting, _OVERTAKERS if self._waiting.num_flows > 1 else 1):
+            client = waiting.request.client
+            if client not in tried and self._make_room(waiting.request):
+                return waiting
+            tried.add(client)
+        return None
 
     def _make_room(self, request: Request) -> bool:
         """Interrupt requests of clients that would hold more rows than the client of `request` with its new rows.

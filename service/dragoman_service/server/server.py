@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import grpc
@@ -35,8 +36,11 @@ from dragoman_service.server.intake import Intake, IntakeSettings
 from dragoman_service.server.methods import ForeignMethods, Methods
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
-from dragoman_service.server.settings import ServiceConfig
+from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
+
+if TYPE_CHECKING:
+    from dragoman_service.server.tls import ServerTls
 
 _REPLY_SECONDS = 5.0
 """What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
@@ -64,6 +68,7 @@ class Server:
         self._metrics = metrics
         self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
         self._health = health.aio.HealthServicer()
+        self._tls: ServerTls | None = None
         self._admin: grpc.aio.Server | None = None
         self._admin_lock: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,8 +80,11 @@ class Server:
         """The port of the metrics, once started."""
 
     async def start(self) -> None:
-        """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
+        """Load what the repository has, and listen. Raises StartupError if an address cannot be had, and
+        CertificateError.
+        """
         config = self._settings
+        self._tls = _make_tls(config, self._metrics)
         self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
             await self._rollout.refresh()
@@ -90,10 +98,12 @@ class Server:
             raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
-            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout), self._metrics)
+            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout), self._metrics, self._tls)
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
+        if self._tls:
+            self._tasks.append(asyncio.create_task(self._tls.watch()))
         watch = self._config.repository.watch
         if self._rollout and watch:
             self._tasks.append(asyncio.create_task(self._rollout.watch(watch)))
@@ -103,7 +113,7 @@ class Server:
         config = self._settings
         self._server = grpc.aio.server(options=public_options(config, self._config.intake))
         servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
-        clients = partial(client_of, header=config.client_header)
+        clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
         most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
         methods = Methods(self._server, self._metrics, Intake(self._config.intake), clients, most)
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods)
@@ -112,7 +122,7 @@ class Server:
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
-            self.port = self._server.add_insecure_port(address(config.host, port))
+            self.port = _add_port(self._server, address(config.host, port), self._tls)
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
 
@@ -223,13 +233,13 @@ def _for_others(settings: IntakeSettings) -> IntakeSettings:
     return replace(settings, max_calls=256, message_memory_mib=2 * settings.max_message_mib, call_memory_mib=64)
 
 
-async def _start_admin(where: str, servicer: AdminServicer, metrics: Metrics) -> grpc.aio.Server:
+async def _start_admin(where: str, servicer: AdminServicer, metrics: Metrics, tls: ServerTls | None) -> grpc.aio.Server:
     server = grpc.aio.server(options=admin_options())
     methods = Methods(server, metrics, Intake(ADMIN_INTAKE), lambda context: "admin")
     admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, methods)
     reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        server.add_insecure_port(where)
+        _add_port(server, where, tls)
     except RuntimeError as error:
         raise StartupError(f"--admin: {where} cannot be had: {error}") from None
     await server.start()
@@ -258,6 +268,30 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     on_ready()
     await stopping
     await server.stop(grace)
+
+
+def check_certificates(settings: ServerSettings) -> None:
+    """Raise CertificateError if TLS cannot work: better before the models are loaded than after."""
+    if settings.tls_cert:
+        from dragoman_service.server.tls import Certificates, TlsFiles  # noqa: PLC0415 - as below
+
+        Certificates.read(TlsFiles.of(settings), time.time())
+
+
+def _make_tls(settings: ServerSettings, metrics: Metrics) -> ServerTls | None:
+    """Raises CertificateError."""
+    if not settings.tls_cert:
+        return None
+    from dragoman_service.server.tls import ServerTls, TlsFiles  # noqa: PLC0415 - imports cryptography: slow, large
+
+    return ServerTls(TlsFiles.of(settings), metrics)
+
+
+def _add_port(server: grpc.aio.Server, where: str, tls: ServerTls | None) -> int:
+    """Listen at an address, with TLS unless it is a Unix socket. Returns the port. Raises RuntimeError."""
+    if tls is None or where.startswith("unix:"):
+        return server.add_insecure_port(where)
+    return server.add_secure_port(where, tls.credentials())
 
 
 def check_free(kind_of_port: str, host: str, port: int) -> None:
