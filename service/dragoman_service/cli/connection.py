@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dragoman_service.errors import visible
+
 DEFAULT_SERVER = "localhost:50051"
+_LONGEST_MESSAGE = 4_000
 
 
 class CommandFailed(SystemExit):
@@ -51,9 +54,9 @@ def errors_reported(
     try:
         yield
     except ServerUnavailable as error:
-        print(f"dragoman: no server at {server} ({error})", file=sys.stderr)
+        print(f"dragoman: no server at {server} ({visible(str(error), _LONGEST_MESSAGE)})", file=sys.stderr)
         print(f"Start one with: {start}", file=sys.stderr)
         raise CommandFailed(1) from None
     except TranslationError as error:
-        print(f"dragoman: {error}", file=sys.stderr)
+        print(f"dragoman: {visible(str(error), _LONGEST_MESSAGE)}", file=sys.stderr)
         raise CommandFailed(1) from None
