@@ -41,6 +41,10 @@ class ServerSettings:
         _port("metrics_port", self.metrics_port)
         if self.port and self.port == self.metrics_port and self.pages_host == self.host:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        if self.admin and not self.admin.startswith("unix"):  # gRPC would take the lowest 16 bits of a larger port
+            host, _, port = self.admin.rpartition(":")
+            if not host or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+                raise InvalidInput("admin", self.admin, "HOST:PORT with a port of 0 to 65535, or unix:PATH")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 <= self.lame_duck <= 3_600:
