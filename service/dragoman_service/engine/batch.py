@@ -336,7 +336,7 @@ class Batch:
             else:
                 kept = len(tokens) - 1 if last == BANNED else request.max_length
                 hypothesis = scores.cut(tokens[:kept], token_scores[:kept], alpha)
-            active.finished.append(hypothesis)
+            active.finished[active.rows.index(row)] = hypothesis
             if len(active.finished) == len(active.rows):
                 step.ended.append(active)
             else:
