@@ -243,7 +243,7 @@ class Batch:
         """
         for active in self._streams:
             length = self.position(active)
-            if now < active.next_progress or length <= active.streamed or active.request.id not in self.active:
+            if now < active.next_progress or length <= active.streamed:
                 continue
             tokens = self._decided(active, length)
             if tokens:
