@@ -171,7 +171,8 @@ class Batch:
         never move, because they took the lowest holes.
         """
         copies: list[RowCopy] = []
-        for hole in sorted(self._holes):
+        holes, self._holes = sorted(self._holes), []  # first, as other threads read `num_used`
+        for hole in holes:
             while self._owners and self._owners[-1] is None:
                 self._owners.pop()
             if hole >= len(self._owners):
@@ -183,7 +184,6 @@ class Batch:
             active.rows[active.rows.index(row)] = hole
             copies.append(RowCopy(row, hole, int(self.positions[row]), int(self.source_lengths[row])))
             self._move(row, hole)
-        self._holes.clear()
         return copies
 
     def beam_copies(self) -> list[RowCopy]:
