@@ -40,7 +40,8 @@ TRANSLATE = "/dragoman.v1.Translation/Translate"
 CALLS = 20
 """Of honest callers, during an attack."""
 SPARE_MIB = 60
-"""Memory of connections and calls as such, and what the allocator keeps."""
+"""Memory of connections and calls as such, and what the allocator keeps. While a message arrives, gRPC takes up to
+twice its memory."""
 PAGE_SECONDS = 2.0
 """Generous: a test machine is busy."""
 
@@ -83,12 +84,12 @@ def statuses(server: ServerProcess, data: bytes, count: int, *, gzip: bool = Fal
 
 def test_millions_of_empty_texts_are_not_parsed(bundle: Path) -> None:
     empty = b"\x0a\x00" * (SETTINGS.max_message_mib * MEBIBYTE // 2 - 100)
-    with server_process([bundle]) as server, under_attack(server, SETTINGS.message_memory_mib):
+    with server_process([bundle]) as server, under_attack(server, 2 * SETTINGS.message_memory_mib):
         assert statuses(server, empty, 40, gzip=True) == {"INVALID_ARGUMENT": 40}
 
 
 def test_small_bytes_that_unpack_to_many_are_not_unpacked(bundle: Path) -> None:
-    with server_process([bundle]) as server, under_attack(server, SETTINGS.message_memory_mib):
+    with server_process([bundle]) as server, under_attack(server, 2 * SETTINGS.message_memory_mib):
         assert statuses(server, b"\x0a\x00" * 32 * MEBIBYTE, 6, gzip=True) == {"RESOURCE_EXHAUSTED": 6}
 
 
@@ -137,7 +138,7 @@ def test_messages_that_never_end_hold_a_bounded_memory_for_a_bounded_time(bundle
     size = SETTINGS.max_message_mib * MEBIBYTE - 1_000
     with ExitStack() as stack:
         server = stack.enter_context(server_process([bundle]))
-        seen = stack.enter_context(under_attack(server, SETTINGS.message_memory_mib))
+        seen = stack.enter_context(under_attack(server, 2 * SETTINGS.message_memory_mib))
         attackers = [Unfinished(stack.enter_context(connection(server.address)), 60, size) for _ in range(5)]
         seen.wait_for(5 * CALLS)
         wait_until(lambda: sum(each.ended for each in attackers) >= 250, seconds=READ_SECONDS + START_SECONDS)

@@ -9,6 +9,7 @@ import pytest
 
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.settings import MODEL_SETTINGS
 from dragoman_service.server.settings import ServiceConfig
 
@@ -35,6 +36,9 @@ def test_a_model_has_settings_of_its_own_and_the_rest_from_the_server() -> None:
     assert own.engine == EngineSettings(threads=4, lanes=2, max_rows=8, max_queue=5, max_queue_tokens=700)
     assert own.default_beam_size == 2
     assert CONFIG.engine.max_rows == 32
+    assert CONFIG.with_settings({"max_beam_size": 2, "max_deadline": 1.5}).caps == CallCaps(
+        max_beam_size=2, max_deadline=1.5
+    )
 
 
 def test_no_settings_change_nothing() -> None:
@@ -56,6 +60,8 @@ def test_no_settings_change_nothing() -> None:
         ({"max_queue": 0}, "max_queue: got 0"),
         ({"max_queue_tokens": 0}, "max_queue_tokens: got 0"),
         ({"threads": -1}, "threads: got -1"),
+        ({"max_beam_size": 2.0}, "max_beam_size: got 2.0; allowed: a whole number"),
+        ({"max_deadline": "1"}, "max_deadline: got '1'; allowed: a number"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: str) -> None:
@@ -65,7 +71,7 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, Any], message: st
 
 def test_every_setting_of_a_model_is_one_of_the_servers() -> None:
     for name in MODEL_SETTINGS:
-        assert isinstance(getattr(CONFIG.engine, name), int)
+        assert isinstance(getattr(CONFIG.engine, name, getattr(CONFIG.caps, name, None)), int | float)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.runtime.settings import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions
 from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.settings import RequestLimits
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_intake_arguments(parser.add_argument_group("limits on all callers together"), fallback)
     _add_tls_arguments(parser.add_argument_group("TLS"), fallback)
+    _add_caps_arguments(parser.add_argument_group("limits on a call"), fallback.model.caps)
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
     _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
     _add_call_arguments(parser.add_argument_group("calls"), fallback)
@@ -84,6 +86,12 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         max_message_mib=args.max_message_mib,
         message_memory_mib=args.message_memory_mib,
         call_memory_mib=args.call_memory_mib,
+        max_beam_size=args.max_beam_size,
+        max_hypotheses=args.max_hypotheses,
+        max_length=args.max_length,
+        max_call_work=args.max_call_work,
+        default_deadline=args.default_deadline,
+        max_deadline=args.max_deadline,
         device=args.device,
         gpu=GpuOptions(
             memory_limit=args.gpu_memory,
@@ -202,6 +210,22 @@ def _add_tls_arguments(tls: argparse._ArgumentGroup, fallback: ServiceConfig) ->
         metavar="FILE",
         help="mutual TLS: authorities in PEM, one of which must have issued the certificate of every client",
     )
+
+
+def _add_caps_arguments(caps: argparse._ArgumentGroup, fallback: CallCaps) -> None:
+    for name, text in (
+        ("max_beam_size", "beam size that a call may ask for"),
+        ("max_hypotheses", "translations of a text that a call may ask for"),
+        ("max_length", "target tokens of a sentence; 0: what the model allows"),
+        ("max_call_work", "source tokens of a call times its beam size; 0: no limit"),
+    ):
+        caps.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(fallback, name), help=text)
+    for name, text in (
+        ("default_deadline", "time of a call without a deadline; 0: no limit"),
+        ("max_deadline", "longest time of a call, also of one with a later deadline; 0: no limit"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        caps.add_argument(option, type=float, default=getattr(fallback, name), metavar="SECONDS", help=text)
 
 
 def _add_computing_arguments(work: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:

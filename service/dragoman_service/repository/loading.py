@@ -14,6 +14,7 @@ from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import BundleError, DragomanError
+from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.models import ModelDescription, ServedModel
 from dragoman_service.repository.observer import ModelObserver
 from dragoman_service.repository.registry import check_names
@@ -101,7 +102,7 @@ def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores
     if problem:
         _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
     division = divide(settings.engine, cores) if device == "cpu" else one_lane(settings.engine)
-    description = describe(bundle, division, device)
+    description = describe(bundle, division, device, settings.caps)
     with _as_problems_of(bundle):
         runners = make_runners(bundle, settings.gpu, device, division, models.watch_gpu)
         lanes = Lanes([_make_lane(bundle, runner, division, settings, device) for runner in runners])
@@ -142,7 +143,7 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
     return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 
 
-def describe(bundle: Bundle, division: Division, device: str) -> ModelDescription:
+def describe(bundle: Bundle, division: Division, device: str, caps: CallCaps) -> ModelDescription:
     """What the world is told about a bundle."""
     manifest = bundle.manifest
     return ModelDescription(
@@ -153,11 +154,12 @@ def describe(bundle: Bundle, division: Division, device: str) -> ModelDescriptio
         precision=manifest.precision,
         device=device,
         max_source_tokens=manifest.limits.max_source_tokens,
-        max_target_tokens=manifest.limits.max_target_tokens,
+        max_target_tokens=min(manifest.limits.max_target_tokens, caps.max_length or manifest.limits.max_target_tokens),
         max_candidates=manifest.limits.max_candidates,
         max_rows=division.lanes * division.rows,
         lanes=division.lanes,
         scores=manifest.scores,
+        caps=caps,
     )
 
 

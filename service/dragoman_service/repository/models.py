@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dragoman_service.bundle.manifest import Score
 from dragoman_service.engine.engine import Engine
+from dragoman_service.repository.call_caps import CallCaps
 
 
 class TextDecoder(Protocol):
@@ -76,11 +77,18 @@ class ModelDescription:
     lanes: int = 1
     """Running batches that have these rows, each as many as the others."""
     scores: tuple[Score, ...] = ()
+    caps: CallCaps = field(default_factory=CallCaps)
+    """Limits of the operator."""
 
     @property
     def max_request_rows(self) -> int:
         """Rows of a lane: no request may need more."""
         return self.max_rows // self.lanes
+
+    @property
+    def max_beam_size(self) -> int:
+        """Maximum beam size of a request."""
+        return min(self.caps.max_beam_size, self.max_request_rows)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from dragoman_service.engine.request import MAX_BEAM_SIZE
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.runtime.settings import DEVICES, GpuOptions
 
-MODEL_SETTINGS = ("threads", "lanes", "max_rows", "max_queue", "max_queue_tokens")
+_ENGINE_SETTINGS = ("threads", "lanes", "max_rows", "max_queue", "max_queue_tokens")
+_CAPS = tuple(field.name for field in fields(CallCaps))
+MODEL_SETTINGS = (*_ENGINE_SETTINGS, *_CAPS)
 """Settings that a `serving.toml` may have."""
+_SECONDS = ("default_deadline", "max_deadline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class ModelSettings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     """Settings of the engine of a model."""
 
+    caps: CallCaps = field(default_factory=CallCaps)
+    """Limits on calls."""
     default_beam_size: int = 4
     """Beam size of requests that do not choose one; 1 is greedy search."""
 
@@ -43,9 +49,11 @@ class ModelSettings:
         for name, value in settings.items():
             if name not in MODEL_SETTINGS:
                 raise InvalidInput(name, value, f"one of {', '.join(MODEL_SETTINGS)}")
-            if type(value) is not int:
-                raise InvalidInput(name, value, "a whole number")
-        return replace(self, engine=replace(self.engine, **settings))
+            if type(value) is not int and not (name in _SECONDS and type(value) is float):
+                raise InvalidInput(name, value, "a number" if name in _SECONDS else "a whole number")
+        engine = {name: value for name, value in settings.items() if name in _ENGINE_SETTINGS}
+        caps = {name: value for name, value in settings.items() if name in _CAPS}
+        return replace(self, engine=replace(self.engine, **engine), caps=replace(self.caps, **caps))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def model_info(
             max_texts=limits.max_texts,
             max_characters=limits.max_characters,
             max_sentences=limits.max_sentences,
-            max_beam_size=min(MAX_BEAM_SIZE, model.max_request_rows),
+            max_beam_size=min(MAX_BEAM_SIZE, model.max_beam_size),
         ),
         scores=[
             pb.Score(test_set=score.test_set, metric=score.metric, value=score.value, signature=score.signature)

@@ -109,16 +109,19 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         remaining = answering.seconds_left
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
+        route = self._frontend.models.route(request.model, request.source_language, request.target_language)
+        model = route.model.description
+        seconds = model.caps.seconds(remaining)
         return Call(
             texts=tuple(texts),
-            route=self._frontend.models.route(request.model, request.source_language, request.target_language),
-            options=decoding_options(request.options, self._default_beam_size),
+            route=route,
+            options=decoding_options(request.options, min(self._default_beam_size, model.max_beam_size)),
             target_prefixes=tuple(prefixes),
             memory=answering.memory,
             sender=Sender(
                 client=answering.client,
                 priority=priority_of(request.priority),
-                deadline=None if remaining is None else self._frontend.clock() + remaining,
+                deadline=None if seconds is None else self._frontend.clock() + seconds,
             ),
         )
 

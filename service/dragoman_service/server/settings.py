@@ -8,6 +8,7 @@ from typing import Any
 
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.settings import ModelSettings, RepositorySettings
 from dragoman_service.server.intake import IntakeSettings
 from dragoman_service.translation.settings import RequestLimits
@@ -110,11 +111,12 @@ class ServiceConfig:
         """
         groups = {
             kind: _pop_fields(settings, kind)
-            for kind in (ServerSettings, IntakeSettings, RepositorySettings, EngineSettings)
+            for kind in (ServerSettings, IntakeSettings, RepositorySettings, EngineSettings, CallCaps)
         }
         limits = settings.pop("limits", RequestLimits())
         paths = settings.pop("model_paths", ())
-        model = ModelSettings(**_pop_fields(settings, ModelSettings), engine=EngineSettings(**groups[EngineSettings]))
+        engine, caps = EngineSettings(**groups[EngineSettings]), CallCaps(**groups[CallCaps])
+        model = ModelSettings(**_pop_fields(settings, ModelSettings), engine=engine, caps=caps)
         if settings:
             raise InvalidInput(min(settings), settings[min(settings)], "a setting of a server")
         server, repository = ServerSettings(**groups[ServerSettings]), RepositorySettings(**groups[RepositorySettings])

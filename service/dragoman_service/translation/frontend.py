@@ -192,7 +192,11 @@ class Frontend:
         call.memory.add(_BYTES_PER_PIECE * sum(len(text.pieces) for text in prepared))
         overhead = call.route.model.tokenizer.source_overhead
         sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
-        engine_call.expect(len(sentences), sum(sentences) * call.options.num_rows, call.sender.deadline)
+        work, most = sum(sentences) * call.options.num_rows, call.route.model.description.caps.max_call_work
+        if most and work > most:
+            shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
+            raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
+        engine_call.expect(len(sentences), work, call.sender.deadline)
         return prepared
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:

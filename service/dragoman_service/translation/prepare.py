@@ -78,6 +78,11 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
         raise InvalidInput("max_length", options.max_length, f"1 to {most}, the limit of model {model.name}")
     if options.min_length > most:
         raise InvalidInput("min_length", options.min_length, f"0 to {most}, the limit of model {model.name}")
+    if options.beam_size > model.max_beam_size:
+        raise InvalidInput("beam_size", options.beam_size, f"1 to {model.max_beam_size}, the limit of this server")
+    if options.num_hypotheses > model.caps.max_hypotheses:
+        allowed = f"1 to {model.caps.max_hypotheses}, the limit of this server"
+        raise InvalidInput("num_hypotheses", options.num_hypotheses, allowed)
     if options.num_rows > model.max_request_rows:
         field = "num_hypotheses" if options.sampling else "beam_size"
         raise InvalidInput(field, options.num_rows, f"1 to {model.max_request_rows}, the rows of this server's batch")
