@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import ipaddress
 from collections.abc import Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
@@ -136,7 +139,22 @@ def client_of(context: Context, header: str, *, mutual_tls: bool = False) -> str
                 return str(value)[:_LONGEST_CLIENT]
     if mutual_tls and (name := _certificate_name(context)):
         return name
-    return str(context.peer()).rpartition(":")[0]
+    return _network_of(str(context.peer()).rpartition(":")[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _network_of(peer: str) -> str:
+    """An address of gRPC without its port. Of IPv6, the first 64 bits, because a caller has all the others."""
+    kind, _, host = peer.partition(":")
+    if kind != "ipv6":
+        return peer
+    try:
+        address = ipaddress.IPv6Address(unquote(host).strip("[]"))
+    except ValueError:  # an address with a zone, which is one of this network
+        return peer
+    if address.ipv4_mapped:
+        return f"ipv4:{address.ipv4_mapped}"
+    return f"ipv6:{ipaddress.IPv6Network((address, 64), strict=False)}"
 
 
 def _certificate_name(context: Context) -> str:
