@@ -58,9 +58,12 @@ def _serve(config: ServiceConfig) -> int:
     from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
 
     from dragoman_service.repository.loading import load_models  # noqa: PLC0415
+    from dragoman_service.server.access.token_file import load  # noqa: PLC0415
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import Server, address, check_free, serve_until_signal  # noqa: PLC0415
 
+    if config.server.tokens is not None:
+        load(config.server.tokens)  # a mistake in it is told before the models are loaded
     check_free("", config.server.host, config.server.port)
     check_free("metrics-", config.server.pages_host, config.server.metrics_port)
     # The `_created` series would add half as many lines again to the metrics page.

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "key; empty: the network address identifies the client",
     )
     net.add_argument(
+        "--reflection",
+        action=argparse.BooleanOptionalAction,
+        default=fallback.server.reflection,
+        help="answer tools that ask for the server's interface",
+    )
+    net.add_argument(
         "--metrics-port",
         type=int,
         default=fallback.server.metrics_port,
@@ -49,6 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=fallback.server.metrics_host,
         metavar="HOST",
         help="address to listen on for metrics and health pages; empty: that of --host",
+    )
+    parser.add_argument_group("access").add_argument(
+        "--tokens",
+        type=Path,
+        default=fallback.server.tokens,
+        metavar="FILE",
+        help="file of `dragoman tokens`: only calls with one of its tokens are answered, and it is followed when it "
+        "changes",
     )
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
     _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
@@ -68,6 +82,8 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         cache=args.cache,
         admin=args.admin,
         client_header=args.client_header,
+        tokens=args.tokens,
+        reflection=args.reflection,
         host=args.host,
         port=args.port,
         metrics_port=args.metrics_port,

@@ -10,6 +10,8 @@ from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_service.errors import Conflict, InvalidInput
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.repository.versions import VersionStatus
+from dragoman_service.server.access.gate import Gate
+from dragoman_service.server.access.tokens import ADMIN
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.metrics import Metrics
 
@@ -26,9 +28,11 @@ _STATES = {
 class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
     """Servicer of the admin interface. Its calls have the same metrics as those of the public interface."""
 
-    def __init__(self, rollout: Rollout | None, metrics: Metrics) -> None:
+    def __init__(self, rollout: Rollout | None, metrics: Metrics, gate: Gate | None = None) -> None:
+        """Without a gate everyone who reaches the address may call."""
         self._rollout = rollout
         self._metrics = metrics
+        self._gate = gate
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
         return await self._answer("ListVersions", context, lambda rollout: _no_change())
@@ -69,7 +73,11 @@ class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
         self, method: str, context: Context, change: Callable[[Rollout], Coroutine[None, None, None]]
     ) -> pb.ModelVersions:
         """Make a change. Returns the versions after it. A cancelled call does not interrupt the change."""
-        async with Answering(self._metrics, method, context):
+        async with Answering(self._metrics, method, context) as answering:
+            if self._gate is not None:
+                caller = self._gate.caller(context)
+                answering.caller = caller.name
+                caller.check_scope(ADMIN)
             if self._rollout is None:
                 raise Conflict("this server has no repository: start it with --repository")
             await asyncio.shield(asyncio.create_task(change(self._rollout)))

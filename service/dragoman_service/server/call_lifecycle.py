@@ -44,6 +44,8 @@ class Answering:
         self._allowed = context.time_remaining()
         self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
+        self.caller = ""
+        """Name of the caller's token for the log, once it is known."""
 
     def first_chunk(self, model: ModelDescription) -> None:
         """Measure the time to the first piece of a stream. Call it before every piece; only the first one counts."""
@@ -86,6 +88,10 @@ class Answering:
             return errors.DeadlineExceeded("the deadline passed")
         return errors.Cancelled("the caller gave up")
 
+    @property
+    def _shown(self) -> str:
+        return f"{self._method} of {self.caller}" if self.caller else self._method
+
     def _end(self, code: grpc.StatusCode, error: BaseException | None) -> None:
         self._running.dec()
         self._metrics.requests.labels(self._method, code.name).inc()
@@ -96,9 +102,9 @@ class Answering:
         given_up = isinstance(error, (errors.Cancelled, errors.DeadlineExceeded))
         (self._metrics.cancellations if given_up else self._metrics.rejections).labels(reason).inc()
         if code is grpc.StatusCode.INTERNAL:
-            _log.error("%s failed, request %s", self._method, self._request_id, exc_info=error)
+            _log.error("%s failed, request %s", self._shown, self._request_id, exc_info=error)
         elif _log.isEnabledFor(logging.INFO):
-            line = f"{self._method} ended with {code.name}, request {self._request_id}: {error}"
+            line = f"{self._shown} ended with {code.name}, request {self._request_id}: {error}"
             _log.info("%s", errors.visible(line, _LONGEST_LOG_LINE))
 
 

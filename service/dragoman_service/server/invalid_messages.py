@@ -5,7 +5,7 @@ gRPC reports them as an internal error of the server. They are the caller's faul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -23,9 +23,13 @@ class CheckedMethods:
     interceptor could do the same, but would be asked again for every call.
     """
 
-    def __init__(self, server: grpc.aio.Server, metrics: Metrics) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, metrics: Metrics, check: Callable[[Context], None] | None = None
+    ) -> None:
+        """`check` raises if the caller may not even hear that its message is invalid."""
         self._server = server
         self._metrics = metrics
+        self._check = check
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Ignore the handlers: the same ones come by name."""
@@ -49,6 +53,8 @@ class CheckedMethods:
         async def answer(request: Any, context: Context) -> Any:
             if isinstance(request, DecodeError):
                 async with Answering(self._metrics, method, context):
+                    if self._check is not None:
+                        self._check(context)
                     raise InvalidInput("request", str(request), "a message as its .proto file describes it")
             return await behaviour(request, context)
 

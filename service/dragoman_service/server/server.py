@@ -17,7 +17,6 @@ from urllib.parse import unquote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
@@ -27,10 +26,14 @@ from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
+from dragoman_service.server.access.gate import Gate
+from dragoman_service.server.access.quotas import LocalQuotas
+from dragoman_service.server.access.warnings import warn_of_plain_text
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.invalid_messages import CheckedMethods
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.reflection import add_reflection
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
 from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.frontend import Frontend
@@ -78,6 +81,8 @@ class Server:
         """What serves, at this moment."""
         self._metrics = metrics
         self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
+        self._gate = Gate(config.server.tokens, metrics, LocalQuotas()) if config.server.tokens else None
+        self._following: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._admin: grpc.aio.Server | None = None
         self._admin_lock: int | None = None
@@ -92,6 +97,7 @@ class Server:
     async def start(self) -> None:
         """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
         config = self._settings
+        warn_of_plain_text(config)
         self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
             await self._rollout.refresh()
@@ -105,7 +111,10 @@ class Server:
             raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
-            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
+            self._admin = await self._start_admin(config.admin)
+        if self._gate is not None:
+            # Not among `_tasks`: a token that is revoked while calls are still taken must stop working.
+            self._following = asyncio.create_task(self._gate.follow())
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
@@ -117,15 +126,35 @@ class Server:
         """Make the gRPC server, and take its port. Raises StartupError."""
         config = self._settings
         self._server = grpc.aio.server(options=_OPTIONS)
-        servicer = TranslationServicer(self._frontend, self._metrics, config, self._config.model.default_beam_size)
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, CheckedMethods(self._server, self._metrics))
+        gate = self._gate
+        servicer = TranslationServicer(
+            self._frontend, self._metrics, config, self._config.model.default_beam_size, gate
+        )
+        check = gate.check if gate else None
+        translation_pb2_grpc.add_TranslationServicer_to_server(
+            servicer, CheckedMethods(self._server, self._metrics, check)
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        if config.reflection:
+            add_reflection(self._server, (SERVICE_NAME, health.SERVICE_NAME), self._metrics, check)
         try:
             self.port = self._server.add_insecure_port(address(config.host, port))
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
+
+    async def _start_admin(self, where: str) -> grpc.aio.Server:
+        # The permissions of a socket's file say who may use it. An abstract socket has none.
+        gate = None if where.startswith("unix:") else self._gate
+        server = grpc.aio.server(options=_OPTIONS)
+        admin_pb2_grpc.add_ModelAdminServicer_to_server(AdminServicer(self._rollout, self._metrics, gate), server)
+        if self._settings.reflection:
+            add_reflection(server, (ADMIN_SERVICE_NAME,), self._metrics, gate.check if gate else None)
+        try:
+            server.add_insecure_port(where)
+        except RuntimeError as error:
+            raise StartupError(f"--admin: {where} cannot be had: {error}") from None
+        await server.start()
+        return server
 
     async def stop(self, grace: float) -> None:
         """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
@@ -143,6 +172,8 @@ class Server:
             _log.warning("calls were still running after %.1f s and are given up", grace)
         left = max(0.0, grace - (time.monotonic() - started))
         await self._server.stop(min(_REPLY_SECONDS, left))
+        if self._following is not None:
+            self._following.cancel()
         if self._admin is not None:
             await self._admin.stop(0)  # removes the socket, so the lock is let go of after it
         if self._admin_lock is not None:
@@ -227,18 +258,6 @@ def _answers(path: str) -> bool:
         except OSError:
             return False
         return True
-
-
-async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:
-    server = grpc.aio.server(options=_OPTIONS)
-    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, server)
-    reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
-        server.add_insecure_port(where)
-    except RuntimeError as error:
-        raise StartupError(f"--admin: {where} cannot be had: {error}") from None
-    await server.start()
-    return server
 
 
 async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import TypeAlias
@@ -11,6 +11,8 @@ from typing import TypeAlias
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import Cancelled, DeadlineExceeded
+from dragoman_service.server.access.gate import Caller, Gate
+from dragoman_service.server.access.tokens import TRANSLATE
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
 from dragoman_service.server.metrics import Metrics
@@ -28,19 +30,36 @@ Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     """Answers calls; every way for a call to end is counted."""
 
-    def __init__(self, frontend: Frontend, metrics: Metrics, settings: ServerSettings, default_beam_size: int) -> None:
+    def __init__(
+        self,
+        frontend: Frontend,
+        metrics: Metrics,
+        settings: ServerSettings,
+        default_beam_size: int,
+        gate: Gate | None = None,
+    ) -> None:
+        """Without a gate everyone may call."""
+        self._gate = gate
         self._frontend = frontend
         self._metrics = metrics
         self._settings = settings
         self._default_beam_size = default_beam_size
 
     async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
-        async with Answering(self._metrics, "Translate", context):
-            with self._frontend.counted():
-                return await self._translate(request, context)
+        async with Answering(self._metrics, "Translate", context) as answering:
+            if self._gate is None:
+                with self._frontend.counted():
+                    return await self._translate(request, context, None)
+            caller = _known(self._gate, context, answering)
+            size = _size(request.texts, request.target_prefixes)
+            async with self._gate.admitted(caller, size):
+                with self._frontend.counted():
+                    return await self._translate(request, context, caller)
 
-    async def _translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:
-        call = self._call(request, request.texts, request.target_prefixes, context)
+    async def _translate(
+        self, request: pb.TranslateRequest, context: Context, caller: Caller | None
+    ) -> pb.TranslateResponse:
+        call = self._call(request, request.texts, request.target_prefixes, context, caller)
         results = await self._frontend.translate(call)
         model = call.route.model.description
         translations = sum(result.sentences for result in results) * call.options.num_hypotheses
@@ -57,14 +76,21 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
         async with Answering(self._metrics, "TranslateStream", context) as answering:
-            with self._frontend.counted():
-                await self._translate_stream(request, context, answering)
+            if self._gate is None:
+                with self._frontend.counted():
+                    await self._translate_stream(request, context, answering, None)
+                return
+            caller = _known(self._gate, context, answering)
+            # The token is looked at once: a stream that has begun ends, as a call of many texts does.
+            async with self._gate.admitted(caller, _size((request.text,), (request.target_prefix,))):
+                with self._frontend.counted():
+                    await self._translate_stream(request, context, answering, caller)
 
     async def _translate_stream(
-        self, request: pb.TranslateStreamRequest, context: Context, answering: Answering
+        self, request: pb.TranslateStreamRequest, context: Context, answering: Answering, caller: Caller | None
     ) -> None:
         prefixes = (request.target_prefix,) if request.target_prefix else ()
-        call = self._call(request, (request.text,), prefixes, context)
+        call = self._call(request, (request.text,), prefixes, context, caller)
         model = call.route.model.description
         async with aclosing(self._frontend.stream(call)) as pieces:
             async for piece in pieces:
@@ -97,10 +123,14 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         )
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
-        async with Answering(self._metrics, "ListModels", context):
-            return pb.ListModelsResponse(models=self._models())
+        async with Answering(self._metrics, "ListModels", context) as answering:
+            if self._gate is None:
+                return pb.ListModelsResponse(models=self._models(None))
+            caller = _known(self._gate, context, answering)
+            async with self._gate.admitted(caller, 0):
+                return pb.ListModelsResponse(models=self._models(caller.models))
 
-    def _models(self) -> list[pb.ModelInfo]:
+    def _models(self, allowed: Container[str] | None) -> list[pb.ModelInfo]:
         entries = self._frontend.models.entries
         return [
             model_info(
@@ -110,23 +140,48 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 is_default=model is entries[model.description.name].default,
             )
             for model in self._frontend.models.models
+            if allowed is None or model.description.name in allowed
         ]
 
-    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], context: Context) -> Call:
+    def _call(
+        self,
+        request: Request,
+        texts: Iterable[str],
+        prefixes: Iterable[str],
+        context: Context,
+        caller: Caller | None,
+    ) -> Call:
+        """The call of a message. `caller` is None where there are no tokens."""
+        allowed = None
+        if caller is not None:
+            caller.check_model(request.model)
+            allowed = caller.models
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         return Call(
             texts=tuple(texts),
-            route=self._frontend.models.route(request.model, request.source_language, request.target_language),
+            route=self._frontend.models.route(request.model, request.source_language, request.target_language, allowed),
             options=decoding_options(request.options, self._default_beam_size),
             target_prefixes=tuple(prefixes),
             sender=Sender(
-                client=client_of(context, self._settings.client_header),
+                client=client_of(context, self._settings.client_header) if caller is None else caller.name,
                 priority=priority_of(request.priority),
                 deadline=None if remaining is None else self._frontend.clock() + remaining,
             ),
         )
+
+
+def _known(gate: Gate, context: Context, answering: Answering) -> Caller:
+    caller = gate.caller(context)
+    answering.caller = caller.name
+    caller.check_scope(TRANSLATE)
+    return caller
+
+
+def _size(texts: Iterable[str], prefixes: Iterable[str]) -> int:
+    """Characters of a call, as its quota counts them."""
+    return sum(map(len, texts)) + sum(map(len, prefixes))
 
 
 def client_of(context: Context, header: str) -> str:

@@ -28,6 +28,10 @@ class ServerSettings:
     """Address of the admin interface, HOST:PORT or unix:PATH; empty turns it off."""
     client_header: str = ""
     """Metadata key that identifies the client of a call, for the fair queue; empty: its network address does."""
+    tokens: Path | None = None
+    """File of the tokens that may call; None: everyone may."""
+    reflection: bool = True
+    """Whether tools may ask the server for its interface."""
     grace: float = 30.0
     """Seconds that running calls have to end after SIGTERM."""
     lame_duck: float = 0.0
