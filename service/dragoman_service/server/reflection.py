@@ -73,7 +73,8 @@ def _declare_v1() -> None:
         file.name, file.package = _V1_FILE, V1_NAME.rpartition(".")[0]
         for message in file.message_type:
             for field in message.field:
-                field.type_name = _renamed(field.type_name)
+                if field.type_name:  # numbers and texts have none, and may not have an empty one either
+                    field.type_name = _renamed(field.type_name)
         for service in file.service:
             for method in service.method:
                 method.input_type, method.output_type = _renamed(method.input_type), _renamed(method.output_type)

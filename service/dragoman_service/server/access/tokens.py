@@ -29,7 +29,7 @@ _ID = re.compile(rf"[0-9a-f]{{{2 * _ID_BYTES}}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Names are labels of metrics and words of the log.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ANY_TOKEN = re.compile(r"dgm_\w*|[0-9A-Fa-f]{64}")
+_ANY_TOKEN = re.compile(r"dgm_\w*|[0-9A-Fa-f]{64,}")
 
 _QUOTAS = ("requests_per_minute", "characters_per_minute", "concurrent")
 
