@@ -46,7 +46,13 @@ class ServeCommand:
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Drop, below DEBUG, gRPC's traceback about a caller that disconnects while the end of its call is sent."""
+    """Drop what gRPC logs of callers who do nothing to the server.
+
+    Its traceback about a caller that disconnects while the end of its call is sent is dropped below DEBUG. Metadata that
+    is no text is always dropped: gRPC logs it whole, and it may be a token.
+    """
+    if str(record.msg).startswith("Invalid encoding"):
+        return False
     kind = record.exc_info[0] if record.exc_info else None
     caller_left = kind is not None and kind.__name__ == "ExecuteBatchError"
     return not caller_left or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
