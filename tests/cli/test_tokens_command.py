@@ -99,7 +99,11 @@ def test_revoke(path: Path, capsys: Capture) -> None:
         (["create", "a", "--scope", "admin", "--model", "m"], 1, "models: got ('m',); allowed: none beside the scope"),
         (["create", "a", "--scope", "admin", "--scope", "admin"], 1, "scopes: got ('admin', 'admin')"),
         (["create", "a", "--model", "m@1"], 1, "models: got ('m@1',)"),
-        (["create", "a", "--requests-per-minute", "0"], 1, "requests_per_minute: got 0; allowed: a whole number from 1"),
+        (
+            ["create", "a", "--requests-per-minute", "0"],
+            1,
+            "requests_per_minute: got 0; allowed: a whole number from 1",
+        ),
         (["create", "a", "--concurrent", "-1"], 1, "concurrent: got -1"),
         (["create", "a", "--expires", "2020-01-01"], 2, "got '2020-01-01'; allowed: days such as 90d"),
     ],

@@ -169,7 +169,8 @@ def test_health_needs_no_token(server: Guarded) -> None:
 
 @pytest.mark.parametrize("call", PUBLIC.values(), ids=PUBLIC)
 def test_a_token_without_the_scope(server: Guarded, call: Call) -> None:
-    error = refusal(lambda metadata=server.add("boss", scopes=("admin",)): call(server.channel, metadata))  # type: ignore[misc]
+    metadata = server.add("boss", scopes=("admin",))
+    error = refusal(lambda: call(server.channel, metadata))
     assert (error.code(), reason(error)) == (FORBIDDEN, "FORBIDDEN")
     assert error.details() == "token boss has no scope translate"
     assert isinstance(client_errors.error_of(error), client_errors.Forbidden)
@@ -179,7 +180,8 @@ def test_a_token_without_the_scope(server: Guarded, call: Call) -> None:
 @pytest.mark.parametrize("call", PUBLIC.values(), ids=PUBLIC)
 def test_an_expired_token(server: Guarded, call: Call) -> None:
     end = datetime(2020, 1, 1, tzinfo=UTC)
-    error = refusal(lambda metadata=server.add("old", expires=end): call(server.channel, metadata))  # type: ignore[misc]
+    metadata = server.add("old", expires=end)
+    error = refusal(lambda: call(server.channel, metadata))
     assert error.code() is UNAUTHENTICATED
     assert error.details() == "token old expired at 2020-01-01 00:00:00 UTC"
 

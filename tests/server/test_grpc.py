@@ -284,7 +284,10 @@ def test_success_carries_a_request_id(stub: Stub) -> None:
     [
         (errors.InvalidInput("f", 1, "2"), grpc.StatusCode.INVALID_ARGUMENT),
         (errors.NotFound("x"), grpc.StatusCode.NOT_FOUND),
+        (errors.Unauthenticated("x"), grpc.StatusCode.UNAUTHENTICATED),
+        (errors.Forbidden("x"), grpc.StatusCode.PERMISSION_DENIED),
         (errors.Overloaded("x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (errors.QuotaExceeded("x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.DeadlineExceeded("x"), grpc.StatusCode.DEADLINE_EXCEEDED),
         (errors.Cancelled("x"), grpc.StatusCode.CANCELLED),
         (errors.ShuttingDown("x"), grpc.StatusCode.UNAVAILABLE),

@@ -48,8 +48,8 @@ class ServeCommand:
 def _is_worth_logging(record: logging.LogRecord) -> bool:
     """Drop what gRPC logs of callers who do nothing to the server.
 
-    Its traceback about a caller that disconnects while the end of its call is sent is dropped below DEBUG. Metadata that
-    is no text is always dropped: gRPC logs it whole, and it may be a token.
+    Its traceback about a caller that disconnects while the end of its call is sent is dropped below DEBUG. What it logs
+    of metadata that is no text is always dropped: it has all of the metadata, which may be a token.
     """
     if str(record.msg).startswith("Invalid encoding"):
         return False

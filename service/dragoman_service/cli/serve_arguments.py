@@ -39,12 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "key; empty: the network address identifies the client",
     )
     net.add_argument(
-        "--reflection",
-        action=argparse.BooleanOptionalAction,
-        default=fallback.server.reflection,
-        help="answer tools that ask for the server's interface",
-    )
-    net.add_argument(
         "--metrics-port",
         type=int,
         default=fallback.server.metrics_port,
@@ -56,14 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="address to listen on for metrics and health pages; empty: that of --host",
     )
-    parser.add_argument_group("access").add_argument(
-        "--tokens",
-        type=Path,
-        default=fallback.server.tokens,
-        metavar="FILE",
-        help="file of `dragoman tokens`: only calls with one of its tokens are answered, and it is followed when it "
-        "changes",
-    )
+    _add_access_arguments(parser.add_argument_group("access"), fallback)
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
     _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
     _add_call_arguments(parser.add_argument_group("calls"), fallback)
@@ -114,6 +101,22 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
             max_sentences=args.max_sentences,
             window=args.window,
         ),
+    )
+
+
+def _add_access_arguments(access: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    access.add_argument(
+        "--tokens",
+        type=Path,
+        default=fallback.server.tokens,
+        metavar="FILE",
+        help="file of `dragoman tokens`: only calls with one of its tokens are answered; a change needs no restart",
+    )
+    access.add_argument(
+        "--reflection",
+        action=argparse.BooleanOptionalAction,
+        default=fallback.server.reflection,
+        help="answer tools that ask for the server's interface",
     )
 
 

@@ -221,9 +221,9 @@ def test_a_bucket_is_exact(limit: int, operations: list[tuple[int, int, bool]]) 
     now = 0
     bucket = Bucket(limit, now)
     passed: deque[tuple[int, int]] = deque()
-    for pause, amount, patient in operations:
+    for pause, wanted, patient in operations:
         now += pause
-        amount = min(amount, limit)
+        amount = min(wanted, limit)
         wait = bucket.wait(amount, now)
         if wait and patient:
             assert bucket.wait(amount, now + wait - 1) == 1
