@@ -41,6 +41,15 @@ def heard(server: ServerProcess, *values: bytes, key: bytes = b"authorization") 
     return say(server.address, HELLO + headers + frame(DATA, END_STREAM, 1, GOOD), patience=5)
 
 
+def test_a_caller_without_a_token_is_refused_before_its_message(server: ServerProcess, token: str) -> None:
+    def begun(*more: tuple[bytes, bytes]) -> bytes:
+        call = HELLO + frame(HEADERS, END_HEADERS, 1, call_headers(TRANSLATE, *more))
+        return say(server.address, call, patience=2)
+
+    assert b"grpc-status\x0216" in begun((b"authorization", b"Bearer x"))
+    assert b"grpc-status" not in begun((b"authorization", f"Bearer {token}".encode()))
+
+
 def is_answered(answer: bytes) -> bool:
     return b"grpc-status\x010" in answer
 

@@ -17,6 +17,7 @@ MODEL = served(FakeWorkers()).description
 LABELS = {"model": "loud", "version": "1"}
 NAMES = {
     "dragoman_failed_steps",
+    "dragoman_interruptions",
     "dragoman_model_alias",
     "dragoman_model_load_duration_seconds",
     "dragoman_model_loads",

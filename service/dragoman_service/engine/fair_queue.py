@@ -98,6 +98,17 @@ class FairQueue:
         if len(flow.waiting) == 1:
             self._enter(key, flow, max(self._now, flow.start))
 
+    def push_front(self, waiting: Waiting) -> None:
+        """Add a request before all others of its flow."""
+        request = waiting.request
+        key = (request.client, request.priority)
+        self._serial += 1
+        self._keys[request.id] = key
+        flow = self._flows.setdefault(key, _Flow())
+        flow.waiting = {request.id: (self._serial, waiting), **flow.waiting}
+        if len(flow.waiting) == 1:
+            self._enter(key, flow, max(self._now, flow.start))
+
     def head(self) -> Waiting | None:
         """The next request; None if none waits."""
         key = self._head_key()

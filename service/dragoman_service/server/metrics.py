@@ -218,6 +218,12 @@ _ENGINE_METRICS = (
     ),
     _Metric(
         CounterMetricFamily,
+        "interruptions",
+        "Sentences interrupted, to be run again, because another client held fewer rows.",
+        lambda sample: {(): sample.totals.interrupted},
+    ),
+    _Metric(
+        CounterMetricFamily,
         "finished",
         "Sentences translated, by how they ended.",
         lambda sample: {("stop",): sample.totals.stopped, ("length",): sample.totals.cut},

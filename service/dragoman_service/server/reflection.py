@@ -6,61 +6,30 @@ tools ask for `v1` first.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from dragoman_service.errors import DragomanError
-from dragoman_service.server.call_lifecycle import Answering, Context
-from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.methods import ForeignMethods
 
 V1ALPHA_NAME = reflection.SERVICE_NAME
 V1_NAME = V1ALPHA_NAME.replace(".v1alpha.", ".v1.")
 _V1_FILE = "grpc/reflection/v1/reflection.proto"
-_METHOD = "ServerReflectionInfo"
 
 
-def add_reflection(
-    server: grpc.aio.Server,
-    services: Iterable[str],
-    metrics: Metrics,
-    check: Callable[[Context], None] | None = None,
-) -> None:
-    """Let a server describe these services, and reflection itself.
-
-    `check` raises for a caller who may not ask. It is called at every question, because a caller may keep its call open
-    for ever. None: everyone may.
-    """
+def add_reflection(methods: ForeignMethods, services: Iterable[str]) -> None:
+    """Let a server describe these services, and reflection itself."""
     _declare_v1()
     servicer = reflection.aio.ReflectionServicer((*services, V1ALPHA_NAME, V1_NAME))
-
-    async def checked(questions: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        async for question in questions:
-            if check is not None:
-                check(context)
-            yield question
-
-    async def answer(questions: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        try:
-            if check is not None:
-                check(context)
-            replies: Any = servicer.ServerReflectionInfo(checked(questions, context), context)
-            async for reply in replies:
-                yield reply
-        except DragomanError as error:
-            async with Answering(metrics, _METHOD, context):
-                raise error from None
-
     handler = grpc.stream_stream_rpc_method_handler(
-        answer,
+        servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     for name in (V1ALPHA_NAME, V1_NAME):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {_METHOD: handler}),))
+        methods.add_registered_method_handlers(name, {"ServerReflectionInfo": handler})
 
 
 def _declare_v1() -> None:

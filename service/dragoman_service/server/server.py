@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -28,34 +29,20 @@ from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.access.gate import Gate
 from dragoman_service.server.access.quotas import LocalQuotas
+from dragoman_service.server.access.tokens import ADMIN, TRANSLATE
 from dragoman_service.server.access.warnings import warn_of_plain_text
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.call_lifecycle import Answering
+from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
 from dragoman_service.server.http_pages import Condition, PagesServer
-from dragoman_service.server.invalid_messages import CheckedMethods
+from dragoman_service.server.intake import Intake, IntakeSettings
+from dragoman_service.server.methods import ClientOf, ForeignMethods, Identify, Methods
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.reflection import add_reflection
-from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
-from dragoman_service.server.settings import ServiceConfig
+from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
+from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
 
-MAX_REQUEST_BYTES = 16 * 2**20
-_OPTIONS = (
-    # Without this a second server on the same port would silently take half of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    # Against callers that open thousands of calls and reset them. Calls of a connection beyond the first limit wait at
-    # the caller. Beyond the second, gRPC's core cancels calls at random, those of other callers too.
-    ("grpc.max_concurrent_streams", 200),
-    ("grpc.server.max_pending_requests", 20_000),
-    ("grpc.server.max_pending_requests_hard_limit", 40_000),
-    # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Callers may ping as often, without being taken for abusive.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-)
 _REPLY_SECONDS = 5.0
 """What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
 _HEALTH_NAMES = ("", SERVICE_NAME)
@@ -111,7 +98,9 @@ class Server:
             raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
-            self._admin = await self._start_admin(config.admin)
+            # File permissions say who may use the file of a socket. An abstract socket has none.
+            gate = None if config.admin.startswith("unix:") else self._gate
+            self._admin = await _start_admin(config, AdminServicer(self._rollout), self._metrics, gate)
         if self._gate is not None:
             # Not among `_tasks`: a token that is revoked while calls are still taken must stop working.
             self._following = asyncio.create_task(self._gate.follow())
@@ -125,36 +114,25 @@ class Server:
     def _listen(self, port: int) -> None:
         """Make the gRPC server, and take its port. Raises StartupError."""
         config = self._settings
-        self._server = grpc.aio.server(options=_OPTIONS)
-        gate = self._gate
-        servicer = TranslationServicer(
-            self._frontend, self._metrics, config, self._config.model.default_beam_size, gate
+        self._server = grpc.aio.server(options=public_options(config, self._config.intake))
+        servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
+        clients = partial(client_of, header=config.client_header)
+        most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
+        methods = Methods(
+            self._server, self._metrics, Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients), most
         )
-        check = gate.check if gate else None
-        translation_pb2_grpc.add_TranslationServicer_to_server(
-            servicer, CheckedMethods(self._server, self._metrics, check)
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods)
+        intake = Intake(_for_others(self._config.intake))
+        others = ForeignMethods(self._server, self._metrics, intake, clients)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
         if config.reflection:
-            add_reflection(self._server, (SERVICE_NAME, health.SERVICE_NAME), self._metrics, check)
+            asked_by = self._gate.client_of if self._gate else clients
+            methods_of_reflection = ForeignMethods(self._server, self._metrics, intake, asked_by)
+            add_reflection(methods_of_reflection, (SERVICE_NAME, health.SERVICE_NAME))
         try:
             self.port = self._server.add_insecure_port(address(config.host, port))
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
-
-    async def _start_admin(self, where: str) -> grpc.aio.Server:
-        # The permissions of a socket's file say who may use it. An abstract socket has none.
-        gate = None if where.startswith("unix:") else self._gate
-        server = grpc.aio.server(options=_OPTIONS)
-        admin_pb2_grpc.add_ModelAdminServicer_to_server(AdminServicer(self._rollout, self._metrics, gate), server)
-        if self._settings.reflection:
-            add_reflection(server, (ADMIN_SERVICE_NAME,), self._metrics, gate.check if gate else None)
-        try:
-            server.add_insecure_port(where)
-        except RuntimeError as error:
-            raise StartupError(f"--admin: {where} cannot be had: {error}") from None
-        await server.start()
-        return server
 
     async def stop(self, grace: float) -> None:
         """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
@@ -258,6 +236,42 @@ def _answers(path: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def _for_others(settings: IntakeSettings) -> IntakeSettings:
+    """Limits on calls to health and reflection, which have their own: a flood of other calls must not stop them."""
+    return replace(settings, max_calls=256, message_memory_mib=2 * settings.max_message_mib, call_memory_mib=64)
+
+
+def _identify(gate: Gate | None, scope: str, client_of: ClientOf) -> Identify:
+    """By its token if there is a gate, which needs this scope; else by `client_of`."""
+
+    def by_token(call: Answering) -> None:
+        assert gate is not None
+        gate.identify(call, scope)
+
+    def by_address(call: Answering) -> None:
+        call.client = client_of(call.context)
+
+    return by_address if gate is None else by_token
+
+
+async def _start_admin(
+    config: ServerSettings, servicer: AdminServicer, metrics: Metrics, gate: Gate | None
+) -> grpc.aio.Server:
+    server = grpc.aio.server(options=admin_options())
+    intake = Intake(ADMIN_INTAKE)
+    methods = Methods(server, metrics, intake, _identify(gate, ADMIN, lambda context: "admin"))
+    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, methods)
+    if config.reflection:
+        asked_by = gate.client_of if gate else lambda context: "admin"
+        add_reflection(ForeignMethods(server, metrics, intake, asked_by), (ADMIN_SERVICE_NAME,))
+    try:
+        server.add_insecure_port(config.admin)
+    except RuntimeError as error:
+        raise StartupError(f"--admin: {config.admin} cannot be had: {error}") from None
+    await server.start()
+    return server
 
 
 async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[], None]) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Iterable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
 from typing import TypeAlias
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import Cancelled, DeadlineExceeded
-from dragoman_service.server.access.gate import Caller, Gate
-from dragoman_service.server.access.tokens import TRANSLATE
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
-from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServerSettings
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import Sender, TextResult
@@ -23,43 +20,26 @@ from dragoman_service.translation.prepare import Sender, TextResult
 SERVICE_NAME = "dragoman.v1.Translation"
 
 _LONGEST_CLIENT = 200
+_NO_QUOTAS = nullcontext()
 
 Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 
 
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
-    """Answers calls; every way for a call to end is counted."""
+    """Answers calls. To be registered with `Methods`, which reads the requests and handles the errors."""
 
-    def __init__(
-        self,
-        frontend: Frontend,
-        metrics: Metrics,
-        settings: ServerSettings,
-        default_beam_size: int,
-        gate: Gate | None = None,
-    ) -> None:
-        """Without a gate everyone may call."""
-        self._gate = gate
+    def __init__(self, frontend: Frontend, settings: ServerSettings, default_beam_size: int) -> None:
         self._frontend = frontend
-        self._metrics = metrics
         self._settings = settings
         self._default_beam_size = default_beam_size
 
-    async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
-        async with Answering(self._metrics, "Translate", context) as answering:
-            if self._gate is None:
-                with self._frontend.counted():
-                    return await self._translate(request, context, None)
-            caller = _known(self._gate, context, answering)
-            size = _size(request.texts, request.target_prefixes)
-            async with self._gate.admitted(caller, size):
-                with self._frontend.counted():
-                    return await self._translate(request, context, caller)
+    async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
+        async with _admitted(answering, request.texts, request.target_prefixes):
+            with self._frontend.counted():
+                return await self._translate(request, answering)
 
-    async def _translate(
-        self, request: pb.TranslateRequest, context: Context, caller: Caller | None
-    ) -> pb.TranslateResponse:
-        call = self._call(request, request.texts, request.target_prefixes, context, caller)
+    async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
+        call = self._call(request, request.texts, request.target_prefixes, answering)
         results = await self._frontend.translate(call)
         model = call.route.model.description
         translations = sum(result.sentences for result in results) * call.options.num_hypotheses
@@ -72,37 +52,29 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             translations=translations,
         )
 
-    async def TranslateStream(self, request: pb.TranslateStreamRequest, context: Context) -> None:  # noqa: N802
+    async def TranslateStream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:  # noqa: N802
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
-        async with Answering(self._metrics, "TranslateStream", context) as answering:
-            if self._gate is None:
-                with self._frontend.counted():
-                    await self._translate_stream(request, context, answering, None)
-                return
-            caller = _known(self._gate, context, answering)
-            # The token is looked at once: a stream that has begun ends, as a call of many texts does.
-            async with self._gate.admitted(caller, _size((request.text,), (request.target_prefix,))):
-                with self._frontend.counted():
-                    await self._translate_stream(request, context, answering, caller)
+        # The token is looked at when a call begins: a stream ends as it would have, as a call of many texts does.
+        async with _admitted(answering, (request.text,), (request.target_prefix,)):
+            with self._frontend.counted():
+                await self._translate_stream(request, answering)
 
-    async def _translate_stream(
-        self, request: pb.TranslateStreamRequest, context: Context, answering: Answering, caller: Caller | None
-    ) -> None:
+    async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
         prefixes = (request.target_prefix,) if request.target_prefix else ()
-        call = self._call(request, (request.text,), prefixes, context, caller)
+        call = self._call(request, (request.text,), prefixes, answering)
         model = call.route.model.description
         async with aclosing(self._frontend.stream(call)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     answering.first_chunk(model)
-                    await self._write(context, pb.TranslateStreamResponse(chunk=piece))
+                    await self._write(answering.context, pb.TranslateStreamResponse(chunk=piece))
                     continue
                 result = await self._frontend.compute(
                     partial(self._stream_result, request, piece, call),
                     translations=piece.sentences * call.options.num_hypotheses,
                 )
-                await self._write(context, pb.TranslateStreamResponse(result=result))
+                await self._write(answering.context, pb.TranslateStreamResponse(result=result))
 
     async def _write(self, context: Context, message: pb.TranslateStreamResponse) -> None:
         """Send a message. A reader who takes nothing for too long has left, as far as those who wait are concerned."""
@@ -122,13 +94,9 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             translation=_message(request, result, call), model=model.name, version=model.version
         )
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
-        async with Answering(self._metrics, "ListModels", context) as answering:
-            if self._gate is None:
-                return pb.ListModelsResponse(models=self._models(None))
-            caller = _known(self._gate, context, answering)
-            async with self._gate.admitted(caller, 0):
-                return pb.ListModelsResponse(models=self._models(caller.models))
+    async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
+        async with _admitted(answering, (), ()):
+            return pb.ListModelsResponse(models=self._models(_allowed_models(answering)))
 
     def _models(self, allowed: Container[str] | None) -> list[pb.ModelInfo]:
         entries = self._frontend.models.entries
@@ -143,45 +111,37 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             if allowed is None or model.description.name in allowed
         ]
 
-    def _call(
-        self,
-        request: Request,
-        texts: Iterable[str],
-        prefixes: Iterable[str],
-        context: Context,
-        caller: Caller | None,
-    ) -> Call:
-        """The call of a message. `caller` is None where there are no tokens."""
-        allowed = None
-        if caller is not None:
-            caller.check_model(request.model)
-            allowed = caller.models
-        remaining = context.time_remaining()
+    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], answering: Answering) -> Call:
+        if answering.caller is not None:
+            answering.caller.check_model(request.model)
+        remaining = answering.seconds_left
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         return Call(
             texts=tuple(texts),
-            route=self._frontend.models.route(request.model, request.source_language, request.target_language, allowed),
+            route=self._frontend.models.route(
+                request.model, request.source_language, request.target_language, _allowed_models(answering)
+            ),
             options=decoding_options(request.options, self._default_beam_size),
             target_prefixes=tuple(prefixes),
+            memory=answering.memory,
             sender=Sender(
-                client=client_of(context, self._settings.client_header) if caller is None else caller.name,
+                client=answering.client,
                 priority=priority_of(request.priority),
                 deadline=None if remaining is None else self._frontend.clock() + remaining,
             ),
         )
 
 
-def _known(gate: Gate, context: Context, answering: Answering) -> Caller:
-    caller = gate.caller(context)
-    answering.caller = caller.name
-    caller.check_scope(TRANSLATE)
-    return caller
+def _admitted(answering: Answering, texts: Iterable[str], prefixes: Iterable[str]) -> AbstractAsyncContextManager[None]:
+    """The context of a call within the quotas of its token; raises QuotaExceeded when it is entered."""
+    if answering.caller is None:
+        return _NO_QUOTAS
+    return answering.caller.admitted(sum(map(len, texts)) + sum(map(len, prefixes)))
 
 
-def _size(texts: Iterable[str], prefixes: Iterable[str]) -> int:
-    """Characters of a call, as its quota counts them."""
-    return sum(map(len, texts)) + sum(map(len, prefixes))
+def _allowed_models(answering: Answering) -> Container[str] | None:
+    return None if answering.caller is None else answering.caller.models
 
 
 def client_of(context: Context, header: str) -> str:

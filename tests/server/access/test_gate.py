@@ -79,7 +79,7 @@ class World:
         return self.metrics.registry.get_sample_value(name, labels)
 
     async def call(self, caller: Caller, characters: int, error: BaseException | None = None) -> None:
-        async with self.gate.admitted(caller, characters):
+        async with caller.admitted(characters):
             if error is not None:
                 raise error
 

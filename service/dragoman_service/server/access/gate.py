@@ -1,4 +1,4 @@
-"""Answers whether a call may go on: who makes it, what its token allows, and how much is left of its quotas."""
+"""Answers who makes a call, by its token, and follows the file of tokens."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from dragoman_service.errors import (
-    DeadlineUnreachable,
-    Forbidden,
-    Overloaded,
-    QuotaExceeded,
-    ShuttingDown,
-    Unauthenticated,
-    visible,
-)
+from dragoman_service.errors import Unauthenticated
 from dragoman_service.server.access import token_file
+from dragoman_service.server.access.caller import Caller
 from dragoman_service.server.access.quotas import Quotas
 from dragoman_service.server.access.token_file import TokenFileError
 from dragoman_service.server.access.tokens import Token, digest, id_of
-from dragoman_service.server.call_lifecycle import Context
+from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.metrics import Metrics
 
 AUTHORIZATION_KEY = "authorization"
@@ -37,40 +29,8 @@ _PERIOD = 0.5
 """Seconds between two looks at the file."""
 _LOOKS_AGAIN = 3
 """Looks after a change that read the file although it seems unchanged: a second change may have had the same time."""
-_REFUSED_BEFORE_WORK = (Overloaded, DeadlineUnreachable, ShuttingDown)
-"""Refusals that are not the caller's fault. Calls with invalid input count: they would be free tries otherwise."""
 
 _log = logging.getLogger(__name__)
-
-
-class Caller:
-    """The holder of a token. There is one for each token, however many calls it makes."""
-
-    def __init__(self, token: Token, metrics: Metrics) -> None:
-        self.token = token
-        self.name = token.name
-        self.models = None if token.models is None else frozenset(token.models)
-        """Names of the models that it may use; None: all."""
-        self.expires = None if token.expires is None else token.expires.timestamp()
-        # Kept here, because a call that ends after its token was revoked must not make the series anew.
-        self.requests = metrics.token_requests.labels(token.name)
-        self.characters = metrics.token_characters.labels(token.name)
-        self.quota_refusals = metrics.token_quota_refusals.labels(token.name)
-
-    def check_scope(self, scope: str) -> None:
-        """Raise Forbidden if the token lacks a scope."""
-        if scope not in self.token.scopes:
-            raise Forbidden(f"token {self.name} has no scope {scope}")
-
-    def check_model(self, selector: str) -> None:
-        """Raise Forbidden for NAME, NAME@VERSION or NAME@ALIAS of a model that the token may not use.
-
-        The message does not tell whether there is such a model.
-        """
-        name = selector.partition("@")[0]
-        if selector and self.models is not None and name not in self.models:
-            there = ", ".join(sorted(self.models))
-            raise Forbidden(f"token {self.name} may not use model {visible(name)!r}; it may use: {there}")
 
 
 class Gate:
@@ -94,34 +54,20 @@ class Gate:
         """Who makes a call, whatever the call is. Raises Unauthenticated without a valid token."""
         return self._caller(_token_of(context))
 
-    def check(self, context: Context) -> None:
-        """Raise Unauthenticated for a call without a valid token, whatever its scopes."""
-        self.caller(context)
-
-    @asynccontextmanager
-    async def admitted(self, caller: Caller, characters: int) -> AsyncIterator[None]:
-        """A context in which a call runs that has so many characters. It counts in quotas and metrics.
+    def identify(self, call: Answering, scope: str) -> None:
+        """Say who makes a call that needs a scope.
 
         Raises:
-            QuotaExceeded: a quota is used up. The call does not count then.
-            InvalidInput: it has more characters than the quota ever allows.
+            Unauthenticated: no token, or not a valid one.
+            Forbidden: the token lacks the scope.
         """
-        try:
-            lease = await self._quotas.take(caller.token, characters)
-        except QuotaExceeded:
-            caller.quota_refusals.inc()
-            raise
-        try:
-            yield
-        except _REFUSED_BEFORE_WORK:
-            lease.give_back()
-            raise
-        except BaseException:
-            self._count(caller, characters)
-            lease.end()
-            raise
-        self._count(caller, characters)
-        lease.end()
+        call.caller = self.caller(call.context)
+        call.client = call.caller.name
+        call.caller.check_scope(scope)
+
+    def client_of(self, context: Context) -> str:
+        """The client of a call that needs a token, whatever its scopes. Raises Unauthenticated."""
+        return self.caller(context).name
 
     async def follow(self) -> None:
         """Read the file whenever it changes, for ever. If it cannot be read, the tokens stay as they are."""
@@ -160,11 +106,6 @@ class Gate:
             raise Unauthenticated(f"token {known.name} expired at {known.token.expires:%Y-%m-%d %H:%M:%S} UTC")
         return known
 
-    @staticmethod
-    def _count(caller: Caller, characters: int) -> None:
-        caller.requests.inc()
-        caller.characters.inc(characters)
-
     def _read(self) -> tuple[Token, ...] | None:
         """The tokens, if the file may have changed since they were read. Raises TokenFileError."""
         seen = _signature(self._path)
@@ -179,7 +120,7 @@ class Gate:
         return tokens
 
     def _take_in(self, tokens: tuple[Token, ...]) -> None:
-        callers = {token.id: Caller(token, self._metrics) for token in tokens}
+        callers = {token.id: Caller(token, self._metrics, self._quotas) for token in tokens}
         gone = {caller.name for caller in self._callers.values()} - {token.name for token in tokens}
         self._callers = callers
         self._quotas.keep(tokens)
