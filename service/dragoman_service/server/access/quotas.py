@@ -80,8 +80,8 @@ class Bucket:
         self._level -= amount * _MINUTE
 
     def put_back(self, amount: int) -> None:
-        """Undo `take`."""
-        self._level = min(self._level + amount * _MINUTE, self.limit * _MINUTE)
+        """Undo `take`. The next `wait` cuts off what is above the limit."""
+        self._level += amount * _MINUTE
 
     def _refill(self, now: int) -> None:
         self._level = min(self._level + (now - self._time) * self.limit, self.limit * _MINUTE)
