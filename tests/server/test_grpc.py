@@ -299,6 +299,16 @@ def test_table_of_codes(error: Exception, code: grpc.StatusCode) -> None:
     assert status_of(error, "id").code is code
 
 
+def test_the_delay_of_a_retry_is_not_cut() -> None:
+    """A caller who waits a nanosecond too short is refused again. 1.001 * 1e9 is a little less than 1001000000."""
+    delays = [number / 1_000 for number in range(1, 60_001)]
+    assert any(int(delay * 1e9) != round(delay * 1e9) for delay in delays)
+    for delay in delays:
+        packed = status_pb2.Status.FromString(status_of(errors.QuotaExceeded("x", delay), "id").details)
+        info = error_details_pb2.RetryInfo.FromString(packed.details[1].value)
+        assert info.retry_delay.ToNanoseconds() == round(delay * 1_000) * 10**6
+
+
 def test_every_error_of_a_call_has_its_line_in_the_table() -> None:
     not_of_calls = {errors.BundleError}
     for kind in set(errors.DragomanError.__subclasses__()) - not_of_calls:
