@@ -61,7 +61,7 @@ def test_an_interrupted_stream_sends_every_token_once() -> None:
     final: tuple[int, ...] = ()
     scheduler.add(stream, 0.0)
     while scheduler.has_work:
-        if len(sent) == 5:
+        if len(sent) == 5 and not scheduler.interrupted and 3 not in scheduler._batch.active:
             scheduler.add(request(3, "b", 1), 0.0)
         for event in step(scheduler, runner):
             if event.request_id == stream.id and isinstance(event, Progress):
@@ -107,3 +107,12 @@ def test_batch_work_interrupts_no_interactive_request() -> None:
     scheduler.add(request(3, "b", 1, Priority.BATCH), 0.0)
     step(scheduler, runner)
     assert running(scheduler) == {1, 2}
+
+
+def test_a_request_that_waits_for_rows_does_not_keep_the_next_client_waiting() -> None:
+    scheduler, runner = start(request(1, "a", 4), request(2, "a", 4))
+    scheduler.add(request(4, "a", 4), 0.0)
+    step(scheduler, runner)  # the head of the queue needs more rows than are free
+    scheduler.add(request(3, "b", 2), 0.0)
+    step(scheduler, runner)
+    assert running(scheduler) == {1, 3}

@@ -26,6 +26,7 @@ NAMES = {
     "dragoman_requests_running",
     "dragoman_request_duration_seconds",
     "dragoman_time_to_first_token_seconds",
+    "dragoman_tls_certificate_expiry_timestamp_seconds",
     "dragoman_rejections",
     "dragoman_cancellations",
     "dragoman_token_requests",

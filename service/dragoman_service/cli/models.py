@@ -7,10 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dragoman_service.cli.connection import add_server_argument, errors_reported
+from dragoman_service.cli.connection import (
+    add_connection_arguments,
+    add_server_argument,
+    connection_of,
+    errors_reported,
+)
+from dragoman_service.errors import visible
 
 if TYPE_CHECKING:
     from dragoman_service.client.admin import AdminClient, Version
+
+_LONGEST_LINE = 4_000
 
 
 class ModelsCommand:
@@ -75,6 +83,7 @@ class ModelsCommand:
             metavar="ADDRESS",
             help="the value of the server's --admin: HOST:PORT or unix:PATH",
         )
+        add_connection_arguments(parser, again=True)
         parser.set_defaults(act=lambda args: _administer(args, change))
         return parser
 
@@ -82,16 +91,18 @@ class ModelsCommand:
 def _list(args: argparse.Namespace) -> int:
     from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
 
-    with errors_reported(args.server), TranslationClient(args.server) as client:
+    connection = connection_of(args, args.server)
+    reported = errors_reported(args.server, connection=connection)
+    with reported, TranslationClient(args.server, **connection) as client:
         for model in client.list_models(deadline=10):
             pairs = ", ".join(f"{source} to {target}" for source, target in model.language_pairs)
             names = ", ".join(["default"] * model.is_default + list(model.aliases))
             print(f"{model.name} {model.version} ({pairs}, {model.precision}; {names or 'by version only'})")
             if model.description:
-                print(f"  {model.description}")
+                print(f"  {_on_a_line(model.description)}")
             print(f"  sentences up to {model.max_source_tokens} tokens, beam size up to {model.max_beam_size}")
             for score in model.scores:
-                print(f"  {score.metric} {score.value:.1f} on {score.test_set} {score.signature}".rstrip())
+                print(_on_a_line(f"  {score.metric} {score.value:.1f} on {score.test_set} {score.signature}".rstrip()))
     return 0
 
 
@@ -101,14 +112,21 @@ def _administer(
     from dragoman_service.client.admin import AdminClient  # noqa: PLC0415 - imports gRPC
 
     start = f"dragoman serve --repository PATH --admin {args.admin}"
-    with errors_reported(args.admin, start), AdminClient(args.admin) as client:
+    connection = connection_of(args, args.admin)
+    reported = errors_reported(args.admin, start, connection=connection)
+    with reported, AdminClient(args.admin, **connection) as client:
         for version in change(client, args):
             aliases = [f"{alias} {share:.3g}" if share else alias for alias, share in version.aliases]
             names = ", ".join(["default"] * version.is_default + aliases)
             print(f"{version.model} {version.version} {version.state}{f' ({names})' if names else ''}")
             if version.reason:
-                print(f"  {version.reason}")
+                print(f"  {_on_a_line(version.reason)}")
     return 0
+
+
+def _on_a_line(text: str) -> str:
+    """Free text of a bundle, which must not forge lines or control the terminal."""
+    return visible(text, _LONGEST_LINE)
 
 
 def _status(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=fallback.server.client_header,
         metavar="KEY",
         help="metadata key that identifies the client of a call; set it only behind a proxy that you trust to set the "
-        "key; empty: the network address identifies the client",
+        "key; empty: the certificate of the client does with --tls-client-ca, else its network address",
     )
     net.add_argument(
         "--metrics-port",
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_access_arguments(parser.add_argument_group("access"), fallback)
     _add_intake_arguments(parser.add_argument_group("limits on all callers together"), fallback)
+    _add_tls_arguments(parser.add_argument_group("TLS"), fallback)
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
     _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
     _add_call_arguments(parser.add_argument_group("calls"), fallback)
@@ -72,6 +73,9 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         client_header=args.client_header,
         tokens=args.tokens,
         reflection=args.reflection,
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        tls_client_ca=args.tls_client_ca,
         host=args.host,
         port=args.port,
         metrics_port=args.metrics_port,
@@ -196,6 +200,26 @@ def _add_intake_arguments(intake: argparse._ArgumentGroup, fallback: ServiceConf
         default=fallback.intake.call_memory_mib,
         metavar="MIB",
         help="memory for the texts and translations of all calls, as the server estimates it",
+    )
+
+
+def _add_tls_arguments(tls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    tls.description = (
+        "For gRPC, and for --admin at HOST:PORT. The files are read again when they change. "
+        "A unix: socket and the metrics port have no TLS."
+    )
+    tls.add_argument(
+        "--tls-cert",
+        default=fallback.server.tls_cert,
+        metavar="FILE",
+        help="certificate of the server in PEM, with those between it and its authority; empty: no TLS",
+    )
+    tls.add_argument("--tls-key", default=fallback.server.tls_key, metavar="FILE", help="its key in PEM")
+    tls.add_argument(
+        "--tls-client-ca",
+        default=fallback.server.tls_client_ca,
+        metavar="FILE",
+        help="mutual TLS: authorities in PEM, one of which must have issued the certificate of every client",
     )
 
 

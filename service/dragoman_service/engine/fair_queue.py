@@ -62,6 +62,11 @@ class FairQueue:
     def __contains__(self, request_id: int) -> bool:
         return request_id in self._keys
 
+    @property
+    def num_flows(self) -> int:
+        """Number of flows, with some that have no waiting requests."""
+        return len(self._flows)
+
     def __iter__(self) -> Iterator[Waiting]:
         """Waiting requests in the order in which they are served if no other request arrives."""
         order = [entry for entry in self._order if self._is_valid(entry)]

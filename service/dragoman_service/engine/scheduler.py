@@ -236,29 +236,39 @@ class Scheduler:
         if head is None:
             head = self._waiting.head()
             self._blocked, self._overtaking_rows = None if head is None else head.request.id, 0
-        # Not after a request has joined in this plan: it would have to move to the rows that become free.
-        if head is not None and head.request.options.num_rows > free and not self._joined:
-            self._make_room(head.request)
-            free = self._batch.num_free
         if head is None or head.request.options.num_rows <= free:
             self._blocked = None
             return head
+        # Not after a request has joined in this plan: it would have to move to the rows that become free.
+        if not self._joined and (interrupter := self._interrupter()) is not None:
+            return interrupter
         if not free or self._overtaking_rows >= OVERTAKING * self.max_rows:
             return None
         candidates = islice(self._waiting, _OVERTAKERS)
         fitting = (waiting for waiting in candidates if waiting.request.options.num_rows <= free)
         return next(fitting, None)
 
-    def _make_room(self, request: Request) -> None:
+    def _interrupter(self) -> Waiting | None:
+        """Return the first waiting request for which others were interrupted; None, usually, if there is none."""
+        tried: set[str] = set()
+        for waiting in islice(self._waiting, _OVERTAKERS if self._waiting.num_flows > 1 else 1):
+            client = waiting.request.client
+            if client not in tried and self._make_room(waiting.request):
+                return waiting
+            tried.add(client)
+        return None
+
+    def _make_room(self, request: Request) -> bool:
         """Interrupt requests of clients that would hold more rows than the client of `request` with its new rows.
 
-        Does nothing if the rows of these do not suffice. The youngest requests are interrupted, so the oldest always
-        ends. The differences between clients only shrink, so two clients cannot interrupt each other again and again.
+        Returns False, and does nothing, if the rows of these do not suffice. The youngest requests are interrupted, so
+        the oldest always ends. The differences between clients only shrink, so two clients cannot interrupt each other
+        again and again.
         """
         held, free = Counter(self._batch.rows_of), self._batch.num_free
         own = held[request.client] + request.options.num_rows
         if max(held.values(), default=0) <= own:
-            return
+            return False
         running = [
             active
             for active in reversed(self._batch.active.values())
@@ -268,7 +278,7 @@ class Scheduler:
         while free < request.options.num_rows:
             most = max((held[active.request.client] for active in running), default=0)
             if most <= own:
-                return
+                return False
             victim = next(active for active in running if held[active.request.client] == most)
             running.remove(victim)
             interrupted.append(victim)
@@ -277,6 +287,7 @@ class Scheduler:
         for active in interrupted:
             self._waiting.push_front(self._batch.leave(active.request.id).again())
         self.interrupted += len(interrupted)
+        return True
 
     def _join(self, waiting: Waiting) -> Join:
         join = self._batch.join(waiting)

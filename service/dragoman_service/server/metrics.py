@@ -54,6 +54,11 @@ class Metrics:
         self.cancellations = self._counter(
             "cancellations", "Calls cancelled by the caller, or ended by their deadline.", "reason"
         )
+        self.tls_certificate_expiry = self._gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "End of the certificate in use: server (--tls-cert), or client_ca (the last of --tls-client-ca to end).",
+            "certificate",
+        )
         self._declare_models()
         self._declare_tokens()
         self._engines = _Engines()

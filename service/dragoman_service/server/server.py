@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -42,6 +43,9 @@ from dragoman_service.server.reflection import add_reflection
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
 from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
+
+if TYPE_CHECKING:
+    from dragoman_service.server.tls import ServerTls
 
 _REPLY_SECONDS = 5.0
 """What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
@@ -71,6 +75,7 @@ class Server:
         self._gate = Gate(config.server.tokens, metrics, LocalQuotas()) if config.server.tokens else None
         self._following: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
+        self._tls: ServerTls | None = None
         self._admin: grpc.aio.Server | None = None
         self._admin_lock: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,8 +87,11 @@ class Server:
         """The port of the metrics, once started."""
 
     async def start(self) -> None:
-        """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
+        """Load what the repository has, and listen. Raises StartupError if an address cannot be had, and
+        CertificateError.
+        """
         config = self._settings
+        self._tls = _make_tls(config, self._metrics)
         warn_of_plain_text(config)
         self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
@@ -100,13 +108,15 @@ class Server:
         if config.admin:
             # File permissions say who may use the file of a socket. An abstract socket has none.
             gate = None if config.admin.startswith("unix:") else self._gate
-            self._admin = await _start_admin(config, AdminServicer(self._rollout), self._metrics, gate)
+            self._admin = await _start_admin(config, AdminServicer(self._rollout), self._metrics, gate, self._tls)
         if self._gate is not None:
             # Not among `_tasks`: a token that is revoked while calls are still taken must stop working.
             self._following = asyncio.create_task(self._gate.follow())
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
+        if self._tls:
+            self._tasks.append(asyncio.create_task(self._tls.watch()))
         watch = self._config.repository.watch
         if self._rollout and watch:
             self._tasks.append(asyncio.create_task(self._rollout.watch(watch)))
@@ -116,7 +126,7 @@ class Server:
         config = self._settings
         self._server = grpc.aio.server(options=public_options(config, self._config.intake))
         servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
-        clients = partial(client_of, header=config.client_header)
+        clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
         most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
         methods = Methods(
             self._server, self._metrics, Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients), most
@@ -130,7 +140,7 @@ class Server:
             methods_of_reflection = ForeignMethods(self._server, self._metrics, intake, asked_by)
             add_reflection(methods_of_reflection, (SERVICE_NAME, health.SERVICE_NAME))
         try:
-            self.port = self._server.add_insecure_port(address(config.host, port))
+            self.port = _add_port(self._server, address(config.host, port), self._tls)
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
 
@@ -209,7 +219,9 @@ def _lock_socket(where: str) -> int | None:
     """
     if not where.startswith("unix:"):
         return None
-    path = unquote(where.removeprefix("unix:").removeprefix("//"))
+    path = os.fsdecode(unquote_to_bytes(where.removeprefix("unix:").removeprefix("//")))
+    if not path or "\0" in path:  # without a path, Linux makes up an address that every user can reach
+        raise StartupError(f"--admin: got {where!r}; allowed: unix:PATH, with a path")
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -257,7 +269,7 @@ def _identify(gate: Gate | None, scope: str, client_of: ClientOf) -> Identify:
 
 
 async def _start_admin(
-    config: ServerSettings, servicer: AdminServicer, metrics: Metrics, gate: Gate | None
+    config: ServerSettings, servicer: AdminServicer, metrics: Metrics, gate: Gate | None, tls: ServerTls | None
 ) -> grpc.aio.Server:
     server = grpc.aio.server(options=admin_options())
     intake = Intake(ADMIN_INTAKE)
@@ -267,7 +279,7 @@ async def _start_admin(
         asked_by = gate.client_of if gate else lambda context: "admin"
         add_reflection(ForeignMethods(server, metrics, intake, asked_by), (ADMIN_SERVICE_NAME,))
     try:
-        server.add_insecure_port(config.admin)
+        _add_port(server, config.admin, tls)
     except RuntimeError as error:
         raise StartupError(f"--admin: {config.admin} cannot be had: {error}") from None
     await server.start()
@@ -296,6 +308,30 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     on_ready()
     await stopping
     await server.stop(grace)
+
+
+def check_certificates(settings: ServerSettings) -> None:
+    """Raise CertificateError if TLS cannot work: better before the models are loaded than after."""
+    if settings.tls_cert:
+        from dragoman_service.server.tls import Certificates, TlsFiles  # noqa: PLC0415 - as below
+
+        Certificates.read(TlsFiles.of(settings), time.time())
+
+
+def _make_tls(settings: ServerSettings, metrics: Metrics) -> ServerTls | None:
+    """Raises CertificateError."""
+    if not settings.tls_cert:
+        return None
+    from dragoman_service.server.tls import ServerTls, TlsFiles  # noqa: PLC0415 - imports cryptography: slow, large
+
+    return ServerTls(TlsFiles.of(settings), metrics)
+
+
+def _add_port(server: grpc.aio.Server, where: str, tls: ServerTls | None) -> int:
+    """Listen at an address, with TLS unless it is a Unix socket. Returns the port. Raises RuntimeError."""
+    if tls is None or where.startswith("unix:"):
+        return server.add_insecure_port(where)
+    return server.add_secure_port(where, tls.credentials())
 
 
 def check_free(kind_of_port: str, host: str, port: int) -> None:

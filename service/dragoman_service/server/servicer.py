@@ -144,13 +144,27 @@ def _allowed_models(answering: Answering) -> Container[str] | None:
     return None if answering.caller is None else answering.caller.models
 
 
-def client_of(context: Context, header: str) -> str:
-    """Whose call it is: what the metadata says, if the operator trusts it; else the address, without the port."""
+def client_of(context: Context, header: str, *, mutual_tls: bool = False) -> str:
+    """Whose call it is: what the metadata says, if the operator trusts it; else the name in the caller's certificate;
+    else the address, without the port.
+    """
     if header:
         for key, value in context.invocation_metadata() or ():
             if key == header:
                 return str(value)[:_LONGEST_CLIENT]
+    if mutual_tls and (name := _certificate_name(context)):
+        return name
     return str(context.peer()).rpartition(":")[0]
+
+
+def _certificate_name(context: Context) -> str:
+    """The first subject alternative name in the caller's certificate, else the common name; empty if it has none."""
+    found = context.auth_context()
+    for key in ("x509_subject_alternative_name", "x509_common_name"):
+        for name in found.get(key, ()):
+            if name:
+                return f"certificate:{name.decode(errors='replace')}"[:_LONGEST_CLIENT]
+    return ""
 
 
 def _message(request: Request, result: TextResult, call: Call) -> pb.TextTranslation:

@@ -27,8 +27,15 @@ class ServerSettings:
     """Address to listen on for the metrics and health pages; empty: that of `host`."""
     admin: str = ""
     """Address of the admin interface, HOST:PORT or unix:PATH; empty turns it off."""
+    tls_cert: str = ""
+    """PEM file of the server's certificate; empty: the server speaks no TLS."""
+    tls_key: str = ""
+    """PEM file of the key of `tls_cert`."""
+    tls_client_ca: str = ""
+    """PEM file of the authorities that clients need a certificate of; empty: clients need none."""
     client_header: str = ""
-    """Metadata key that identifies the client of a call, for the fair queue; empty: its network address does."""
+    """Metadata key that identifies the client of a call, for the fair queue; empty: its certificate does with
+    `tls_client_ca`, else its network address."""
     tokens: Path | None = None
     """File of the tokens that may call; None: everyone may."""
     reflection: bool = True
@@ -53,6 +60,14 @@ class ServerSettings:
         _port("metrics_port", self.metrics_port)
         if self.port and self.port == self.metrics_port and self.pages_host == self.host:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise InvalidInput("tls_key", self.tls_key, "a file if tls_cert is one, and nothing without tls_cert")
+        if self.tls_client_ca and not self.tls_cert:
+            raise InvalidInput("tls_client_ca", self.tls_client_ca, "nothing without tls_cert and tls_key")
+        if self.admin and not self.admin.startswith("unix"):  # gRPC would take the lowest 16 bits of a larger port
+            host, _, port = self.admin.rpartition(":")
+            if not host or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+                raise InvalidInput("admin", self.admin, "HOST:PORT with a port of 0 to 65535, or unix:PATH")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 <= self.lame_duck <= 3_600:
@@ -66,6 +81,11 @@ class ServerSettings:
         if not 0 < self.max_connection_age_grace <= 86_400:
             allowed = "above 0, at most 86400 seconds"
             raise InvalidInput("max_connection_age_grace", self.max_connection_age_grace, allowed)
+
+    @property
+    def tls(self) -> str:
+        """What is printed after an address with TLS."""
+        return (" (mutual TLS)" if self.tls_client_ca else " (TLS)") if self.tls_cert else ""
 
     @property
     def pages_host(self) -> str:

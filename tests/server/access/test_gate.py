@@ -349,6 +349,7 @@ def test_what_the_server_refuses_before_any_work_is_given_back(
         ({"host": "127.0.0.2", "admin": "[::1]:50052"}, []),
         ({"host": "localhost", "admin": "unix:/run/admin.sock"}, []),
         ({"host": "0.0.0.0", "tokens": None}, []),
+        ({"host": "0.0.0.0", "admin": "10.0.0.1:50052", "tls_cert": "a.pem", "tls_key": "b.pem"}, []),
     ],
 )
 def test_tokens_in_plain_text_are_warned_of(

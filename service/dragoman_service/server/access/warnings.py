@@ -12,12 +12,12 @@ _log = logging.getLogger(__name__)
 
 def warn_of_plain_text(settings: ServerSettings) -> None:
     """Log a warning for each address at which tokens can be read on the way."""
-    if settings.tokens is None:
+    if settings.tokens is None or settings.tls_cert:
         return
     # A unix: socket has no host.
     admin_host = "" if settings.admin.startswith("unix:") else settings.admin.rpartition(":")[0].strip("[]")
     for option, host in (("--host", settings.host), ("--admin", admin_host)):
-        if host and not _is_loopback(host) and not getattr(settings, "tls_cert", None):
+        if host and not _is_loopback(host):
             _log.warning(
                 "%s %s: tokens are sent without encryption, so whoever is on the way can use them", option, host
             )
