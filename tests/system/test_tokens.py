@@ -16,6 +16,10 @@ import pytest
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.bundle.bundle import Bundle
+from support.certificates import Authority
+from support.ports import free_ports
+from support.repositories import add_version
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
 from support.tokens import add_token, bearer, revoke_token
 from support.waiting import wait_until
@@ -145,3 +149,30 @@ def test_a_token_that_is_revoked_while_the_server_stops(bundle: Path, tmp_path: 
         revoke_token(path, "shop")
         wait_until(lambda: code_of(Stub(channel), token) == "UNAUTHENTICATED")
         assert code_of(Stub(channel), other) == "OK"
+
+
+def test_our_clients_with_tls_and_tokens(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """As an operator types it: translations and the admin interface on TCP, with a file of the token."""
+    add_version(tmp_path / "models", tiny_bundle.path, "tiny", "1")
+    authority, path = Authority(tmp_path), tmp_path / "tokens.json"
+    for name, scope in (("shop", "translate"), ("boss", "admin")):
+        (tmp_path / name).write_text(add_token(path, name, scopes=(scope,)) + "\n")
+    admin = f"localhost:{free_ports(1)[0]}"
+    options = ("--repository", str(tmp_path / "models"), "--admin", admin, "--tokens", str(path))
+    with server_process([], "--host", "0.0.0.0", *options, *authority.issue().options) as server:
+        address = f"localhost:{server.address.rpartition(':')[2]}"
+        tls = ("--tls-ca", authority.file)
+
+        def outcome(*command: str | Path) -> str:
+            done = run_dragoman(*command, *tls)
+            return done.stdout + done.stderr
+
+        translate = ("translate", "--server", address, "A cat.", "--token-file")
+        status = ("models", "status", "--admin", admin, "--token-file")
+        assert run_dragoman(*translate, tmp_path / "shop", *tls).returncode == 0
+        assert outcome(*status, tmp_path / "boss") == "tiny 1 serving (default)\n"
+        assert "token boss has no scope translate" in outcome(*translate, tmp_path / "boss")
+        assert "token shop has no scope admin" in outcome(*status, tmp_path / "shop")
+        assert "no token; allowed: metadata" in outcome(*translate[:-1])
+        assert "no token; allowed: metadata" in outcome(*status[:-1])
+        assert not [line for line in server.errors if "encryption" in line]
