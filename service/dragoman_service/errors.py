@@ -68,6 +68,18 @@ class NotFound(DragomanError):
     reason = "not_found"
 
 
+class Unauthenticated(DragomanError):
+    """A call without a valid token, where one is needed. The message never has the token."""
+
+    reason = "unauthenticated"
+
+
+class Forbidden(DragomanError):
+    """A call that its token does not allow."""
+
+    reason = "forbidden"
+
+
 class Overloaded(DragomanError):
     """The queue is full. The caller may try again after `retry_after` seconds."""
 
@@ -76,6 +88,12 @@ class Overloaded(DragomanError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QuotaExceeded(Overloaded):
+    """The caller has used up a quota of its token, whatever the load of the server."""
+
+    reason = "quota_exceeded"
 
 
 class DeadlineExceeded(DragomanError):

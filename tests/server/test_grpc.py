@@ -284,7 +284,10 @@ def test_success_carries_a_request_id(stub: Stub) -> None:
     [
         (errors.InvalidInput("f", 1, "2"), grpc.StatusCode.INVALID_ARGUMENT),
         (errors.NotFound("x"), grpc.StatusCode.NOT_FOUND),
+        (errors.Unauthenticated("x"), grpc.StatusCode.UNAUTHENTICATED),
+        (errors.Forbidden("x"), grpc.StatusCode.PERMISSION_DENIED),
         (errors.Overloaded("x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (errors.QuotaExceeded("x"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.DeadlineExceeded("x"), grpc.StatusCode.DEADLINE_EXCEEDED),
         (errors.Cancelled("x"), grpc.StatusCode.CANCELLED),
         (errors.ShuttingDown("x"), grpc.StatusCode.UNAVAILABLE),
@@ -294,6 +297,16 @@ def test_success_carries_a_request_id(stub: Stub) -> None:
 )
 def test_table_of_codes(error: Exception, code: grpc.StatusCode) -> None:
     assert status_of(error, "id").code is code
+
+
+def test_the_delay_of_a_retry_is_not_cut() -> None:
+    """A caller who waits a nanosecond too short is refused again. 1.001 * 1e9 is a little less than 1001000000."""
+    delays = [number / 1_000 for number in range(1, 60_001)]
+    assert any(int(delay * 1e9) != round(delay * 1e9) for delay in delays)
+    for delay in delays:
+        packed = status_pb2.Status.FromString(status_of(errors.QuotaExceeded("x", delay), "id").details)
+        info = error_details_pb2.RetryInfo.FromString(packed.details[1].value)
+        assert info.retry_delay.ToNanoseconds() == round(delay * 1_000) * 10**6
 
 
 def test_every_error_of_a_call_has_its_line_in_the_table() -> None:

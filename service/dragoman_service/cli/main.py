@@ -37,7 +37,8 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tqdm": ("tqdm", _BASE),
 }
 _ORDER = (
-    "serve", "translate", "models", "data", "train", "evaluate", "runs", "export", "distill", "back-translate",
+    "serve", "translate", "models", "tokens", "data", "train", "evaluate", "runs", "export", "distill",
+    "back-translate",
 )  # fmt: skip
 
 

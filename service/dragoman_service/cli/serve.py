@@ -44,7 +44,13 @@ class ServeCommand:
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Drop, below DEBUG, gRPC's traceback about a caller that disconnects while the end of its call is sent."""
+    """Drop what gRPC logs of callers who do nothing to the server.
+
+    Its traceback about a caller that disconnects while the end of its call is sent is dropped below DEBUG. What it logs
+    of metadata that is no text is always dropped: it has all of the metadata, which may be a token.
+    """
+    if str(record.msg).startswith("Invalid encoding"):
+        return False
     kind = record.exc_info[0] if record.exc_info else None
     caller_left = kind is not None and kind.__name__ == "ExecuteBatchError"
     return not caller_left or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
@@ -56,6 +62,7 @@ def _serve(config: ServiceConfig) -> int:
     from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
 
     from dragoman_service.repository.loading import load_models  # noqa: PLC0415
+    from dragoman_service.server.access.token_file import load  # noqa: PLC0415
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import (  # noqa: PLC0415
         Server,
@@ -65,6 +72,8 @@ def _serve(config: ServiceConfig) -> int:
         serve_until_signal,
     )
 
+    if config.server.tokens is not None:
+        load(config.server.tokens)  # a mistake in it is told before the models are loaded
     check_free("", config.server.host, config.server.port)
     check_free("metrics-", config.server.pages_host, config.server.metrics_port)
     check_certificates(config.server)

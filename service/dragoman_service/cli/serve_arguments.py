@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="address to listen on for metrics and health pages; empty: that of --host",
     )
+    _add_access_arguments(parser.add_argument_group("access"), fallback)
     _add_intake_arguments(parser.add_argument_group("limits on all callers together"), fallback)
     _add_tls_arguments(parser.add_argument_group("TLS"), fallback)
     _add_caps_arguments(parser.add_argument_group("limits on a call"), fallback.model.caps)
@@ -72,6 +73,8 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         cache=args.cache,
         admin=args.admin,
         client_header=args.client_header,
+        tokens=args.tokens,
+        reflection=args.reflection,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         tls_client_ca=args.tls_client_ca,
@@ -118,6 +121,22 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
             max_sentences=args.max_sentences,
             window=args.window,
         ),
+    )
+
+
+def _add_access_arguments(access: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    access.add_argument(
+        "--tokens",
+        type=Path,
+        default=fallback.server.tokens,
+        metavar="FILE",
+        help="file of `dragoman tokens`: only calls with one of its tokens are answered; a change needs no restart",
+    )
+    access.add_argument(
+        "--reflection",
+        action=argparse.BooleanOptionalAction,
+        default=fallback.server.reflection,
+        help="answer tools that ask for the server's interface",
     )
 
 

@@ -33,8 +33,16 @@ class ModelNotFound(TranslationError):
     """An unknown model or language pair. The message lists the available ones."""
 
 
+class Unauthenticated(TranslationError):
+    """The server needs a token, and the call had none, or one that is not valid (any more)."""
+
+
+class Forbidden(TranslationError):
+    """The token of the call does not allow it."""
+
+
 class ServerOverloaded(TranslationError):
-    """The server's queue is full."""
+    """The server's queue is full, or a quota of the token is used up."""
 
     retry_after = 1.0
     """Seconds to wait before the next attempt."""
@@ -63,6 +71,8 @@ class ServerFailure(TranslationError):
 _KINDS: dict[grpc.StatusCode, type[TranslationError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.NOT_FOUND: ModelNotFound,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerOverloaded,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlinePassed,
     grpc.StatusCode.CANCELLED: CallCancelled,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dragoman_service.errors import InvalidInput, NotFound, visible
@@ -79,7 +79,9 @@ class ModelRegistry:
         else:
             self.entries[name] = entry
 
-    def route(self, name: str, source_language: str, target_language: str) -> Route:
+    def route(
+        self, name: str, source_language: str, target_language: str, allowed: Container[str] | None = None
+    ) -> Route:
         """Find the model and the language pair for a request.
 
         Args:
@@ -87,12 +89,13 @@ class ModelRegistry:
                 first model with the language pair.
             source_language: Empty: the only source language that fits.
             target_language: Empty: the only target language that fits.
+            allowed: Names of models. Others are as if they were not there. None: all.
 
         Raises:
             NotFound: no such model, version or language pair. The message lists the available ones.
             InvalidInput: several language pairs fit.
         """
-        candidates = self._candidates(name)
+        candidates = self._candidates(name, allowed)
         wanted = (source_language.lower(), target_language.lower())
         for model in candidates:
             pairs = [pair for pair in model.description.language_pairs if _fits(pair, wanted)]
@@ -108,17 +111,20 @@ class ModelRegistry:
         asked = f"{visible(source_language) or 'any'} to {visible(target_language) or 'any'}"
         raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
 
-    def _candidates(self, selector: str) -> list[ServedModel]:
+    def _candidates(self, selector: str, allowed: Container[str] | None) -> list[ServedModel]:
         """The versions that `selector` allows, in order of preference.
 
         The default version follows the drawn one, because the drawn one may lack a language pair that the default has.
         """
         name, at, version = selector.partition("@")
+        entries = self.entries
+        if allowed is not None:
+            entries = {model: entry for model, entry in entries.items() if model in allowed}
         if not selector:
-            return [model for entry in self.entries.values() for model in (entry.drawn(self._draw()), entry.default)]
-        entry = self.entries.get(name)
+            return [model for entry in entries.values() for model in (entry.drawn(self._draw()), entry.default)]
+        entry = entries.get(name)
         if entry is None:
-            there = ", ".join(self.entries) or "none"
+            there = ", ".join(entries) or "none"
             raise NotFound(f"no model {name[:80]!r}; there are: {there}")
         if not at:
             return [entry.drawn(self._draw()), entry.default]

@@ -14,6 +14,7 @@ import grpc
 from dragoman_protos.metadata import DETAILS_KEY, REQUEST_ID_KEY
 from dragoman_service import errors
 from dragoman_service.repository.models import ModelDescription
+from dragoman_service.server.access.caller import Caller
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.status import status_of
 from dragoman_service.translation.memory import UNLIMITED, Memory
@@ -51,6 +52,8 @@ class Answering:
         self._allowed = context.time_remaining()
         self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
+        self.caller: Caller | None = None
+        """The holder of the call's token, once that is known; None where there are no tokens."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -98,6 +101,10 @@ class Answering:
             return errors.DeadlineExceeded("the deadline passed")
         return errors.Cancelled("the caller gave up")
 
+    @property
+    def _shown(self) -> str:
+        return f"{self._method} of {self.caller.name}" if self.caller else self._method
+
     def _end(self, code: grpc.StatusCode, error: BaseException | None) -> None:
         self._running.dec()
         self._metrics.requests.labels(self._method, code.name).inc()
@@ -108,9 +115,9 @@ class Answering:
         given_up = isinstance(error, (errors.Cancelled, errors.DeadlineExceeded))
         (self._metrics.cancellations if given_up else self._metrics.rejections).labels(reason).inc()
         if code is grpc.StatusCode.INTERNAL:
-            _log.error("%s failed, request %s", self._method, self._request_id, exc_info=error)
+            _log.error("%s failed, request %s", self._shown, self._request_id, exc_info=error)
         elif _log.isEnabledFor(logging.INFO):
-            line = f"{self._method} ended with {code.name}, request {self._request_id}: {error}"
+            line = f"{self._shown} ended with {code.name}, request {self._request_id}: {error}"
             _log.info("%s", errors.visible(line, _LONGEST_LOG_LINE))
 
 

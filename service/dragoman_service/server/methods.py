@@ -14,14 +14,13 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError
 
-from dragoman_protos.metadata import DETAILS_KEY
 from dragoman_service.errors import DragomanError, InvalidInput
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.intake import CallMemory, Intake
 from dragoman_service.server.metrics import Metrics
-from dragoman_service.server.status import status_of
 from dragoman_service.server.wire_format import MessageLimits, check_message
 
+Identify: TypeAlias = Callable[[Answering], None]
 ClientOf: TypeAlias = Callable[[Context], str]
 
 _SMALL = MessageLimits({}, max_bytes=65_536)
@@ -41,7 +40,7 @@ class Methods:
         server: grpc.aio.Server,
         metrics: Metrics,
         intake: Intake,
-        client_of: ClientOf,
+        identify: Identify,
         limits: Mapping[str, int] | None = None,
     ) -> None:
         """Register methods on `server`.
@@ -50,13 +49,13 @@ class Methods:
             server: Not started.
             metrics: Counts the calls.
             intake: Limits the calls.
-            client_of: The client of a call, from its context.
+            identify: Sets the client of a call, and its caller if it has a token. Raises for a call that is refused.
             limits: Maximum number of values of repeated fields, by name. With None, the messages are small.
         """
         self._server = server
         self._metrics = metrics
         self._intake = intake
-        self._client_of = client_of
+        self._identify = identify
         self._limits = limits
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -74,9 +73,9 @@ class Methods:
         behaviour: Callable[[Any, Answering], Awaitable[Any]] = handler.unary_stream if streams else handler.unary_unary
 
         async def answer(_: Any, context: Context) -> Any:
-            client = self._client_of(context)
-            async with Answering(self._metrics, method, context, client) as call:
-                with self._intake.call(client) as memory:
+            async with Answering(self._metrics, method, context) as call:
+                self._identify(call)
+                with self._intake.call(call.client) as memory:
                     call.memory = memory
                     data = await self._intake.read(context, memory)
                     if data is None:
@@ -99,8 +98,10 @@ class Methods:
 class ForeignMethods:
     """As `Methods`, for servicers of gRPC's own packages, such as health, whose methods get the context of the call."""
 
-    def __init__(self, server: grpc.aio.Server, intake: Intake, client_of: ClientOf) -> None:
+    def __init__(self, server: grpc.aio.Server, metrics: Metrics, intake: Intake, client_of: ClientOf) -> None:
+        """`client_of` raises for a call that is refused. It is asked at every request: a call may stay open."""
         self._server = server
+        self._metrics = metrics
         self._intake = intake
         self._client_of = client_of
 
@@ -109,18 +110,18 @@ class ForeignMethods:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Add the methods of a service to the server."""
-        made = {method: self._handler(handler) for method, handler in handlers.items()}
+        made = {method: self._handler(method, handler) for method, handler in handlers.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, made),))
 
-    def _handler(self, handler: Any) -> Any:
+    def _handler(self, method: str, handler: Any) -> Any:
         async def answer(_: Any, context: Context) -> Any:
             try:
                 with self._intake.call(self._client_of(context)) as memory:
                     requests = self._requests(context, memory, handler.request_deserializer)
                     return await _answer(handler, requests, context)
             except DragomanError as error:
-                status = status_of(error, "")
-                await context.abort(status.code, status.message, ((DETAILS_KEY, status.details),))
+                async with Answering(self._metrics, method, context):
+                    raise error from None
 
         streams = handler.response_streaming
         make = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
@@ -130,6 +131,7 @@ class ForeignMethods:
         self, context: Context, memory: CallMemory, parse: Callable[[bytes], Any]
     ) -> AsyncGenerator[Any, None]:
         while (data := await self._intake.read(context, memory)) is not None:
+            self._client_of(context)
             yield _parsed(data, parse, _SMALL)
 
 

@@ -1,6 +1,7 @@
 """All Prometheus metrics of the server, except those of the GPU (`gpu_metrics`), with their labels and buckets.
 
-Labels have small, closed sets of values: never a text, an address, or a caller's key.
+Labels have small, closed sets of values: never a text, an address, or a caller's key. Names of tokens come from the
+operator.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Metrics:
             "certificate",
         )
         self._declare_models()
+        self._declare_tokens()
         self._engines = _Engines()
         registry.register(self._engines)
 
@@ -74,6 +76,21 @@ class Metrics:
             "model",
         )
         self.repository_errors = self._counter("repository_errors", "Failed attempts to read the repository.")
+
+    def _declare_tokens(self) -> None:
+        # Bounded by the file of tokens: `server.access` makes the series of its names, and removes those of others.
+        self.token_requests = self._counter(
+            "token_requests", "Calls of a token that its quotas admitted and that have ended.", "token"
+        )
+        self.token_characters = self._counter(
+            "token_characters", "Characters of these calls, in texts and target prefixes.", "token"
+        )
+        self.token_quota_refusals = self._counter(
+            "token_quota_refusals", "Calls of a token that were refused because a quota was used up.", "token"
+        )
+        self.token_file_damaged = self._gauge(
+            "token_file_damaged", "1 while the file of tokens cannot be read, and its earlier tokens are valid."
+        )
 
     def watch(self, model: ModelDescription, engine: WatchedEngine) -> None:
         """Report the engine of a version at every scrape, in place of an engine that the version had before."""

@@ -19,7 +19,6 @@ from urllib.parse import unquote_to_bytes
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
@@ -29,12 +28,18 @@ from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
+from dragoman_service.server.access.gate import Gate
+from dragoman_service.server.access.quotas import LocalQuotas
+from dragoman_service.server.access.tokens import ADMIN, TRANSLATE
+from dragoman_service.server.access.warnings import warn_of_plain_text
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.intake import Intake, IntakeSettings
-from dragoman_service.server.methods import ForeignMethods, Methods
+from dragoman_service.server.methods import ClientOf, ForeignMethods, Identify, Methods
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.reflection import add_reflection
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
 from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
@@ -67,6 +72,8 @@ class Server:
         """What serves, at this moment."""
         self._metrics = metrics
         self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
+        self._gate = Gate(config.server.tokens, metrics, LocalQuotas()) if config.server.tokens else None
+        self._following: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._tls: ServerTls | None = None
         self._admin: grpc.aio.Server | None = None
@@ -85,6 +92,7 @@ class Server:
         """
         config = self._settings
         self._tls = _make_tls(config, self._metrics)
+        warn_of_plain_text(config)
         self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
             await self._rollout.refresh()
@@ -98,7 +106,12 @@ class Server:
             raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
-            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout), self._metrics, self._tls)
+            # File permissions say who may use the file of a socket. An abstract socket has none.
+            gate = None if config.admin.startswith("unix:") else self._gate
+            self._admin = await _start_admin(config, AdminServicer(self._rollout), self._metrics, gate, self._tls)
+        if self._gate is not None:
+            # Not among `_tasks`: a token that is revoked while calls are still taken must stop working.
+            self._following = asyncio.create_task(self._gate.follow())
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
@@ -115,12 +128,17 @@ class Server:
         servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
         clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
         most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
-        methods = Methods(self._server, self._metrics, Intake(self._config.intake), clients, most)
+        methods = Methods(
+            self._server, self._metrics, Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients), most
+        )
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods)
-        others = ForeignMethods(self._server, Intake(_for_others(self._config.intake)), clients)
+        intake = Intake(_for_others(self._config.intake))
+        others = ForeignMethods(self._server, self._metrics, intake, clients)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        if config.reflection:
+            asked_by = self._gate.client_of if self._gate else clients
+            methods_of_reflection = ForeignMethods(self._server, self._metrics, intake, asked_by)
+            add_reflection(methods_of_reflection, (SERVICE_NAME, health.SERVICE_NAME))
         try:
             self.port = _add_port(self._server, address(config.host, port), self._tls)
         except RuntimeError as error:
@@ -142,6 +160,8 @@ class Server:
             _log.warning("calls were still running after %.1f s and are given up", grace)
         left = max(0.0, grace - (time.monotonic() - started))
         await self._server.stop(min(_REPLY_SECONDS, left))
+        if self._following is not None:
+            self._following.cancel()
         if self._admin is not None:
             await self._admin.stop(0)  # removes the socket, so the lock is let go of after it
         if self._admin_lock is not None:
@@ -235,15 +255,33 @@ def _for_others(settings: IntakeSettings) -> IntakeSettings:
     return replace(settings, max_calls=256, message_memory_mib=2 * settings.max_message_mib, call_memory_mib=64)
 
 
-async def _start_admin(where: str, servicer: AdminServicer, metrics: Metrics, tls: ServerTls | None) -> grpc.aio.Server:
+def _identify(gate: Gate | None, scope: str, client_of: ClientOf) -> Identify:
+    """By its token if there is a gate, which needs this scope; else by `client_of`."""
+
+    def by_token(call: Answering) -> None:
+        assert gate is not None
+        gate.identify(call, scope)
+
+    def by_address(call: Answering) -> None:
+        call.client = client_of(call.context)
+
+    return by_address if gate is None else by_token
+
+
+async def _start_admin(
+    config: ServerSettings, servicer: AdminServicer, metrics: Metrics, gate: Gate | None, tls: ServerTls | None
+) -> grpc.aio.Server:
     server = grpc.aio.server(options=admin_options())
-    methods = Methods(server, metrics, Intake(ADMIN_INTAKE), lambda context: "admin")
+    intake = Intake(ADMIN_INTAKE)
+    methods = Methods(server, metrics, intake, _identify(gate, ADMIN, lambda context: "admin"))
     admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, methods)
-    reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
+    if config.reflection:
+        asked_by = gate.client_of if gate else lambda context: "admin"
+        add_reflection(ForeignMethods(server, metrics, intake, asked_by), (ADMIN_SERVICE_NAME,))
     try:
-        _add_port(server, where, tls)
+        _add_port(server, config.admin, tls)
     except RuntimeError as error:
-        raise StartupError(f"--admin: {where} cannot be had: {error}") from None
+        raise StartupError(f"--admin: {config.admin} cannot be had: {error}") from None
     await server.start()
     return server
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-from collections.abc import Iterable
-from contextlib import aclosing
+from collections.abc import Container, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from functools import partial
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -23,6 +23,7 @@ from dragoman_service.translation.prepare import Sender, TextResult
 SERVICE_NAME = "dragoman.v1.Translation"
 
 _LONGEST_CLIENT = 200
+_NO_QUOTAS = nullcontext()
 
 Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 
@@ -36,8 +37,9 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         self._default_beam_size = default_beam_size
 
     async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
-        with self._frontend.counted():
-            return await self._translate(request, answering)
+        async with _admitted(answering, request.texts, request.target_prefixes):
+            with self._frontend.counted():
+                return await self._translate(request, answering)
 
     async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
         call = self._call(request, request.texts, request.target_prefixes, answering)
@@ -56,8 +58,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     async def TranslateStream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:  # noqa: N802
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
-        with self._frontend.counted():
-            await self._translate_stream(request, answering)
+        # The token is looked at when a call begins: a stream ends as it would have, as a call of many texts does.
+        async with _admitted(answering, (request.text,), (request.target_prefix,)):
+            with self._frontend.counted():
+                await self._translate_stream(request, answering)
 
     async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
         prefixes = (request.target_prefix,) if request.target_prefix else ()
@@ -94,9 +98,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         )
 
     async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
-        return pb.ListModelsResponse(models=self._models())
+        async with _admitted(answering, (), ()):
+            return pb.ListModelsResponse(models=self._models(_allowed_models(answering)))
 
-    def _models(self) -> list[pb.ModelInfo]:
+    def _models(self, allowed: Container[str] | None) -> list[pb.ModelInfo]:
         entries = self._frontend.models.entries
         return [
             model_info(
@@ -106,13 +111,18 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 is_default=model is entries[model.description.name].default,
             )
             for model in self._frontend.models.models
+            if allowed is None or model.description.name in allowed
         ]
 
     def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], answering: Answering) -> Call:
+        if answering.caller is not None:
+            answering.caller.check_model(request.model)
         remaining = answering.seconds_left
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
-        route = self._frontend.models.route(request.model, request.source_language, request.target_language)
+        route = self._frontend.models.route(
+            request.model, request.source_language, request.target_language, _allowed_models(answering)
+        )
         model = route.model.description
         seconds = model.caps.seconds(remaining)
         return Call(
@@ -127,6 +137,17 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 deadline=None if seconds is None else self._frontend.clock() + seconds,
             ),
         )
+
+
+def _admitted(answering: Answering, texts: Iterable[str], prefixes: Iterable[str]) -> AbstractAsyncContextManager[None]:
+    """The context of a call within the quotas of its token; raises QuotaExceeded when it is entered."""
+    if answering.caller is None:
+        return _NO_QUOTAS
+    return answering.caller.admitted(sum(map(len, texts)) + sum(map(len, prefixes)))
+
+
+def _allowed_models(answering: Answering) -> Container[str] | None:
+    return None if answering.caller is None else answering.caller.models
 
 
 def client_of(context: Context, header: str, *, mutual_tls: bool = False) -> str:

@@ -37,6 +37,10 @@ class ServerSettings:
     client_header: str = ""
     """Metadata key that identifies the client of a call, for the fair queue; empty: its certificate does with
     `tls_client_ca`, else its network address."""
+    tokens: Path | None = None
+    """File of the tokens that may call; None: everyone may."""
+    reflection: bool = True
+    """Whether tools may ask the server for its interface."""
     grace: float = 30.0
     """Seconds that running calls have to end after SIGTERM."""
     lame_duck: float = 0.0

@@ -17,6 +17,8 @@ DOMAIN = "dragoman"
 _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
+    (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (errors.Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled, grpc.StatusCode.CANCELLED),
@@ -64,5 +66,5 @@ def _details(error: BaseException, reason: str, message: str) -> Iterator[Messag
         yield error_details_pb2.BadRequest(field_violations=[violation])
     if isinstance(error, errors.Overloaded):
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(error.retry_after * 1e9))
+        delay.FromNanoseconds(round(error.retry_after * 1e9))
         yield error_details_pb2.RetryInfo(retry_delay=delay)
