@@ -135,6 +135,18 @@ def test_too_many_slow_messages_are_given_up(monkeypatch: pytest.MonkeyPatch) ->
     run(test())
 
 
+def test_of_many_calls_of_one_address_the_newest_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        intake = Intake(IntakeSettings(max_calls=1000, max_message_mib=1, message_memory_mib=4, call_memory_mib=16))
+        start(intake, "a", 300)
+        await settle()
+        honest, (task,) = start(intake, "a", 1)
+        honest[0].message.set_result(b"sent at once")
+        assert await asyncio.wait_for(task, 1) == b"sent at once"
+
+    run(test())
+
+
 def test_a_message_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK_SECONDS", 0.02)
     monkeypatch.setattr(module, "READ_SECONDS", 0.1)

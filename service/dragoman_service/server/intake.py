@@ -8,7 +8,7 @@ place, and the places are few.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ from dragoman_service.errors import InvalidInput, Overloaded
 from dragoman_service.server.shares import Shares
 
 QUICK_SECONDS = 0.5
-"""Seconds in which a message that has been sent already should arrive."""
+"""Seconds in which a message should arrive."""
+CROWDED_SECONDS = 0.05
+"""Seconds in which it should arrive while others wait for a place. Most have arrived before they are read."""
 READ_SECONDS = 30.0
 """Seconds in which a message must arrive."""
 LOOKAHEAD_BYTES = 65_536
@@ -107,8 +109,8 @@ class Intake:
         """Read the next message of a call; None if there is none.
 
         Raises:
-            Overloaded: the message took longer than `QUICK_SECONDS`, and too many others do; or its processing needs
-                more memory than there is.
+            Overloaded: the message took longer than `QUICK_SECONDS` or `CROWDED_SECONDS`, and too many others do; or
+                its processing needs more memory than there is.
             InvalidInput: the message took longer than `READ_SECONDS`.
         """
         client = memory.client
@@ -135,14 +137,22 @@ class Intake:
 class _Reading:
     """A message that arrives. It holds a quick place at first, later a slow one; without one, it is given up."""
 
-    __slots__ = ("_client", "_is_slow", "_quick", "_slow", "_task", "_timer", "error")
+    __slots__ = ("_client", "_is_slow", "_loop", "_quick", "_slow", "_started", "_task", "_timer", "error")
 
     def __init__(self, quick: Places, slow: Shares, client: str) -> None:
         self._quick, self._slow, self._client = quick, slow, client
         self._is_slow = False
         self._task = asyncio.current_task()
         self.error: Exception | None = None
-        self._timer = asyncio.get_running_loop().call_later(QUICK_SECONDS, self._slow_down)
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._timer = self._loop.call_later(CROWDED_SECONDS, self._look)
+
+    def _look(self) -> None:
+        if self._quick.is_crowded or self._loop.time() - self._started >= QUICK_SECONDS:
+            self._slow_down()
+        else:
+            self._timer = self._loop.call_later(CROWDED_SECONDS, self._look)
 
     def _slow_down(self) -> None:
         if not self._slow.take(self._client, 1):
@@ -152,7 +162,7 @@ class _Reading:
         self._is_slow = True
         allowed = f"to arrive within {READ_SECONDS:g} s"
         late = InvalidInput("request", "a message that did not arrive", allowed)
-        self._timer = asyncio.get_running_loop().call_later(READ_SECONDS - QUICK_SECONDS, self._fail, late)
+        self._timer = self._loop.call_later(self._started + READ_SECONDS - self._loop.time(), self._fail, late)
 
     def _fail(self, error: Exception) -> None:
         self.error = error
@@ -169,24 +179,37 @@ class _Reading:
 
 
 class Places:
-    """Places for which clients wait in turn. A client with many waiting calls gets as many places as one with few."""
+    """Places for which clients wait in turn. A client with many waiting calls gets as many places as one with few.
+
+    Of the calls of a client, the newest is served first. In a crowd, the oldest have been given up by their callers, or
+    will be, and callers behind one address do not wait for a crowd of others there.
+    """
 
     def __init__(self, count: int) -> None:
         self._shares = Shares(count)
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # in the order of turns
+        self._waiting: OrderedDict[str, list[asyncio.Future[None]]] = OrderedDict()  # in the order of turns
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a call waits for a place."""
+        return bool(self._waiting)
 
     async def take(self, client: str) -> None:
         """Take a place, after a wait if none is free."""
         if not self._waiting and self._shares.take(client, 1):
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client, deque()).append(turn)
+        self._waiting.setdefault(client, []).append(turn)
         self._serve()
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self.give_back(client)
+            elif turn in (turns := self._waiting.get(client, [])):
+                turns.remove(turn)
+                if not turns:
+                    del self._waiting[client]
             raise
 
     def give_back(self, client: str) -> None:
@@ -200,10 +223,10 @@ class Places:
         refused = 0
         while refused < len(self._waiting):
             client, turns = next(iter(self._waiting.items()))
-            while turns and turns[0].cancelled():
-                turns.popleft()
+            while turns and turns[-1].cancelled():
+                turns.pop()
             if turns and self._shares.take(client, 1):
-                turns.popleft().set_result(None)
+                turns.pop().set_result(None)
                 refused = 0
             elif turns:
                 refused += 1
