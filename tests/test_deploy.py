@@ -197,3 +197,13 @@ def test_haproxy_accepts() -> None:
         [HAPROXY, "-c", "-f", str(DEPLOY / "haproxy/haproxy.cfg")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_read_only_containers_have_room_for_the_private_copy_of_a_bundle() -> None:
+    pod, container = deployment()
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"name": "tmp", "emptyDir": {}} in pod["volumes"]
+    assert mounts["tmp"] == "/tmp"
+    compose = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]["dragoman"]
+    assert (compose["read_only"], compose["tmpfs"]) == (True, ["/tmp"])

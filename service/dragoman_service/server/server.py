@@ -28,6 +28,7 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.bundle_watch import BundleWatch
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.invalid_messages import CheckedMethods
 from dragoman_service.server.metrics import Metrics
@@ -109,6 +110,7 @@ class Server:
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
+        self._tasks.append(asyncio.create_task(BundleWatch(self.registry, self._metrics.show_changed_files).run()))
         watch = self._config.repository.watch
         if self._rollout and watch:
             self._tasks.append(asyncio.create_task(self._rollout.watch(watch)))
