@@ -16,6 +16,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_connection_of_whoever_runs_the_tests() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SERVER", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_FILE"):
+            patch.delenv(f"DRAGOMAN_{name}", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a checkpoint with random weights: see `support.tiny_checkpoint.random_model`."""

@@ -19,8 +19,10 @@ from dragoman_service import errors
 from dragoman_service.cli.serve import ServeCommand
 from dragoman_service.engine.request import FinishReason
 from dragoman_service.server.gpu_metrics import GpuCollector
+from dragoman_service.server.http_pages import Condition
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServerSettings
+from support.certificates import Authority
 from support.fake_nvml import BUS_ID, FakeNvml
 from support.fake_workers import FakeWorkers, served
 from support.proxy import HAPROXY
@@ -149,6 +151,28 @@ def test_kustomization_names_every_file() -> None:
     assert set(named) == {path.name for path in folder.iterdir()} - {"kustomization.yaml"}
 
 
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubernetes_with_tls() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(DEPLOY / "kubernetes-tls")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    objects = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    arguments = parsed(container["args"])
+    _, plain = deployment()
+    assert container["args"][: len(plain["args"])] == plain["args"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "tls"]
+    assert [arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca] == [
+        f"{mount['mountPath']}/{name}" for name in ("tls.crt", "tls.key", "ca.crt")
+    ]
+    assert "subPath" not in mount, "a file mounted by itself is never replaced"
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tls"]
+    assert volume["secret"] == {"secretName": "dragoman-tls"}
+    assert "appProtocol" not in objects["Service"]["spec"]["ports"][0], "h2c is HTTP/2 without TLS"
+
+
 def test_image_agrees_with_the_server() -> None:
     dockerfile = (DEPLOY / "docker/Dockerfile").read_text()
     arguments = parsed(json.loads(re.findall(r"^CMD (\[.*\])$", dockerfile, flags=re.MULTILINE)[-1]))
@@ -156,7 +180,7 @@ def test_image_agrees_with_the_server() -> None:
     assert re.findall(r"^EXPOSE (\d+) (\d+)$", dockerfile, flags=re.MULTILINE) == [
         (str(arguments.port), str(arguments.metrics_port))
     ]
-    assert f"localhost:{arguments.port}" in dockerfile, "the health check asks another port"
+    assert f"localhost:{arguments.metrics_port}" in dockerfile, "the health check asks another port"
 
 
 def test_compose_agrees_with_the_server() -> None:
@@ -167,15 +191,19 @@ def test_compose_agrees_with_the_server() -> None:
     assert scrape[0]["static_configs"][0]["targets"] == [f"dragoman:{DEFAULTS.metrics_port}"]
 
 
-def test_health_check_of_the_image() -> None:
+def test_health_check_of_the_image(tmp_path: Path) -> None:
     def check(address: str) -> int:
         command = [sys.executable, str(DEPLOY / "docker/health.py"), address]
         return subprocess.run(command, capture_output=True, check=False).returncode
 
-    with serving([served(FakeWorkers())]) as server:
-        address = server.address
-        assert check(address) == 0
-    assert check(address) == 1
+    pair = Authority(tmp_path).issue()
+    for tls in ({}, {"tls_cert": str(pair.cert), "tls_key": str(pair.key), "tls_client_ca": str(pair.cert)}):
+        with serving([served(FakeWorkers())], **tls) as server:
+            address = f"localhost:{server.server.metrics_port}"
+            assert check(address) == 0
+            server.server._condition = Condition(not_ready="shutting down")
+            assert check(address) == 1
+        assert check(address) == 1
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (of Prometheus) is not installed")

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, END_HEADERS = 0x1, 0x4
+END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
 HELLO = PREFACE + bytes(3) + bytes([SETTINGS]) + bytes(5)
 """What a client begins with: the preface, and settings that leave all as it is."""
 
@@ -40,6 +40,16 @@ def connection(address: str) -> Iterator[socket.socket]:
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as opened:
         yield opened
+
+
+def frames(opened: socket.socket) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, stream and payload of the frames that arrive. Settings and pings are acknowledged."""
+    while len(head := opened.recv(9, socket.MSG_WAITALL)) == 9:
+        length, kind, flags, stream = int.from_bytes(head[:3], "big"), head[3], head[4], int.from_bytes(head[5:], "big")
+        payload = opened.recv(length, socket.MSG_WAITALL) if length else b""
+        if kind in (SETTINGS, PING) and not flags & ACK:
+            opened.sendall(frame(kind, ACK, 0, payload if kind == PING else b""))
+        yield kind, stream, payload
 
 
 def say(address: str, data: bytes, patience: float) -> bytes:

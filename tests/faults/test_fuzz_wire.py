@@ -22,7 +22,7 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 
-MAX_REQUEST_BYTES = 16 * 2**20
+MAX_REQUEST_BYTES = 4 * 2**20
 AT_ONCE = 20
 """Calls side by side: some are then still running when others are refused."""
 

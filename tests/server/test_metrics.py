@@ -17,6 +17,7 @@ MODEL = served(FakeWorkers()).description
 LABELS = {"model": "loud", "version": "1"}
 NAMES = {
     "dragoman_failed_steps",
+    "dragoman_interruptions",
     "dragoman_model_alias",
     "dragoman_model_files_changed",
     "dragoman_model_load_duration_seconds",
@@ -26,6 +27,7 @@ NAMES = {
     "dragoman_requests_running",
     "dragoman_request_duration_seconds",
     "dragoman_time_to_first_token_seconds",
+    "dragoman_tls_certificate_expiry_timestamp_seconds",
     "dragoman_rejections",
     "dragoman_cancellations",
     "dragoman_queue_duration_seconds",

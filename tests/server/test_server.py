@@ -22,7 +22,10 @@ from dragoman_service.cli import serve as serve_command
 from dragoman_service.cli.main import main
 from dragoman_service.cli.serve import GRPC_LOGGER
 from dragoman_service.server import convert, servicer
-from dragoman_service.server.server import _OPTIONS, StartupError, check_free
+from dragoman_service.server.channel_options import public_options
+from dragoman_service.server.intake import IntakeSettings
+from dragoman_service.server.server import StartupError, check_free
+from dragoman_service.server.settings import ServerSettings
 from support.fake_workers import FakeWorkers, served
 from support.server_process import page
 from support.server_thread import ServerThread, refusal, serving
@@ -50,7 +53,7 @@ def channel(server: ServerThread) -> Iterator[grpc.Channel]:
 
 
 def test_connections_are_pinged() -> None:
-    options = dict(_OPTIONS)
+    options = dict(public_options(ServerSettings(), IntakeSettings()))
     assert 0 < options["grpc.keepalive_time_ms"] <= 60_000
     assert 0 < options["grpc.keepalive_timeout_ms"] <= 20_000
     assert options["grpc.http2.max_pings_without_data"] == 0

@@ -16,6 +16,7 @@ import grpc
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.connection import Tls
 from dragoman_service.client.values import Options, stream_request, translate_request
 from support.tiny import sentences
 from support.waiting import wait_until
@@ -56,11 +57,11 @@ class Traffic:
         return f"{dict(self.answered)} answered, {failed} failed; {self.problems[:5]}"
 
 
-def translations(address: str, count: int = 40) -> dict[str, str]:
+def translations(address: str, count: int = 40, tls: bool | Tls = False) -> dict[str, str]:
     """Texts of one to three sentences, and a few of 40, with the translations by an undisturbed server."""
     words = sentences(count + 40, seed=5)
     texts = [" ".join(words[index : index + (40 if index % 10 == 0 else 1 + index % 3)]) for index in range(count)]
-    with TranslationClient(address) as client:
+    with TranslationClient(address, tls=tls) as client:
         return {text: done.text for text, done in zip(texts, client.translate(texts, OPTIONS), strict=True)}
 
 
@@ -73,10 +74,12 @@ def traffic(
     channel_options: ChannelOptions = (),
     wait_for_ready: bool = False,
     shared: bool = False,
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> Iterator[Traffic]:
     """Run clients on threads with plain gRPC channels: half of them make unary calls, half make streaming calls.
 
-    Each client has its own connection, unless `shared`. Running calls are waited for at the end.
+    Each client has its own connection, unless `shared`, with TLS if there are `credentials`. Running calls are waited
+    for at the end.
     """
     seen = Traffic()
     stop = threading.Event()
@@ -100,7 +103,7 @@ def traffic(
 
     with ExitStack() as stack:
         count = 1 if shared else clients
-        made = [grpc.insecure_channel(address, [*ALONE, *channel_options]) for _ in range(count)]
+        made = [_channel(address, [*ALONE, *channel_options], credentials) for _ in range(count)]
         channels = [stack.enter_context(channel) for channel in made]
         threads = [Thread(target=client, args=(n, channels[n % count]), daemon=True) for n in range(clients)]
         for thread in threads:
@@ -112,6 +115,12 @@ def traffic(
             for thread in threads:
                 thread.join(2 * DEADLINE)
     assert not any(thread.is_alive() for thread in threads), "a call never ended"
+
+
+def _channel(address: str, options: ChannelOptions, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)
 
 
 def _outcome(call: Callable[[str], str], text: str) -> tuple[grpc.StatusCode | None, str]:

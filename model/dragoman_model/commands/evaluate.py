@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dragoman_service.cli.connection import add_connection_arguments, connection_of, errors_reported
+
 if TYPE_CHECKING:
     from dragoman_model.evaluation.systems import System
+    from dragoman_service.cli.connection import ConnectionSettings
 
 
 class EvaluateCommand:
@@ -50,6 +53,7 @@ class EvaluateCommand:
         languages.add_argument("--from", dest="source_language", default="", metavar="LANGUAGE", help="such as en")
         languages.add_argument("--to", dest="target_language", default="", metavar="LANGUAGE", help="such as de")
         server = parser.add_argument_group("with --server")
+        add_connection_arguments(parser)
         server.add_argument("--model", default="", help="a name from `dragoman models` (default: the first that fits)")
         local = parser.add_argument_group("with --checkpoint or --bundle")
         local.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
@@ -58,7 +62,6 @@ class EvaluateCommand:
     def run(self, args: argparse.Namespace) -> int:
         """Evaluate the test sets and print the scores. Returns the exit status."""
         from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, table, write_lines  # noqa: PLC0415
-        from dragoman_service.cli.connection import errors_reported  # noqa: PLC0415
         from dragoman_service.errors import InvalidInput  # noqa: PLC0415
 
         test_sets = read_test_sets(args.source, args.target)
@@ -66,7 +69,8 @@ class EvaluateCommand:
             allowed = f"none, or {len(test_sets)}, one for each --source"
             raise InvalidInput("--output", f"{len(args.output)} files", allowed)
         evaluations = []
-        with errors_reported(args.server), _system(args) as system:
+        connection = connection_of(args, args.server) if args.server else None
+        with errors_reported(args.server, connection=connection), _system(args, connection) as system:
             for number, test_set in enumerate(test_sets):
                 evaluation = evaluate(system, test_set, lowercase=args.lowercase, tokenize=args.tokenize)
                 if args.output:
@@ -79,8 +83,8 @@ class EvaluateCommand:
         return 0
 
 
-def _system(args: argparse.Namespace) -> System:
-    """The system that the arguments select."""
+def _system(args: argparse.Namespace, connection: ConnectionSettings | None) -> System:
+    """The system that the arguments select. `connection` is for a server."""
     from dragoman_model.evaluation import systems  # noqa: PLC0415
     from dragoman_service.client.values import Options  # noqa: PLC0415
     from dragoman_service.engine.request import DecodingOptions  # noqa: PLC0415
@@ -88,10 +92,10 @@ def _system(args: argparse.Namespace) -> System:
     search = {"beam_size": args.beam_size, "length_penalty": args.length_penalty}
     local = DecodingOptions(**search)
     languages = (args.source_language, args.target_language)
-    if args.server:
+    if connection:
         source, target = languages
         options = Options(model=args.model, source_language=source, target_language=target, priority="batch", **search)
-        return systems.ServerSystem(args.server, options)
+        return systems.ServerSystem(args.server, options, tls=connection["tls"], token=connection["token"])
     if args.bundle:
         threads = args.threads or 0
         return systems.load_bundle_system(args.bundle, local, device=args.device, threads=threads, languages=languages)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dragoman_service.cli.connection import add_server_argument, errors_reported
+from dragoman_service.cli.connection import add_server_argument, connection_of, errors_reported
 
 if TYPE_CHECKING:
     from dragoman_model.data.synthetic import Job, Outcome
@@ -61,7 +61,9 @@ class _SyntheticCommand(ABC):
             raise InvalidInput("--column", "nothing", "the column to translate, with --reference-column")
         options = self.options(args)
         try:
-            with errors_reported(args.server), TranslationClient(args.server, attempts=_ATTEMPTS) as client:
+            connection = connection_of(args, args.server)
+            reported = errors_reported(args.server, connection=connection)
+            with reported, TranslationClient(args.server, attempts=_ATTEMPTS, **connection) as client:
                 job = self._job(args, reference, options, _max_characters(client, options))
                 outcome = make_pairs(job, lambda texts: _translate(client, texts, options), resume=args.resume)
         except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.connection import Tls, Token
 from dragoman_service.client.values import Options
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lane import Lane
@@ -90,9 +91,11 @@ class LocalSystem:
 class ServerSystem:
     """A running server."""
 
-    def __init__(self, address: str, options: Options) -> None:
-        """Connect to the server. `options` name the model, if the server has several."""
-        self._client = TranslationClient(address, texts_per_call=16, attempts=5)
+    def __init__(self, address: str, options: Options, *, tls: bool | Tls = False, token: str | Token = "") -> None:
+        """Connect to the server. `options` name the model, if the server has several; `tls` and `token` are those of
+        TranslationClient.
+        """
+        self._client = TranslationClient(address, texts_per_call=16, attempts=5, tls=tls, token=token)
         self._options = options
 
     def translate(self, texts: Sequence[str], done: Callable[[], object]) -> list[str]:

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dragoman_service.cli.connection import add_server_argument, errors_reported
+from dragoman_service.cli.connection import (
+    add_connection_arguments,
+    add_server_argument,
+    connection_of,
+    errors_reported,
+)
 
 if TYPE_CHECKING:
     from dragoman_service.client.admin import AdminClient, Version
@@ -75,6 +80,7 @@ class ModelsCommand:
             metavar="ADDRESS",
             help="the value of the server's --admin: HOST:PORT or unix:PATH",
         )
+        add_connection_arguments(parser, again=True)
         parser.set_defaults(act=lambda args: _administer(args, change))
         return parser
 
@@ -82,7 +88,9 @@ class ModelsCommand:
 def _list(args: argparse.Namespace) -> int:
     from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
 
-    with errors_reported(args.server), TranslationClient(args.server) as client:
+    connection = connection_of(args, args.server)
+    reported = errors_reported(args.server, connection=connection)
+    with reported, TranslationClient(args.server, **connection) as client:
         for model in client.list_models(deadline=10):
             pairs = ", ".join(f"{source} to {target}" for source, target in model.language_pairs)
             names = ", ".join(["default"] * model.is_default + list(model.aliases))
@@ -101,7 +109,9 @@ def _administer(
     from dragoman_service.client.admin import AdminClient  # noqa: PLC0415 - imports gRPC
 
     start = f"dragoman serve --repository PATH --admin {args.admin}"
-    with errors_reported(args.admin, start), AdminClient(args.admin) as client:
+    connection = connection_of(args, args.admin)
+    reported = errors_reported(args.admin, start, connection=connection)
+    with reported, AdminClient(args.admin, **connection) as client:
         for version in change(client, args):
             aliases = [f"{alias} {share:.3g}" if share else alias for alias, share in version.aliases]
             names = ", ".join(["default"] * version.is_default + aliases)

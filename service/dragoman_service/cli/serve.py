@@ -40,8 +40,6 @@ class ServeCommand:
         handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=args.log_level.upper(), handlers=[handler])
         logging.getLogger(GRPC_LOGGER).addFilter(_is_worth_logging)
-        # gRPC's core would write its own report of a busy port to stderr, beside the message of `check_free`.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         return _serve(config)
 
 
@@ -59,10 +57,17 @@ def _serve(config: ServiceConfig) -> int:
 
     from dragoman_service.repository.loading import load_models  # noqa: PLC0415
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
-    from dragoman_service.server.server import Server, address, check_free, serve_until_signal  # noqa: PLC0415
+    from dragoman_service.server.server import (  # noqa: PLC0415
+        Server,
+        address,
+        check_certificates,
+        check_free,
+        serve_until_signal,
+    )
 
     check_free("", config.server.host, config.server.port)
     check_free("metrics-", config.server.pages_host, config.server.metrics_port)
+    check_certificates(config.server)
     # The `_created` series would add half as many lines again to the metrics page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
@@ -72,9 +77,10 @@ def _serve(config: ServiceConfig) -> int:
         for model in server.registry.models:
             pairs = ", ".join(f"{source} to {target}" for source, target in model.description.language_pairs)
             print(f"model    {model.description.name} {model.description.version} ({pairs})")
-        print(f"gRPC     {address(config.server.host, server.port)}")
+        tls = config.server.tls
+        print(f"gRPC     {address(config.server.host, server.port)}{tls}")
         if config.server.admin:
-            print(f"admin    {config.server.admin}")
+            print(f"admin    {config.server.admin}{'' if config.server.admin.startswith('unix:') else tls}")
         print(f"metrics  http://{address(config.server.pages_host, server.metrics_port)}/metrics")
         print("ready", flush=True)
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=fallback.server.client_header,
         metavar="KEY",
         help="metadata key that identifies the client of a call; set it only behind a proxy that you trust to set the "
-        "key; empty: the network address identifies the client",
+        "key; empty: the certificate of the client does with --tls-client-ca, else its network address",
     )
     net.add_argument(
         "--metrics-port",
@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="address to listen on for metrics and health pages; empty: that of --host",
     )
+    _add_intake_arguments(parser.add_argument_group("limits on all callers together"), fallback)
+    _add_tls_arguments(parser.add_argument_group("TLS"), fallback)
     _add_computing_arguments(parser.add_argument_group("computing"), fallback)
     _add_gpu_arguments(parser.add_argument_group("GPU"), fallback.model.gpu)
     _add_call_arguments(parser.add_argument_group("calls"), fallback)
@@ -68,10 +70,20 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         cache=args.cache,
         admin=args.admin,
         client_header=args.client_header,
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        tls_client_ca=args.tls_client_ca,
         host=args.host,
         port=args.port,
         metrics_port=args.metrics_port,
         metrics_host=args.metrics_host,
+        max_connections=args.max_connections,
+        max_connection_age=args.max_connection_age,
+        max_connection_age_grace=args.max_connection_age_grace,
+        max_calls=args.max_calls,
+        max_message_mib=args.max_message_mib,
+        message_memory_mib=args.message_memory_mib,
+        call_memory_mib=args.call_memory_mib,
         device=args.device,
         gpu=GpuOptions(
             memory_limit=args.gpu_memory,
@@ -119,6 +131,76 @@ def _add_repository_arguments(repository: argparse._ArgumentGroup, fallback: Ser
         type=Path,
         default=fallback.repository.cache,
         help="folder for copies of the bundles of a remote repository; . is ~/.cache/dragoman",
+    )
+
+
+def _add_intake_arguments(intake: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    intake.add_argument(
+        "--max-connections",
+        type=int,
+        default=fallback.server.max_connections,
+        help="connections to the gRPC port; further ones are closed",
+    )
+    intake.add_argument(
+        "--max-connection-age",
+        type=float,
+        default=fallback.server.max_connection_age,
+        metavar="SECONDS",
+        help="age at which a connection is asked to close, so that load spreads over new servers; 0: never",
+    )
+    intake.add_argument(
+        "--max-connection-age-grace",
+        type=float,
+        default=fallback.server.max_connection_age_grace,
+        metavar="SECONDS",
+        help="time that running calls of such a connection have to end",
+    )
+    intake.add_argument(
+        "--max-calls",
+        type=int,
+        default=fallback.intake.max_calls,
+        help="calls at a time; one client can have four fifths of them",
+    )
+    intake.add_argument(
+        "--max-message-mib",
+        type=int,
+        default=fallback.intake.max_message_mib,
+        metavar="MIB",
+        help="size of a request, after decompression",
+    )
+    intake.add_argument(
+        "--message-memory-mib",
+        type=int,
+        default=fallback.intake.message_memory_mib,
+        metavar="MIB",
+        help="memory for requests that are arriving; half of it is for slow ones",
+    )
+    intake.add_argument(
+        "--call-memory-mib",
+        type=int,
+        default=fallback.intake.call_memory_mib,
+        metavar="MIB",
+        help="memory for the texts and translations of all calls, as the server estimates it",
+    )
+
+
+def _add_tls_arguments(tls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    tls.description = (
+        "For gRPC, and for --admin at HOST:PORT. The files are read again when they change. "
+        "A unix: socket and the metrics port have no TLS."
+    )
+    tls.add_argument(
+        "--tls-cert",
+        default=fallback.server.tls_cert,
+        metavar="FILE",
+        help="certificate of the server in PEM, with those between it and its authority; empty: no TLS",
+    )
+    tls.add_argument("--tls-key", default=fallback.server.tls_key, metavar="FILE", help="its key in PEM")
+    tls.add_argument(
+        "--tls-client-ca",
+        default=fallback.server.tls_client_ca,
+        metavar="FILE",
+        help="mutual TLS: authorities in PEM, one of which must have issued the certificate of every client",
     )
 
 

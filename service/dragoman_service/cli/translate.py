@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from dragoman_service.cli.connection import CommandFailed, add_server_argument, errors_reported
+from dragoman_service.cli.connection import CommandFailed, add_server_argument, connection_of, errors_reported
 
 if TYPE_CHECKING:
     from dragoman_service.client.client import TranslationClient
@@ -26,7 +26,7 @@ class TranslateCommand:
 
       dragoman translate "Good morning." "How are you?"
       dragoman translate --input news.en --output news.de --beam-size 4
-      echo "Good morning." | dragoman translate --server example.org:50051
+      echo "Good morning." | dragoman translate --server example.org:50051 --tls
     """
 
     help = "translate texts, a file, or standard input with a running server"
@@ -84,16 +84,19 @@ class TranslateCommand:
             return _usage("--stream shows one translation: leave out --n-best")
         # A person who types a line waits for its translation. A file is faster in big calls.
         typed = not args.texts and not args.input and sys.stdin.isatty()
-        calls = {"texts_per_call": 1, "concurrency": 1} if typed else {}
+        calls: dict[str, Any] = {"texts_per_call": 1, "concurrency": 1} if typed else {}
         try:
             with ExitStack() as stack:
                 lines = [] if args.texts else _lines(args.input, stack)
                 output = _output(args.output, stack)
                 texts = args.texts or _progress(lines, args.input, output)
-                stack.enter_context(errors_reported(args.server))
+                connection = connection_of(args, args.server)
+                stack.enter_context(errors_reported(args.server, connection=connection))
                 # The first call fails at once if there is no server. The others are retried and survive its restart.
-                stack.enter_context(TranslationClient(args.server)).list_models(deadline=args.deadline)
-                client = stack.enter_context(TranslationClient(args.server, attempts=_ATTEMPTS, **calls))
+                first = stack.enter_context(TranslationClient(args.server, **connection))
+                first.list_models(deadline=args.deadline)
+                client = TranslationClient(args.server, attempts=_ATTEMPTS, **calls, **connection)
+                stack.enter_context(client)
                 act = _stream if args.stream else _translate
                 act(client, texts, _options(args), args, output)
         except ValueError as error:  # a number that protobuf cannot hold, or a file that is not UTF-8

@@ -18,6 +18,7 @@ import grpc
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.client.connection import Connection, Tls, Token
 from dragoman_service.client.errors import error_of
 from dragoman_service.client.values import (
     Model,
@@ -45,6 +46,9 @@ class TranslationClient:
         texts_per_call: int = 64,
         concurrency: int = 4,
         attempts: int = 1,
+        tls: bool | Tls = False,
+        token: str | Token = "",
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Set up the channel; nothing is sent before the first call.
 
@@ -54,10 +58,18 @@ class TranslationClient:
             concurrency: Calls of one list that run at the same time.
             attempts: 1 to 5. A call that ends with UNAVAILABLE or RESOURCE_EXHAUSTED is sent up to `attempts` times,
                 with growing pauses.
+            tls: Whether the connection uses TLS, or the settings of TLS.
+            token: Sent with every call, as metadata `authorization: Bearer TOKEN`. Without TLS it is sent within this
+                machine only, unless Token says otherwise.
+            metadata: Further pairs of lower-case key and value, sent with every call.
+
+        Raises:
+            ConnectionSettingsError: A ValueError. `tls`, `token` or `metadata` is not allowed, or a file not readable.
         """
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
-        self._channel = grpc.insecure_channel(address, _channel_options(attempts))
+        self._connection = Connection(address, tls, token, metadata)
+        self._channel = self._connection.channel(_channel_options(attempts))
         self._stub = translation_pb2_grpc.TranslationStub(self._channel)
 
     def translate(
@@ -90,7 +102,8 @@ class TranslationClient:
         try:
             while True:
                 for request in itertools.islice(requests, self._concurrency - len(running)):
-                    running.append(self._stub.Translate.future(request, timeout=timeout.left()))
+                    metadata = self._connection.metadata()
+                    running.append(self._stub.Translate.future(request, timeout=timeout.left(), metadata=metadata))
                 if not running:
                     return
                 response = running[0].result()
@@ -114,7 +127,8 @@ class TranslationClient:
 
         Leaving the iteration early cancels the call.
         """
-        call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
+        request = stream_request(text, target_prefix, options)
+        call = self._stub.TranslateStream(request, timeout=deadline, metadata=self._connection.metadata())
         try:
             for response in call:
                 yield stream_item(response)
@@ -126,7 +140,8 @@ class TranslationClient:
     def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
         try:
-            return models(self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline))
+            metadata = self._connection.metadata()
+            return models(self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline, metadata=metadata))
         except grpc.RpcError as error:
             raise error_of(error) from None
 
@@ -151,11 +166,15 @@ class AsyncTranslationClient:
         texts_per_call: int = 64,
         concurrency: int = 4,
         attempts: int = 1,
+        tls: bool | Tls = False,
+        token: str | Token = "",
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         """As TranslationClient. Create it inside the event loop."""
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
-        self._channel = grpc.aio.insecure_channel(address, _channel_options(attempts))
+        self._connection = Connection(address, tls, token, metadata)
+        self._channel = self._connection.aio_channel(_channel_options(attempts))
         self._stub = translation_pb2_grpc.TranslationStub(self._channel)
 
     async def translate(
@@ -185,7 +204,8 @@ class AsyncTranslationClient:
         try:
             while True:
                 for request in itertools.islice(requests, self._concurrency - len(running)):
-                    running.append(self._stub.Translate(request, timeout=timeout.left()))
+                    metadata = self._connection.metadata()
+                    running.append(self._stub.Translate(request, timeout=timeout.left(), metadata=metadata))
                 if not running:
                     return
                 response = await running[0]
@@ -207,7 +227,8 @@ class AsyncTranslationClient:
         deadline: float | None = None,
     ) -> AsyncGenerator[str | Translation, None]:
         """As TranslationClient.translate_stream. Close it (`contextlib.aclosing`) to cancel the call at once."""
-        call = self._stub.TranslateStream(stream_request(text, target_prefix, options), timeout=deadline)
+        request = stream_request(text, target_prefix, options)
+        call = self._stub.TranslateStream(request, timeout=deadline, metadata=self._connection.metadata())
         try:
             async for response in call:
                 yield stream_item(response)
@@ -219,7 +240,8 @@ class AsyncTranslationClient:
     async def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
         try:
-            return models(await self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline))
+            metadata = self._connection.metadata()
+            return models(await self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline, metadata=metadata))
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from None
 

@@ -59,6 +59,8 @@ class Batch:
         """Request id -> running request, in the order of joining."""
         self.cached_positions = 0
         """Positions in use in the self- and cross-attention caches, summed over the owned rows."""
+        self.rows_of: Counter[str] = Counter()
+        """Client -> rows of its requests."""
         self.num_watched = 0
         """Number of requests of which every step must be examined before the next."""
         self._begin_id, self._end_id, self._max_positions = begin_id, end_id, max_positions
@@ -121,6 +123,7 @@ class Batch:
         if active.beam is None:
             self._steps_left = min(self._steps_left, active.max_steps)
         self.active[request.id] = active
+        self.rows_of[request.client] += len(rows)
         self.num_watched += active.watched
         self._wanted[active.num_candidates] += 1
         self.cached_positions += len(rows) * len(request.source)
@@ -137,6 +140,10 @@ class Batch:
         for row in rows:
             self._owners[row] = None
         self._holes += rows
+        client = active.request.client
+        self.rows_of[client] -= len(rows)
+        if not self.rows_of[client]:
+            del self.rows_of[client]
         self.num_watched -= active.watched
         wanted = active.num_candidates
         self._wanted[wanted] -= 1

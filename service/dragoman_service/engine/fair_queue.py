@@ -62,6 +62,11 @@ class FairQueue:
     def __contains__(self, request_id: int) -> bool:
         return request_id in self._keys
 
+    @property
+    def num_flows(self) -> int:
+        """Number of flows, with some that have no waiting requests."""
+        return len(self._flows)
+
     def __iter__(self) -> Iterator[Waiting]:
         """Waiting requests in the order in which they are served if no other request arrives."""
         order = [entry for entry in self._order if self._is_valid(entry)]
@@ -95,6 +100,17 @@ class FairQueue:
         self._keys[request.id] = key
         flow = self._flows.setdefault(key, _Flow())
         flow.waiting[request.id] = (self._serial, waiting)
+        if len(flow.waiting) == 1:
+            self._enter(key, flow, max(self._now, flow.start))
+
+    def push_front(self, waiting: Waiting) -> None:
+        """Add a request before all others of its flow."""
+        request = waiting.request
+        key = (request.client, request.priority)
+        self._serial += 1
+        self._keys[request.id] = key
+        flow = self._flows.setdefault(key, _Flow())
+        flow.waiting = {request.id: (self._serial, waiting), **flow.waiting}
         if len(flow.waiting) == 1:
             self._enter(key, flow, max(self._now, flow.start))
 

@@ -250,6 +250,7 @@ class Lane:
     def _record_step(self, plan: StepPlan, result: StepResult, seconds: float) -> None:
         """Add a step that took `seconds` in all to the totals."""
         totals, steps = self._totals, plan.num_steps
+        totals.interrupted = self._scheduler.interrupted
         if plan.joins:
             totals.encode_seconds.add(result.encode_seconds)
         schedule_seconds = max(0.0, seconds - result.encode_seconds - result.decode_seconds)

@@ -7,12 +7,13 @@ The scheduler has no runtime, clock or thread: times and results are passed in. 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.batch import Batch
-from dragoman_service.engine.fair_queue import FairQueue
+from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue
 from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult
 from dragoman_service.engine.request import Event, Failed, Request, check_request
@@ -31,6 +32,9 @@ class Scheduler:
 
     Requests wait in a fair queue. The head of the queue joins as soon as its rows are free. The requests of a failed
     step run again in smaller groups before any other request joins. A repeated request produces the same tokens.
+
+    A client that holds few rows need not wait until those of another client's long requests are free: the youngest of
+    these are interrupted, and run again later.
 
     Rows do not move between `plan` and `commit`, so `add`, `abort` and `expire` are allowed at any time.
     """
@@ -77,6 +81,8 @@ class Scheduler:
         self._retry_groups = RetryGroups()
         self._blocked: int | None = None  # id of the request that came to the head of the queue and needs more rows
         self._overtaking_rows = 0  # rows given to later requests since then
+        self.interrupted = 0
+        """Number of requests that were interrupted for another client."""
         self._retrying = False  # whether the running requests are a retry group
         self._joined: list[ActiveRequest] = []  # requests that join in the plan in flight
         self._in_flight: StepPlan | None = None
@@ -233,11 +239,55 @@ class Scheduler:
         if head is None or head.request.options.num_rows <= free:
             self._blocked = None
             return head
+        # Not after a request has joined in this plan: it would have to move to the rows that become free.
+        if not self._joined and (interrupter := self._interrupter()) is not None:
+            return interrupter
         if not free or self._overtaking_rows >= OVERTAKING * self.max_rows:
             return None
         candidates = islice(self._waiting, _OVERTAKERS)
         fitting = (waiting for waiting in candidates if waiting.request.options.num_rows <= free)
         return next(fitting, None)
+
+    def _interrupter(self) -> Waiting | None:
+        """Return the first waiting request for which others were interrupted; None, usually, if there is none."""
+        tried: set[str] = set()
+        for waiting in islice(self._waiting, _OVERTAKERS if self._waiting.num_flows > 1 else 1):
+            client = waiting.request.client
+            if client not in tried and self._make_room(waiting.request):
+                return waiting
+            tried.add(client)
+        return None
+
+    def _make_room(self, request: Request) -> bool:
+        """Interrupt requests of clients that would hold more rows than the client of `request` with its new rows.
+
+        Returns False, and does nothing, if the rows of these do not suffice. The youngest requests are interrupted, so
+        the oldest always ends. The differences between clients only shrink, so two clients cannot interrupt each other
+        again and again.
+        """
+        held, free = Counter(self._batch.rows_of), self._batch.num_free
+        own = held[request.client] + request.options.num_rows
+        if max(held.values(), default=0) <= own:
+            return False
+        running = [
+            active
+            for active in reversed(self._batch.active.values())
+            if WEIGHTS[active.request.priority] <= WEIGHTS[request.priority]
+        ]
+        interrupted: list[ActiveRequest] = []
+        while free < request.options.num_rows:
+            most = max((held[active.request.client] for active in running), default=0)
+            if most <= own:
+                return False
+            victim = next(active for active in running if held[active.request.client] == most)
+            running.remove(victim)
+            interrupted.append(victim)
+            held[victim.request.client] -= len(victim.rows)
+            free += len(victim.rows)
+        for active in interrupted:
+            self._waiting.push_front(self._batch.leave(active.request.id).again())
+        self.interrupted += len(interrupted)
+        return True
 
     def _join(self, waiting: Waiting) -> Join:
         join = self._batch.join(waiting)

@@ -66,6 +66,8 @@ class Totals:
 
     failed_steps: int = 0
     """Steps that raised."""
+    interrupted: int = 0
+    """Interruptions of requests for those of other clients."""
     source_tokens: int = 0
     """Source tokens of translated sentences, with the ends of sentences."""
     target_tokens: int = 0

@@ -10,8 +10,7 @@ from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_service.errors import Conflict, InvalidInput
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.repository.versions import VersionStatus
-from dragoman_service.server.call_lifecycle import Answering, Context
-from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.call_lifecycle import Answering
 
 ADMIN_SERVICE_NAME = "dragoman.admin.v1.ModelAdmin"
 
@@ -24,32 +23,25 @@ _STATES = {
 
 
 class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
-    """Servicer of the admin interface. Its calls have the same metrics as those of the public interface."""
+    """Servicer of the admin interface, to be registered with `Methods`."""
 
-    def __init__(self, rollout: Rollout | None, metrics: Metrics) -> None:
+    def __init__(self, rollout: Rollout | None) -> None:
         self._rollout = rollout
-        self._metrics = metrics
 
-    async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
-        return await self._answer("ListVersions", context, lambda rollout: _no_change())
+    async def ListVersions(self, request: pb.ListVersionsRequest, answering: Answering) -> pb.ModelVersions:  # noqa: N802
+        return await self._answer(lambda rollout: _no_change())
 
-    async def Refresh(self, request: pb.RefreshRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
-        return await self._answer("Refresh", context, lambda rollout: rollout.refresh())
+    async def Refresh(self, request: pb.RefreshRequest, answering: Answering) -> pb.ModelVersions:  # noqa: N802
+        return await self._answer(lambda rollout: rollout.refresh())
 
-    async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
+    async def LoadModel(self, request: pb.LoadModelRequest, answering: Answering) -> pb.ModelVersions:  # noqa: N802
+        return await self._answer(lambda rollout: rollout.load(_required("model", request.model), request.version))
+
+    async def UnloadModel(self, request: pb.UnloadModelRequest, answering: Answering) -> pb.ModelVersions:  # noqa: N802
+        return await self._answer(lambda rollout: rollout.unload(_required("model", request.model), request.version))
+
+    async def SetAlias(self, request: pb.SetAliasRequest, answering: Answering) -> pb.ModelVersions:  # noqa: N802
         return await self._answer(
-            "LoadModel", context, lambda rollout: rollout.load(_required("model", request.model), request.version)
-        )
-
-    async def UnloadModel(self, request: pb.UnloadModelRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
-        return await self._answer(
-            "UnloadModel", context, lambda rollout: rollout.unload(_required("model", request.model), request.version)
-        )
-
-    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
-        return await self._answer(
-            "SetAlias",
-            context,
             lambda rollout: rollout.set_alias(
                 _required("model", request.model),
                 _required("alias", request.alias),
@@ -58,22 +50,17 @@ class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
             ),
         )
 
-    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> pb.ModelVersions:  # noqa: N802
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, answering: Answering) -> pb.ModelVersions:  # noqa: N802
         return await self._answer(
-            "DeleteAlias",
-            context,
             lambda rollout: rollout.delete_alias(_required("model", request.model), _required("alias", request.alias)),
         )
 
-    async def _answer(
-        self, method: str, context: Context, change: Callable[[Rollout], Coroutine[None, None, None]]
-    ) -> pb.ModelVersions:
+    async def _answer(self, change: Callable[[Rollout], Coroutine[None, None, None]]) -> pb.ModelVersions:
         """Make a change. Returns the versions after it. A cancelled call does not interrupt the change."""
-        async with Answering(self._metrics, method, context):
-            if self._rollout is None:
-                raise Conflict("this server has no repository: start it with --repository")
-            await asyncio.shield(asyncio.create_task(change(self._rollout)))
-            return pb.ModelVersions(versions=[_version_info(status) for status in self._rollout.status()])
+        if self._rollout is None:
+            raise Conflict("this server has no repository: start it with --repository")
+        await asyncio.shield(asyncio.create_task(change(self._rollout)))
+        return pb.ModelVersions(versions=[_version_info(status) for status in self._rollout.status()])
 
 
 def _version_info(status: VersionStatus) -> pb.VersionInfo:

@@ -1,4 +1,4 @@
-"""The context manager around the handling of every call: request id, metrics, and the status of an error."""
+"""A call from its arrival to its end: who calls, request id, metrics, and the status of an error."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dragoman_service import errors
 from dragoman_service.repository.models import ModelDescription
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.status import status_of
+from dragoman_service.translation.memory import UNLIMITED, Memory
 
 _LONGEST_REQUEST_ID = 64
 _LONGEST_LOG_LINE = 500
@@ -34,16 +35,27 @@ _log = logging.getLogger(__name__)
 class Answering:
     """A context manager around a call. An error inside ends the call with its status. Every end is counted once."""
 
-    def __init__(self, metrics: Metrics, method: str, context: Context) -> None:
+    def __init__(
+        self, metrics: Metrics, method: str, context: Context, client: str = "", memory: Memory = UNLIMITED
+    ) -> None:
+        self.context = context
+        self.client = client
+        """Name of the client."""
+        self.memory = memory
+        """Is told of the memory that the call takes."""
         self._metrics = metrics
         self._method = method
-        self._context = context
         self._request_id = _request_id(context)
         self._start = time.monotonic()
         # Read once, because gRPC uses the wall clock, which may be set while the call runs.
         self._allowed = context.time_remaining()
         self._running = metrics.requests_running.labels(method)
         self._chunk_sent = False
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline of the caller; None without one."""
+        return None if self._allowed is None else self._allowed - (time.monotonic() - self._start)
 
     def first_chunk(self, model: ModelDescription) -> None:
         """Measure the time to the first piece of a stream. Call it before every piece; only the first one counts."""
@@ -53,7 +65,7 @@ class Answering:
 
     async def __aenter__(self) -> Answering:
         self._running.inc()
-        self._context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
+        self.context.set_trailing_metadata(((REQUEST_ID_KEY, self._request_id),))
         return self
 
     async def __aexit__(
@@ -73,7 +85,7 @@ class Answering:
         self._end(status.code, error)
         metadata = ((DETAILS_KEY, status.details), (REQUEST_ID_KEY, self._request_id))
         try:
-            await self._context.abort(status.code, status.message, metadata)
+            await self.context.abort(status.code, status.message, metadata)
         except grpc.aio.AbortError:
             raise
         except Exception as gone:  # gRPC ended the call before the status was sent, so there is no caller to inform

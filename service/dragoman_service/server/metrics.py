@@ -53,6 +53,11 @@ class Metrics:
         self.cancellations = self._counter(
             "cancellations", "Calls cancelled by the caller, or ended by their deadline.", "reason"
         )
+        self.tls_certificate_expiry = self._gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "End of the certificate in use: server (--tls-cert), or client_ca (the last of --tls-client-ca to end).",
+            "certificate",
+        )
         self._declare_models()
         self._engines = _Engines()
         registry.register(self._engines)
@@ -208,6 +213,12 @@ _ENGINE_METRICS = (
         "failed_steps",
         "Steps that raised; their sentences were run again, or one of them failed.",
         lambda sample: {(): sample.totals.failed_steps},
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "interruptions",
+        "Sentences interrupted, to be run again, because another client held fewer rows.",
+        lambda sample: {(): sample.totals.interrupted},
     ),
     _Metric(
         CounterMetricFamily,

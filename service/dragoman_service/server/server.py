@@ -11,8 +11,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import grpc
@@ -29,31 +31,19 @@ from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
 from dragoman_service.server.bundle_watch import BundleWatch
+=======
+from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
 from dragoman_service.server.http_pages import Condition, PagesServer
-from dragoman_service.server.invalid_messages import CheckedMethods
+from dragoman_service.server.intake import Intake, IntakeSettings
+from dragoman_service.server.methods import ForeignMethods, Methods
 from dragoman_service.server.metrics import Metrics
-from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer
-from dragoman_service.server.settings import ServiceConfig
+from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
+from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
 
-MAX_REQUEST_BYTES = 16 * 2**20
-_OPTIONS = (
-    # Without this a second server on the same port would silently take half of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    # Against callers that open thousands of calls and reset them. Calls of a connection beyond the first limit wait at
-    # the caller. Beyond the second, gRPC's core cancels calls at random, those of other callers too.
-    ("grpc.max_concurrent_streams", 200),
-    ("grpc.server.max_pending_requests", 20_000),
-    ("grpc.server.max_pending_requests_hard_limit", 40_000),
-    # A caller whose machine vanished says nothing: only a ping without an answer tells, within 40 seconds.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Callers may ping as often, without being taken for abusive.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-)
+if TYPE_CHECKING:
+    from dragoman_service.server.tls import ServerTls
+
 _REPLY_SECONDS = 5.0
 """What replies already made may take to be sent, at the end; a health watch, which has no end, takes all of it."""
 _HEALTH_NAMES = ("", SERVICE_NAME)
@@ -80,6 +70,7 @@ class Server:
         self._metrics = metrics
         self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
         self._health = health.aio.HealthServicer()
+        self._tls: ServerTls | None = None
         self._admin: grpc.aio.Server | None = None
         self._admin_lock: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,8 +82,11 @@ class Server:
         """The port of the metrics, once started."""
 
     async def start(self) -> None:
-        """Load what the repository has, and listen. Raises StartupError if an address cannot be had."""
+        """Load what the repository has, and listen. Raises StartupError if an address cannot be had, and
+        CertificateError.
+        """
         config = self._settings
+        self._tls = _make_tls(config, self._metrics)
         self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
             await self._rollout.refresh()
@@ -106,11 +100,13 @@ class Server:
             raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
         self.metrics_port = self._pages.port
         if config.admin:
-            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout, self._metrics))
+            self._admin = await _start_admin(config.admin, AdminServicer(self._rollout), self._metrics, self._tls)
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
         self._tasks.append(asyncio.create_task(BundleWatch(self.registry, self._metrics.show_changed_files).run()))
+        if self._tls:
+            self._tasks.append(asyncio.create_task(self._tls.watch()))
         watch = self._config.repository.watch
         if self._rollout and watch:
             self._tasks.append(asyncio.create_task(self._rollout.watch(watch)))
@@ -118,14 +114,18 @@ class Server:
     def _listen(self, port: int) -> None:
         """Make the gRPC server, and take its port. Raises StartupError."""
         config = self._settings
-        self._server = grpc.aio.server(options=_OPTIONS)
-        servicer = TranslationServicer(self._frontend, self._metrics, config, self._config.model.default_beam_size)
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, CheckedMethods(self._server, self._metrics))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server = grpc.aio.server(options=public_options(config, self._config.intake))
+        servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
+        clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
+        most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
+        methods = Methods(self._server, self._metrics, Intake(self._config.intake), clients, most)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods)
+        others = ForeignMethods(self._server, Intake(_for_others(self._config.intake)), clients)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
-            self.port = self._server.add_insecure_port(address(config.host, port))
+            self.port = _add_port(self._server, address(config.host, port), self._tls)
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
 
@@ -231,12 +231,18 @@ def _answers(path: str) -> bool:
         return True
 
 
-async def _start_admin(where: str, servicer: AdminServicer) -> grpc.aio.Server:
-    server = grpc.aio.server(options=_OPTIONS)
-    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, server)
+def _for_others(settings: IntakeSettings) -> IntakeSettings:
+    """Limits on calls to health and reflection, which have their own: a flood of other calls must not stop them."""
+    return replace(settings, max_calls=256, message_memory_mib=2 * settings.max_message_mib, call_memory_mib=64)
+
+
+async def _start_admin(where: str, servicer: AdminServicer, metrics: Metrics, tls: ServerTls | None) -> grpc.aio.Server:
+    server = grpc.aio.server(options=admin_options())
+    methods = Methods(server, metrics, Intake(ADMIN_INTAKE), lambda context: "admin")
+    admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, methods)
     reflection.enable_server_reflection((ADMIN_SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        server.add_insecure_port(where)
+        _add_port(server, where, tls)
     except RuntimeError as error:
         raise StartupError(f"--admin: {where} cannot be had: {error}") from None
     await server.start()
@@ -265,6 +271,30 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     on_ready()
     await stopping
     await server.stop(grace)
+
+
+def check_certificates(settings: ServerSettings) -> None:
+    """Raise CertificateError if TLS cannot work: better before the models are loaded than after."""
+    if settings.tls_cert:
+        from dragoman_service.server.tls import Certificates, TlsFiles  # noqa: PLC0415 - as below
+
+        Certificates.read(TlsFiles.of(settings), time.time())
+
+
+def _make_tls(settings: ServerSettings, metrics: Metrics) -> ServerTls | None:
+    """Raises CertificateError."""
+    if not settings.tls_cert:
+        return None
+    from dragoman_service.server.tls import ServerTls, TlsFiles  # noqa: PLC0415 - imports cryptography: slow, large
+
+    return ServerTls(TlsFiles.of(settings), metrics)
+
+
+def _add_port(server: grpc.aio.Server, where: str, tls: ServerTls | None) -> int:
+    """Listen at an address, with TLS unless it is a Unix socket. Returns the port. Raises RuntimeError."""
+    if tls is None or where.startswith("unix:"):
+        return server.add_insecure_port(where)
+    return server.add_secure_port(where, tls.credentials())
 
 
 def check_free(kind_of_port: str, host: str, port: int) -> None:

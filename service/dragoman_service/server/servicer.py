@@ -13,7 +13,6 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
-from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServerSettings
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import Sender, TextResult
@@ -26,21 +25,19 @@ Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 
 
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
-    """Answers calls; every way for a call to end is counted."""
+    """Answers calls. To be registered with `Methods`, which reads the requests and handles the errors."""
 
-    def __init__(self, frontend: Frontend, metrics: Metrics, settings: ServerSettings, default_beam_size: int) -> None:
+    def __init__(self, frontend: Frontend, settings: ServerSettings, default_beam_size: int) -> None:
         self._frontend = frontend
-        self._metrics = metrics
         self._settings = settings
         self._default_beam_size = default_beam_size
 
-    async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:  # noqa: N802
-        async with Answering(self._metrics, "Translate", context):
-            with self._frontend.counted():
-                return await self._translate(request, context)
+    async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
+        with self._frontend.counted():
+            return await self._translate(request, answering)
 
-    async def _translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:
-        call = self._call(request, request.texts, request.target_prefixes, context)
+    async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
+        call = self._call(request, request.texts, request.target_prefixes, answering)
         results = await self._frontend.translate(call)
         model = call.route.model.description
         translations = sum(result.sentences for result in results) * call.options.num_hypotheses
@@ -53,30 +50,27 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             translations=translations,
         )
 
-    async def TranslateStream(self, request: pb.TranslateStreamRequest, context: Context) -> None:  # noqa: N802
+    async def TranslateStream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:  # noqa: N802
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
-        async with Answering(self._metrics, "TranslateStream", context) as answering:
-            with self._frontend.counted():
-                await self._translate_stream(request, context, answering)
+        with self._frontend.counted():
+            await self._translate_stream(request, answering)
 
-    async def _translate_stream(
-        self, request: pb.TranslateStreamRequest, context: Context, answering: Answering
-    ) -> None:
+    async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
         prefixes = (request.target_prefix,) if request.target_prefix else ()
-        call = self._call(request, (request.text,), prefixes, context)
+        call = self._call(request, (request.text,), prefixes, answering)
         model = call.route.model.description
         async with aclosing(self._frontend.stream(call)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     answering.first_chunk(model)
-                    await self._write(context, pb.TranslateStreamResponse(chunk=piece))
+                    await self._write(answering.context, pb.TranslateStreamResponse(chunk=piece))
                     continue
                 result = await self._frontend.compute(
                     partial(self._stream_result, request, piece, call),
                     translations=piece.sentences * call.options.num_hypotheses,
                 )
-                await self._write(context, pb.TranslateStreamResponse(result=result))
+                await self._write(answering.context, pb.TranslateStreamResponse(result=result))
 
     async def _write(self, context: Context, message: pb.TranslateStreamResponse) -> None:
         """Send a message. A reader who takes nothing for too long has left, as far as those who wait are concerned."""
@@ -96,9 +90,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             translation=_message(request, result, call), model=model.name, version=model.version
         )
 
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
-        async with Answering(self._metrics, "ListModels", context):
-            return pb.ListModelsResponse(models=self._models())
+    async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
+        return pb.ListModelsResponse(models=self._models())
 
     def _models(self) -> list[pb.ModelInfo]:
         entries = self._frontend.models.entries
@@ -112,8 +105,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             for model in self._frontend.models.models
         ]
 
-    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], context: Context) -> Call:
-        remaining = context.time_remaining()
+    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], answering: Answering) -> Call:
+        remaining = answering.seconds_left
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         return Call(
@@ -121,21 +114,36 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             route=self._frontend.models.route(request.model, request.source_language, request.target_language),
             options=decoding_options(request.options, self._default_beam_size),
             target_prefixes=tuple(prefixes),
+            memory=answering.memory,
             sender=Sender(
-                client=client_of(context, self._settings.client_header),
+                client=answering.client,
                 priority=priority_of(request.priority),
                 deadline=None if remaining is None else self._frontend.clock() + remaining,
             ),
         )
 
 
-def client_of(context: Context, header: str) -> str:
-    """Whose call it is: what the metadata says, if the operator trusts it; else the address, without the port."""
+def client_of(context: Context, header: str, *, mutual_tls: bool = False) -> str:
+    """Whose call it is: what the metadata says, if the operator trusts it; else the name in the caller's certificate;
+    else the address, without the port.
+    """
     if header:
         for key, value in context.invocation_metadata() or ():
             if key == header:
                 return str(value)[:_LONGEST_CLIENT]
+    if mutual_tls and (name := _certificate_name(context)):
+        return name
     return str(context.peer()).rpartition(":")[0]
+
+
+def _certificate_name(context: Context) -> str:
+    """The first subject alternative name in the caller's certificate, else the common name; empty if it has none."""
+    found = context.auth_context()
+    for key in ("x509_subject_alternative_name", "x509_common_name"):
+        for name in found.get(key, ()):
+            if name:
+                return f"certificate:{name.decode(errors='replace')}"[:_LONGEST_CLIENT]
+    return ""
 
 
 def _message(request: Request, result: TextResult, call: Call) -> pb.TextTranslation:

@@ -9,6 +9,7 @@ from typing import Any
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.settings import ModelSettings, RepositorySettings
+from dragoman_service.server.intake import IntakeSettings
 from dragoman_service.translation.settings import RequestLimits
 
 
@@ -26,8 +27,15 @@ class ServerSettings:
     """Address to listen on for the metrics and health pages; empty: that of `host`."""
     admin: str = ""
     """Address of the admin interface, HOST:PORT or unix:PATH; empty turns it off."""
+    tls_cert: str = ""
+    """PEM file of the server's certificate; empty: the server speaks no TLS."""
+    tls_key: str = ""
+    """PEM file of the key of `tls_cert`."""
+    tls_client_ca: str = ""
+    """PEM file of the authorities that clients need a certificate of; empty: clients need none."""
     client_header: str = ""
-    """Metadata key that identifies the client of a call, for the fair queue; empty: its network address does."""
+    """Metadata key that identifies the client of a call, for the fair queue; empty: its certificate does with
+    `tls_client_ca`, else its network address."""
     grace: float = 30.0
     """Seconds that running calls have to end after SIGTERM."""
     lame_duck: float = 0.0
@@ -35,18 +43,41 @@ class ServerSettings:
     balancers notice; `grace` begins after it."""
     write_timeout: float = 30.0
     """Seconds that a stream waits for its reader to take a piece. Then it is cancelled, and its rows are freed."""
+    max_connections: int = 1024
+    """Maximum number of connections to the gRPC port; further ones are closed."""
+    max_connection_age: float = 0.0
+    """Seconds after which a connection is asked to close, so that clients connect again and load spreads over new
+    servers; 0: never. Running calls have `max_connection_age_grace` seconds to end."""
+    max_connection_age_grace: float = 60.0
+    """See `max_connection_age`."""
 
     def __post_init__(self) -> None:
         _port("port", self.port)
         _port("metrics_port", self.metrics_port)
         if self.port and self.port == self.metrics_port and self.pages_host == self.host:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise InvalidInput("tls_key", self.tls_key, "a file if tls_cert is one, and nothing without tls_cert")
+        if self.tls_client_ca and not self.tls_cert:
+            raise InvalidInput("tls_client_ca", self.tls_client_ca, "nothing without tls_cert and tls_key")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 <= self.lame_duck <= 3_600:
             raise InvalidInput("lame_duck", self.lame_duck, "0 to 3600 seconds")
         if not 0 < self.write_timeout <= 86_400:
             raise InvalidInput("write_timeout", self.write_timeout, "above 0, at most 86400 seconds")
+        if not 1 <= self.max_connections <= 1_000_000:
+            raise InvalidInput("max_connections", self.max_connections, "1 to 1000000")
+        if not (self.max_connection_age == 0 or 1 <= self.max_connection_age <= 864_000):
+            raise InvalidInput("max_connection_age", self.max_connection_age, "0 (never), or 1 to 864000 seconds")
+        if not 0 < self.max_connection_age_grace <= 86_400:
+            allowed = "above 0, at most 86400 seconds"
+            raise InvalidInput("max_connection_age_grace", self.max_connection_age_grace, allowed)
+
+    @property
+    def tls(self) -> str:
+        """What is printed after an address with TLS."""
+        return (" (mutual TLS)" if self.tls_client_ca else " (TLS)") if self.tls_cert else ""
 
     @property
     def pages_host(self) -> str:
@@ -62,6 +93,7 @@ class ServiceConfig:
     """Folders of the bundles to serve. A request that names no model gets the first one with its language pair."""
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: RequestLimits = field(default_factory=RequestLimits)
+    intake: IntakeSettings = field(default_factory=IntakeSettings)
     repository: RepositorySettings = field(default_factory=RepositorySettings)
     model: ModelSettings = field(default_factory=ModelSettings)
 
@@ -72,14 +104,17 @@ class ServiceConfig:
         Raises:
             InvalidInput: a value that is not allowed, or an unknown setting.
         """
-        groups = {kind: _pop_fields(settings, kind) for kind in (ServerSettings, RepositorySettings, EngineSettings)}
+        groups = {
+            kind: _pop_fields(settings, kind)
+            for kind in (ServerSettings, IntakeSettings, RepositorySettings, EngineSettings)
+        }
         limits = settings.pop("limits", RequestLimits())
         paths = settings.pop("model_paths", ())
         model = ModelSettings(**_pop_fields(settings, ModelSettings), engine=EngineSettings(**groups[EngineSettings]))
         if settings:
             raise InvalidInput(min(settings), settings[min(settings)], "a setting of a server")
         server, repository = ServerSettings(**groups[ServerSettings]), RepositorySettings(**groups[RepositorySettings])
-        return cls(paths, server, limits, repository, model)
+        return cls(paths, server, limits, IntakeSettings(**groups[IntakeSettings]), repository, model)
 
     def __post_init__(self) -> None:
         if not self.model_paths and not self.repository.repository:

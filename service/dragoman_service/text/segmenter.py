@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class EncodedPiece:
     """A piece with its tokens, short enough for the model."""
 
     text: str
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     """Token ids without the end of the sentence; empty for a piece that is copied."""
     capitals: bool = False
     """Whether the text was lowered before encoding, so that its translation is put in capitals."""
@@ -127,7 +128,7 @@ def encode_to_fit(sentence: str, encode: Callable[[str], Sequence[int]], limit: 
     Raises:
         InvalidInput: one character has more than `limit` tokens.
     """
-    tokens = tuple(encode(sentence))
+    tokens = array("i", encode(sentence))  # an eighth of the memory of a tuple; a call may have millions of tokens
     if len(tokens) <= limit:
         yield EncodedPiece(sentence, tokens)
         return

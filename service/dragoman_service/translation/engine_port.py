@@ -15,6 +15,10 @@ from dragoman_service.engine.engine import Connection
 from dragoman_service.engine.messages import Answer, Cancel, Expect, Lost, Message, Open, Refused, Submit, Window
 from dragoman_service.engine.request import Event, Failed, Finished, Progress, Request
 from dragoman_service.errors import EngineFailure
+from dragoman_service.translation.memory import UNLIMITED, Memory
+
+_BYTES_PER_TOKEN = 160
+_BYTES_PER_HYPOTHESIS = 600
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +71,12 @@ class EnginePort:
         if self._arrived:
             self._handle_arrived()
 
-    def call(self, client: str, window: int) -> EngineCall:
-        """Make a call of a client, which can use at most `window` requests at a time in the engine."""
-        return EngineCall(self, client, window)
+    def call(self, client: str, window: int, memory: Memory = UNLIMITED) -> EngineCall:
+        """Make a call of a client, which can use at most `window` requests at a time in the engine.
+
+        `memory` is told of the memory of the answers.
+        """
+        return EngineCall(self, client, window, memory)
 
     def add(self, call: EngineCall) -> None:
         """Deliver answers to a call from now on."""
@@ -143,10 +150,11 @@ class EngineCall:
     Leaving the context cancels the call if not all of its requests have ended.
     """
 
-    def __init__(self, port: EnginePort, client: str, window: int) -> None:
+    def __init__(self, port: EnginePort, client: str, window: int, memory: Memory) -> None:
         self.id = port.new_id()
         self._port = port
         self._client = client
+        self._memory = memory
         self._wanted = window
         self._window = 0  # maximum number of requests in the engine
         self._running: set[int] = set()  # ids of the requests in the engine
@@ -238,9 +246,15 @@ class EngineCall:
         if not isinstance(event, Progress):
             self._running.discard(event.request_id)
             self._remaining -= 1
-        if self._work is not None:
-            self._work.on_event(event)
-            self._continue()
+        if self._work is None:
+            return
+        if isinstance(event, Finished):
+            try:
+                self._memory.add(_bytes_of(event))
+            except Exception as error:
+                self._work.fail(error)
+        self._work.on_event(event)
+        self._continue()
 
     def fail(self, error: Exception) -> None:
         """Called when the engine refuses the call or the connection is lost."""
@@ -254,6 +268,11 @@ class EngineCall:
             if self._error is not None:
                 self._work.fail(self._error)
             self._work.go_on()
+
+
+def _bytes_of(event: Finished) -> int:
+    """Bytes of memory of the translations of a sentence, from their arrival to the end of the reply."""
+    return sum(_BYTES_PER_HYPOTHESIS + _BYTES_PER_TOKEN * len(hypothesis.tokens) for hypothesis in event.hypotheses)
 
 
 class _Work(Protocol):

@@ -18,6 +18,7 @@ from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.engine_port import EngineCall, EnginePort
+from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prepare import (
     PreparedText,
     Sender,
@@ -34,6 +35,8 @@ _INLINE_CHARACTERS = 4_000
 _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
 _TOKENISER_THREADS = 2
+_BYTES_PER_PIECE = 200
+"""Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
 
 T = TypeVar("T")
 
@@ -48,6 +51,8 @@ class Call:
     target_prefixes: tuple[str, ...] = ()
     """Empty, or one for each text."""
     sender: Sender = field(default_factory=Sender)
+    memory: Memory = UNLIMITED
+    """Is told of the memory of the translations."""
 
 
 class Frontend:
@@ -75,7 +80,7 @@ class Frontend:
         self._check(call)
         model = call.route.model
         port = self._port(model)
-        async with port.call(call.sender.client, self.limits.window) as engine_call:
+        async with port.call(call.sender.client, self.limits.window, call.memory) as engine_call:
             prepared = await self._prepare(call, engine_call)
             wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
             finished = await engine_call.finish_all(wanted)
@@ -97,7 +102,7 @@ class Frontend:
         self._check(call)
         model = call.route.model
         port = self._port(model)
-        async with port.call(call.sender.client, self.limits.window) as engine_call:
+        async with port.call(call.sender.client, self.limits.window, call.memory) as engine_call:
             (prepared,) = await self._prepare(call, engine_call)
             requests_of_text = engine_call.stream(self._requests(prepared, call, port, stream=True))
             finished: list[Finished] = []
@@ -180,6 +185,7 @@ class Frontend:
     async def _prepare(self, call: Call, engine_call: EngineCall) -> list[PreparedText]:
         """Split and tokenise the texts, and announce their requests to the engine."""
         prepared = await self._tokenise(call)
+        call.memory.add(_BYTES_PER_PIECE * sum(len(text.pieces) for text in prepared))
         overhead = call.route.model.tokenizer.source_overhead
         sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
         engine_call.expect(len(sentences), sum(sentences) * call.options.num_rows, call.sender.deadline)

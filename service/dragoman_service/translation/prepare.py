@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -102,10 +102,7 @@ def prepare(
     if len(prefix_tokens) >= longest:
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
         raise InvalidInput("target_prefix", prefix, allowed)
-    pieces = []
-    for piece in _encoded(text, route, with_prefix=bool(prefix)):
-        check(piece)
-        pieces.append(piece)
+    pieces = list(_merged(_checked(_encoded(text, route, with_prefix=bool(prefix)), check)))
     if prefix_tokens and not any(piece.tokens for piece in pieces):
         raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
     return PreparedText(tuple(pieces), prefix_tokens)
@@ -182,6 +179,27 @@ def _hypothesis(
         token_scores=tuple(chain.from_iterable(hypothesis.token_scores for hypothesis in chosen)),
         finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
     )
+
+
+def _checked(pieces: Iterable[EncodedPiece], check: Callable[[EncodedPiece], None]) -> Iterator[EncodedPiece]:
+    for piece in pieces:
+        check(piece)
+        yield piece
+
+
+def _merged(pieces: Iterable[EncodedPiece]) -> Iterator[EncodedPiece]:
+    """Join neighbouring pieces that are copied: a text has at most one piece more than twice its sentences."""
+    copied: list[str] = []
+    for piece in pieces:
+        if not piece.tokens:
+            copied.append(piece.text)
+            continue
+        if copied:
+            yield EncodedPiece("".join(copied), ())
+            copied.clear()
+        yield piece
+    if copied:
+        yield EncodedPiece("".join(copied), ())
 
 
 def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedPiece]:

@@ -1,0 +1,154 @@
+"""Registers the methods of servicers: what happens between the arrival of a call and the code that answers it.
+
+Methods are registered with a stream of requests, which looks the same to callers as a single request. gRPC would read a
+single request before it tells the handler of the call, and so before the caller could be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message import DecodeError
+
+from dragoman_protos.metadata import DETAILS_KEY
+from dragoman_service.errors import DragomanError, InvalidInput
+from dragoman_service.server.call_lifecycle import Answering, Context
+from dragoman_service.server.intake import CallMemory, Intake
+from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.status import status_of
+from dragoman_service.server.wire_format import MessageLimits, check_message
+
+ClientOf: TypeAlias = Callable[[Context], str]
+
+_SMALL = MessageLimits({}, max_bytes=65_536)
+"""Limits of the messages of health, reflection and administration."""
+_MAX_REPEATED = 100
+"""Maximum number of values of a repeated field that no setting limits."""
+
+
+class Methods:
+    """Stands for a server where the generated code adds a servicer to it.
+
+    A servicer's method gets the request and the `Answering` of its call. It raises errors of `dragoman_service.errors`.
+    """
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        metrics: Metrics,
+        intake: Intake,
+        client_of: ClientOf,
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
+        """Register methods on `server`.
+
+        Args:
+            server: Not started.
+            metrics: Counts the calls.
+            intake: Limits the calls.
+            client_of: The client of a call, from its context.
+            limits: Maximum number of values of repeated fields, by name. With None, the messages are small.
+        """
+        self._server = server
+        self._metrics = metrics
+        self._intake = intake
+        self._client_of = client_of
+        self._limits = limits
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Ignore the handlers: the same ones come by name."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Add the methods of a service to the server."""
+        inputs = {method.name: method.input_type for method in Default().FindServiceByName(service).methods}
+        made = {method: self._handler(method, handler, inputs[method]) for method, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, made),))
+
+    def _handler(self, method: str, handler: Any, message: Descriptor) -> Any:
+        parse, limits = handler.request_deserializer, self._message_limits(message)
+        streams = handler.response_streaming
+        behaviour: Callable[[Any, Answering], Awaitable[Any]] = handler.unary_stream if streams else handler.unary_unary
+
+        async def answer(_: Any, context: Context) -> Any:
+            client = self._client_of(context)
+            async with Answering(self._metrics, method, context, client) as call:
+                with self._intake.call(client) as memory:
+                    call.memory = memory
+                    data = await self._intake.read(context, memory)
+                    if data is None:
+                        raise InvalidInput("request", "no message", "one message")
+                    return await behaviour(_parsed(data, parse, limits), call)
+
+        make = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
+        return make(answer, None, handler.response_serializer)
+
+    def _message_limits(self, message: Descriptor) -> MessageLimits:
+        limits = self._limits or {}
+        repeated = {
+            field.number: (field.name, limits.get(field.name, _MAX_REPEATED))
+            for field in message.fields
+            if field.is_repeated
+        }
+        return MessageLimits(repeated, max_bytes=_SMALL.max_bytes if self._limits is None else None)
+
+
+class ForeignMethods:
+    """As `Methods`, for servicers of gRPC's own packages, such as health, whose methods get the context of the call."""
+
+    def __init__(self, server: grpc.aio.Server, intake: Intake, client_of: ClientOf) -> None:
+        self._server = server
+        self._intake = intake
+        self._client_of = client_of
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Ignore the handlers: the same ones come by name."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Add the methods of a service to the server."""
+        made = {method: self._handler(handler) for method, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, made),))
+
+    def _handler(self, handler: Any) -> Any:
+        async def answer(_: Any, context: Context) -> Any:
+            try:
+                with self._intake.call(self._client_of(context)) as memory:
+                    requests = self._requests(context, memory, handler.request_deserializer)
+                    return await _answer(handler, requests, context)
+            except DragomanError as error:
+                status = status_of(error, "")
+                await context.abort(status.code, status.message, ((DETAILS_KEY, status.details),))
+
+        streams = handler.response_streaming
+        make = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
+        return make(answer, None, handler.response_serializer)
+
+    async def _requests(
+        self, context: Context, memory: CallMemory, parse: Callable[[bytes], Any]
+    ) -> AsyncGenerator[Any, None]:
+        while (data := await self._intake.read(context, memory)) is not None:
+            yield _parsed(data, parse, _SMALL)
+
+
+async def _answer(handler: Any, requests: AsyncGenerator[Any, None], context: Context) -> Any:
+    """Call the behaviour of a handler. Returns its reply, or sends its replies."""
+    if handler.request_streaming:
+        async for reply in handler.stream_stream(requests, context):
+            await context.write(reply)
+        return None
+    request = await anext(requests, None)
+    if request is None:
+        raise InvalidInput("request", "no message", "one message")
+    return await (handler.unary_stream if handler.response_streaming else handler.unary_unary)(request, context)
+
+
+def _parsed(data: bytes, parse: Callable[[bytes], Any], limits: MessageLimits) -> Any:
+    """Check and parse a message. Raises InvalidInput."""
+    check_message(data, limits)
+    try:
+        return parse(data)
+    except DecodeError as error:
+        raise InvalidInput("request", str(error), "a message as its .proto file describes it") from None

@@ -1,0 +1,181 @@
+"""Anonymous callers who want the server's memory or time: it stays within its limits, and others are answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from socket import socket
+
+import grpc
+import pytest
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.server.intake import READ_SECONDS, IntakeSettings
+from faults.http2 import (
+    DATA,
+    END_HEADERS,
+    HEADERS,
+    HELLO,
+    RST_STREAM,
+    WINDOW_UPDATE,
+    call_headers,
+    connection,
+    frame,
+    frames,
+    message,
+)
+from support.server_process import START_SECONDS, ServerProcess, page, server_process
+from support.traffic import Traffic, traffic, translations
+from support.waiting import wait_until
+
+MEBIBYTE = 2**20
+SETTINGS = IntakeSettings()
+TRANSLATE = "/dragoman.v1.Translation/Translate"
+CALLS = 20
+"""Of honest callers, during an attack."""
+SPARE_MIB = 60
+"""Memory of connections and calls as such, and what the allocator keeps."""
+PAGE_SECONDS = 2.0
+"""Generous: a test machine is busy."""
+
+
+def resident_mib(server: ServerProcess, field: str = "VmRSS") -> float:
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+@contextmanager
+def under_attack(server: ServerProcess, allowed_mib: float) -> Iterator[Traffic]:
+    """Honest callers beside the attack within the context, and checks of memory and health pages after it."""
+    expected = translations(server.address)
+    before = resident_mib(server)
+    with traffic(server.address, expected) as seen:
+        yield seen
+        seen.wait_for(CALLS)
+        pages = server.metrics_url.removesuffix("/metrics")
+        for name in ("/live", "/ready"):
+            started = time.monotonic()
+            assert page(pages + name)[0] == 200
+            assert time.monotonic() - started < PAGE_SECONDS
+    assert seen.problems == []
+    peak = resident_mib(server, "VmHWM") - before
+    print(f"{peak:.0f} MiB more, of {allowed_mib + SPARE_MIB:.0f} allowed; {seen}")
+    assert peak < allowed_mib + SPARE_MIB
+
+
+def statuses(server: ServerProcess, data: bytes, count: int, *, gzip: bool = False) -> Counter[str]:
+    """Send the same bytes in many calls at once; returns how they ended."""
+    compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
+    with grpc.insecure_channel(server.address, compression=compression) as channel:
+        call = channel.unary_unary(TRANSLATE)
+        ended: Counter[str] = Counter()
+        for future in [call.future(data, timeout=60) for _ in range(count)]:
+            error = future.exception()
+            ended[error.code().name if isinstance(error, grpc.RpcError) else "OK"] += 1  # type: ignore[attr-defined]
+        return ended
+
+
+def test_millions_of_empty_texts_are_not_parsed(bundle: Path) -> None:
+    empty = b"\x0a\x00" * (SETTINGS.max_message_mib * MEBIBYTE // 2 - 100)
+    with server_process([bundle]) as server, under_attack(server, SETTINGS.message_memory_mib):
+        assert statuses(server, empty, 40, gzip=True) == {"INVALID_ARGUMENT": 40}
+
+
+def test_small_bytes_that_unpack_to_many_are_not_unpacked(bundle: Path) -> None:
+    with server_process([bundle]) as server, under_attack(server, SETTINGS.message_memory_mib):
+        assert statuses(server, b"\x0a\x00" * 32 * MEBIBYTE, 6, gzip=True) == {"RESOURCE_EXHAUSTED": 6}
+
+
+class Unfinished(threading.Thread):
+    """A connection of calls whose messages lack their last byte, sent as fast as the flow control of HTTP/2 allows."""
+
+    def __init__(self, opened: socket, calls: int, size: int) -> None:
+        super().__init__(daemon=True)
+        self._socket = opened
+        self._left = {2 * number + 1: size for number in range(calls)}  # bytes to be sent, but for the last one
+        self._windows = dict.fromkeys([0, *self._left], 65_535)
+        self.sent = 0
+        self.ended = 0
+        self.start()
+
+    def run(self) -> None:
+        block = call_headers(TRANSLATE)
+        with suppress(OSError):
+            self._socket.sendall(HELLO)
+            for stream, size in self._left.items():
+                start = message(b"", length=size + 1)
+                self._socket.sendall(frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, 0, stream, start))
+                self._spend(stream, len(start))
+            for kind, stream, payload in frames(self._socket):
+                if kind == WINDOW_UPDATE:
+                    self._windows[stream] += int.from_bytes(payload, "big")
+                elif kind == RST_STREAM:
+                    self.ended += self._left.pop(stream, None) is not None
+                for ready in [stream] if stream in self._left else list(self._left):
+                    self._send(ready)
+
+    def _send(self, stream: int) -> None:
+        while count := min(self._windows[0], self._windows[stream], self._left[stream], 16_384):
+            self._socket.sendall(frame(DATA, 0, stream, bytes(count)))
+            self._spend(stream, count)
+            self._left[stream] -= count
+            self.sent += count
+
+    def _spend(self, stream: int, count: int) -> None:
+        self._windows[0] -= count
+        self._windows[stream] -= count
+
+
+def test_messages_that_never_end_hold_a_bounded_memory_for_a_bounded_time(bundle: Path) -> None:
+    size = SETTINGS.max_message_mib * MEBIBYTE - 1_000
+    with ExitStack() as stack:
+        server = stack.enter_context(server_process([bundle]))
+        seen = stack.enter_context(under_attack(server, SETTINGS.message_memory_mib))
+        attackers = [Unfinished(stack.enter_context(connection(server.address)), 60, size) for _ in range(5)]
+        seen.wait_for(5 * CALLS)
+        wait_until(lambda: sum(each.ended for each in attackers) >= 250, seconds=READ_SECONDS + START_SECONDS)
+        assert sum(each.sent for each in attackers) > SETTINGS.message_memory_mib * MEBIBYTE
+
+
+def test_translations_that_need_more_memory_than_there_is_are_refused(bundle: Path) -> None:
+    """Sixteen hypotheses of every sentence, as long as they can be."""
+    options = pb.DecodingOptions(beam_size=16, num_hypotheses=16, min_length=100)
+    request = pb.TranslateRequest(texts=["yes\n" * 19] * 1000, options=options)
+    with server_process([bundle], "--call-memory-mib", "16") as server, under_attack(server, 16) as seen:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = translation_pb2_grpc.TranslationStub(channel)
+            calls = [stub.Translate.future(request) for _ in range(4)]  # a deadline would be refused at once
+            with ThreadPoolExecutor(4) as threads:
+                errors = list(threads.map(lambda call: call.exception(), calls))
+        seen.wait_for(CALLS)
+    assert {error.code().name for error in errors} == {"RESOURCE_EXHAUSTED"}  # type: ignore[union-attr]
+    assert any("16 MiB" in str(error) for error in errors)
+
+
+def test_a_large_call_of_real_text_is_translated_within_its_memory(bundle: Path) -> None:
+    texts = ["The cat number 7 reads a book and runs over the old green tree. " * 100] * 100
+    request = pb.TranslateRequest(texts=texts, options=pb.DecodingOptions(beam_size=1, max_length=1))
+    with ExitStack() as stack:
+        server = stack.enter_context(server_process([bundle]))
+        stack.enter_context(under_attack(server, SETTINGS.call_memory_mib))
+        channel = stack.enter_context(grpc.insecure_channel(server.address))
+        reply = translation_pb2_grpc.TranslationStub(channel).Translate(request, timeout=120)
+    assert len(reply.translations) == 100
+
+
+@pytest.mark.parametrize("text", ["漢。" * 33_000, "“a" * 33_000, "a\n" * 50_000, "\u0301" * 100_000, "A. " * 33_000])
+def test_no_text_stops_the_others(bundle: Path, text: str) -> None:
+    request = pb.TranslateRequest(texts=[text] * 3, options=pb.DecodingOptions(beam_size=1, max_length=1))
+    with ExitStack() as stack:
+        server = stack.enter_context(server_process([bundle]))
+        seen = stack.enter_context(under_attack(server, SETTINGS.call_memory_mib))
+        channel = stack.enter_context(grpc.insecure_channel(server.address))
+        call = translation_pb2_grpc.TranslationStub(channel).Translate.future(request, timeout=60)
+        seen.wait_for(CALLS)
+        call.cancel()
