@@ -31,7 +31,6 @@ from dragoman_service.repository.repository import Repository
 from dragoman_service.repository.rollout import Rollout
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
 from dragoman_service.server.bundle_watch import BundleWatch
-=======
 from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.intake import Intake, IntakeSettings
