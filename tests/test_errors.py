@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.errors import InvalidInput, visible
+from dragoman_service.errors import BundleError, InvalidInput, visible
 
 
 def message(value: object, field: str = "f") -> str:
@@ -52,3 +52,11 @@ def test_what_is_printable_stays() -> None:
 
 def test_escapes_count_too() -> None:
     assert visible("\n" * 99, 100) == "\\n" * 50 + "... (99 characters)"
+
+
+def test_problems_of_a_bundle_forge_no_line_and_have_an_end() -> None:
+    error = BundleError(Path("a\nb"), ["files.\x1b[2J: missing", "x" * 3_000_000, *["y"] * 100_000])
+    assert str(error).startswith(r"bundle a\nb: files.\x1b[2J: missing; xxx")
+    assert str(error).endswith("; y; and 99952 more problems")
+    assert len(str(error)) < 2_000
+    assert len(error.problems) == 100_002

@@ -6,6 +6,9 @@ _LONGEST_VALUE = 100
 """Most characters of a value in a message: callers send megabytes."""
 _LONGEST_FIELD = 1_000
 """Most characters of the name of a field, which may be a path."""
+_MOST_PROBLEMS = 50
+_LONGEST_PROBLEM = 1_000
+"""Most problems in a message, and characters of each: a bad file may have any number of any length."""
 
 
 def visible(text: str, most: int = _LONGEST_VALUE) -> str:
@@ -112,12 +115,15 @@ class EngineFailure(DragomanError):
 
 
 class BundleError(DragomanError):
-    """A model bundle that cannot be served; the message lists every problem found."""
+    """A model bundle that cannot be served; the message lists the problems found, `problems` has all of them."""
 
     reason = "bundle_error"
 
     def __init__(self, path: object, problems: list[str]) -> None:
-        super().__init__(f"bundle {path}: " + "; ".join(problems))
+        shown = [visible(problem, _LONGEST_PROBLEM) for problem in problems[:_MOST_PROBLEMS]]
+        if len(problems) > _MOST_PROBLEMS:
+            shown.append(f"and {len(problems) - _MOST_PROBLEMS} more problems")
+        super().__init__(f"bundle {visible(str(path), _LONGEST_FIELD)}: " + "; ".join(shown))
         self.problems = problems
 
 

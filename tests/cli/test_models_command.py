@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
+from dragoman_service.bundle.manifest import Score
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.cli.main import main
 from support.operated import Operated, operated
@@ -119,6 +120,16 @@ def test_without_an_action_callers_see_what_serves(server: Operated, capsys: Cap
     run("models", "unalias", "m@canary", "--admin", server.admin)
     run("models", "load", "m@1", "--admin", server.admin)
     assert "m 1 (en to de, fp32; by version only)" in output(capsys, "--server", server.address)
+
+
+def test_texts_of_bundles_forge_no_line_and_do_not_control_the_terminal(server: Operated, capsys: Capture) -> None:
+    model = server.stage.loaded["m@2"][-1]
+    score = Score("a\nb", "BLEU\x1b[2J", 1.0, "\u202e")
+    forged = dataclasses.replace(model.description, description="good\nm 9 (en to de)\x1b[2J", scores=(score,))
+    object.__setattr__(model, "description", forged)
+    lines = output(capsys, "--server", server.address)
+    assert r"  good\nm 9 (en to de)\x1b[2J" in lines
+    assert r"  BLEU\x1b[2J 1.0 on a\nb \u202e" in lines
 
 
 # --- mistakes

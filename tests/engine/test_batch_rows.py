@@ -6,6 +6,7 @@ import pytest
 
 from dragoman_service.engine.active_request import Waiting
 from dragoman_service.engine.batch import Batch
+from dragoman_service.engine.request import Sampling
 from support.builders import make_request
 from support.fake_runner import BEGIN, END
 
@@ -56,6 +57,31 @@ def test_the_last_rows_move_into_the_holes_with_all_that_is_known_of_them() -> N
     assert batch.tokens[:3].tolist() == [9, 8, 7]
     assert batch.positions[:3].tolist() == [6, 6, 5]
     assert batch.source_lengths[:3].tolist() == [4, 4, 3]
+
+
+def test_a_thread_that_asks_while_rows_move_hears_of_no_fewer_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_with(8, r0=3, r3=1, r4=3, r7=1)
+    used: list[int] = []
+    monkeypatch.setattr(batch, "_move", lambda row, hole: used.append(batch.num_used))
+    batch.leave(0)
+    batch.leave(4)
+    batch.close_holes()
+    assert used
+    assert all(2 <= each <= 8 for each in used)
+    assert batch.num_used == 2
+
+
+def test_the_order_of_equal_samples_does_not_depend_on_where_their_rows_lie() -> None:
+    batch = batch_with(4, r1=2)
+    samples = make_request(2, max_length=1, num_hypotheses=2, sampling=Sampling(top_k=1, seed=0))
+    batch.join(Waiting(samples, 0.0))
+    active = batch.active[2]
+    batch.leave(1)
+    batch.close_holes()
+    assert active.rows == [1, 0]
+    batch.advance([[8], [7]], [[-1.0], [-1.0]])
+    batch.advance([[9], [9]], [[-1.0], [-1.0]])
+    assert [hypothesis.tokens for hypothesis in active.hypotheses()] == [(7,), (8,)]
 
 
 def test_holes_at_the_end_cost_no_move() -> None:

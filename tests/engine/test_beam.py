@@ -240,6 +240,17 @@ def test_streaming_waits_for_a_finished_hypothesis_that_may_win() -> None:
     assert search.decided(0) == ()
 
 
+def test_streaming_does_not_look_at_tokens_that_were_sent() -> None:
+    search = start(beam_size=2, length_penalty=0.0)
+    for token in (7, 8, 9):
+        search.advance([[token, 10, 11, 12]] * 2, [[-0.1, -3.0, -4.0, -5.0]] * 2)
+    beam = search._active.beam
+    assert beam is not None
+    beam._paths = [path and (*path[:2], "sent") for path in beam._paths]
+    assert search.decided(3) == ()
+    assert len(search.decided(2)) <= 1
+
+
 def test_streaming_ignores_live_hypotheses_that_cannot_win() -> None:
     search = start(beam_size=2, num_hypotheses=2, length_penalty=0.0)
     search.advance([[7, 8, 9, 10]] * 2, [[-0.1, -1.0, -2.0, -3.0]] * 2)

@@ -178,6 +178,19 @@ def test_min_length_bans_the_end_until_it_is_reached() -> None:
     assert search.adjustments([3]) == []
 
 
+@pytest.mark.parametrize("prefix", [(), (7, 8)])
+def test_ngrams_are_looked_for_once_in_a_step(monkeypatch: pytest.MonkeyPatch, prefix: tuple[int, ...]) -> None:
+    looks: list[int] = []
+    look = constraints.repeated_ngram_ends
+    monkeypatch.setattr(constraints, "repeated_ngram_ends", lambda *given: looks.append(given[2]) or look(*given))
+    search = start(beam_size=2, no_repeat_ngram_size=3, target_prefix=prefix)
+    for step in range(6):
+        looks.clear()
+        search.adjustments((0, 1))
+        assert looks == ([3] if step >= len(prefix) else [])
+        search.advance([[9 + step, 8, 7, 6]] * 2, [[-0.1, -1.0, -2.0, -3.0]] * 2)
+
+
 @pytest.mark.parametrize(
     ("tokens", "size", "banned"),
     [

@@ -279,6 +279,22 @@ def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "admin").read_text() == "mine"
 
 
+@pytest.mark.parametrize("admin", ["unix:", "unix://", "unix:a%00b"])
+def test_a_socket_needs_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admin: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartupError, match="allowed: unix:PATH"), serving([served(FakeWorkers())], admin=admin):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_may_have_any_bytes_but_zero(tmp_path: Path) -> None:
+    admin = f"unix:{tmp_path}/a%20%ff"
+    with serving([served(FakeWorkers())], admin=admin):
+        assert {os.fsencode(file.name) for file in tmp_path.iterdir()} == {b"a \xff", b"a \xff.lock"}
+        with pytest.raises(StartupError, match="another server answers"), serving([served(FakeWorkers())], admin=admin):
+            pass
+
+
 def test_every_method_of_the_interface_has_its_answer(server: Operated) -> None:
     methods = pb.DESCRIPTOR.services_by_name[ADMIN_SERVICE_NAME.rpartition(".")[2]].methods
     codes = {}

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
 
 from dragoman_service.server import http_pages as pages
 from dragoman_service.server.http_pages import Condition, PagesServer
@@ -198,6 +198,37 @@ def test_formats_and_names_of_metrics_are_chosen_by_the_reader(served: Pages) ->
     assert status == "HTTP/1.1 200 OK"
     assert any(line.startswith("Content-Type: application/openmetrics-text") for line in headers)
     assert body == "# EOF\n"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize("version", ["a.b", "1..0", "é", "1.0\r\n X: y", "9" * 5_000])
+def test_a_version_that_is_none_is_told_so(served: Pages, kind: str, version: str) -> None:
+    status, _, body = ask(served, f"GET /metrics HTTP/1.1\r\nAccept: {kind}; version={version}\r\n\r\n")
+    assert status == "HTTP/1.1 400 Bad Request"
+    assert body.startswith("Accept: ")
+
+
+def test_no_part_of_a_request_adds_lines_to_the_answer(served: Pages) -> None:
+    accept = "Accept: application/openmetrics-text; version=2.x\r\n X: y"
+    _, headers, _ = ask(served, f"GET /metrics HTTP/1.1\r\n{accept}\r\n\r\n")
+    assert not any(line.startswith((" ", "X")) for line in headers)
+
+
+def test_a_page_that_fails_says_so_and_the_log_why(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def collect(self) -> Iterator[Metric]:
+            raise OSError("the counters cannot be read")
+
+    made = Pages()
+    made.registry.register(Broken())
+    assert made.get("/metrics") == (500, "the page failed; the server's log has the reason\n")
+    assert "the page /metrics failed" in caplog.text
+    assert "the counters cannot be read" in caplog.text
+    made.condition = None  # type: ignore[assignment]
+    assert made.get("/live")[0] == 500
+    made.condition = Condition()
+    assert made.get("/live") == (200, "alive\n")
+    made.server.close()
 
 
 def ask(served: Pages, request_text: str) -> tuple[str, list[str], str]:

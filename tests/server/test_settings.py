@@ -22,6 +22,14 @@ def test_a_server_needs_a_bundle_or_a_repository() -> None:
         ServiceConfig.of()
 
 
+@pytest.mark.parametrize("admin", ["localhost", "localhost:99999", "localhost:", ":1", "localhost:-1", "http://x"])
+def test_an_address_of_the_admin_interface_has_a_port(admin: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"admin: got .*; allowed: HOST:PORT with a port of 0 to 65535, or unix:PATH"
+    ):
+        ServiceConfig.of(repository="models", admin=admin)
+
+
 def test_a_model_has_settings_of_its_own_and_the_rest_from_the_server() -> None:
     own = CONFIG.with_settings({"max_rows": 8, "lanes": 2, "threads": 4, "max_queue": 5, "max_queue_tokens": 700})
     assert own.engine == EngineSettings(threads=4, lanes=2, max_rows=8, max_queue=5, max_queue_tokens=700)

@@ -108,7 +108,13 @@ class FakeRunner:
         fed[position : position + 1] = [int(plan.tokens[row])]
         adjustments = [adjustment for adjustment in plan.adjustments if adjustment.row == row]
         source = self._sources[row][: plan.source_lengths[row]]
-        return candidates(source, tuple(fed[: position + 1]), adjustments, plan.num_candidates)
+        return self._candidates(source, tuple(fed[: position + 1]), adjustments, plan)
+
+    def _candidates(
+        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment], plan: StepPlan
+    ) -> tuple[list[int], list[float]]:
+        """The candidates of a row. `support.worlds` has others."""
+        return candidates(source, fed, adjustments, plan.num_candidates)
 
     def probe(self) -> None:
         self.probes += 1

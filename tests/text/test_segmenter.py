@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -146,6 +147,40 @@ def test_character_that_cannot_be_split_is_refused() -> None:
 def test_a_long_text_is_split_as_its_parts_are(unit: str) -> None:
     once = segment(unit, "en")
     assert segment(unit * (30_000 // len(unit)), "en") == once * (30_000 // len(unit))
+
+
+ORDINARY = {
+    "en": "Dr. Smith arrived at 5 p.m. on Monday.|Did you see it?|No!|The price is $3.50, i.e. less.|It's so."
+    '|“I do not know. Perhaps tomorrow,” she said.|"Stop it. Go away. I mean it!" he cried.|(It was. So?)',
+    "de": "Das gilt z. B. hier.|Am 12. Mai 2021 kam er an.|Ist das so?|Dr. Müller wohnt in der Hauptstr. 5."
+    "|„Ich weiß es nicht. Vielleicht morgen“, sagte sie.|»Halt. Geh weg.«, rief er.|(Es regnete. Viel.)",
+    "zh": "他说。|你好！|“我不知道。也许明天。”她说。|今天天气很好，我们去公园玩。|（下雨了。没人介意。）|真的吗？",
+}
+
+
+@pytest.mark.parametrize("language", ORDINARY)
+def test_a_long_text_is_split_as_if_it_were_seen_whole(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
+    sentences, space = ORDINARY[language].split("|"), "" if language == "zh" else " "
+    rng = random.Random(language)
+    texts = [space.join(rng.choices(sentences, k=rng.randint(100, 300))) for _ in range(60)]
+    parts = [segment(text, language) for text in texts]
+    monkeypatch.setattr(segmenter, "_WINDOW", 1_000_000)
+    assert parts == [segment(text, language) for text in texts]
+
+
+@pytest.mark.parametrize("unit", ["e\u0301", "ก\u0e34", "ー😀\u200d😀"])
+@pytest.mark.parametrize("shift", range(5))
+def test_a_sentence_without_end_and_spaces_is_not_cut_within_a_character(unit: str, shift: int) -> None:
+    sentences = translatable("漢" * shift + unit * 3_000)
+    assert len(sentences) > 1
+    assert not any(sentence[0] in "\u0301\u0e34\u200d" or sentence[-1] == "\u200d" for sentence in sentences)
+
+
+@pytest.mark.parametrize(("unit", "end"), [("漢字漢字漢字、漢字漢字", "、"), ("abc\u3000", "c")])
+def test_a_sentence_without_end_is_cut_after_a_clause_or_at_a_space(unit: str, end: str) -> None:
+    sentences = translatable(unit * 3_000, "zh")
+    assert len(sentences) > 1
+    assert all(sentence.endswith(end) for sentence in sentences[:-1])
 
 
 def first_and_rest(text: str) -> list[str]:

@@ -38,6 +38,20 @@ def test_big_input_is_prepared_off_the_loop() -> None:
     assert on_frontend(model, work, limits) == (text.upper(), 1600)
 
 
+def test_a_prefix_at_any_length_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = CharacterTokenizer.encode
+    monkeypatch.setattr(
+        CharacterTokenizer, "encode", lambda self, text: encoded.append(len(text)) or encode(self, text)
+    )
+    model = served(FakeWorkers())
+    wanted = replace(call(model, "a", "b"), target_prefixes=("a", "x" * 10_000_000))
+    problem = r"target_prefixes\[1\]: got '10000000 characters'; allowed: at most 1000"
+    with pytest.raises(InvalidInput, match=problem):
+        on_frontend(model, lambda frontend: frontend.translate(wanted))
+    assert encoded == []
+
+
 def test_requests_are_made_as_their_turn_comes() -> None:
     engine = FakeWorkers(held=True)
     model = served(engine)

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 if TYPE_CHECKING:
     from dragoman_service.client.connection import Tls, Token
 
+from dragoman_service.errors import visible
+
 DEFAULT_SERVER = "localhost:50051"
+_LONGEST_MESSAGE = 4_000
 
 
 class CommandFailed(SystemExit):
@@ -154,11 +157,11 @@ def errors_reported(
         raise _usage(str(error)) from None
     except ServerUnavailable as error:
         if problem := tls_problem(server, (connection and connection["tls"]) or None):
-            print(f"dragoman: {server}: {problem} ({error})", file=sys.stderr)
+            print(f"dragoman: {server}: {problem} ({visible(str(error), _LONGEST_MESSAGE)})", file=sys.stderr)
         else:
-            print(f"dragoman: no server at {server} ({error})", file=sys.stderr)
+            print(f"dragoman: no server at {server} ({visible(str(error), _LONGEST_MESSAGE)})", file=sys.stderr)
             print(f"Start one with: {start}", file=sys.stderr)
         raise CommandFailed(1) from None
     except TranslationError as error:
-        print(f"dragoman: {error}", file=sys.stderr)
+        print(f"dragoman: {visible(str(error), _LONGEST_MESSAGE)}", file=sys.stderr)
         raise CommandFailed(1) from None

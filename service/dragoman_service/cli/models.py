@@ -13,9 +13,12 @@ from dragoman_service.cli.connection import (
     connection_of,
     errors_reported,
 )
+from dragoman_service.errors import visible
 
 if TYPE_CHECKING:
     from dragoman_service.client.admin import AdminClient, Version
+
+_LONGEST_LINE = 4_000
 
 
 class ModelsCommand:
@@ -96,10 +99,10 @@ def _list(args: argparse.Namespace) -> int:
             names = ", ".join(["default"] * model.is_default + list(model.aliases))
             print(f"{model.name} {model.version} ({pairs}, {model.precision}; {names or 'by version only'})")
             if model.description:
-                print(f"  {model.description}")
+                print(f"  {_on_a_line(model.description)}")
             print(f"  sentences up to {model.max_source_tokens} tokens, beam size up to {model.max_beam_size}")
             for score in model.scores:
-                print(f"  {score.metric} {score.value:.1f} on {score.test_set} {score.signature}".rstrip())
+                print(_on_a_line(f"  {score.metric} {score.value:.1f} on {score.test_set} {score.signature}".rstrip()))
     return 0
 
 
@@ -117,8 +120,13 @@ def _administer(
             names = ", ".join(["default"] * version.is_default + aliases)
             print(f"{version.model} {version.version} {version.state}{f' ({names})' if names else ''}")
             if version.reason:
-                print(f"  {version.reason}")
+                print(f"  {_on_a_line(version.reason)}")
     return 0
+
+
+def _on_a_line(text: str) -> str:
+    """Free text of a bundle, which must not forge lines or control the terminal."""
+    return visible(text, _LONGEST_LINE)
 
 
 def _status(client: AdminClient, args: argparse.Namespace) -> Sequence[Version]:

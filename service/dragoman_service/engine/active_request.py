@@ -55,8 +55,8 @@ class ActiveRequest:
         """Whether some logits are changed before candidates are chosen."""
         self.watched = bool(self.beam or self.draws or request.stream or self.prefix_length or self.constrained)
         """Whether every step must be examined before the next."""
-        self.finished: list[Hypothesis] = []
-        """Without a beam: the finished hypotheses, in the order of ending."""
+        self.finished: dict[int, Hypothesis] = {}
+        """Without a beam: number of the hypothesis -> hypothesis, for those that have finished."""
         self.next_progress = -math.inf
         """Earliest time of the next `Progress` event."""
         self.queue_seconds = self.encode_seconds = 0.0
@@ -82,7 +82,9 @@ class ActiveRequest:
         """The requested number of finished hypotheses, best first. To be called once all have ended."""
         if self.beam is not None:
             return self.beam.hypotheses()
-        return tuple(sorted(self.finished, key=lambda hypothesis: -hypothesis.score))
+        # Equals in the order of their numbers: rows move, so the order of ending depends on other requests.
+        by_number = [self.finished[number] for number in range(len(self.rows))]
+        return tuple(sorted(by_number, key=lambda hypothesis: -hypothesis.score))
 
     def last_progress(self) -> list[Progress]:
         """The tokens of the best hypothesis that were not sent, for a stream that has ended; at most one event."""

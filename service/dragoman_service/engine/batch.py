@@ -178,7 +178,8 @@ class Batch:
         never move, because they took the lowest holes.
         """
         copies: list[RowCopy] = []
-        for hole in sorted(self._holes):
+        holes, self._holes = sorted(self._holes), []  # first, as other threads read `num_used`
+        for hole in holes:
             while self._owners and self._owners[-1] is None:
                 self._owners.pop()
             if hole >= len(self._owners):
@@ -190,7 +191,6 @@ class Batch:
             active.rows[active.rows.index(row)] = hole
             copies.append(RowCopy(row, hole, int(self.positions[row]), int(self.source_lengths[row])))
             self._move(row, hole)
-        self._holes.clear()
         return copies
 
     def beam_copies(self) -> list[RowCopy]:
@@ -250,7 +250,7 @@ class Batch:
         """
         for active in self._streams:
             length = self.position(active)
-            if now < active.next_progress or length <= active.streamed or active.request.id not in self.active:
+            if now < active.next_progress or length <= active.streamed:
                 continue
             tokens = self._decided(active, length)
             if tokens:
@@ -343,7 +343,7 @@ class Batch:
             else:
                 kept = len(tokens) - 1 if last == BANNED else request.max_length
                 hypothesis = scores.cut(tokens[:kept], token_scores[:kept], alpha)
-            active.finished.append(hypothesis)
+            active.finished[active.rows.index(row)] = hypothesis
             if len(active.finished) == len(active.rows):
                 step.ended.append(active)
             else:

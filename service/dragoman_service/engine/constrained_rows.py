@@ -88,19 +88,19 @@ class ConstrainedRows:
             live: [rows of the batch], whether the row has a hypothesis that grows.
         """
         table = self._options()
-        rows, lengths = table.rows, lengths[table.rows]
-        bans = self._bans(log, rows, lengths, table.min_length, table.ngram, table.sizes)
+        rows, min_length, ngram, penalty = table.rows, table.min_length, table.ngram, table.penalty
+        lengths = lengths[rows]
+        if not table.plain:
+            at = ((lengths >= table.prefix) & live[rows]).nonzero()[0]
+            if not len(at):
+                return NO_ADJUSTMENTS
+            rows, lengths, min_length, ngram, penalty = rows[at], lengths[at], min_length[at], ngram[at], penalty[at]
+        bans = self._bans(log, rows, lengths, min_length, ngram, table.sizes)
         if table.plain and not len(bans[0]):
             if table.penalties is None:
-                at, token = self._penalised_tokens(rows, table.penalty)
-                table.penalties = _Penalties(rows[at], token, table.penalty[at])
+                at, token = self._penalised_tokens(rows, penalty)
+                table.penalties = _Penalties(rows[at], token, penalty[at])
             return table.penalties.adjustments()
-        at = ((lengths >= table.prefix) & live[rows]).nonzero()[0]
-        rows, lengths, penalty = rows[at], lengths[at], table.penalty[at]
-        if not len(rows):
-            return NO_ADJUSTMENTS
-        if not table.plain:
-            bans = self._bans(log, rows, lengths, table.min_length[at], table.ngram[at], table.sizes)
         penalised = self._penalised_tokens(rows, penalty)
         most = max((int(tokens.max()) for tokens in (bans[1], penalised[1]) if len(tokens)), default=0)
         return constraints.adjustments(rows, bans, penalised, penalty, most)

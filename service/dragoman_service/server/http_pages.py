@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import choose_encoder
 
 from dragoman_service.repository.worker import Worker
 
@@ -57,6 +58,11 @@ class _Request:
     path: str
     query: str
     headers: http.client.HTTPMessage
+
+    @property
+    def accept(self) -> str:
+        """The header Accept on one line: a part of it may be in the answer's headers."""
+        return " ".join(self.headers.get("Accept", "").split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,8 @@ class PagesServer:
             request = _parse(await reader.readuntil(b"\r\n\r\n"))
         except asyncio.LimitOverrunError:
             request = None
-        answer = await self._page(request) if request else _text(HTTPStatus.BAD_REQUEST, "no request of HTTP/1\n")
+        refusal = _text(HTTPStatus.BAD_REQUEST, "no request of HTTP/1\n")
+        answer = await self._page_or_error(request) if request else refusal
         writer.write(answer.encoded(body=request is None or request.method != "HEAD"))
         await writer.drain()
         writer.write_eof()
@@ -139,11 +146,22 @@ class PagesServer:
             while await reader.read(_LONGEST_REQUEST):
                 pass
 
+    async def _page_or_error(self, request: _Request) -> _Answer:
+        try:
+            return await self._page(request)
+        except Exception:
+            _log.exception("the page %s failed", request.path)  # the path of a page, not of the caller
+            return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "the page failed; the server's log has the reason\n")
+
     async def _page(self, request: _Request) -> _Answer:
         if request.method not in ("GET", "HEAD"):
             refusal = _text(HTTPStatus.METHOD_NOT_ALLOWED, "pages are read with GET or HEAD\n")
             return _Answer(refusal.status, refusal.body, (*refusal.headers, ("Allow", "GET, HEAD")))
         if request.path == _METRICS:
+            try:
+                choose_encoder(request.accept)
+            except Exception:  # depends on the header alone
+                return _text(HTTPStatus.BAD_REQUEST, "Accept: a version is no numbers with dots between them\n")
             job = self._metrics_thread.submit(lambda: _metrics_page(self._metrics, request))
             return await asyncio.wrap_future(job)
         if request.path in (*_READY, *_LIVE):
@@ -179,7 +197,7 @@ def _metrics_page(app: WSGIApplication, request: _Request) -> _Answer:
         "REQUEST_METHOD": "GET",
         "PATH_INFO": request.path,
         "QUERY_STRING": request.query,
-        "HTTP_ACCEPT": request.headers.get("Accept", ""),
+        "HTTP_ACCEPT": request.accept,
         "HTTP_ACCEPT_ENCODING": request.headers.get("Accept-Encoding", ""),
     }
     body = b"".join(app(environ, lambda *start: begun.extend(start)))  # type: ignore[arg-type]

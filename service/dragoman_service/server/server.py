@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -201,7 +201,9 @@ def _lock_socket(where: str) -> int | None:
     """
     if not where.startswith("unix:"):
         return None
-    path = unquote(where.removeprefix("unix:").removeprefix("//"))
+    path = os.fsdecode(unquote_to_bytes(where.removeprefix("unix:").removeprefix("//")))
+    if not path or "\0" in path:  # without a path, Linux makes up an address that every user can reach
+        raise StartupError(f"--admin: got {where!r}; allowed: unix:PATH, with a path")
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:

@@ -60,6 +60,10 @@ class ServerSettings:
             raise InvalidInput("tls_key", self.tls_key, "a file if tls_cert is one, and nothing without tls_cert")
         if self.tls_client_ca and not self.tls_cert:
             raise InvalidInput("tls_client_ca", self.tls_client_ca, "nothing without tls_cert and tls_key")
+        if self.admin and not self.admin.startswith("unix"):  # gRPC would take the lowest 16 bits of a larger port
+            host, _, port = self.admin.rpartition(":")
+            if not host or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+                raise InvalidInput("admin", self.admin, "HOST:PORT with a port of 0 to 65535, or unix:PATH")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 <= self.lame_duck <= 3_600:

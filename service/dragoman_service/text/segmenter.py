@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import sentencex
 
@@ -25,6 +27,9 @@ _SPACE = re.compile(r"\s+")
 _SPACE_CHARACTER = re.compile(r"\s")
 _WINDOW = 2_000
 """Characters that are split into sentences at a time."""
+_MARGIN = 500
+"""Characters at the end of a window whose sentences are left to the next one."""
+_STRAIGHT_MARK = '"'
 _ZERO_WIDTH_JOINER = "\u200d"
 _LONGEST_CLUSTER = 32
 """Most characters of a grapheme cluster. Longer sequences of joined characters are not text and are cut anywhere."""
@@ -75,23 +80,61 @@ def _sentences(text: str, language: str) -> Iterator[str]:
     """Split a text without control characters into sentences.
 
     sentencex gets a bounded number of characters at a time, because its time grows with their square for some texts,
-    and it holds the interpreter. A window begins where a sentence begins, and its last sentence is seen again in the
-    next window, unless less than half of the window would be done. A sentence that fills a window is cut at a space.
+    and it holds the interpreter. A window begins where a sentence begins, and half of it or more is done.
     """
     begin = 0
     while begin < len(text):
-        window = text[begin : begin + _WINDOW]
+        window = _window(text, begin)
         lengths = _lengths(window, language)
         if begin + len(window) < len(text):
-            if len(window) - lengths[-1] >= _WINDOW // 2:
-                lengths.pop()
-            elif space := window.rfind(" ", _WINDOW // 2) + 1:
-                lengths[-1] -= len(window) - space
-                if lengths[-1] <= 0:
-                    lengths = [space]
+            lengths = _decided(text, begin, lengths)
         for length in lengths:
             yield text[begin : begin + length]
             begin += length
+
+
+def _window(text: str, begin: int) -> str:
+    """The characters that are split next.
+
+    sentencex takes no quotation mark for one if a text has an odd number of straight ones. So where one opens a
+    quotation that ends after the window, the window ends before it.
+    """
+    window = text[begin : begin + _WINDOW]
+    last = window.rfind(_STRAIGHT_MARK, _WINDOW - _MARGIN)
+    if last > 0 and begin + len(window) < len(text) and window.count(_STRAIGHT_MARK) % 2:
+        return window[:last]
+    return window
+
+
+def _decided(text: str, begin: int, lengths: list[int]) -> list[int]:
+    """The lengths of the sentences of a window that the text after it would not change: half of the window or more.
+
+    Sentences near the end are left to the next window. What joins them may lie after this one: the end of a quotation,
+    or the month after "12.".
+
+    Args:
+        text: All of the text.
+        begin: Where the window begins.
+        lengths: The lengths of the sentences of the window, which is not the last one.
+    """
+    *ends, length = accumulate(lengths)
+    half = length // 2
+    kept = bisect_right(ends, length - _MARGIN)
+    if not kept or ends[kept - 1] < half:
+        kept = bisect_left(ends, half) + 1
+    if kept <= len(ends):
+        return lengths[:kept]
+    unused = begin + length - _last_cut(text, begin + half, begin + length)
+    return [*lengths[:-1], lengths[-1] - unused]
+
+
+def _last_cut(text: str, start: int, end: int) -> int:
+    """The last index up to `end` at which to cut a text: after a space, else after a clause, else a character."""
+    for pattern in (_SPACE, _CLAUSE_END):
+        if ends := [match.end() for match in pattern.finditer(text, start, end)]:
+            return ends[-1]
+    between = range(end, end - _LONGEST_CLUSTER, -1)
+    return next((place for place in between if not _belongs_to_previous(text, place)), end)
 
 
 def _lengths(text: str, language: str) -> list[int]:

@@ -177,6 +177,10 @@ class Frontend:
             if len(text) > limits.max_characters:
                 shown = f"{len(text)} characters"
                 raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
+        for index, prefix in enumerate(call.target_prefixes):
+            if len(prefix) > limits.max_characters:
+                shown = f"{len(prefix)} characters"
+                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
         if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
             shown = f"{len(call.target_prefixes)} prefixes"
             raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")

@@ -144,7 +144,7 @@ class Beam:
         """The tokens, from number `start` on, that the best hypothesis is certain to have."""
         best = self._finished[0] if self._finished else None
         contenders = [
-            self._tokens(self._paths[place])[0][start:]
+            _newest(self._paths[place], self._length - start)
             for place in self._live
             if best is None or -self._costs[place] / self._max_penalty > best.score
         ]
@@ -224,6 +224,17 @@ class Beam:
             self._threshold = math.inf
         elif len(finished) >= self._wanted:
             self._threshold = finished[self._wanted - 1].score
+
+
+def _newest(path: Path, count: int) -> list[int]:
+    """The newest tokens of a path, oldest first. Takes time for these alone, not for those before them."""
+    tokens: list[int] = []
+    for _ in range(count):
+        assert path is not None
+        token, _, path = path
+        tokens.append(token)
+    tokens.reverse()
+    return tokens
 
 
 def _places(going: Sequence[Child], size: int) -> list[int]:
