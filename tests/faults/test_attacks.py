@@ -107,6 +107,7 @@ class Unfinished(threading.Thread):
     def run(self) -> None:
         block = call_headers(TRANSLATE)
         with suppress(OSError):
+            self._socket.settimeout(None)
             self._socket.sendall(HELLO)
             for stream, size in self._left.items():
                 start = message(b"", length=size + 1)
