@@ -1,20 +1,25 @@
 # Everything that people and CI run. `make` alone lists the targets.
 #
-# Two environments, made on first use: `.venv` serves and has no PyTorch; `.venv-dev` trains, exports and tests.
+# Two environments, made on first use: `.venv` serves and has no PyTorch; `.venv-dev` trains, exports and tests. pip installs
+# what requirements/*.lock name, in these versions and with these hashes, except PyTorch.
 
 PYTHON ?= python3
 # The bundle that `make demo` and `make serve` use.
 MODEL ?= deploy/models/en-de/1
-# Installed first, so that pip does not choose a build for you: the default build for Linux brings gigabytes of CUDA.
-# For the CPU build, point pip at PyTorch's CPU index (PIP_INDEX_URL or PIP_EXTRA_INDEX_URL).
+# Not in the lock, because its builds differ by index: the default build for Linux brings gigabytes of CUDA. For the CPU build,
+# point pip at PyTorch's CPU index (PIP_EXTRA_INDEX_URL). To have pip check a hash, name a file: TORCH='--require-hashes -r FILE'
 TORCH ?= torch==2.13.0
 
 SERVING := .venv/.installed
 DEV := .venv-dev/.installed
+LOCKED := pip install -qq --require-hashes
+OWN := pip install -qq --no-deps --no-build-isolation --editable .
+COMPILE = .venv-dev/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
 PROTOS := protos/dragoman_protos/v1/translation.proto protos/dragoman_protos/admin/v1/admin.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow lint type format protos image clean
+.PHONY: help setup demo serve test test-slow lint type format protos lock sbom image clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,21 +54,37 @@ protos: $(DEV)  ## generate the gRPC code anew
 	.venv-dev/bin/python -m grpc_tools.protoc -I protos \
 		--python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
 
+lock: $(DEV)  ## bring requirements/*.lock in line with pyproject.toml (ARGS=--upgrade: renew all versions)
+	$(COMPILE) requirements/build.in --output-file requirements/build.lock
+	$(COMPILE) pyproject.toml --extra cpu --output-file requirements/serve.lock
+	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/serve-gpu.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra train --extra export --extra dev requirements/build.in \
+		--no-emit-package torch --output-file requirements/dev.lock
+
+sbom: $(SERVING) $(DEV)  ## list what serves, .venv, in dist/sbom.json (CycloneDX)
+	@mkdir -p dist
+	.venv-dev/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type application \
+		--output-format JSON --output-file dist/sbom.json .venv/bin/python
+
 image:  ## build the Docker image `dragoman`
 	docker build --file deploy/docker/Dockerfile --tag dragoman .
 
 clean:  ## remove the environments, caches and built packages
 	rm -rf .venv .venv-dev dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-$(SERVING): pyproject.toml
+# The build backend lies beside the environment that serves, not in it.
+$(SERVING): pyproject.toml requirements/serve.lock requirements/build.lock
 	@echo "Installing what serving needs into .venv ..."
-	@$(PYTHON) -m venv .venv
-	@.venv/bin/pip install -qq --editable '.[cpu]'
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/$(LOCKED) -r requirements/serve.lock
+	@.venv/bin/$(LOCKED) -r requirements/build.lock --target .venv/build
+	@PYTHONPATH=.venv/build .venv/bin/$(OWN)
 	@touch $@
 
-$(DEV): pyproject.toml
+$(DEV): pyproject.toml requirements/dev.lock
 	@echo "Installing what development needs into .venv-dev ..."
 	@$(PYTHON) -m venv .venv-dev
-	@.venv-dev/bin/pip install -qq '$(TORCH)'
-	@.venv-dev/bin/pip install -qq --editable '.[cpu,train,export,dev]'
+	@.venv-dev/bin/$(LOCKED) -r requirements/dev.lock
+	@.venv-dev/bin/pip install -qq $(TORCH)
+	@.venv-dev/bin/$(OWN)
 	@touch $@

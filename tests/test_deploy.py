@@ -225,3 +225,61 @@ def test_haproxy_accepts() -> None:
         [HAPROXY, "-c", "-f", str(DEPLOY / "haproxy/haproxy.cfg")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kubernetes_gives_the_server_no_rights() -> None:
+    pod, container = deployment()
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] >= 10_000
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC", "hostUsers"}
+    assert all("hostPath" not in volume for volume in pod["volumes"])
+
+
+def test_compose_gives_the_server_no_rights() -> None:
+    service = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]["dragoman"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"], "and Docker's own seccomp profile"
+    assert not service.keys() & {"privileged", "cap_add", "network_mode", "pid", "user", "devices", "volumes"}
+
+
+def test_the_image_runs_as_the_user_of_kubernetes_from_one_base_image() -> None:
+    dockerfile = (DEPLOY / "docker/Dockerfile").read_text()
+    pod, _ = deployment()
+    context = pod["securityContext"]
+    assert re.findall(r"^USER (.*)$", dockerfile, flags=re.MULTILINE) == [
+        f"{context['runAsUser']}:{context['runAsGroup']}"
+    ]
+    stages = re.findall(r"^FROM (\S+)(?: AS (\w+))?$", dockerfile, flags=re.MULTILINE)
+    assert stages == [("${PYTHON_IMAGE}", "build"), ("${PYTHON_IMAGE}", "server"), ("server", "")]
+    assert not re.search(r"\b(apt-get|curl|wget|ADD)\b", dockerfile), "what is downloaded must be locked"
+
+
+def test_the_image_gets_the_locks() -> None:
+    """The files that the Dockerfile copies are not excluded from what Docker sees."""
+    dockerfile = (DEPLOY / "docker/Dockerfile").read_text()
+    seen = set(re.findall(r"^!(\S+)$", (DEPLOY / "docker/Dockerfile.dockerignore").read_text(), flags=re.MULTILINE))
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, flags=re.MULTILINE)
+        for name in line.split()
+    }
+    assert copied == seen
+    locks = set(re.findall(r"[\w-]+\.lock", dockerfile))
+    assert locks == {"serve.lock", "serve-gpu.lock", "build.lock"}
+    assert all((DEPLOY.parent / "requirements" / lock).exists() for lock in locks)
+
+
+def test_read_only_containers_have_room_for_the_private_copy_of_a_bundle() -> None:
+    pod, container = deployment()
+    assert {"name": "tmp", "emptyDir": {}} in pod["volumes"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    compose = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]["dragoman"]
+    assert compose["tmpfs"] == ["/tmp"]

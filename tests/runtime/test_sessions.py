@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import tensor_names
+from dragoman_service.bundle.manifest import ENCODER, WEIGHTS, tensor_names
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.sessions import EncoderSession, Graphs, Placement, open_session
 
@@ -30,3 +32,18 @@ def test_a_graph_with_other_tensors_is_refused(tiny_bundle: Bundle) -> None:
 def test_what_is_no_graph_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"golden\.json"):
         open_session(tiny_bundle.path / "golden.json", Placement(1))
+
+
+def test_weights_outside_of_the_folder_are_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    folder = shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
+    shutil.copy(folder / WEIGHTS, tmp_path / "elsewhere")
+    for place in ("../elsewhere", str(tmp_path / "elsewhere")):
+        graph = onnx.load(tiny_bundle.path / ENCODER, load_external_data=False)
+        for tensor in graph.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = place
+        (folder / ENCODER).write_bytes(graph.SerializeToString())
+        with pytest.raises(BundleError, match=r"encoder\.onnx"):
+            open_session(folder / ENCODER, Placement(1))

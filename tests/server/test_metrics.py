@@ -19,6 +19,7 @@ NAMES = {
     "dragoman_failed_steps",
     "dragoman_interruptions",
     "dragoman_model_alias",
+    "dragoman_model_files_changed",
     "dragoman_model_load_duration_seconds",
     "dragoman_model_loads",
     "dragoman_repository_errors",
@@ -199,7 +200,10 @@ def test_a_stream_that_outlives_its_version_brings_no_series_back(metrics: Metri
     engine = Watched(EngineStats())
     metrics.watch(MODEL, engine)
     metrics.first_chunk(MODEL, 0.5)
+    metrics.show_changed_files(MODEL, 2)
     assert value(metrics, "dragoman_time_to_first_token_seconds_count", **LABELS) == 1
+    assert value(metrics, "dragoman_model_files_changed", **LABELS) == 2
     metrics.forget(MODEL, engine)
+    assert value(metrics, "dragoman_model_files_changed", **LABELS) is None
     metrics.first_chunk(MODEL, 0.5)
     assert value(metrics, "dragoman_time_to_first_token_seconds_count", **LABELS) is None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, TOKENIZER, Manifest, from_json, read_manifest
+from dragoman_service.bundle.private_copy import PrivateCopy, sha256_of
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import BundleError, InvalidInput
 
@@ -53,31 +54,48 @@ class Bundle:
     manifest: Manifest
     tokenizer: Tokenizer
     golden: tuple[GoldenSentence, ...]
+    copy: PrivateCopy | None = None
+    """The copy of the files that was checked; None if the files in `path` were."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder from which runners open the graphs."""
+        return self.copy.folder if self.copy else self.path
 
     @classmethod
-    def load(cls, path: Path) -> Bundle:
+    def load(cls, path: Path, copy: PrivateCopy | None = None) -> Bundle:
         """Read and check a bundle's folder. The runner opens the graphs later.
+
+        Args:
+            path: The folder.
+            copy: Receives the files, which are then read from it alone: what is checked is what is opened later. The
+                caller removes it once the graphs are open.
 
         Raises:
             BundleError: with every problem found.
         """
         if problem := _not_a_file(path / MANIFEST):
             raise BundleError(path, [f"{MANIFEST}: {problem}"])
+        folder = copy.folder if copy else path
         try:
-            text = (path / MANIFEST).read_text(encoding="utf-8")
+            if copy:
+                copy.add(MANIFEST)
+            text = (folder / MANIFEST).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise BundleError(path, [f"{MANIFEST}: {_reason(error)}"]) from error
         manifest, problems = read_manifest(text)
         if manifest is None:
             raise BundleError(path, problems)
-        problems = [problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest)]
-        if any(_not_a_file(path / name) for name in (TOKENIZER, GOLDEN)):  # opening a pipe may hang
+        problems = [
+            problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest, copy)
+        ]
+        if any(_not_a_file(folder / name) for name in (TOKENIZER, GOLDEN)):  # opening a pipe may hang
             raise BundleError(path, problems)
-        tokenizer = _load_tokenizer(path, manifest, problems)
-        golden = _load_golden(path, manifest, problems)
+        tokenizer = _load_tokenizer(folder, manifest, problems)
+        golden = _load_golden(folder, manifest, problems)
         if problems or tokenizer is None:
             raise BundleError(path, problems)
-        return cls(path, manifest, tokenizer, golden)
+        return cls(path, manifest, tokenizer, golden, copy)
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Path], *, force: bool = False) -> Bundle:
@@ -132,15 +150,14 @@ def _replace(partial: Path, path: Path) -> None:
     shutil.rmtree(old)
 
 
-def _check_file(root: Path, name: str, digest: str) -> list[str]:
+def _check_file(root: Path, name: str, digest: str, copy: PrivateCopy | None) -> list[str]:
     path = root / name
     if problem := _not_a_file(path):
         return [f"{name}: {problem}"]
     if not path.resolve().is_relative_to(root.resolve()):
         return [f"{name}: is a link out of the bundle"]
     try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = copy.add(name) if copy else sha256_of(path)
     except OSError as error:
         return [f"{name}: {_reason(error)}"]
     return [] if actual == digest else [f"{name}: SHA-256 is {actual}, the manifest says {digest}"]

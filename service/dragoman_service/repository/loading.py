@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.private_copy import PrivateCopy
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
@@ -45,18 +47,19 @@ def load_models(paths: Sequence[Path], settings: ModelSettings, observer: ModelO
     """
     cores = num_cores()
     divide(settings.engine, cores)  # complains of too many lanes before a bundle is read
-    bundles = _load_bundles(paths)
-    check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
     models: list[ServedModel] = []
-    try:
-        for bundle in bundles:
-            models.append(_start(bundle, settings, observer, cores))
-    except BaseException as error:
-        for model in models:
-            model.engine.close()
-        if isinstance(error, BundleError):
-            raise BundleErrors([error]) from error
-        raise
+    with ExitStack() as copies:
+        bundles = _load_bundles(paths, copies)
+        check_names([bundle.manifest.name for bundle in bundles])  # before minutes are spent on the first of them
+        try:
+            for bundle in bundles:
+                models.append(_start(bundle, settings, observer, cores))
+        except BaseException as error:
+            for model in models:
+                model.engine.close()
+            if isinstance(error, BundleError):
+                raise BundleErrors([error]) from error
+            raise
     return models
 
 
@@ -70,25 +73,31 @@ def load_version(
     settings = settings.with_settings(listed.settings)
     path = repository.fetch(name, version, listed.versions[version])
     try:
-        bundle = Bundle.load(path)
-        for field, value, wanted in (
-            ("name", bundle.manifest.name, name),
-            ("version", bundle.manifest.version, version),
-        ):
-            if value != wanted:
-                raise BundleError(path, [f"{field}: got {value!r}; allowed: {wanted!r}, as its folder is called"])
-        return _start(bundle, settings, observer, num_cores())
+        with PrivateCopy(path) as copy:
+            served = _load_as(name, version, path, copy, settings, observer)
     except BundleError:
         repository.discard(path)
         raise
+    # The cache is this server's own: bundles go from it when the repository no longer has them.
+    return served if repository.is_local else replace(served, copy=None)
 
 
-def _load_bundles(paths: Sequence[Path]) -> list[Bundle]:
+def _load_as(
+    name: str, version: str, path: Path, copy: PrivateCopy, settings: ModelSettings, observer: ModelObserver
+) -> ServedModel:
+    bundle = Bundle.load(path, copy)
+    for field, value, wanted in (("name", bundle.manifest.name, name), ("version", bundle.manifest.version, version)):
+        if value != wanted:
+            raise BundleError(path, [f"{field}: got {value!r}; allowed: {wanted!r}, as its folder is called"])
+    return _start(bundle, settings, observer, num_cores())
+
+
+def _load_bundles(paths: Sequence[Path], copies: ExitStack) -> list[Bundle]:
     bundles: list[Bundle] = []
     errors: list[BundleError] = []
     for path in paths:
         try:
-            bundles.append(Bundle.load(path))
+            bundles.append(Bundle.load(path, copies.enter_context(PrivateCopy(path))))
         except BundleError as error:
             errors.append(error)
     if errors:
@@ -105,6 +114,8 @@ def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores
     description = describe(bundle, division, device, settings.caps)
     with _as_problems_of(bundle):
         runners = make_runners(bundle, settings.gpu, device, division, models.watch_gpu)
+        if bundle.copy:  # now, so that little is left behind by a process that is killed while it loads
+            bundle.copy.remove()
         lanes = Lanes([_make_lane(bundle, runner, division, settings, device) for runner in runners])
         try:
             lanes.start()
@@ -113,15 +124,18 @@ def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores
             raise
     engine = Engine(lanes, max_queue=settings.engine.max_queue, max_queue_tokens=settings.engine.max_queue_tokens)
     models.watch(description, engine)
-    return ServedModel(description, bundle.tokenizer, engine)
+    return ServedModel(description, bundle.tokenizer, engine, bundle.copy)
 
 
 @contextmanager
 def _as_problems_of(bundle: Bundle) -> Iterator[None]:
     """Make BundleErrors of what NumPy and ONNX Runtime raise, whose errors share no base class: shapes that do not fit
-    what the manifest says, too little memory."""
+    what the manifest says, too little memory. BundleErrors name the bundle, not its copy."""
     try:
         yield
+    except BundleError as error:
+        problems = [problem.replace(str(bundle.folder), str(bundle.path)) for problem in error.problems]
+        raise BundleError(bundle.path, problems) from error
     except DragomanError:
         raise
     except Exception as error:

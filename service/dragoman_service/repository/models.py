@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dragoman_service.bundle.manifest import Score
+from dragoman_service.bundle.private_copy import PrivateCopy
 from dragoman_service.engine.engine import Engine
 from dragoman_service.repository.call_caps import CallCaps
 
@@ -98,6 +99,8 @@ class ServedModel:
     description: ModelDescription
     tokenizer: TextTokenizer
     engine: Engine
+    copy: PrivateCopy | None = None
+    """The copy from which it was loaded, to which its bundle is compared; None if it is compared to nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ class Repository:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
             raise RepositoryError(f"repository {url}: {error}") from error
-        self._is_local = isinstance(self._files, LocalFileSystem)
+        self.is_local = isinstance(self._files, LocalFileSystem)
+        """Whether bundles are read where they are, without a copy in the cache."""
         self._cache = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
 
     def scan(self) -> dict[str, Listed]:
@@ -106,7 +107,7 @@ class Repository:
     def fetch(self, name: str, version: str, fingerprint: str) -> Path:
         """Copy a remote bundle to the cache. Returns its local folder, unchecked. Raises RepositoryError."""
         source = f"{self._root}/{name}/{version}"
-        if self._is_local:
+        if self.is_local:
             return Path(source)
         place = self._cache / name / f"{version}-{fingerprint}"
         if place.exists():
@@ -132,7 +133,7 @@ class Repository:
 
     def discard(self, path: Path) -> None:
         """Remove a bad bundle from the cache, so that the next `fetch` copies it again."""
-        if not self._is_local:
+        if not self.is_local:
             shutil.rmtree(path, ignore_errors=True)
 
     def write_aliases(self, name: str, aliases: Mapping[str, Alias]) -> None:
@@ -160,13 +161,13 @@ class Repository:
         place = f"{self._root}/{name}/{version}"
         try:
             self._files.makedirs(f"{self._root}/{name}", exist_ok=True)
-            partial = f"{self._root}/{name}/.{version}.{uuid.uuid4().hex}" if self._is_local else place
+            partial = f"{self._root}/{name}/.{version}.{uuid.uuid4().hex}" if self.is_local else place
             try:
                 for file in [*_files_of((bundle / MANIFEST).read_bytes()), MANIFEST]:
                     target = f"{partial}/{file}"
                     self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
                     self._files.put_file(str(bundle / file), target)
-                if self._is_local:
+                if self.is_local:
                     os.rename(partial, place)
             except BaseException:
                 with suppress(Exception):  # there may be nothing to remove, and the first error must be raised
@@ -195,7 +196,7 @@ class Repository:
             self._files.invalidate_cache()
             versions = self._folders(f"{self._root}/{name}")
         except FileNotFoundError as error:  # the first version of the model, or in an object store, of the repository
-            if self._is_local and not self._files.isdir(self._root):
+            if self.is_local and not self._files.isdir(self._root):
                 raise RepositoryError(f"repository {self.url}: {_error_text(error)}") from error
             versions = []
         except Exception as error:
@@ -236,7 +237,7 @@ class Repository:
             return None
 
     def _write(self, path: str, data: bytes) -> None:
-        if not self._is_local:
+        if not self.is_local:
             self._files.pipe_file(path, data)
             return
         partial = f"{path}.{uuid.uuid4().hex}.partial"  # two servers may write at once

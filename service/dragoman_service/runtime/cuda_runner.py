@@ -85,14 +85,14 @@ class CudaRunner(Runner):
         target, source = limits.max_target_tokens, limits.max_source_tokens
         self.cache = CudaCache(self._cuda, manifest.cache, max_rows=rows, target=target, source=source)
         stream = self._cuda.new_stream()
-        session = open_session(self.bundle.path / DECODER, options, stream, graphs=options.graphs)
+        session = open_session(self.bundle.folder / DECODER, options, stream, graphs=options.graphs)
         self._decoder = CudaDecoder(self._cuda, session, stream, self.cache)
 
     def _open_encoders(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
         """Open two encoders of one graph: one encodes sources that join now, the other those that join later."""
         limits = self.bundle.manifest.limits
         stream = self._cuda.new_stream()
-        session = open_session(self.bundle.path / ENCODER, options, stream, graphs=False)
+        session = open_session(self.bundle.folder / ENCODER, options, stream, graphs=False)
         tokens = max(MAX_ENCODE_TOKENS, limits.max_source_tokens)
         layout = self.bundle.manifest.cache
         self._encode_now, self._encode_ahead = (

@@ -54,7 +54,7 @@ class OrtRunner(Runner):
             max_target_tokens=manifest.limits.max_target_tokens,
             max_source_tokens=manifest.limits.max_source_tokens,
         )
-        self.graphs = graphs or Graphs.open(bundle.path, manifest.tensors, Placement(threads))
+        self.graphs = graphs or Graphs.open(bundle.folder, manifest.tensors, Placement(threads))
         self._encoder = EncoderSession(self.graphs.encoder, manifest.cache)
         self._decoder = DecoderSession(self.graphs.decoder, self.cache)
 

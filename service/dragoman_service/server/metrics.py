@@ -66,6 +66,11 @@ class Metrics:
 
     def _declare_models(self) -> None:
         self.model_aliases = self._gauge("model_alias", "1 for each alias of a version in service.", *_VERSION, "alias")
+        self.model_files_changed = self._gauge(
+            "model_files_changed",
+            "Files of the bundle that differ from those that the version was loaded from.",
+            *_VERSION,
+        )
         self.model_loads = self._counter(
             "model_loads", "Attempts to load a version, by result: success or failure.", "model", "result"
         )
@@ -99,12 +104,17 @@ class Metrics:
     def forget(self, model: ModelDescription, engine: WatchedEngine) -> None:
         """Stop reporting an engine. Its version is reported on if another engine of the version is watched."""
         if not self._engines.forget(model, engine):
-            self.first_chunk_seconds.remove_by_labels({"model": model.name, "version": model.version})
+            for metric in (self.first_chunk_seconds, self.model_files_changed):
+                metric.remove_by_labels({"model": model.name, "version": model.version})
 
     def first_chunk(self, model: ModelDescription, seconds: float) -> None:
         """Count the first piece of a stream, unless the version is no longer reported."""
         if self._engines.has(model):
             self.first_chunk_seconds.labels(model.name, model.version).observe(seconds)
+
+    def show_changed_files(self, model: ModelDescription, count: int) -> None:
+        """Report how many files of a version's bundle have changed."""
+        self.model_files_changed.labels(model.name, model.version).set(count)
 
     def show_aliases(self, name: str, entry: ModelEntry | None) -> None:
         """Replace the reported aliases of a model by those of `entry`."""

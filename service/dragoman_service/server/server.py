@@ -33,6 +33,7 @@ from dragoman_service.server.access.quotas import LocalQuotas
 from dragoman_service.server.access.tokens import ADMIN, TRANSLATE
 from dragoman_service.server.access.warnings import warn_of_plain_text
 from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.bundle_watch import BundleWatch
 from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
 from dragoman_service.server.http_pages import Condition, PagesServer
@@ -115,6 +116,7 @@ class Server:
         await self._server.start()
         await self._look()
         self._tasks.append(asyncio.create_task(self._watch_engines()))
+        self._tasks.append(asyncio.create_task(BundleWatch(self.registry, self._metrics.show_changed_files).run()))
         if self._tls:
             self._tasks.append(asyncio.create_task(self._tls.watch()))
         watch = self._config.repository.watch
