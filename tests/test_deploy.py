@@ -102,6 +102,11 @@ def _domain_errors() -> list[type[errors.DragomanError]]:
     return [kind for kind in kinds if issubclass(kind, errors.DragomanError)]
 
 
+def test_panels_have_ids_of_their_own() -> None:
+    ids = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(ids) == len(set(ids))
+
+
 def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in dashboard()["panels"]:
