@@ -132,6 +132,12 @@ class EngineFailure(DragomanError):
     reason = "engine_failure"
 
 
+class EngineLost(EngineFailure):
+    """The process of the engine has ended. A new one is started; the same call can be made again."""
+
+    reason = "engine_lost"
+
+
 class BundleError(DragomanError):
     """A model bundle that cannot be served; the message lists the problems found, `problems` has all of them."""
 

@@ -179,7 +179,7 @@ def test_a_front_that_does_not_read_does_not_hold_up_the_engine() -> None:
         first: int = near.recv()
         # Far more answers than a pipe has room for, which nobody reads.
         for start in range(0, 20_000, 1000):
-            near.send([Open(first + 1024 * (start + n), "x" * 200, 1) for n in range(1, 1000)])
+            near.send([Open(first + engine_module.MAX_CONNECTIONS * (start + n), "x" * 200, 1) for n in range(1, 1000)])
         front = front_of(other)
         answers: list[Answer] = []
         wait_until(lambda: bool(answers) or _opened(front, answers))

@@ -68,6 +68,10 @@ class Tokenizer:
         self.fingerprint = hashlib.sha256(self._model).hexdigest()
         """SHA-256 of the model file, in hexadecimal."""
 
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
+        """A tokenizer is pickled as its file."""
+        return Tokenizer, (self._model,)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, never special ones: `</s>` in the text is four characters, not the end of the sentence.
 

@@ -12,6 +12,8 @@ from dragoman_service.cli.serve_arguments import add_arguments, config_of
 from dragoman_service.server.settings import ServiceConfig
 
 GRPC_LOGGER = "grpc._cython.cygrpc"
+part_command = (sys.executable, "-m", "dragoman_service.cli.part")
+"""Starts a process of a server that has several."""
 
 
 class ServeCommand:
@@ -36,11 +38,17 @@ class ServeCommand:
     def run(self, args: argparse.Namespace) -> int:
         """Serve."""
         config = config_of(args)
-        handler = logging.StreamHandler()
-        handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.basicConfig(level=args.log_level.upper(), handlers=[handler])
-        logging.getLogger(GRPC_LOGGER).addFilter(_is_worth_logging)
+        set_up_logging(args.log_level)
         return _serve(config)
+
+
+def set_up_logging(level: str, process: str = "") -> None:
+    """Log on standard error; `process` is the name of one of several processes."""
+    handler = logging.StreamHandler()
+    named = f"[{process}] " if process else ""
+    handler.setFormatter(LogFormatter(f"%(asctime)s %(levelname)s {named}%(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger(GRPC_LOGGER).addFilter(_is_worth_logging)
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
@@ -77,6 +85,10 @@ def _serve(config: ServiceConfig) -> int:
     check_free("", config.server.host, config.server.port)
     check_free("metrics-", config.server.pages_host, config.server.metrics_port)
     check_certificates(config.server)
+    if config.server.fronts:
+        from dragoman_service.server.fronts.supervisor import supervise  # noqa: PLC0415
+
+        return supervise(config, part_command, logging.getLevelName(logging.root.level))
     # The `_created` series would add half as many lines again to the metrics page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())
@@ -84,8 +96,7 @@ def _serve(config: ServiceConfig) -> int:
 
     def report_ready(server: Server) -> None:
         for model in server.registry.models:
-            pairs = ", ".join(f"{source} to {target}" for source, target in model.description.language_pairs)
-            print(f"model    {model.description.name} {model.description.version} ({pairs})")
+            print(f"model    {model.description.summary}")
         tls = config.server.tls
         print(f"gRPC     {address(config.server.host, server.port)}{tls}")
         if config.server.admin:

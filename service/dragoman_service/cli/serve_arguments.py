@@ -74,6 +74,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         admin=args.admin,
         client_header=args.client_header,
         tokens=args.tokens,
+        fronts=args.fronts,
         reflection=args.reflection,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
@@ -259,6 +260,12 @@ def _add_computing_arguments(work: argparse._ArgumentGroup, fallback: ServiceCon
         type=int,
         default=fallback.model.engine.threads,
         help="threads for each model; 0 is one for each core",
+    )
+    work.add_argument(
+        "--fronts",
+        type=int,
+        default=fallback.server.fronts,
+        help="processes for calls and their texts, beside one for the models; 0 is one process for all",
     )
     work.add_argument(
         "--lanes",

@@ -20,7 +20,7 @@ from dragoman_service.engine.request import Event, Failed, Progress, Request
 from dragoman_service.engine.stats import EngineStats
 from dragoman_service.errors import Cancelled, DragomanError, EngineFailure, Overloaded, ShuttingDown
 
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS = 65_536
 """Maximum number of connections over the life of an engine. Ids of calls and requests are unique over all of them."""
 
 OnAnswers = Callable[[Sequence[Answer]], None]

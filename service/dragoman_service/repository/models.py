@@ -8,7 +8,8 @@ from typing import Protocol
 
 from dragoman_service.bundle.manifest import Score
 from dragoman_service.bundle.private_copy import PrivateCopy
-from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.engine import Connection, OnAnswers
+from dragoman_service.engine.stats import EngineStats
 from dragoman_service.repository.call_caps import CallCaps
 
 
@@ -55,6 +56,32 @@ class TextTokenizer(Protocol):
         ...
 
 
+class ServedEngine(Protocol):
+    """An engine that serves a model: of this process (`engine.Engine`), or of another one."""
+
+    @property
+    def healthy(self) -> bool:
+        """False once it cannot work any more, or while it hangs."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call uses it."""
+        ...
+
+    def connect(self, on_answers: OnAnswers) -> Connection:
+        """See `engine.Engine.connect`."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Current counts. Any thread may call it."""
+        ...
+
+    def close(self) -> None:
+        """Refuse new calls, fail those that run, and stop."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
     """What the world is told about a model."""
@@ -82,6 +109,12 @@ class ModelDescription:
     """Limits of the operator."""
 
     @property
+    def summary(self) -> str:
+        """Name, version and language pairs, on one line."""
+        pairs = ", ".join(f"{source} to {target}" for source, target in self.language_pairs)
+        return f"{self.name} {self.version} ({pairs})"
+
+    @property
     def max_request_rows(self) -> int:
         """Rows of a lane: no request may need more."""
         return self.max_rows // self.lanes
@@ -98,7 +131,7 @@ class ServedModel:
 
     description: ModelDescription
     tokenizer: TextTokenizer
-    engine: Engine
+    engine: ServedEngine
     copy: PrivateCopy | None = None
     """The copy from which it was loaded, to which its bundle is compared; None if it is compared to nothing."""
 

@@ -79,6 +79,9 @@ class ModelRegistry:
         else:
             self.entries[name] = entry
 
+    async def settled(self) -> None:
+        """Wait until no process begins a call by an older registry than this one. In one process, none does."""
+
     def route(
         self, name: str, source_language: str, target_language: str, allowed: Container[str] | None = None
     ) -> Route:

@@ -157,6 +157,10 @@ class Rollout:
         """All known versions, as of the last read of the repository."""
         return [status for name in sorted(self._models) for status in self._models[name].status()]
 
+    async def settled(self) -> None:
+        """Wait until every new call, in whatever process, meets the versions in service now."""
+        await self._registry.settled()
+
     @property
     def busy(self) -> bool:
         """Whether a version is being loaded or closed, which cannot be interrupted."""
@@ -275,6 +279,7 @@ class Rollout:
 
     async def _close_when_idle(self, served: ServedModel) -> None:
         """Close a version that no new call can reach, once no call uses it."""
+        await self._registry.settled()
         while not (served.engine.idle or self._closing):
             await asyncio.sleep(_IDLE_PERIOD)
         await self._on_thread(served.engine.close)

@@ -60,6 +60,7 @@ class AdminServicer(admin_pb2_grpc.ModelAdminServicer):
         if self._rollout is None:
             raise Conflict("this server has no repository: start it with --repository")
         await asyncio.shield(asyncio.create_task(change(self._rollout)))
+        await self._rollout.settled()
         return pb.ModelVersions(versions=[_version_info(status) for status in self._rollout.status()])
 
 

@@ -12,8 +12,6 @@ Options = list[tuple[str, Any]]
 ADMIN_INTAKE = IntakeSettings(max_calls=64, max_message_mib=1, message_memory_mib=8, call_memory_mib=16)
 
 _COMMON: Options = [
-    # Without this a second server on the same port would silently take half of the calls.
-    ("grpc.so_reuseport", 0),
     # Against callers that open thousands of calls and reset them. Calls of a connection beyond the first limit wait at
     # the caller. Beyond the second, gRPC's core cancels calls at random, those of other callers too.
     ("grpc.max_concurrent_streams", 200),
@@ -35,10 +33,12 @@ _COMMON: Options = [
 ]
 
 
-def public_options(settings: ServerSettings, intake: IntakeSettings) -> Options:
-    """Options of the public interface."""
+def public_options(settings: ServerSettings, intake: IntakeSettings, *, shares_port: bool = False) -> Options:
+    """Options of the public interface. `shares_port`: other processes of this server listen on the same port."""
     options = [
         *_COMMON,
+        # Otherwise a second server on the same port would silently take half of the calls.
+        ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", intake.max_message_mib << 20),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
     ]
@@ -54,6 +54,7 @@ def admin_options() -> Options:
     """Options of the admin interface."""
     return [
         *_COMMON,
+        ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", ADMIN_INTAKE.max_message_mib << 20),
         ("grpc.max_allowed_incoming_connections", 64),
     ]

@@ -34,7 +34,8 @@ _VERSION = ("model", "version")
 class Metrics:
     """The metrics of one server process, in `registry`."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, engines: bool = True) -> None:
+        """Make the metrics. `engines` says whether those of engines are reported by this process."""
         self.registry = registry
         self._gpu_watched = False
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -62,7 +63,8 @@ class Metrics:
         self._declare_models()
         self._declare_tokens()
         self._engines = _Engines()
-        registry.register(self._engines)
+        if engines:
+            registry.register(self._engines)
 
     def _declare_models(self) -> None:
         self.model_aliases = self._gauge("model_alias", "1 for each alias of a version in service.", *_VERSION, "alias")

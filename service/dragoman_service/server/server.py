@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
 
 from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
@@ -40,6 +41,7 @@ from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.intake import Intake, IntakeSettings
 from dragoman_service.server.methods import ClientOf, ForeignMethods, Identify, Methods
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.server.part import WHOLE, Part
 from dragoman_service.server.reflection import add_reflection
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
 from dragoman_service.server.settings import ServerSettings, ServiceConfig
@@ -66,14 +68,17 @@ class StartupError(DragomanError):
 class Server:
     """Serves models that are loaded already; `start`, then `stop`, on one event loop."""
 
-    def __init__(self, config: ServiceConfig, models: Sequence[ServedModel], metrics: Metrics) -> None:
+    def __init__(
+        self, config: ServiceConfig, models: Sequence[ServedModel], metrics: Metrics, part: Part = WHOLE
+    ) -> None:
         self._config = config
+        self._part = part
         self._settings = config.server
-        self.registry = ModelRegistry(models)
+        self.registry = ModelRegistry(models) if part.registry is None else part.registry
         """What serves, at this moment."""
         self._metrics = metrics
         self._rollout = _make_rollout(config, self.registry, metrics) if config.repository.repository else None
-        self._gate = Gate(config.server.tokens, metrics, LocalQuotas()) if config.server.tokens else None
+        self._gate = Gate(config.server.tokens, metrics, part.quotas or LocalQuotas()) if config.server.tokens else None
         self._following: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         self._tls: ServerTls | None = None
@@ -81,7 +86,8 @@ class Server:
         self._admin_lock: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pages: PagesServer | None = None
-        self._condition = Condition(not_ready="starting")
+        self.condition = Condition(not_ready="starting")
+        """State of this process, for load balancers and supervisors."""
         self.port = 0
         """The port of gRPC, once started."""
         self.metrics_port = 0
@@ -93,19 +99,17 @@ class Server:
         """
         config = self._settings
         self._tls = _make_tls(config, self._metrics)
-        warn_of_plain_text(config)
+        if self._part.alone or not self._part.answers:  # one process of several says it
+            warn_of_plain_text(config)
         self._admin_lock = _lock_socket(config.admin)
         if self._rollout:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
         self._frontend = Frontend(self.registry, self._config.limits)
         self._listen(config.port)
-        try:
-            host, port = config.pages_host, config.metrics_port
-            self._pages = PagesServer(host, port, self._metrics.registry, lambda: self._condition)
-        except OSError as error:
-            raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
-        self.metrics_port = self._pages.port
+        if self._part.alone:
+            self._pages = open_pages(config, self._metrics.registry, lambda: self.condition)
+            self.metrics_port = self._pages.port
         if config.admin:
             # File permissions say who may use the file of a socket. An abstract socket has none.
             gate = None if config.admin.startswith("unix:") else self._gate
@@ -126,7 +130,9 @@ class Server:
     def _listen(self, port: int) -> None:
         """Make the gRPC server, and take its port. Raises StartupError."""
         config = self._settings
-        self._server = grpc.aio.server(options=public_options(config, self._config.intake))
+        self._server = grpc.aio.server(
+            options=public_options(config, self._config.intake, shares_port=not self._part.alone)
+        )
         servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
         clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
         most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
@@ -141,6 +147,8 @@ class Server:
             asked_by = self._gate.client_of if self._gate else clients
             methods_of_reflection = ForeignMethods(self._server, self._metrics, intake, asked_by)
             add_reflection(methods_of_reflection, (SERVICE_NAME, health.SERVICE_NAME))
+        if not self._part.answers:
+            return
         try:
             self.port = _add_port(self._server, address(config.host, port), self._tls)
         except RuntimeError as error:
@@ -152,7 +160,7 @@ class Server:
         """
         for task in self._tasks:
             task.cancel()
-        self._condition = Condition(not_ready="shutting down", not_alive=self._condition.not_alive)
+        self.condition = Condition(not_ready="shutting down", not_alive=self.condition.not_alive)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.lame_duck)
         started = time.monotonic()
@@ -196,9 +204,9 @@ class Server:
         broken = f"an engine is dead or hangs: {', '.join(sick)}" if sick else ""
         problem = broken or ("" if self.registry.entries else "no model is in service")
         condition = Condition(not_ready=problem, not_alive=broken)
-        if condition == self._condition:
+        if condition == self.condition:
             return
-        self._condition = condition
+        self.condition = condition
         if problem:
             _log.error("%s: the server reports NOT_SERVING", problem)
         status = health_pb2.HealthCheckResponse
@@ -310,6 +318,17 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     on_ready()
     await stopping
     await server.stop(grace)
+
+
+def open_pages(
+    settings: ServerSettings, registry: CollectorRegistry, condition: Callable[[], Condition]
+) -> PagesServer:
+    """Serve the pages. Raises StartupError if their address cannot be had."""
+    host, port = settings.pages_host, settings.metrics_port
+    try:
+        return PagesServer(host, port, registry, condition)
+    except OSError as error:
+        raise StartupError(f"metrics port {port} on {host}: {error.strerror}") from None
 
 
 def check_certificates(settings: ServerSettings) -> None:

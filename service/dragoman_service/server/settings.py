@@ -39,6 +39,8 @@ class ServerSettings:
     `tls_client_ca`, else its network address."""
     tokens: Path | None = None
     """File of the tokens that may call; None: everyone may."""
+    fronts: int = 0
+    """Processes that have the calls and their texts, beside one that has the engines; 0: one process has all."""
     reflection: bool = True
     """Whether tools may ask the server for its interface."""
     grace: float = 30.0
@@ -69,6 +71,8 @@ class ServerSettings:
             host, _, port = self.admin.rpartition(":")
             if not host or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
                 raise InvalidInput("admin", self.admin, "HOST:PORT with a port of 0 to 65535, or unix:PATH")
+        if not 0 <= self.fronts <= 64:
+            raise InvalidInput("fronts", self.fronts, "0 to 64")
         if not 0 <= self.grace <= 86_400:
             raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
         if not 0 <= self.lame_duck <= 3_600:

@@ -26,6 +26,7 @@ _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.Conflict, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.BundleError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.RepositoryError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.EngineLost, grpc.StatusCode.UNAVAILABLE),
     (errors.EngineFailure, grpc.StatusCode.INTERNAL),
 )
 _LONGEST_MESSAGE = 2_000

@@ -1,6 +1,7 @@
 """Quotas of tokens: requests and characters a minute, and calls at the same time.
 
-`Quotas` is the interface. `LocalQuotas` counts in this process. Several front processes would ask one place instead.
+`Quotas` is the interface. `LocalQuotas` counts in this process. Several front processes ask one place: see
+`server.fronts`.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ class LocalQuotas:
 
     async def take(self, token: Token, characters: int) -> Lease:
         """See Quotas."""
+        return self.take_now(token, characters)
+
+    def take_now(self, token: Token, characters: int) -> Lease:
+        """`take`, which does not wait."""
         most = token.characters_per_minute
         if most is not None and characters > most:
             allowed = f"at most {most}, which token {token.name} may send in a minute; send the texts in several calls"
