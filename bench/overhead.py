@@ -6,6 +6,9 @@
 separate process keeps a fixed number of calls of one sentence each running. Servers take turns, one round each at a
 time. The table has medians of the rounds: milliseconds of the server's processor time per sentence.
 
+With `--fronts 0,1,2,4`, servers with so many front processes (`dragoman serve --fronts`) take turns. The table has the
+processor time of the engine process and of the fronts, and that of one server's processes together.
+
 With `--old PYTHON`, the interpreter of an environment with another version of Dragoman, its server is measured in turns
 with this one.
 """
@@ -33,7 +36,10 @@ MAX_TOKENS = 60
 """Most source tokens of a sentence."""
 MAX_LENGTH, LENGTH_PENALTY = 119, 0.6
 CASES = ((1, 1), (1, 8), (1, 64), (4, 64))
+FRONT_CASES = ((1, 64), (1, 256), (4, 64), (4, 256))
 """Beam size and number of clients."""
+FRONT_CONNECTIONS = 32
+"""The system gives connections to fronts by chance: of few, some fronts would get none."""
 
 
 def start(stack: ExitStack, python: Path, options: Sequence[str]) -> ServerProcess:
@@ -55,6 +61,44 @@ def milliseconds(
     return 1000 * (server.cpu_seconds() - before) / count, count / load.client_wall
 
 
+def by_process(
+    server: ServerProcess, generator: LoadGenerator, sentences: Sequence[str], beam: int, clients: int, count: int
+) -> tuple[float, float, float, float]:
+    """Milliseconds per sentence of the engine, of the fronts and of all processes, and sentences per second.
+
+    Of a server that is one process, the first two are 0.
+    """
+    target = Target(server.address, Search(beam, MAX_LENGTH, LENGTH_PENALTY), connections=FRONT_CONNECTIONS)
+    before = server.cpu_seconds_by_process()
+    load = generator.closed_loop(target, sentences, clients, count)
+    if load.errors:
+        raise SystemExit(f"calls failed: {dict(load.errors)}")
+    after = server.cpu_seconds_by_process()
+    used = [1000 * (late - early) / count for early, late in zip(before, after, strict=True)]
+    return sum(used[1:2]), sum(used[2:]), sum(used), count / load.client_wall
+
+
+def compare_fronts(arguments: argparse.Namespace, sentences: Sequence[str], options: Sequence[str]) -> None:
+    """Measure servers with different numbers of fronts, and print the table."""
+    numbers = [int(number) for number in arguments.fronts.split(",")]
+    lines: list[tuple[object, ...]] = []
+    with ExitStack() as stack:
+        generator = stack.enter_context(load_generator())
+        servers = [start(stack, Path(sys.executable), [*options, "--fronts", str(number)]) for number in numbers]
+        for beam, clients in FRONT_CASES:
+            rounds: list[list[tuple[float, ...]]] = [[] for _ in servers]
+            for index in range(arguments.repeats + 1):
+                progress(f"beam {beam}, {clients} clients, round {index} of {arguments.repeats}")
+                for server, taken in zip(servers, rounds, strict=True):
+                    one = by_process(server, generator, sentences, beam, clients, arguments.calls)
+                    if index:  # the first round warms up
+                        taken.append(one)
+            for number, taken in zip(numbers, rounds, strict=True):
+                *used, rate = (statistics.median(values) for values in zip(*taken, strict=True))
+                lines.append((beam, clients, number, *(f"{each:.2f}" for each in used), f"{rate:.0f}"))
+    print_table(("beam", "clients", "fronts", "engine ms", "fronts ms", "all ms", "sentences/s"), lines)
+
+
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,14 +107,18 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=1500, help="calls of a round (default: 1500)")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--serve-options", default="", help="further options of `dragoman serve`")
+    parser.add_argument("--fronts", metavar="N,N,...", help="compare servers with these numbers of front processes")
     parser.add_argument("--old", type=Path, metavar="PYTHON", help="interpreter of the version to compare with")
     add_sentence_options(parser, 192)
     arguments = parser.parse_args()
     tokenizer = Tokenizer(ROOT / BUNDLE / "tokenizer.model")
     sentences = read_sentences(data_folder(arguments.data), tokenizer, arguments.sentences, arguments.seed, MAX_TOKENS)
-    names = ("rows", "lanes", "calls", "repeats", "serve_options", "old")
+    names = ("rows", "lanes", "calls", "repeats", "serve_options", "fronts", "old")
     print_header("Processor time around the model", {name: getattr(arguments, name) for name in names})
     options = ["--max-rows", str(arguments.rows), "--lanes", str(arguments.lanes)]
+    if arguments.fronts:
+        compare_fronts(arguments, sentences, [*options, *arguments.serve_options.split()])
+        return
     lines: list[tuple[object, ...]] = []
     with ExitStack() as stack:
         generator = stack.enter_context(load_generator())

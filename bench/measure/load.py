@@ -6,12 +6,13 @@ A closed loop keeps a fixed number of calls running. An open loop sends calls at
 from __future__ import annotations
 
 import asyncio
+import functools
 import multiprocessing
 import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -22,6 +23,8 @@ from dragoman_protos.v1 import translation_pb2_grpc
 
 ANSWER_SECONDS = 120.0
 """Seconds after which a call without an answer counts as failed."""
+_OF_ITS_OWN = (("grpc.use_local_subchannel_pool", 1),)
+"""Options of a channel that shares no connection with others to the same address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Target:
     address: str
     search: Search
     stream: bool = False
+    connections: int = 1
+    """Connections of a closed loop. Each goes to one process of a server that has several."""
 
 
 def poisson_arrivals(rate: float, seconds: float, seed: int) -> list[float]:
@@ -67,12 +72,18 @@ def load_generator() -> Iterator[LoadGenerator]:
         yield LoadGenerator(pool)
 
 
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all loads: gRPC complains of each earlier one that is closed."""
+    return asyncio.new_event_loop()
+
+
 def _run_closed_loop(target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
-    return asyncio.run(closed_loop(target, sentences, clients, count))
+    return _loop().run_until_complete(closed_loop(target, sentences, clients, count))
 
 
 def _run_open_loop(target: Target, sentences: Sequence[str], arrivals: Sequence[float]) -> Load:
-    return asyncio.run(open_loop(target, sentences, arrivals))
+    return _loop().run_until_complete(open_loop(target, sentences, arrivals))
 
 
 async def closed_loop(target: Target, sentences: Sequence[str], clients: int, count: int) -> Load:
@@ -80,19 +91,24 @@ async def closed_loop(target: Target, sentences: Sequence[str], clients: int, co
     load = Load()
     numbers = iter(range(10**9))
 
-    async def client(stub: translation_pb2_grpc.TranslationStub) -> None:
+    async def client(channel: grpc.aio.Channel) -> None:
+        stub = translation_pb2_grpc.TranslationStub(channel)
         while len(load.calls) < count:
             index = next(numbers) % len(sentences)
             load.calls.append(await _call(stub, target, index, sentences[index], time.monotonic()))
             if len(load.calls) == count:
                 finished.set()
 
-    async with grpc.aio.insecure_channel(target.address) as channel:
-        await channel.channel_ready()
-        stub = translation_pb2_grpc.TranslationStub(channel)
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(target.address, options=_OF_ITS_OWN))
+            for _ in range(target.connections)
+        ]
+        for channel in channels:
+            await channel.channel_ready()
         finished = asyncio.Event()
         with _clocks(load):
-            tasks = [asyncio.create_task(client(stub)) for _ in range(clients)]
+            tasks = [asyncio.create_task(client(channels[index % len(channels)])) for index in range(clients)]
             await finished.wait()
         for task in tasks:
             task.cancel()

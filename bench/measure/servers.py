@@ -31,9 +31,22 @@ class ServerProcess:
     """When the process was started, by `time.monotonic`."""
 
     def cpu_seconds(self) -> float:
-        """Seconds of processor time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        """Seconds of processor time that the process has used, with those that it has started and that run."""
+        return sum(self.cpu_seconds_by_process())
+
+    def cpu_seconds_by_process(self) -> list[float]:
+        """The same, of each process: itself, then the others in the order of their start."""
+        return [_cpu_seconds(pid) for pid in (self.process.pid, *sorted(_children(self.process.pid)))]
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def _children(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
 
 
 def dragoman_command(bundle: Path, *options: str) -> list[str]:

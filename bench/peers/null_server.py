@@ -77,8 +77,22 @@ def _replace_runners() -> None:
     loading.make_runners = make_runners  # type: ignore[assignment]
 
 
+def _run_part(arguments: list[str]) -> int:
+    from dragoman_service.cli import part  # noqa: PLC0415
+
+    return part.main(arguments)
+
+
 if __name__ == "__main__":
     _replace_runners()
+    if sys.argv[1:2] == ["part"]:
+        sys.exit(_run_part(sys.argv[2:]))
+    try:
+        from dragoman_service.cli import serve
+
+        serve.part_command = (sys.executable, __file__, "part")
+    except ImportError:  # an older checkout
+        pass
     try:
         from dragoman_service.cli.main import main
     except ImportError:  # an older checkout

@@ -107,6 +107,8 @@ class Engine:
     `Workers.cancel` without it. The callback of the workers takes the lock. Answers are delivered without it.
     """
 
+    remote = False
+
     def __init__(
         self,
         workers: Workers,

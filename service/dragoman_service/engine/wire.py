@@ -158,5 +158,5 @@ def _fields_of(options: DecodingOptions) -> Item:
 
 @functools.lru_cache(maxsize=1024)
 def _options_of(fields: Item) -> DecodingOptions:
-    *others, sampling = fields
-    return DecodingOptions(*others, sampling and Sampling(*sampling))
+    sampling = fields[-1]
+    return DecodingOptions(*fields[:-1], *([Sampling(*sampling)] if sampling else ()))

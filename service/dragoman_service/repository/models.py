@@ -59,6 +59,9 @@ class TextTokenizer(Protocol):
 class ServedEngine(Protocol):
     """An engine that serves a model: of this process (`engine.Engine`), or of another one."""
 
+    remote: bool
+    """Whether it is in another process, which work in this one does not hold up, and which answers later."""
+
     @property
     def healthy(self) -> bool:
         """False once it cannot work any more, or while it hangs."""

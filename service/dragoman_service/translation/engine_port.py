@@ -71,12 +71,13 @@ class EnginePort:
         if self._arrived:
             self._handle_arrived()
 
-    def call(self, client: str, window: int, memory: Memory = UNLIMITED) -> EngineCall:
+    def call(self, client: str, window: int, memory: Memory = UNLIMITED, *, requests: int | None = None) -> EngineCall:
         """Make a call of a client, which can use at most `window` requests at a time in the engine.
 
-        `memory` is told of the memory of the answers.
+        `memory` is told of the memory of the answers. With the number of its requests, if that is known, the call does
+        not wait for its admission: its messages go together, and the engine keeps those requests that are too many.
         """
-        return EngineCall(self, client, window, memory)
+        return EngineCall(self, client, window, memory, requests)
 
     def add(self, call: EngineCall) -> None:
         """Deliver answers to a call from now on."""
@@ -150,13 +151,14 @@ class EngineCall:
     Leaving the context cancels the call if not all of its requests have ended.
     """
 
-    def __init__(self, port: EnginePort, client: str, window: int, memory: Memory) -> None:
+    def __init__(self, port: EnginePort, client: str, window: int, memory: Memory, requests: int | None) -> None:
         self.id = port.new_id()
         self._port = port
         self._client = client
         self._memory = memory
-        self._wanted = window
-        self._window = 0  # maximum number of requests in the engine
+        self._wanted = window if requests is None else max(1, min(window, requests))
+        self._early = requests is not None  # whether requests are submitted before the engine has said how many
+        self._window = self._wanted if self._early else 0  # maximum number of requests in the engine
         self._running: set[int] = set()  # ids of the requests in the engine
         self._error: Exception | None = None  # why the call was refused or lost
         self._remaining = 1  # requests that have not ended; at least 1 until `expect` sets the number
@@ -236,7 +238,8 @@ class EngineCall:
 
     def on_window(self, change: int) -> None:
         """Called when the engine admits the call or changes its window."""
-        self._window += change
+        self._window = change if self._early else self._window + change
+        self._early = False
         if self._admitted is not None and not self._admitted.done():
             self._admitted.set_result(None)
         self._continue()

@@ -80,8 +80,11 @@ class Frontend:
         self._check(call)
         model = call.route.model
         port = self._port(model)
-        async with port.call(call.sender.client, self.limits.window, call.memory) as engine_call:
-            prepared = await self._prepare(call, engine_call)
+        prepared = await self._prepared_first(call)
+        async with self._engine_call(port, call, prepared) as engine_call:
+            if prepared is None:
+                prepared = await self._tokenise(call)
+            self._announce(call, prepared, engine_call)
             wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
             finished = await engine_call.finish_all(wanted)
 
@@ -102,8 +105,10 @@ class Frontend:
         self._check(call)
         model = call.route.model
         port = self._port(model)
-        async with port.call(call.sender.client, self.limits.window, call.memory) as engine_call:
-            (prepared,) = await self._prepare(call, engine_call)
+        first = await self._prepared_first(call)
+        async with self._engine_call(port, call, first) as engine_call:
+            (prepared,) = texts = await self._tokenise(call) if first is None else first
+            self._announce(call, texts, engine_call)
             requests_of_text = engine_call.stream(self._requests(prepared, call, port, stream=True))
             finished: list[Finished] = []
             for piece in prepared.pieces:
@@ -186,9 +191,20 @@ class Frontend:
             raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
         check_options(call.options, call.route.model.description)
 
-    async def _prepare(self, call: Call, engine_call: EngineCall) -> list[PreparedText]:
-        """Split and tokenise the texts, and announce their requests to the engine."""
-        prepared = await self._tokenise(call)
+    async def _prepared_first(self, call: Call) -> list[PreparedText] | None:
+        """The texts, split and tokenised, if that may come before the admission; otherwise None.
+
+        It may where the engine is in another process, which this work does not hold up, and the texts are short. Then
+        all messages of the call go together, and it takes no more permits than it has sentences.
+        """
+        return await self._tokenise(call) if call.route.model.engine.remote and _is_short(call) else None
+
+    def _engine_call(self, port: EnginePort, call: Call, prepared: list[PreparedText] | None) -> EngineCall:
+        known = None if prepared is None else sum(text.num_sentences for text in prepared)
+        return port.call(call.sender.client, self.limits.window, call.memory, requests=known)
+
+    def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
+        """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""
         call.memory.add(_BYTES_PER_PIECE * sum(len(text.pieces) for text in prepared))
         overhead = call.route.model.tokenizer.source_overhead
         sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
@@ -197,7 +213,6 @@ class Frontend:
             shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
         engine_call.expect(len(sentences), work, call.sender.deadline)
-        return prepared
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
@@ -207,12 +222,16 @@ class Frontend:
             pairs = zip(call.texts, prefixes, strict=True)
             return [prepare(text, prefix, call.route, call.options, check) for text, prefix in pairs]
 
-        if sum(map(len, call.texts)) + sum(map(len, prefixes)) <= _INLINE_CHARACTERS:
+        if _is_short(call):
             return work()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             check.given_up = True  # a thread cannot be cancelled, so it checks this flag after the call has ended
+
+
+def _is_short(call: Call) -> bool:
+    return sum(map(len, call.texts)) + sum(map(len, call.target_prefixes)) <= _INLINE_CHARACTERS
 
 
 class _Check:

@@ -48,6 +48,8 @@ _log = logging.getLogger(__name__)
 class RemoteEngine:
     """An engine of another process, for the frontend of this one."""
 
+    remote = True
+
     def __init__(self, link: Link, model: int, first_id: int) -> None:
         self._link = link
         self._model = model
