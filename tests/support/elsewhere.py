@@ -25,6 +25,8 @@ def _serve(end: Pipe, held: bool, permits: int) -> None:
 class Elsewhere:
     """The engine of another process, with the methods that a frontend uses."""
 
+    remote = True
+
     def __init__(self, *, held: bool = False, permits: int = 1000) -> None:
         context = multiprocessing.get_context("spawn")
         self._near, far = context.Pipe()

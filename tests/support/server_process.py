@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 START_SECONDS = 120
 """A server that takes longer than this to start or to end counts as hanging, even on a busy machine."""
+FRONTS = ("--fronts", os.environ.get("DRAGOMAN_FRONTS", "0"))
+"""All tests of a server process can be run with several processes: `DRAGOMAN_FRONTS=2 pytest tests/system`."""
 
 
 def dragoman(*arguments: str | Path) -> list[str]:
@@ -91,7 +94,7 @@ class ServerProcess:
 @contextmanager
 def server_process(models: Sequence[Path], *options: str) -> Iterator[ServerProcess]:
     """Run a server on free ports; yields once it is ready. It is killed at the end if it still runs."""
-    command = dragoman("serve", *models, "--port", "0", "--metrics-port", "0", "--threads", "1", *options)
+    command = dragoman("serve", *models, "--port", "0", "--metrics-port", "0", "--threads", "1", *FRONTS, *options)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None

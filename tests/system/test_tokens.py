@@ -103,7 +103,8 @@ def test_tokens_come_and_go_under_load(bundle: Path, tmp_path: Path) -> None:
         print(f"8 tokens made and revoked: {dict(seen.ends)}; refused {max(waits):.2f} s after that at the latest")
         assert set(seen.ends) == {"OK"}
         assert max(waits) < 30
-        assert sum("the tokens stay as they were" in line for line in server.errors) == 8
+        said = ["the tokens stay as they were" in line for line in server.errors if "[front" not in line]
+        assert sum(said) == 8
         page = server.page("/metrics")[1]
         assert page.count("dragoman_token_requests_total{") == 1
         text = page + "".join(server.errors)

@@ -164,6 +164,8 @@ def test_the_engine_is_told_of_the_tokens_that_it_will_be_sent() -> None:
 class Replaced:
     """An engine behind connections that are lost when the test says so."""
 
+    remote = False
+
     def __init__(self) -> None:
         self.engine = make_engine(FakeWorkers())
         self.callbacks: list[Callable[[Sequence[Answer]], None]] = []

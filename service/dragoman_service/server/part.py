@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from dragoman_service.repository.registry import ModelRegistry
@@ -20,6 +21,8 @@ class Part:
     """The models, if they are shared."""
     quotas: Quotas | None = None
     """The quotas, if they are shared."""
+    others_idle: Callable[[], Awaitable[None]] | None = None
+    """Waits, at the end, until the other processes have no calls either: until then, new ones get an answer."""
 
 
 WHOLE = Part()

@@ -168,6 +168,9 @@ class Server:
         self._frontend.stop_accepting()
         if not await self._frontend.wait_idle(grace):
             _log.warning("calls were still running after %.1f s and are given up", grace)
+        elif self._part.others_idle is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._part.others_idle(), grace - (time.monotonic() - started))
         left = max(0.0, grace - (time.monotonic() - started))
         await self._server.stop(min(_REPLY_SECONDS, left))
         if self._following is not None:

@@ -21,6 +21,7 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.sharing import SharedRegistry
 from dragoman_service.server.fronts.control import (
     Control,
+    Idle,
     Message,
     Ready,
     Scrape,
@@ -128,20 +129,27 @@ class _Front(_Process):
         super().__init__(setup, Metrics(CollectorRegistry(), engines=False))
         self._dial = dial
         self._quotas = AskedQuotas(self._send)
+        self._others_idle = asyncio.Event()
 
     def on_message(self, message: object) -> None:
         if isinstance(message, Taken):
             self._quotas.taken(message)
+        elif isinstance(message, Idle):
+            self._others_idle.set()
         else:
             super().on_message(message)
 
     def _send(self, message: Message) -> None:
         self.control.send(message)
 
+    async def _wait_for_others(self) -> None:
+        self.control.send(Idle())
+        await self._others_idle.wait()
+
     async def run(self, end: socket.socket) -> None:
         await self.attach(end)
         registry = ModelRegistry()
-        part = Part(alone=False, registry=registry, quotas=self._quotas)
+        part = Part(alone=False, registry=registry, quotas=self._quotas, others_idle=self._wait_for_others)
         server = Server(self.setup.config, (), self.metrics, part)
         mirror = Mirror(registry, self.metrics, self._dial)
         following = asyncio.create_task(mirror.run())

@@ -51,6 +51,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """A front that is to stop has no calls any more; sent to the fronts, no front has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scrape:
     """A process is asked for its metrics."""
 
@@ -111,7 +116,7 @@ class Keep:
     tokens: tuple[Token, ...] = field(default=())
 
 
-Message: TypeAlias = Ready | Unable | Stop | Scrape | Scraped | Take | Taken | Returned | Keep | Condition
+Message: TypeAlias = Ready | Unable | Stop | Idle | Scrape | Scraped | Take | Taken | Returned | Keep | Condition
 
 
 def write_setup(end: socket.socket, setup: Setup) -> None:

@@ -30,6 +30,7 @@ from prometheus_client.registry import Collector
 from dragoman_service.server.fronts.control import (
     Control,
     Family,
+    Idle,
     Keep,
     Ready,
     Returned,
@@ -120,6 +121,8 @@ class _Part:
         self.process: asyncio.subprocess.Process | None = None
         self.control: Control | None = None
         self.ready = False
+        self.idle = False
+        """Whether it has no calls any more, at the end."""
         self.told = Ready()
         self.condition = Condition()
         self.heard = 0.0
@@ -204,6 +207,8 @@ class Supervisor:
         for part in parts:
             if part.control is not None:
                 part.control.send(Stop())
+            else:  # it has ended, and would be started again after a pause
+                self._keeping[part.name].cancel()
         tasks = [self._keeping[part.name] for part in parts]
         _, late = await asyncio.wait(tasks, timeout=seconds)
         if late:
@@ -257,6 +262,8 @@ class Supervisor:
                 scrape.cancel()
         part.scrapes.clear()
         self._quotas.gone(part.name)
+        if self._stopping.is_set():
+            self._tell_if_idle()
         self._pages_of.gone(part.name)
         self._changed.set()
         return was_ready, how
@@ -281,6 +288,17 @@ class Supervisor:
             self._changed.set()
         elif isinstance(message, Unable):
             part.problem = message.error
+        elif isinstance(message, Idle):
+            part.idle = True
+            self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
+        """Let the fronts end, once none has calls."""
+        fronts = [part for part in self._parts.values() if part.name != ENGINE and part.control is not None]
+        if all(part.idle for part in fronts):
+            for part in fronts:
+                if part.control is not None:
+                    part.control.send(Idle())
 
     def _condition(self) -> Condition:
         """State of the server. Any thread may ask."""
