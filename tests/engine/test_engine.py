@@ -1,4 +1,4 @@
-"""The engine through its messages and answers, within one process and over a pipe to another."""
+"""The engine through its messages and answers, within one process and over a link to another."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from dragoman_service.errors import (
 )
 from support.builders import make_request, run_alone
 from support.fronts import CULPRIT, Front, Line, line, make_engine
+from support.link_client import LOST
 from support.waiting import wait_until
 
-KINDS = ["call", "pipe"]
+KINDS = ["call", "link"]
 
 
 @pytest.fixture(params=KINDS)
@@ -314,7 +315,7 @@ def test_a_closed_connection_gets_no_answer(engine: Line) -> None:
 
 
 def test_an_engine_process_that_dies_fails_what_is_there_and_what_comes() -> None:
-    with line("pipe") as engine:
+    with line("link") as engine:
         front = engine.front()
         call = front.open()
         front.expect(call, 1)
@@ -323,7 +324,7 @@ def test_an_engine_process_that_dies_fails_what_is_there_and_what_comes() -> Non
         assert engine.kill is not None
         engine.kill()
         lost = front.wait_for(lambda answer: isinstance(answer, Lost))
-        assert str(lost.error) == "the connection to the engine's process is lost"
+        assert str(lost.error) == LOST
         assert not front.connection.healthy
         count = len(front.answers)
         front.open()
@@ -374,7 +375,7 @@ def test_a_front_that_raises_is_logged_and_does_no_harm(caplog: pytest.LogCaptur
         EngineFailure("no step"),
     ],
 )
-def test_errors_cross_a_pipe_unchanged(error: errors.DragomanError) -> None:
+def test_errors_cross_a_link_unchanged(error: errors.DragomanError) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)

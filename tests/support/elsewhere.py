@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from typing import cast
 
-from dragoman_service.engine import pipe
 from dragoman_service.engine.engine import Connection, Engine
+from dragoman_service.engine.link import EngineLink
 from dragoman_service.engine.messages import Answer
 from dragoman_service.repository.models import ServedModel
 from support.fake_workers import FakeWorkers, served
+from support.link_client import LinkClient, serve, wait_for_end
 
 
-def _serve(end: Pipe, held: bool, permits: int) -> None:
+def _serve(end: socket.socket, held: bool, permits: int) -> None:
     model = served(FakeWorkers(held=held), permits)
-    pipe.serve(model.engine, end)
+    closed: list[EngineLink] = []
+    wait_for_end([serve(cast(Engine, model.engine), end, closed.append)], closed)
     model.engine.close()
 
 
@@ -29,14 +31,14 @@ class Elsewhere:
 
     def __init__(self, *, held: bool = False, permits: int = 1000) -> None:
         context = multiprocessing.get_context("spawn")
-        self._near, far = context.Pipe()
+        self._near, far = socket.socketpair()
         self.process: BaseProcess = context.Process(target=_serve, args=(far, held, permits))
         self.process.start()
         far.close()
         self.connection: Connection | None = None
 
     def connect(self, on_answers: Callable[[Sequence[Answer]], None]) -> Connection:
-        self.connection = pipe.connect(self._near, on_answers)
+        self.connection = LinkClient(self._near, on_answers)
         return self.connection
 
     def close(self) -> None:

@@ -1,24 +1,25 @@
-"""Fronts for tests of engines, by direct calls or over a pipe to another process. They keep all answers."""
+"""Fronts for tests of engines, by direct calls or over a link to another process. They keep all answers."""
 
 from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from dragoman_service.engine import pipe
 from dragoman_service.engine.engine import Connection, Engine
 from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Lanes
+from dragoman_service.engine.link import EngineLink
 from dragoman_service.engine.messages import Answer, Cancel, Expect, Lost, Open, Refused, Submit, Window
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import Event, Failed, Finished, Progress
 from support.builders import make_request, make_scheduler
 from support.fake_runner import FakeRunner
+from support.link_client import LinkClient, serve, wait_for_end
 
 PATIENCE = 30.0
 """Seconds after which a test fails; far more than a working engine needs."""
@@ -134,13 +135,11 @@ def make_engine(gate: Any, limits: dict[str, int]) -> Engine:
     return Engine(lanes, max_queue=limits.get("max_queue", 64), max_queue_tokens=limits.get("max_queue_tokens", 10**6))
 
 
-def _serve(ends: list[Pipe], gate: Any, limits: dict[str, int]) -> None:
+def _serve(ends: list[socket.socket], gate: Any, limits: dict[str, int]) -> None:
     engine = make_engine(gate, limits)
-    threads = [threading.Thread(target=pipe.serve, args=(engine, end), daemon=True) for end in ends]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    closed: list[EngineLink] = []
+    links = [serve(engine, end, closed.append) for end in ends]
+    wait_for_end(links, closed)
     engine.close()
 
 
@@ -160,7 +159,7 @@ class Line:
 
 @contextmanager
 def line(kind: str, **limits: int) -> Iterator[Line]:
-    """Run an engine in this process (`call`), or in another one (`pipe`) with pipes for two fronts."""
+    """Run an engine in this process (`call`), or in another one (`link`) with links for two fronts."""
     if kind == "call":
         gate = threading.Event()
         gate.set()
@@ -174,14 +173,14 @@ def line(kind: str, **limits: int) -> Iterator[Line]:
     context = multiprocessing.get_context("spawn")
     shared_gate = context.Event()
     shared_gate.set()
-    pairs = [context.Pipe() for _ in range(2)]
+    pairs = [socket.socketpair() for _ in range(2)]
     process = context.Process(target=_serve, args=([far for _, far in pairs], shared_gate, limits))
     process.start()
     for _, far in pairs:
         far.close()
     free = [near for near, _ in pairs]
     try:
-        yield Line(lambda on_answers: pipe.connect(free.pop(), on_answers), shared_gate, process.kill)
+        yield Line(lambda on_answers: LinkClient(free.pop(), on_answers), shared_gate, process.kill)
     finally:
         process.kill()
         process.join()

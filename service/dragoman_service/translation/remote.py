@@ -113,8 +113,11 @@ class _RemoteConnection:
 class Link(asyncio.Protocol):
     """A socket to the process of the engines, from its first snapshot to its end."""
 
-    def __init__(self, on_snapshot: Callable[[Link, int, bytes], None]) -> None:
+    def __init__(
+        self, on_snapshot: Callable[[Link, int, bytes], None], on_forgotten: Callable[[Link, int], None]
+    ) -> None:
         self._on_snapshot = on_snapshot
+        self._on_forgotten = on_forgotten
         self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -185,6 +188,7 @@ class Link(asyncio.Protocol):
                 self._on_snapshot(self, item[1], item[2])
             elif kind == FORGOTTEN:
                 self._listeners.pop(item[1], None)
+                self._on_forgotten(self, item[1])
             else:
                 answers.setdefault(item[1], []).append(answer_of(item))
         for model, its in answers.items():
@@ -202,7 +206,8 @@ class Mirror:
         self._observer = observer
         self._dial = dial
         self._arrived: asyncio.Queue[tuple[Link, int, bytes]] = asyncio.Queue()
-        self._models: dict[tuple[Link, int], ServedModel] = {}
+        self._models: dict[tuple[Link, int], ServedModel] = {}  # those that the other side has not forgotten
+        self._serving: set[tuple[Link, int]] = set()
         self.ready = asyncio.Event()
         """Set once the models are known."""
 
@@ -232,7 +237,7 @@ class Mirror:
                 await asyncio.sleep(_RETRY_SECONDS)
         mine.setblocking(False)
         _, link = await loop.create_unix_connection(
-            lambda: Link(lambda *snapshot: self._arrived.put_nowait(snapshot)), sock=mine
+            lambda: Link(lambda *snapshot: self._arrived.put_nowait(snapshot), self._forget), sock=mine
         )
         return link
 
@@ -250,22 +255,24 @@ class Mirror:
                 link.close()
 
     def _take(self, link: Link, snapshot: Snapshot) -> None:
-        before = self._models
-        models = dict(before)
+        models = self._models
         for number, shared in snapshot.new.items():
             engine = RemoteEngine(link, number, shared.first_id)
             models[link, number] = ServedModel(shared.description, shared.tokenizer, engine)
-        entries, kept = {}, set()
+        entries, serving = {}, set()
         for name, entry in snapshot.entries.items():
             keys = {version: (link, number) for version, number in entry.versions.items()}
-            kept |= set(keys.values())
+            serving |= set(keys.values())
             versions = {version: models[key] for version, key in keys.items()}
             entries[name] = ModelEntry(versions, entry.default_version, entry.aliases)
-        self._models = {key: model for key, model in models.items() if key in kept}
         self._registry.entries = entries  # at once: a call meets the models before or after it
-        for key, model in self._models.items():
-            if key not in before:
-                self._observer.watch(model.description, model.engine)
-        for key, model in before.items():
-            if key not in self._models:
-                self._observer.forget(model.description, model.engine)
+        before, self._serving = self._serving, serving
+        for key in serving - before:
+            self._observer.watch(models[key].description, models[key].engine)
+        for key in before - serving:
+            self._observer.forget(models[key].description, models[key].engine)
+        self._models = {key: model for key, model in models.items() if key[0] is link}
+
+    def _forget(self, link: Link, number: int) -> None:
+        """The other side has, so that it will describe the model again if it comes back."""
+        self._models.pop((link, number), None)

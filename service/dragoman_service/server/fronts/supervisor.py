@@ -27,6 +27,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from dragoman_service.errors import InvalidInput
 from dragoman_service.server.fronts.control import (
     Control,
     Family,
@@ -82,7 +83,10 @@ def parts_of(config: ServiceConfig, port: int) -> dict[str, ServiceConfig]:
 
 
 def _share(intake: IntakeSettings, count: int) -> IntakeSettings:
-    """The limits of one of `count` fronts: together they have no more than one process would."""
+    """The limits of one of `count` fronts: together they have no more than one process would. Raises InvalidInput."""
+    for name, least in (("message_memory_mib", 2 * intake.max_message_mib), ("call_memory_mib", 16)):
+        if getattr(intake, name) // count < least:
+            raise InvalidInput(name, getattr(intake, name), f"{least * count} or more with {count} fronts")
     return replace(
         intake,
         max_calls=max(1, intake.max_calls // count),

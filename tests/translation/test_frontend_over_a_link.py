@@ -72,9 +72,9 @@ def test_calls_fail_when_the_engine_s_process_dies(elsewhere: Callable[..., Else
         await asyncio.sleep(0.1)
         engine.process.kill()
         for task in (waiting, stream):
-            with pytest.raises(EngineFailure, match="process is lost"):
+            with pytest.raises(EngineFailure, match="link to the engine is lost"):
                 await task
-        with pytest.raises(EngineFailure, match="process is lost"):
+        with pytest.raises(EngineFailure, match="link to the engine is lost"):
             await frontend.translate(call(model, TEXT))
 
     async def _read(frontend: Frontend) -> None:
