@@ -20,6 +20,7 @@ from dragoman_service.server.intake import READ_SECONDS, IntakeSettings
 from faults.http2 import (
     DATA,
     END_HEADERS,
+    GOAWAY,
     HEADERS,
     HELLO,
     RST_STREAM,
@@ -181,3 +182,16 @@ def test_no_text_stops_the_others(bundle: Path, text: str) -> None:
         call = translation_pb2_grpc.TranslationStub(channel).Translate.future(request, timeout=60)
         seen.wait_for(CALLS)
         call.cancel()
+
+
+def test_what_callers_say_at_the_end_of_a_connection_does_not_reach_the_log(bundle: Path) -> None:
+    said = b"\n2026-01-01 00:00:00,000 ERROR dragoman_service.server: \x1b[31mforged\x98"
+    with server_process([bundle]) as server:
+        for code in range(14):
+            with connection(server.address) as opened:
+                opened.sendall(HELLO)
+                opened.recv(9)
+                opened.sendall(frame(GOAWAY, 0, 0, bytes(4) + code.to_bytes(4, "big") + said))
+                opened.recv(1_000)
+        assert page(server.metrics_url.removesuffix("/metrics") + "/live")[0] == 200
+    assert server.errors == []
