@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import atheris
 
@@ -23,7 +24,9 @@ with atheris.instrument_imports(include=["dragoman_service"]):
     from dragoman_service.bundle.manifest import read_manifest
     from dragoman_service.errors import InvalidInput
     from dragoman_service.repository.repository import read_aliases
+    from dragoman_service.server.access.token_file import TokenFileError, parse
     from dragoman_service.server.convert import decoding_options, priority_of
+    from dragoman_service.server.wire_format import MessageLimits, check_message
     from dragoman_service.text.segmenter import segment
 
 
@@ -54,11 +57,28 @@ def fuzz_aliases(data: bytes) -> None:
         read_aliases(data)
 
 
+def fuzz_wire(data: bytes) -> None:
+    """What passes the check of the bytes has few values."""
+    with suppress(DecodeError, InvalidInput):
+        check_message(data, MessageLimits({1: ("texts", 3), 6: ("target_prefixes", 3)}, max_others=5))
+        request = pb.TranslateRequest.FromString(data)
+        assert len(request.texts) <= 3
+        assert len(request.target_prefixes) <= 3
+
+
+def fuzz_tokens(data: bytes) -> None:
+    """A file of tokens is read, or named as what is wrong."""
+    with suppress(TokenFileError):
+        parse(Path("tokens.json"), data)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": fuzz_request,
     "text": fuzz_text,
     "manifest": fuzz_manifest,
     "aliases": fuzz_aliases,
+    "wire": fuzz_wire,
+    "tokens": fuzz_tokens,
 }
 
 

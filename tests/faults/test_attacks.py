@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from socket import socket
 
 import grpc
 import pytest
@@ -18,25 +16,18 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.server.intake import READ_SECONDS, IntakeSettings
 from faults.http2 import (
-    DATA,
-    END_HEADERS,
-    HEADERS,
+    GOAWAY,
     HELLO,
-    RST_STREAM,
-    WINDOW_UPDATE,
-    call_headers,
     connection,
     frame,
-    frames,
-    message,
 )
+from support.attackers import TRANSLATE, Unfinished
 from support.server_process import START_SECONDS, ServerProcess, page, server_process
 from support.traffic import Traffic, traffic, translations
 from support.waiting import wait_until
 
 MEBIBYTE = 2**20
 SETTINGS = IntakeSettings()
-TRANSLATE = "/dragoman.v1.Translation/Translate"
 CALLS = 20
 """Of honest callers, during an attack."""
 SPARE_MIB = 60
@@ -93,47 +84,6 @@ def test_small_bytes_that_unpack_to_many_are_not_unpacked(bundle: Path) -> None:
         assert statuses(server, b"\x0a\x00" * 32 * MEBIBYTE, 6, gzip=True) == {"RESOURCE_EXHAUSTED": 6}
 
 
-class Unfinished(threading.Thread):
-    """A connection of calls whose messages lack their last byte, sent as fast as the flow control of HTTP/2 allows."""
-
-    def __init__(self, opened: socket, calls: int, size: int) -> None:
-        super().__init__(daemon=True)
-        self._socket = opened
-        self._left = {2 * number + 1: size for number in range(calls)}  # bytes to be sent, but for the last one
-        self._windows = dict.fromkeys([0, *self._left], 65_535)
-        self.sent = 0
-        self.ended = 0
-        self.start()
-
-    def run(self) -> None:
-        block = call_headers(TRANSLATE)
-        with suppress(OSError):
-            self._socket.settimeout(None)
-            self._socket.sendall(HELLO)
-            for stream, size in self._left.items():
-                start = message(b"", length=size + 1)
-                self._socket.sendall(frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, 0, stream, start))
-                self._spend(stream, len(start))
-            for kind, stream, payload in frames(self._socket):
-                if kind == WINDOW_UPDATE:
-                    self._windows[stream] += int.from_bytes(payload, "big")
-                elif kind == RST_STREAM:
-                    self.ended += self._left.pop(stream, None) is not None
-                for ready in [stream] if stream in self._left else list(self._left):
-                    self._send(ready)
-
-    def _send(self, stream: int) -> None:
-        while count := min(self._windows[0], self._windows[stream], self._left[stream], 16_384):
-            self._socket.sendall(frame(DATA, 0, stream, bytes(count)))
-            self._spend(stream, count)
-            self._left[stream] -= count
-            self.sent += count
-
-    def _spend(self, stream: int, count: int) -> None:
-        self._windows[0] -= count
-        self._windows[stream] -= count
-
-
 def test_messages_that_never_end_hold_a_bounded_memory_for_a_bounded_time(bundle: Path) -> None:
     size = SETTINGS.max_message_mib * MEBIBYTE - 1_000
     with ExitStack() as stack:
@@ -181,3 +131,16 @@ def test_no_text_stops_the_others(bundle: Path, text: str) -> None:
         call = translation_pb2_grpc.TranslationStub(channel).Translate.future(request, timeout=60)
         seen.wait_for(CALLS)
         call.cancel()
+
+
+def test_what_callers_say_at_the_end_of_a_connection_does_not_reach_the_log(bundle: Path) -> None:
+    said = b"\n2026-01-01 00:00:00,000 ERROR dragoman_service.server: \x1b[31mforged\x98"
+    with server_process([bundle]) as server:
+        for code in range(14):
+            with connection(server.address) as opened:
+                opened.sendall(HELLO)
+                opened.recv(9)
+                opened.sendall(frame(GOAWAY, 0, 0, bytes(4) + code.to_bytes(4, "big") + said))
+                opened.recv(1_000)
+        assert page(server.metrics_url.removesuffix("/metrics") + "/live")[0] == 200
+    assert server.errors == []

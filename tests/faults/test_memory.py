@@ -28,13 +28,14 @@ MEBIBYTE = 2**20
 CALLS = 10
 WITHSTOOD_SECONDS = 30
 """Of such calls; most often it takes one."""
-LARGE = [f"The cat number {number} reads a book. " * 200 for number in range(1024)]
+LARGE = [f"The cat number {number} reads a book. " * 90 for number in range(1024)]
 """Nearly as much as a message may have."""
 LARGE_OPTIONS = Options(max_length=1, beam_size=1)
 MANY = [f"The cat number {number} reads a book and runs over the old green tree." for number in range(1024)]
 LONG = Options(min_length=150, max_length=150, beam_size=1)
 """For rows that need all the room that there can be in the caches."""
 ROOM_FOR_ALL = ("--max-rows", "1024", "--max-queue", "4096", "--window", "2048", "--max-sentences", "1000000")
+ROOM_FOR_ALL += ("--call-memory-mib", "100000", "--message-memory-mib", "1000")
 
 
 @pytest.mark.parametrize(("texts", "options"), [(LARGE, LARGE_OPTIONS), (MANY, LONG)], ids=["message", "caches"])

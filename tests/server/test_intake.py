@@ -190,6 +190,22 @@ def test_a_turn_that_comes_as_its_caller_leaves_is_passed_on() -> None:
     run(test())
 
 
+def test_the_place_of_a_long_message_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BYTES_PER_SECOND", 1_000_000)
+
+    async def test() -> None:
+        intake, caller = Intake(SETTINGS), Caller()
+        caller.message.set_result(bytes(100_000))
+        started = asyncio.get_running_loop().time()
+        await read(intake, caller, "a")
+        assert intake._quick._shares.free == 1
+        while intake._quick._shares.free == 1:
+            await asyncio.sleep(0.001)
+        assert asyncio.get_running_loop().time() - started >= 0.1
+
+    run(test())
+
+
 def test_memory_of_all_calls_is_limited_and_shared() -> None:
     async def test() -> None:
         intake = Intake(SETTINGS)

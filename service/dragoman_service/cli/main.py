@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import inspect
-import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -83,8 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run, name=entry.name)
-    # gRPC's core, which commands import later, would report busy ports and failed handshakes on stderr beside them.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     args, unknown = parser.parse_known_args(arguments)
     if args.run is None:
         return _fail(args.problem, 2)

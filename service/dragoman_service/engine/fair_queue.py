@@ -39,11 +39,12 @@ class _Flow:
 class FairQueue:
     """Start-time fair queueing (Goyal, Vin and Cheng, 1996). A flow is one client's requests of one priority.
 
-    The work of a request is its source tokens times its rows. Every request has a start in virtual time: the virtual
-    end of the previous request of its flow, or the virtual time at its arrival, whichever is later. Its virtual end is
-    its start plus its work divided by the weight of its flow. The request with the smallest start is served next, and
-    virtual time advances to that start. So flows share the work by their weights, whatever their numbers of requests.
-    Requests of one flow are served in the order of arrival. A request that is removed is not charged to its flow.
+    The work of a request is its decoder steps times its rows. Until it ends, its source tokens stand for its steps.
+    Every request has a start in virtual time: the virtual end of the previous request of its flow, or the virtual time
+    at its arrival, whichever is later. Its virtual end is its start plus its work divided by the weight of its flow.
+    The request with the smallest start is served next, and virtual time advances to that start. So flows share the work
+    by their weights, whatever their numbers of requests. Requests of one flow are served in the order of arrival. A
+    request that is removed is not charged to its flow.
     """
 
     def __init__(self) -> None:
@@ -143,6 +144,20 @@ class FairQueue:
         if flow.waiting:
             self._enter(key, flow, flow.start)
         self._tidy()
+
+    def charge(self, request: Request, steps: int) -> None:
+        """Correct the charge for a request that was served, once its number of steps is known.
+
+        A flow that is forgotten in the meantime is not charged.
+        """
+        flow = self._flows.get((request.client, request.priority))
+        if flow is None:
+            return
+        change = (steps - len(request.source)) * request.options.num_rows / WEIGHTS[request.priority]
+        if flow.waiting:
+            self._enter((request.client, request.priority), flow, max(0.0, flow.start + change))
+        else:
+            flow.start = max(0.0, flow.start + change)
 
     def remove(self, request_id: int) -> bool:
         """Remove a request that is not going to be served; returns whether it was waiting."""

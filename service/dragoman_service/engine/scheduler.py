@@ -136,7 +136,7 @@ class Scheduler:
         Returns no event if the scheduler does not have the request, for example because it has ended.
         """
         if request_id in self._batch.active:
-            self._batch.leave(request_id)
+            self._leave(request_id)
         elif not (self._waiting.remove(request_id) or self._retry_groups.remove(request_id)):
             return []
         return [Failed(request_id, error)]
@@ -285,9 +285,16 @@ class Scheduler:
             held[victim.request.client] -= len(victim.rows)
             free += len(victim.rows)
         for active in interrupted:
-            self._waiting.push_front(self._batch.leave(active.request.id).again())
+            self._leave(active.request.id)
+            self._waiting.push_front(active.again())
         self.interrupted += len(interrupted)
         return True
+
+    def _leave(self, request_id: int) -> None:
+        """Free the rows of a request, and charge its steps to its client."""
+        active = self._batch.active[request_id]
+        self._waiting.charge(active.request, self._batch.position(active))
+        self._batch.leave(request_id)
 
     def _join(self, waiting: Waiting) -> Join:
         join = self._batch.join(waiting)
@@ -318,7 +325,7 @@ class Scheduler:
             if active.request.id not in batch.active:
                 continue
             self.latency.ended(len(active.request.source), batch.position(active))
-            batch.leave(active.request.id)
+            self._leave(active.request.id)
             if active.request.stream:
                 events += active.last_progress()
             events.append(active.ended(now))

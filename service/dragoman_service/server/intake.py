@@ -25,6 +25,8 @@ CROWDED_SECONDS = 0.05
 """Seconds in which it should arrive while others wait for a place. Most have arrived before they are read."""
 READ_SECONDS = 30.0
 """Seconds in which a message must arrive."""
+BYTES_PER_SECOND = 4 * 2**20
+"""Rate at which each place takes long messages. gRPC joins their parts on the event loop, for milliseconds each."""
 LOOKAHEAD_BYTES = 65_536
 """Bytes of a message that gRPC takes before it is read."""
 BYTES_PER_BYTE = 16
@@ -116,6 +118,7 @@ class Intake:
         client = memory.client
         await self._quick.take(client)
         reading = _Reading(self._quick, self._slow, client)
+        data = None
         try:
             data = await context.read()
         except asyncio.CancelledError:
@@ -126,7 +129,7 @@ class Intake:
             task.uncancel()
             raise reading.error from None
         finally:
-            reading.end()
+            reading.end(len(data) if isinstance(data, bytes) else 0)
         if data is grpc.aio.EOF:
             return None
         memory.add(BYTES_PER_BYTE * len(data))
@@ -169,9 +172,15 @@ class _Reading:
         assert self._task is not None
         self._task.cancel()
 
-    def end(self) -> None:
-        """Give the place back."""
+    def end(self, size: int) -> None:
+        """Give the place back. After a long message of `size` bytes, it is kept for a while."""
         self._timer.cancel()
+        if size > LOOKAHEAD_BYTES:
+            self._loop.call_later(size / BYTES_PER_SECOND, self._give_back)
+        else:
+            self._give_back()
+
+    def _give_back(self) -> None:
         if self._is_slow:
             self._slow.give_back(self._client, 1)
         else:

@@ -7,7 +7,6 @@ import functools
 import ipaddress
 from collections.abc import Container, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from functools import partial
 from typing import TypeAlias
 from urllib.parse import unquote
 
@@ -19,6 +18,7 @@ from dragoman_service.server.convert import decoding_options, model_info, priori
 from dragoman_service.server.settings import ServerSettings
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import Sender, TextResult
+from dragoman_service.translation.text_worker import Steps
 
 SERVICE_NAME = "dragoman.v1.Translation"
 
@@ -46,14 +46,15 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         results = await self._frontend.translate(call)
         model = call.route.model.description
         translations = sum(result.sentences for result in results) * call.options.num_hypotheses
-        return await self._frontend.compute(
-            lambda: pb.TranslateResponse(
-                translations=[_message(request, result, call) for result in results],
-                model=model.name,
-                version=model.version,
-            ),
-            translations=translations,
-        )
+
+        def messages() -> Steps[pb.TranslateResponse]:
+            reply = pb.TranslateResponse(model=model.name, version=model.version)
+            for result in results:
+                reply.translations.append(_message(request, result, call))
+                yield
+            return reply
+
+        return await self._frontend.compute(answering.client, messages(), translations=translations)
 
     async def TranslateStream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:  # noqa: N802
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
@@ -74,7 +75,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                     await self._write(answering.context, pb.TranslateStreamResponse(chunk=piece))
                     continue
                 result = await self._frontend.compute(
-                    partial(self._stream_result, request, piece, call),
+                    answering.client,
+                    self._stream_result(request, piece, call),
                     translations=piece.sentences * call.options.num_hypotheses,
                 )
                 await self._write(answering.context, pb.TranslateStreamResponse(result=result))
@@ -91,7 +93,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             raise asyncio.CancelledError from gone
 
     @staticmethod
-    def _stream_result(request: pb.TranslateStreamRequest, result: TextResult, call: Call) -> pb.TranslateStreamResult:
+    def _stream_result(
+        request: pb.TranslateStreamRequest, result: TextResult, call: Call
+    ) -> Steps[pb.TranslateStreamResult]:
+        yield
         model = call.route.model.description
         return pb.TranslateStreamResult(
             translation=_message(request, result, call), model=model.name, version=model.version

@@ -61,19 +61,22 @@ class EncodedPiece:
 
 
 def segment(text: str, language: str) -> list[Piece]:
+    """All pieces of a text; see `pieces_of`."""
+    return list(pieces_of(text, language))
+
+
+def pieces_of(text: str, language: str) -> Iterator[Piece]:
     """Split a text into sentences and the pieces between them.
 
     A sentence never extends across a line break or another control character. A piece without a letter or a digit
     ("***", emoji) is not translatable.
     """
-    pieces: list[Piece] = []
     for index, part in enumerate(_CONTROLS.split(text)):
         if index % 2:
-            pieces.append(Piece(part, translatable=False))
+            yield Piece(part, translatable=False)
             continue
         for sentence in _sentences(part, language):
-            pieces.extend(_trimmed(sentence))
-    return pieces
+            yield from _trimmed(sentence)
 
 
 def _sentences(text: str, language: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,7 +12,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from dragoman_service.engine.request import DecodingOptions, Finished, Progress, Request
-from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput, ShuttingDown
+from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
@@ -23,18 +22,18 @@ from dragoman_service.translation.prepare import (
     PreparedText,
     Sender,
     TextResult,
-    assemble,
+    assemble_steps,
     check_options,
-    prepare,
+    prepare_steps,
     requests,
 )
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 
 _INLINE_CHARACTERS = 4_000
 """Longer input is split and tokenised on a thread, so that it does not block the event loop."""
 _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
-_TOKENISER_THREADS = 2
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
 
@@ -66,7 +65,7 @@ class Frontend:
         self._ports: WeakKeyDictionary[ServedModel, EnginePort] = WeakKeyDictionary()
         self.limits = limits
         self.clock = clock
-        self._threads = ThreadPoolExecutor(_TOKENISER_THREADS, thread_name_prefix="tokenise")
+        self._worker = TextWorker()
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -88,14 +87,17 @@ class Frontend:
             wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
             finished = await engine_call.finish_all(wanted)
 
-        def assemble_all() -> list[TextResult]:
-            answers = iter(finished)
-            return [
-                assemble(text, list(islice(answers, text.num_sentences)), model.tokenizer, call.options.num_hypotheses)
-                for text in prepared
-            ]
+        def assemble_all() -> Steps[list[TextResult]]:
+            answers, results = iter(finished), []
+            for text in prepared:
+                answered = list(islice(answers, text.num_sentences))
+                results.append(
+                    (yield from assemble_steps(text, answered, model.tokenizer, call.options.num_hypotheses))
+                )
+            return results
 
-        return await self.compute(assemble_all, translations=len(finished) * call.options.num_hypotheses)
+        count = len(finished) * call.options.num_hypotheses
+        return await self.compute(call.sender.client, assemble_all(), translations=count)
 
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
         """Translate one text: yields pieces of the translation as they become final, then the result.
@@ -125,15 +127,14 @@ class Frontend:
                     if text:
                         yield piece.written(text)
         count = call.options.num_hypotheses
-        yield await self.compute(
-            lambda: assemble(prepared, finished, model.tokenizer, count), translations=len(finished) * count
-        )
+        steps = assemble_steps(prepared, finished, model.tokenizer, count)
+        yield await self.compute(call.sender.client, steps, translations=len(finished) * count)
 
-    async def compute(self, work: Callable[[], T], *, translations: int) -> T:
-        """Do work on `translations` translated sentences: on a thread if they are many, to not block the event loop."""
+    async def compute(self, client: str, steps: Steps[T], *, translations: int) -> T:
+        """Do a client's work on `translations` translated sentences: on a thread if they are many."""
         if translations <= _INLINE_TRANSLATIONS:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return run_inline(steps)
+        return await self._worker.run(client, steps)
 
     def stop_accepting(self) -> None:
         """Refuse new calls with ShuttingDown. Running calls go on."""
@@ -146,10 +147,10 @@ class Frontend:
         return self._running == 0
 
     def close(self) -> None:
-        """Close the connections to the engines, and stop the threads without waiting for them."""
+        """Close the connections to the engines, and stop the thread for texts without waiting for it."""
         for port in list(self._ports.values()):
             port.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._worker.close()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -218,16 +219,15 @@ class Frontend:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
         check = _Check(call.sender.deadline, self.clock, self.limits.max_sentences)
 
-        def work() -> list[PreparedText]:
-            pairs = zip(call.texts, prefixes, strict=True)
-            return [prepare(text, prefix, call.route, call.options, check) for text, prefix in pairs]
+        def work() -> Steps[list[PreparedText]]:
+            prepared = []
+            for text, prefix in zip(call.texts, prefixes, strict=True):
+                prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
+            return prepared
 
         if _is_short(call):
-            return work()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            check.given_up = True  # a thread cannot be cancelled, so it checks this flag after the call has ended
+            return run_inline(work())
+        return await self._worker.run(call.sender.client, work())
 
 
 def _is_short(call: Call) -> bool:
@@ -242,12 +242,8 @@ class _Check:
         self._clock = clock
         self._max_sentences = max_sentences
         self._sentences = 0
-        self.given_up = False
-        """Set by the event loop once the result is not needed any more."""
 
     def __call__(self, piece: EncodedPiece) -> None:
-        if self.given_up:
-            raise Cancelled("the call ended while its text was being prepared")
         if self._deadline is not None and self._clock() >= self._deadline:
             raise DeadlineExceeded("the deadline passed while the text was being prepared")
         self._sentences += bool(piece.tokens)

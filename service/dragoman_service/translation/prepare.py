@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -11,7 +11,8 @@ from dragoman_service.engine.request import DecodingOptions, Finished, FinishRea
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route, TextTokenizer
 from dragoman_service.text.capitals import in_capitals, in_small_letters
-from dragoman_service.text.segmenter import EncodedPiece, encode_to_fit, segment
+from dragoman_service.text.segmenter import EncodedPiece, encode_to_fit, pieces_of
+from dragoman_service.translation.text_worker import Steps, run_inline
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,16 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
 def prepare(
     text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
 ) -> PreparedText:
-    """Split a text into sentences within the limit of the model, and tokenise them.
+    """Do all steps of `prepare_steps` at once."""
+    return run_inline(prepare_steps(text, prefix, route, options, check))
 
+
+def prepare_steps(
+    text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
+) -> Steps[PreparedText]:
+    """Split a text into sentences within the limit of the model, and tokenise them, in a step for each piece.
+
+    Neighbouring pieces that are copied are joined, so a text has at most one piece more than twice its sentences.
     `check` is called with each piece and may raise to stop the work. Raises InvalidInput for a prefix that is too long
     or has no sentence.
     """
@@ -107,7 +116,20 @@ def prepare(
     if len(prefix_tokens) >= longest:
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
         raise InvalidInput("target_prefix", prefix, allowed)
-    pieces = list(_merged(_checked(_encoded(text, route, with_prefix=bool(prefix)), check)))
+    pieces: list[EncodedPiece] = []
+    copied: list[str] = []
+    for piece in _encoded(text, route, with_prefix=bool(prefix)):
+        check(piece)
+        yield
+        if not piece.tokens:
+            copied.append(piece.text)
+            continue
+        if copied:
+            pieces.append(EncodedPiece("".join(copied), ()))
+            copied.clear()
+        pieces.append(piece)
+    if copied:
+        pieces.append(EncodedPiece("".join(copied), ()))
     if prefix_tokens and not any(piece.tokens for piece in pieces):
         raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
     return PreparedText(tuple(pieces), prefix_tokens)
@@ -153,11 +175,21 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 def assemble(
     prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
 ) -> TextResult:
-    """Put the translations of the sentences into the text, in the places of the sentences."""
+    """Do all steps of `assemble_steps` at once."""
+    return run_inline(assemble_steps(prepared, finished, tokenizer, num_hypotheses))
+
+
+def assemble_steps(
+    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
+) -> Steps[TextResult]:
+    """Put the translations of the sentences into the text, in the places of the sentences; a step for each sentence."""
     count = min((len(answer.hypotheses) for answer in finished), default=num_hypotheses)
     timings = [answer.timings for answer in finished] or [Timings()]
+    hypotheses = []
+    for rank in range(count):
+        hypotheses.append((yield from _hypothesis(prepared, finished, tokenizer, rank)))
     return TextResult(
-        hypotheses=tuple(_hypothesis(prepared, finished, tokenizer, rank) for rank in range(count)),
+        hypotheses=tuple(hypotheses),
         timings=Timings(
             queue=max(timing.queue for timing in timings),
             encode=max(timing.encode for timing in timings),
@@ -170,41 +202,21 @@ def assemble(
 
 def _hypothesis(
     prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, rank: int
-) -> TextHypothesis:
+) -> Steps[TextHypothesis]:
     chosen = [answer.hypotheses[rank] for answer in finished]
     translations = iter(chosen)
     cut = any(hypothesis.finish_reason is FinishReason.LENGTH for hypothesis in chosen)
+    parts: list[str] = []
+    for piece in prepared.pieces:
+        parts.append(piece.written(tokenizer.decode(next(translations).tokens)) if piece.tokens else piece.text)
+        yield
     return TextHypothesis(
-        text="".join(
-            piece.written(tokenizer.decode(next(translations).tokens)) if piece.tokens else piece.text
-            for piece in prepared.pieces
-        ),
+        text="".join(parts),
         score=sum(hypothesis.score for hypothesis in chosen),
         tokens=tuple(chain.from_iterable(hypothesis.tokens for hypothesis in chosen)),
         token_scores=tuple(chain.from_iterable(hypothesis.token_scores for hypothesis in chosen)),
         finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
     )
-
-
-def _checked(pieces: Iterable[EncodedPiece], check: Callable[[EncodedPiece], None]) -> Iterator[EncodedPiece]:
-    for piece in pieces:
-        check(piece)
-        yield piece
-
-
-def _merged(pieces: Iterable[EncodedPiece]) -> Iterator[EncodedPiece]:
-    """Join neighbouring pieces that are copied: a text has at most one piece more than twice its sentences."""
-    copied: list[str] = []
-    for piece in pieces:
-        if not piece.tokens:
-            copied.append(piece.text)
-            continue
-        if copied:
-            yield EncodedPiece("".join(copied), ())
-            copied.clear()
-        yield piece
-    if copied:
-        yield EncodedPiece("".join(copied), ())
 
 
 def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedPiece]:
@@ -215,7 +227,7 @@ def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedP
     """
     tokenizer = route.model.tokenizer
     limit = route.model.description.max_source_tokens - tokenizer.source_overhead
-    for piece in segment(text, route.source_language):
+    for piece in pieces_of(text, route.source_language):
         if not piece.translatable:
             yield EncodedPiece(piece.text, ())
             continue
