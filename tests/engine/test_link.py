@@ -136,12 +136,19 @@ def front_of(near: socket.socket) -> Front:
     return Front(lambda on_answers: LinkClient(near, on_answers))
 
 
-def test_an_answer_that_cannot_be_sent_ends_the_link(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [Progress(1, cast(tuple[int, ...], object())), Failed(1, ValueError(lambda: None))],
+    ids=["frame", "pickle"],
+)
+def test_an_answer_that_cannot_be_sent_ends_the_link(
+    answer: Progress | Failed, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = make_engine()
     with linked(engine) as (near, _, closed):
         front = front_of(near)
         call = front.open()
-        engine._calls[call].connection.deliver([Progress(1, cast(tuple[int, ...], object()))])
+        engine._calls[call].connection.deliver([answer])
         front.wait_for(lambda answer: isinstance(answer, Lost))
         wait_until(lambda: engine.idle and len(closed) == 1)
         assert "could not be sent" in caplog.text

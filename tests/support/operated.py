@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from dragoman_service.repository import loading
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.observer import ModelObserver
 from dragoman_service.repository.settings import ModelSettings
-from dragoman_service.server import server
 from support.server_thread import ServerThread, serving
 from support.stage import Stage
 
@@ -43,7 +43,7 @@ def operated(folder: Path, *versions: str, **config: Any) -> Iterator[Operated]:
 
     admin = f"unix:{folder}/admin"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "load_version", load)
+        patch.setattr(loading, "load_version", load)
         settings = {"repository": stage.store.url, "watch": 0.0, "cache": folder, "admin": admin, **config}
         with serving([], **settings) as running:
             stage.registry = running.server.registry

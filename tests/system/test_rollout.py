@@ -251,9 +251,9 @@ def test_a_load_that_takes_minutes_does_not_keep_the_server_from_ending(
     script = f"""
 import sys, time
 from dragoman_service.cli.main import main
-from dragoman_service.server import server
+from dragoman_service.repository import loading
 
-load, calls = server.load_version, []
+load, calls = loading.load_version, []
 
 def slow(*arguments, **settings):
     calls.append(arguments)
@@ -262,7 +262,7 @@ def slow(*arguments, **settings):
         time.sleep(600)
     return load(*arguments, **settings)
 
-server.load_version = slow
+loading.load_version = slow
 options = ["--port", "0", "--metrics-port", "0", "--watch", "0.1", "--grace", "1", "--threads", "1"]
 sys.exit(main(["serve", "--repository", {str(repository)!r}, *options]))
 """

@@ -69,7 +69,6 @@ def _serve(config: ServiceConfig) -> int:
 
     from prometheus_client import CollectorRegistry, disable_created_metrics  # noqa: PLC0415
 
-    from dragoman_service.repository.loading import load_models  # noqa: PLC0415
     from dragoman_service.server.access.token_file import load  # noqa: PLC0415
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import (  # noqa: PLC0415
@@ -89,6 +88,9 @@ def _serve(config: ServiceConfig) -> int:
         from dragoman_service.server.fronts.supervisor import supervise  # noqa: PLC0415
 
         return supervise(config, part_command, logging.getLevelName(logging.root.level))
+
+    from dragoman_service.repository.loading import load_models  # noqa: PLC0415
+
     # The `_created` series would add half as many lines again to the metrics page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(CollectorRegistry())

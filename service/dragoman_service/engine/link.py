@@ -84,7 +84,13 @@ class EngineLink:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _deliver(self, model: int, answers: Sequence[Answer]) -> None:
-        self.send(*(item_of_answer(model, answer) for answer in answers))
+        try:
+            items = [item_of_answer(model, answer) for answer in answers]
+        except Exception:  # an error that cannot be pickled: its request must not be waited for without end
+            _log.exception("answers could not be sent: the link is closed")
+            self.close()
+            return
+        self.send(*items)
 
     def _read(self) -> None:
         frames = FrameReader()

@@ -11,7 +11,7 @@ time. Each request ends with `Finished` or `Failed`. A call ends when all expect
     Cancel(call) ->          <- Failed(Cancelled) of each request that has not ended
                              <- Lost, if the engine is gone: all calls and requests of the front have ended with it
 
-All messages can cross a process boundary (`pipe.py`): they are values that can be pickled, deadlines are times of the
+All messages can cross a process boundary (`wire.py`, `link.py`): they are plain values, deadlines are times of the
 system's monotonic clock, and no message waits for an answer.
 """
 

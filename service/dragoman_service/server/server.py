@@ -24,7 +24,6 @@ from prometheus_client import CollectorRegistry
 from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import DragomanError
-from dragoman_service.repository.loading import load_version
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Repository
@@ -218,9 +217,11 @@ class Server:
 
 
 def _make_rollout(config: ServiceConfig, registry: ModelRegistry, metrics: Metrics) -> Rollout:
+    from dragoman_service.repository import loading  # noqa: PLC0415 - ONNX Runtime, which a front does not need
+
     settings = config.repository
     cache = settings.cache if settings.cache != Path() else Path.home() / ".cache" / "dragoman"
-    load = partial(load_version, settings=config.model, observer=metrics)
+    load = partial(loading.load_version, settings=config.model, observer=metrics)
     return Rollout(Repository(settings.repository, cache), registry, load, metrics)
 
 
