@@ -176,8 +176,8 @@ def test_calls_of_an_engine_that_is_lost_fail_and_the_next_one_serves() -> None:
     shared = Shared(one)
 
     async def work(frontend: Frontend, observer: Observer) -> None:
-        running = [asyncio.create_task(text_of(frontend, text)) for text in ("short", "many words here. " * 500)]
-        await until(lambda: not one.engine.idle)
+        running = [asyncio.create_task(text_of(frontend, text)) for text in ("one", "two")]
+        await until(lambda: len(workers_of(one).submitted) == 2)
         before = frontend.models.route("", "", "").model
         shared.restart(model("1"))
         for task in running:
@@ -215,6 +215,24 @@ def test_many_sentences_are_held_by_the_engine_where_the_front_cannot_know_the_w
     async def work(frontend: Frontend, observer: Observer) -> None:
         text = "one two. " * 30
         assert await text_of(frontend, text) == text.upper()
+
+    mirrored(shared, work)
+
+
+def test_no_more_sentences_are_in_the_engine_than_the_window() -> None:
+    one = model("1", held=True)
+    shared = Shared(one)
+
+    async def work(frontend: Frontend, observer: Observer) -> None:
+        text = "word. " * 100
+        running = asyncio.create_task(text_of(frontend, text))
+        await until(lambda: len(workers_of(one).submitted) == frontend.limits.window)
+        await asyncio.sleep(0.1)
+        (call,) = cast(Engine, one.engine)._calls.values()
+        assert len(workers_of(one).submitted) == frontend.limits.window
+        assert not call.held
+        workers_of(one).release()
+        assert await running == text.upper()
 
     mirrored(shared, work)
 

@@ -81,6 +81,8 @@ def test_counters_and_histograms_are_sums_and_gauges_what_they_mean() -> None:
 def test_what_a_process_counted_stays_when_it_is_replaced() -> None:
     server = Server()
     counts = server.running["front 1"].requests.labels("Translate")
+    for name in ("engine", "front 2"):
+        server.running[name].requests.labels("Translate").inc(0.7)
     for number in range(200):
         counts.inc(0.1)
         before = server.value("dragoman_requests_total", method="Translate")
