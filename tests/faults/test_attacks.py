@@ -23,14 +23,17 @@ from faults.http2 import (
     GOAWAY,
     HEADERS,
     HELLO,
+    PING,
     PREFACE,
     SETTINGS,
     call_headers,
     connection,
     frame,
+    frames,
     message,
 )
 from support.attackers import TRANSLATE, Unfinished
+from support.memory_bound import KIB_PER_CALL, PENDING_CALLS
 from support.server_process import START_SECONDS, ServerProcess, page, server_process
 from support.traffic import Traffic, traffic, translations
 from support.waiting import wait_until
@@ -170,6 +173,34 @@ def test_replies_that_no_window_lets_through_count_as_calls(bundle: Path) -> Non
                 opened.sendall(PREFACE + frame(SETTINGS, 0, 0, no_window) + calls)
             server.wait_for_metrics(lambda metrics: metrics.get("dragoman_requests_total") == 4 * len(streams))
             assert 1 <= answered(server) <= 80
+        with grpc.insecure_channel(server.address) as channel:
+            list_models = translation_pb2_grpc.TranslationStub(channel).ListModels
+            wait_until(lambda: list_models.future(pb.ListModelsRequest()).code() is grpc.StatusCode.OK)
+
+
+def test_calls_with_much_metadata_that_arrive_faster_than_they_are_looked_at_take_a_bounded_memory(
+    bundle: Path,
+) -> None:
+    block = call_headers(TRANSLATE, *((b"k%d" % number, b"v") for number in range(400)))
+    calls = b"".join(frame(HEADERS, END_HEADERS, stream, block) for stream in range(1, 400, 2))
+    max_calls = 200
+    with server_process([bundle], "--max-calls", str(max_calls)) as server:
+        before = resident_mib(server)
+
+        def flood() -> None:
+            """Returns when all have arrived."""
+            with connection(server.address) as opened:
+                opened.settimeout(START_SECONDS)
+                opened.sendall(HELLO + calls + frame(PING, 0, 0, bytes(8)))
+                assert any(kind == PING for kind, *_ in frames(opened))
+
+        with ThreadPoolExecutor(60) as threads:
+            for arrived in [threads.submit(flood) for _ in range(60)]:
+                arrived.result()
+        peak = resident_mib(server, "VmHWM") - before
+        allowed = SPARE_MIB + KIB_PER_CALL / 1024 * (max_calls + PENDING_CALLS)
+        print(f"{peak:.0f} MiB more, of {allowed:.0f} allowed")
+        assert peak < allowed
         with grpc.insecure_channel(server.address) as channel:
             list_models = translation_pb2_grpc.TranslationStub(channel).ListModels
             wait_until(lambda: list_models.future(pb.ListModelsRequest()).code() is grpc.StatusCode.OK)
