@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -220,3 +221,19 @@ def test_work_given_up_costs_its_client_nothing() -> None:
         queue.remove(n)
     queue.push(Waiting(request(64, "hasty", tokens=80, priority=BATCH), 0.0))
     assert 64 in [serve(queue).id for _ in range(2)]
+
+
+def test_the_first_requests_are_found_without_a_look_at_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler looks at some in every step, while other requests run."""
+    queue = queue_of(request(number, f"client {number % 2000}", tokens=1 + number % 97) for number in range(4000))
+    looks = Counter[str]()
+    is_valid = FairQueue._is_valid
+
+    def counted(self: FairQueue, entry: Any) -> bool:
+        looks["entries"] += 1
+        return is_valid(self, entry)
+
+    monkeypatch.setattr(FairQueue, "_is_valid", counted)
+    first = [waiting.request.id for waiting in itertools.islice(queue, 32)]
+    assert looks["entries"] < 200
+    assert first == [serve(queue).id for _ in first]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from dragoman_service.engine.request import Finished, Priority, Progress, Request
-from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.engine.scheduler import OVERTAKING, Scheduler
 from support.builders import make_request, make_scheduler, run_alone, step
 from support.fake_runner import FakeRunner
 
@@ -116,3 +116,18 @@ def test_a_request_that_waits_for_rows_does_not_keep_the_next_client_waiting() -
     scheduler.add(request(3, "b", 2), 0.0)
     step(scheduler, runner)
     assert running(scheduler) == {1, 3}
+
+
+def test_rows_that_are_kept_for_a_wide_request_are_not_given_to_clients_with_fewer_rows_than_others() -> None:
+    """A client who always has some small request, of which each fits into the rows that are free."""
+    long = dataclasses.replace(make_request(1, beam_size=4, max_length=400, min_length=400), client="a")
+    scheduler, runner = start(long)
+    scheduler.add(request(2, "b", ROWS), 0.0)
+    later = 2
+    while 2 not in running(scheduler):
+        if scheduler.rows_used < ROWS:
+            later += 1
+            scheduler.add(request(later, f"c{later}", 1), 0.0)
+        step(scheduler, runner)
+        joined = later - 2 - (scheduler.num_waiting - 1)
+        assert joined <= OVERTAKING * ROWS + scheduler.interrupted

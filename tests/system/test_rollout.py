@@ -86,13 +86,15 @@ def test_a_hundred_reloads_under_load_fail_no_call_and_leave_no_memory(running: 
             shutil.rmtree(running.repository / "tiny" / str(number - 1))
             memory.append(running.server.metrics()["process_resident_memory_bytes"])
         seen.wait_for(5)
-    print(f"{RELOADS} reloads, {seen}; memory {memory[9] / 2**20:.0f} to {memory[-1] / 2**20:.0f} MiB")
+    first, last = min(memory[:20]) / 2**20, min(memory[-20:]) / 2**20
+    print(f"{RELOADS} reloads, {seen}; memory {first:.0f} to {last:.0f} MiB")
     assert not seen.problems
     running.server.wait_for_metrics(lambda m: m["dragoman_model_info"] == 1)
     metrics = running.server.metrics()
     assert metrics["dragoman_model_loads_total"] == RELOADS + 1
     assert not metrics.get("dragoman_rejections_total")
-    assert max(memory[-10:]) - max(memory[:10]) < SETTLED_BYTES
+    # The least of each: on a busy machine a sample may see three versions at once. A leak raises the least, too.
+    assert min(memory[-20:]) - min(memory[:20]) < SETTLED_BYTES
 
 
 def test_calls_finish_on_the_version_they_began_with(running: Site) -> None:

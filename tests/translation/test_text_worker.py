@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -74,6 +76,50 @@ def test_a_client_with_much_work_does_not_delay_another_one() -> None:
         worker.close()
 
     run(test())
+
+
+def test_cancelled_work_that_waits_for_other_work_of_its_client_is_dropped_at_once() -> None:
+    """It has the texts of its call, and a caller can make calls and leave them faster than the thread takes turns."""
+    closed = threading.Event()
+
+    def begun() -> Steps[None]:
+        try:
+            while not closed.is_set():
+                yield
+        finally:
+            closed.set()
+
+    async def test() -> None:
+        worker = TextWorker()
+        long = asyncio.create_task(worker.run("a", begun()))
+        texts = [Text() for _ in range(100)]
+        left = [weakref.ref(text) for text in texts]
+        waiting = [asyncio.create_task(worker.run("a", holding(text))) for text in texts]
+        texts.clear()
+        await asyncio.sleep(0.02)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        waiting.clear()
+        gc.collect()
+        assert not any(text() for text in left)
+        assert not closed.is_set()
+        assert await worker.run("b", counting(3, [])) == 3
+        closed.set()
+        await long
+        await asyncio.to_thread(wait_until, lambda: not worker._jobs)
+        worker.close()
+
+    run(test())
+
+
+class Text:
+    """What a job keeps."""
+
+
+def holding(text: Text) -> Steps[Text]:
+    yield
+    return text
 
 
 def test_cancelled_work_is_given_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -62,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. 0: done; 1: the command failed; 2: wrong arguments, or a library is missing; 130: interrupted.
     """
+    # gRPC's core, which the commands import, would write busy ports and failed handshakes to stderr beside their
+    # messages, and what callers say at the end of their connections, which could forge lines of the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="dragoman",

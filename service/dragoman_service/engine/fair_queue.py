@@ -69,19 +69,34 @@ class FairQueue:
         return len(self._flows)
 
     def __iter__(self) -> Iterator[Waiting]:
-        """Waiting requests in the order in which they are served if no other request arrives."""
-        order = [entry for entry in self._order if self._is_valid(entry)]
-        heapify(order)
-        queues = {key: iter(self._flows[key].waiting.values()) for *_, key in order}
-        firsts = {key: next(queue) for key, queue in queues.items()}
-        while order:
-            start, _, turn, key = heappop(order)
-            _, waiting = firsts[key]
-            following = next(queues[key], None)
+        """Waiting requests in the order in which they are served if no other request arrives.
+
+        The first k take a time that depends on k: a scheduler looks at some in every step, and thousands may wait.
+        """
+        heads = self._entries_in_order()
+        head = next(heads, None)
+        order: list[tuple[_Entry, Waiting, Iterator[tuple[int, Waiting]]]] = []
+        while head is not None or order:
+            while head is not None and (not order or head < order[0][0]):
+                queue = iter(self._flows[head[3]].waiting.values())
+                heappush(order, (head, next(queue)[1], queue))
+                head = next(heads, None)
+            (start, _, turn, key), waiting, queue = heappop(order)
+            following = next(queue, None)
             if following is not None:
-                firsts[key] = following
-                heappush(order, (start + _cost_of(waiting.request), following[0], turn, key))
+                serial, request = following
+                heappush(order, ((start + _cost_of(waiting.request), serial, turn, key), request, queue))
             yield waiting
+
+    def _entries_in_order(self) -> Iterator[_Entry]:
+        """The valid entries, smallest first. The children of an entry of the heap are looked at after it."""
+        order = [(self._order[0], 0)] if self._order else []
+        while order:
+            entry, at = heappop(order)
+            for child in range(2 * at + 1, min(2 * at + 3, len(self._order))):
+                heappush(order, (self._order[child], child))
+            if self._is_valid(entry):
+                yield entry
 
     def sources(self, max_tokens: int) -> tuple[tuple[int, ...], ...]:
         """The sources of the next requests, with at most `max_tokens` tokens together."""

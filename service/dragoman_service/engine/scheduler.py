@@ -242,11 +242,16 @@ class Scheduler:
         # Not after a request has joined in this plan: it would have to move to the rows that become free.
         if not self._joined and (interrupter := self._interrupter()) is not None:
             return interrupter
-        if not free or self._overtaking_rows >= OVERTAKING * self.max_rows:
+        if not free or self._rows_are_kept:
             return None
         candidates = islice(self._waiting, _OVERTAKERS)
         fitting = (waiting for waiting in candidates if waiting.request.options.num_rows <= free)
         return next(fitting, None)
+
+    @property
+    def _rows_are_kept(self) -> bool:
+        """Whether free rows are kept for the request that came to the head of the queue and needs more."""
+        return self._blocked is not None and self._overtaking_rows >= OVERTAKING * self.max_rows
 
     def _interrupter(self) -> Waiting | None:
         """Return the first waiting request for which others were interrupted; None, usually, if there is none."""
@@ -263,9 +268,10 @@ class Scheduler:
 
         Returns False, and does nothing, if the rows of these do not suffice. The youngest requests are interrupted, so
         the oldest always ends. The differences between clients only shrink, so two clients cannot interrupt each other
-        again and again.
+        again and again. Rows that are kept for another request are not used.
         """
-        held, free = Counter(self._batch.rows_of), self._batch.num_free
+        kept = self._rows_are_kept and request.id != self._blocked
+        held, free = Counter(self._batch.rows_of), 0 if kept else self._batch.num_free
         own = held[request.client] + request.options.num_rows
         if max(held.values(), default=0) <= own:
             return False

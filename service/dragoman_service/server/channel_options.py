@@ -13,10 +13,15 @@ ADMIN_INTAKE = IntakeSettings(max_calls=64, max_message_mib=1, message_memory_mi
 
 _COMMON: Options = [
     # Against callers that open thousands of calls and reset them. Calls of a connection beyond the first limit wait at
-    # the caller. Beyond the second, gRPC's core cancels calls at random, those of other callers too.
+    # the caller. Of calls that Python has not looked at, gRPC's core cancels some at random beyond the second limit,
+    # and all beyond the third, those of other callers too. Without these limits they would wait for many seconds, and
+    # take memory that no limit of ours counts.
     ("grpc.max_concurrent_streams", 200),
-    ("grpc.server.max_pending_requests", 20_000),
-    ("grpc.server.max_pending_requests_hard_limit", 40_000),
+    ("grpc.server.max_pending_requests", 2_000),
+    ("grpc.server.max_pending_requests_hard_limit", 4_000),
+    # As RFC 9113, section 6.5.2, counts them, with 32 bytes for each entry. An entry of four bytes costs 180.
+    ("grpc.max_metadata_size", 8_192),
+    ("grpc.absolute_max_metadata_size", 8_192),
     # What arrives before a message is read. The probe of the bandwidth would raise it to megabytes for each call.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),

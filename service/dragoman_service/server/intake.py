@@ -97,15 +97,38 @@ class Intake:
     @contextmanager
     def call(self, client: str) -> Iterator[CallMemory]:
         """Count a call within this context, and its memory. Raises Overloaded if the client has too many calls."""
+        memory = self._admit(client)
+        try:
+            yield memory
+        finally:
+            self._end(memory)
+
+    def until_sent(self, client: str) -> CallMemory:
+        """Count a call, and its memory, until the current task has ended. Raises as `call` does.
+
+        A handler has ended when it has returned its reply. gRPC then sends this reply on the task of the handler, and
+        waits without limit for a caller that lets no bytes in.
+        """
+        memory = self._admit(client)
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: self._end(memory))
+        return memory
+
+    def _admit(self, client: str) -> CallMemory:
         if not self._calls.take(client, 1):
             raise Overloaded(f"too many calls at a time: {self._settings.max_calls} in all, and the rest is for others")
         memory = CallMemory(self._memory, client)
         try:
             memory.add(CALL_BYTES)
-            yield memory
-        finally:
-            memory.give_back()
-            self._calls.give_back(client, 1)
+        except BaseException:
+            self._end(memory)
+            raise
+        return memory
+
+    def _end(self, memory: CallMemory) -> None:
+        memory.give_back()
+        self._calls.give_back(memory.client, 1)
 
     async def read(self, context: Any, memory: CallMemory) -> bytes | None:
         """Read the next message of a call; None if there is none.

@@ -75,12 +75,11 @@ class Methods:
         async def answer(_: Any, context: Context) -> Any:
             async with Answering(self._metrics, method, context) as call:
                 self._identify(call)
-                with self._intake.call(call.client) as memory:
-                    call.memory = memory
-                    data = await self._intake.read(context, memory)
-                    if data is None:
-                        raise InvalidInput("request", "no message", "one message")
-                    return await behaviour(_parsed(data, parse, limits), call)
+                call.memory = memory = self._intake.until_sent(call.client)
+                data = await self._intake.read(context, memory)
+                if data is None:
+                    raise InvalidInput("request", "no message", "one message")
+                return await behaviour(_parsed(data, parse, limits), call)
 
         make = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
         return make(answer, None, handler.response_serializer)
@@ -116,9 +115,9 @@ class ForeignMethods:
     def _handler(self, method: str, handler: Any) -> Any:
         async def answer(_: Any, context: Context) -> Any:
             try:
-                with self._intake.call(self._client_of(context)) as memory:
-                    requests = self._requests(context, memory, handler.request_deserializer)
-                    return await _answer(handler, requests, context)
+                memory = self._intake.until_sent(self._client_of(context))
+                requests = self._requests(context, memory, handler.request_deserializer)
+                return await _answer(handler, requests, context)
             except DragomanError as error:
                 async with Answering(self._metrics, method, context):
                     raise error from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
@@ -33,23 +33,40 @@ class TextWorker:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._jobs: OrderedDict[str, deque[_Job[Any]]] = OrderedDict()  # client -> jobs, in the order of turns
+        # Client -> its jobs, as the keys, in the order of arrival. Clients are in the order of turns.
+        self._jobs: OrderedDict[str, OrderedDict[_Job[Any], None]] = OrderedDict()
+        self._current: _Job[Any] | None = None  # which the thread works on
         self._closed = False
         self._thread: threading.Thread | None = None
 
     async def run(self, client: str, steps: Steps[T]) -> T:
-        """Do the work of a client. If the caller is cancelled, the work is given up after its current step."""
+        """Do the work of a client. If the caller is cancelled, the work is given up, after its current step if it has
+        begun one.
+        """
         job = _Job(steps)
         with self._condition:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="dragoman-text", daemon=True)
                 self._thread.start()
-            self._jobs.setdefault(client, deque()).append(job)
+            self._jobs.setdefault(client, OrderedDict())[job] = None
             self._condition.notify()
         try:
             return await job.done
-        finally:
+        except asyncio.CancelledError:
+            self._give_up(client, job)
+            raise
+
+    def _give_up(self, client: str, job: _Job[Any]) -> None:
+        """Take a job out of the queue. Its text takes memory, which no longer counts once the call has ended."""
+        with self._condition:
             job.given_up = True
+            jobs = self._jobs.get(client, OrderedDict())
+            if job is self._current or job not in jobs:
+                return
+            del jobs[job]
+            if not jobs:
+                del self._jobs[client]
+        job.steps.close()
 
     def close(self) -> None:
         """Stop the thread after its current slice. Work that is not done never ends."""
@@ -65,15 +82,17 @@ class TextWorker:
                 if self._closed:
                     return
                 client, jobs = next(iter(self._jobs.items()))
-                job = jobs[0]
+                job = self._current = next(iter(jobs))
             ended = self._slice(job)
             with self._condition:
+                self._current = None
                 if ended:
-                    jobs.popleft()
+                    del jobs[job]
                 if jobs:
                     self._jobs.move_to_end(client)
                 else:
                     del self._jobs[client]
+            del job, jobs  # which keep the texts of the job until the next one
             time.sleep(PAUSE_SECONDS)
 
     def _slice(self, job: _Job[Any]) -> bool:
