@@ -206,7 +206,7 @@ def test_health_check_of_the_image(tmp_path: Path) -> None:
         with serving([served(FakeWorkers())], **tls) as server:
             address = f"localhost:{server.server.metrics_port}"
             assert check(address) == 0
-            server.server._condition = Condition(not_ready="shutting down")
+            server.server.condition = Condition(not_ready="shutting down")
             assert check(address) == 1
         assert check(address) == 1
 
