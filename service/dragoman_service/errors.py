@@ -33,6 +33,8 @@ class DragomanError(Exception):
 
     reason = "error"
     """Stable, lower-case name: the `reason` label in metrics and in gRPC error details."""
+    after_work = False
+    """Whether sentences of the call had been translated before. The call counts in quotas then."""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors are pickled as they are, between processes: not made again from the arguments of their class."""

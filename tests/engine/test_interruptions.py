@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from dragoman_service.engine.request import Finished, Priority, Progress, Request
-from dragoman_service.engine.scheduler import OVERTAKING, Scheduler
+from dragoman_service.engine.scheduler import MOST_INTERRUPTIONS, OVERTAKING, Scheduler
 from support.builders import make_request, make_scheduler, run_alone, step
 from support.fake_runner import FakeRunner
 
@@ -131,3 +131,19 @@ def test_rows_that_are_kept_for_a_wide_request_are_not_given_to_clients_with_few
         step(scheduler, runner)
         joined = later - 2 - (scheduler.num_waiting - 1)
         assert joined <= OVERTAKING * ROWS + scheduler.interrupted
+
+
+def test_a_request_that_needs_all_rows_ends_beside_a_client_with_one_short_request_after_the_other() -> None:
+    wide = request(1, "a", ROWS)
+    scheduler, runner = start(wide)
+    ended: list[Finished] = []
+    number = 1
+    for now in range(1_000):
+        if now % 5 == 0 and scheduler.num_waiting == 0 and running(scheduler) == {1}:
+            number += 1
+            scheduler.add(request(number, "b", 1), 0.0)
+        ended += [event for event in step(scheduler, runner) if isinstance(event, Finished) and event.request_id == 1]
+        if ended:
+            break
+    assert [each.hypotheses for each in ended] == [run_alone(wide).hypotheses]
+    assert scheduler.interrupted == MOST_INTERRUPTIONS

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Lanes
 from dragoman_service.engine.messages import Answer, Lost
 from dragoman_service.engine.request import Event, Failed, Request
-from dragoman_service.errors import DeadlineUnreachable, EngineFailure, ShuttingDown
+from dragoman_service.errors import DeadlineUnreachable, EngineFailure, Overloaded, ShuttingDown
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.translation.engine_port import EnginePort
@@ -25,8 +26,8 @@ from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.settings import RequestLimits
 from support.builders import make_request, make_scheduler
 from support.fake_runner import FakeRunner
-from support.fake_workers import FakeWorkers, served
-from support.frontends import call, on_frontend, until
+from support.fake_workers import FIRST, FakeWorkers, served, shout
+from support.frontends import LIMITS, call, on_frontend, until
 
 
 def on_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -146,6 +147,47 @@ def test_a_deadline_that_cannot_be_met_ends_a_stream_before_its_first_piece() ->
 
     on_frontend(model, work)
     assert pieces == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("late_one", ["a", "c"])
+def test_an_error_says_whether_sentences_had_been_translated_before(stream: bool, late_one: str) -> None:
+    """They count in the quotas of tokens: a stream has sent them."""
+
+    def late(request: Request) -> list[Event]:
+        is_late = request.source[0] == FIRST + ord(late_one)
+        return [Failed(request.id, DeadlineUnreachable("late"))] if is_late else shout(request)
+
+    model = served(FakeWorkers(late))
+
+    async def work(frontend: Frontend) -> None:
+        whole = call(model, "a\nb\nc")
+        with pytest.raises(DeadlineUnreachable) as caught:
+            await (_read_into([], frontend.stream(whole)) if stream else frontend.translate(whole))
+        assert caught.value.after_work is (late_one == "c")
+
+    on_frontend(model, work, replace(LIMITS, window=1))
+
+
+class Full:
+    """The memory of a call for which nothing is left."""
+
+    def add(self, amount: int) -> None:
+        raise Overloaded("full")
+
+
+def test_translations_that_need_too_much_memory_have_been_work() -> None:
+    engine = make_engine(FakeWorkers())
+
+    async def work() -> None:
+        async with EnginePort(engine).call("", 1, Full()) as whole_call:
+            whole_call.expect(1, 0, None)
+            with pytest.raises(Overloaded) as caught:
+                await whole_call.finish_all(some(whole_call._port, 1))
+            assert caught.value.after_work
+
+    on_loop(work)
+    engine.close()
 
 
 def test_the_engine_is_told_of_the_tokens_that_it_will_be_sent() -> None:

@@ -19,14 +19,17 @@ class Waiting:
     """Time of submission in seconds of the engine's clock."""
     streamed: int = 0
     """Number of tokens sent in `Progress` events before, if the request has run before."""
+    interruptions: int = 0
+    """How often the request has been interrupted for another client."""
 
 
 class ActiveRequest:
     """A request that owns rows."""
 
     __slots__ = (
-        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "max_steps", "next_progress",
-        "prefix_length", "queue_seconds", "request", "rows", "started", "streamed", "submitted", "watched",
+        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "interruptions", "max_steps",
+        "next_progress", "prefix_length", "queue_seconds", "request", "rows", "started", "streamed", "submitted",
+        "watched",
     )  # fmt: skip
 
     def __init__(self, waiting: Waiting, rows: list[int], started: int, max_positions: int) -> None:
@@ -35,6 +38,7 @@ class ActiveRequest:
         options = request.options
         self.request = request
         self.submitted = waiting.submitted
+        self.interruptions = waiting.interruptions
         self.rows = rows
         self.started = started
         self.streamed = waiting.streamed
@@ -98,4 +102,8 @@ class ActiveRequest:
 
     def again(self) -> Waiting:
         """The request, to be run again from its first token. It streams only the tokens that were not sent before."""
-        return Waiting(self.request, self.submitted, self.streamed)
+        return Waiting(self.request, self.submitted, self.streamed, self.interruptions)
+
+    def interrupted(self) -> Waiting:
+        """As `again`, for a request that is interrupted for another client."""
+        return Waiting(self.request, self.submitted, self.streamed, self.interruptions + 1)

@@ -21,6 +21,8 @@ from dragoman_service.engine.retry_groups import RetryGroups
 
 OVERTAKING = 4
 """While a request waits for more rows than are free, later requests may take this many times `max_rows` in all."""
+MOST_INTERRUPTIONS = 2
+"""A request is interrupted so many times at most, or one that needs many rows would never end beside short ones."""
 _OVERTAKERS = 32
 """Number of waiting requests that are searched for one that fits into the free rows."""
 _SLACK = 64
@@ -266,9 +268,9 @@ class Scheduler:
     def _make_room(self, request: Request) -> bool:
         """Interrupt requests of clients that would hold more rows than the client of `request` with its new rows.
 
-        Returns False, and does nothing, if the rows of these do not suffice. The youngest requests are interrupted, so
-        the oldest always ends. The differences between clients only shrink, so two clients cannot interrupt each other
-        again and again. Rows that are kept for another request are not used.
+        Returns False, and does nothing, if the rows of these do not suffice. The youngest requests are interrupted, and
+        none more often than `MOST_INTERRUPTIONS` says. The differences between clients only shrink, so two clients
+        cannot interrupt each other again and again. Rows that are kept for another request are not used.
         """
         kept = self._rows_are_kept and request.id != self._blocked
         held, free = Counter(self._batch.rows_of), 0 if kept else self._batch.num_free
@@ -279,6 +281,7 @@ class Scheduler:
             active
             for active in reversed(self._batch.active.values())
             if WEIGHTS[active.request.priority] <= WEIGHTS[request.priority]
+            and active.interruptions < MOST_INTERRUPTIONS
         ]
         interrupted: list[ActiveRequest] = []
         while free < request.options.num_rows:
@@ -292,7 +295,7 @@ class Scheduler:
             free += len(victim.rows)
         for active in interrupted:
             self._leave(active.request.id)
-            self._waiting.push_front(active.again())
+            self._waiting.push_front(active.interrupted())
         self.interrupted += len(interrupted)
         return True
 

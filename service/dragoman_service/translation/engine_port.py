@@ -14,7 +14,7 @@ from typing import Protocol
 from dragoman_service.engine.engine import Connection
 from dragoman_service.engine.messages import Answer, Cancel, Expect, Lost, Message, Open, Refused, Submit, Window
 from dragoman_service.engine.request import Event, Failed, Finished, Progress, Request
-from dragoman_service.errors import EngineFailure
+from dragoman_service.errors import DragomanError, EngineFailure
 from dragoman_service.translation.memory import UNLIMITED, Memory
 
 _BYTES_PER_TOKEN = 160
@@ -161,6 +161,7 @@ class EngineCall:
         self._window = self._wanted if self._early else 0  # maximum number of requests in the engine
         self._running: set[int] = set()  # ids of the requests in the engine
         self._error: Exception | None = None  # why the call was refused or lost
+        self._has_tokens = False  # whether any of its tokens have been translated
         self._remaining = 1  # requests that have not ended; at least 1 until `expect` sets the number
         self._work: _Work | None = None
         self._admitted: asyncio.Future[None] | None = None
@@ -249,22 +250,33 @@ class EngineCall:
         if not isinstance(event, Progress):
             self._running.discard(event.request_id)
             self._remaining -= 1
+        if isinstance(event, Failed):
+            self._note_work(event.error)
+        else:
+            self._has_tokens = True
         if self._work is None:
             return
         if isinstance(event, Finished):
             try:
                 self._memory.add(_bytes_of(event))
             except Exception as error:
+                self._note_work(error)
                 self._work.fail(error)
         self._work.on_event(event)
         self._continue()
 
     def fail(self, error: Exception) -> None:
         """Called when the engine refuses the call or the connection is lost."""
+        self._note_work(error)
         self._error = error
         if self._admitted is not None and not self._admitted.done():
             self._admitted.set_result(None)
         self._continue()
+
+    def _note_work(self, error: Exception) -> None:
+        """Write on an error whether the call had been worked on."""
+        if self._has_tokens and isinstance(error, DragomanError):
+            error.after_work = True
 
     def _continue(self) -> None:
         if self._work is not None:

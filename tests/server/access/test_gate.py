@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from dragoman_service.errors import (
     Cancelled,
     DeadlineUnreachable,
+    DragomanError,
     Forbidden,
     InvalidInput,
     Overloaded,
@@ -308,12 +309,19 @@ def test_quotas_outlast_other_changes_of_the_file(world: World) -> None:
     assert world.metric("dragoman_token_requests_total", token="two") == 2
 
 
+def after_work(error: DragomanError) -> DragomanError:
+    error.after_work = True
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "counts"),
     [
         (Overloaded("full"), False),
         (DeadlineUnreachable("late"), False),
         (ShuttingDown("bye"), False),
+        (after_work(Overloaded("full")), True),
+        (after_work(DeadlineUnreachable("late")), True),
         (InvalidInput("texts", 0, "1"), True),
         (Cancelled("left"), True),
         (asyncio.CancelledError(), True),

@@ -18,7 +18,8 @@ from dragoman_service.server.access.tokens import Token
 from dragoman_service.server.metrics import Metrics
 
 _REFUSED_BEFORE_WORK = (Overloaded, DeadlineUnreachable, ShuttingDown)
-"""Refusals that are not the caller's fault. Calls with invalid input count: they would be free tries otherwise."""
+"""Refusals that are not the caller's fault. Calls with invalid input count: they would be free tries otherwise. A call
+that is refused in the middle counts: a stream has sent translations by then."""
 
 
 class Caller:
@@ -66,8 +67,11 @@ class Caller:
             raise
         try:
             yield
-        except _REFUSED_BEFORE_WORK:
-            lease.give_back()
+        except _REFUSED_BEFORE_WORK as error:
+            if error.after_work:
+                self._end(lease, characters)
+            else:
+                lease.give_back()
             raise
         except BaseException:
             self._end(lease, characters)
