@@ -37,6 +37,7 @@ class TextWorker:
         self._jobs: OrderedDict[str, OrderedDict[_Job[Any], None]] = OrderedDict()
         self._current: _Job[Any] | None = None  # which the thread works on
         self._closed = False
+        self._pause = threading.Event()  # never set
         self._thread: threading.Thread | None = None
 
     async def run(self, client: str, steps: Steps[T]) -> T:
@@ -93,7 +94,7 @@ class TextWorker:
                 else:
                     del self._jobs[client]
             del job, jobs  # which keep the texts of the job until the next one
-            time.sleep(PAUSE_SECONDS)
+            self._pause.wait(PAUSE_SECONDS)  # the system call behind `time.sleep` may fail, and would end the thread
 
     def _slice(self, job: _Job[Any]) -> bool:
         """Work on a job for a slice; returns whether it has ended."""
