@@ -31,8 +31,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 async def read(intake: Intake, caller: Caller, client: str) -> bytes | None:
-    with intake.call(client) as memory:
-        return await intake.read(caller, memory)
+    return await intake.read(caller, intake.admit(client))
 
 
 def start(intake: Intake, client: str, count: int) -> tuple[list[Caller], list[asyncio.Task[bytes | None]]]:
@@ -49,9 +48,14 @@ def test_a_message_is_read_and_its_memory_is_given_back() -> None:
     async def test() -> None:
         intake, caller = Intake(SETTINGS), Caller()
         caller.message.set_result(b"abc")
-        with intake.call("a") as memory:
+
+        async def call() -> None:
+            memory = intake.admit("a")
             assert await intake.read(caller, memory) == b"abc"
             assert memory.amount == CALL_BYTES + 3 * BYTES_PER_BYTE
+
+        await asyncio.create_task(call())
+        await settle()
         assert intake._memory.free == intake._memory.capacity
         assert intake._calls.free == intake._calls.capacity
         caller = Caller()
@@ -209,11 +213,16 @@ def test_the_place_of_a_long_message_is_kept_for_a_while(monkeypatch: pytest.Mon
 def test_memory_of_all_calls_is_limited_and_shared() -> None:
     async def test() -> None:
         intake = Intake(SETTINGS)
-        with intake.call("a") as one, intake.call("b") as other:
+
+        async def calls() -> None:
+            one, other = intake.admit("a"), intake.admit("b")
             one.add(12 << 20)
             with pytest.raises(Overloaded, match="16 MiB"):
                 one.add(2 << 20)
             other.add(2 << 20)
+
+        await asyncio.create_task(calls())
+        await settle()
         assert intake._memory.free == 16 << 20
 
     run(test())

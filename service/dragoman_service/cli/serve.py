@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from functools import partial
 
 from dragoman_service.cli.log_format import LogFormatter
 from dragoman_service.cli.serve_arguments import add_arguments, config_of
@@ -73,7 +74,7 @@ def _serve(config: ServiceConfig) -> int:
     from dragoman_service.server.metrics import Metrics  # noqa: PLC0415
     from dragoman_service.server.server import (  # noqa: PLC0415
         Server,
-        address,
+        announce,
         check_certificates,
         check_free,
         serve_until_signal,
@@ -96,19 +97,14 @@ def _serve(config: ServiceConfig) -> int:
     metrics = Metrics(CollectorRegistry())
     models = load_models(config.model_paths, config.model, metrics)
 
-    def report_ready(server: Server) -> None:
-        for model in server.registry.models:
-            print(f"model    {model.description.summary}")
-        tls = config.server.tls
-        print(f"gRPC     {address(config.server.host, server.port)}{tls}")
-        if config.server.admin:
-            print(f"admin    {config.server.admin}{'' if config.server.admin.startswith('unix:') else tls}")
-        print(f"metrics  http://{address(config.server.pages_host, server.metrics_port)}/metrics")
-        print("ready", flush=True)
-
     try:
         server = Server(config, models, metrics)
-        asyncio.run(serve_until_signal(server, config.server.grace, lambda: report_ready(server)))
+
+        def on_ready() -> None:
+            summaries = [model.description.summary for model in server.registry.models]
+            announce(config.server, summaries, server.port, server.metrics_port)
+
+        asyncio.run(serve_until_signal(server.start(), partial(server.stop, config.server.grace), on_ready))
     finally:
         for model in models:
             model.engine.close()

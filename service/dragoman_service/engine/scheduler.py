@@ -272,11 +272,11 @@ class Scheduler:
         none more often than `MOST_INTERRUPTIONS` says. The differences between clients only shrink, so two clients
         cannot interrupt each other again and again. Rows that are kept for another request are not used.
         """
+        own = self._batch.rows_of[request.client] + request.options.num_rows
+        if max(self._batch.rows_of.values(), default=0) <= own:
+            return False
         kept = self._rows_are_kept and request.id != self._blocked
         held, free = Counter(self._batch.rows_of), 0 if kept else self._batch.num_free
-        own = held[request.client] + request.options.num_rows
-        if max(held.values(), default=0) <= own:
-            return False
         running = [
             active
             for active in reversed(self._batch.active.values())

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +59,7 @@ class IntakeSettings:
 
 
 class CallMemory:
-    """The memory that a call has been granted; see `Intake.call`."""
+    """The memory that a call has been granted; see `Intake.admit`."""
 
     __slots__ = ("_shares", "amount", "client")
 
@@ -77,10 +75,10 @@ class CallMemory:
             raise Overloaded(f"all calls together need more than {mib} MiB of memory; send smaller calls, or later")
         self.amount += amount
 
-    def give_back(self) -> None:
-        """Give everything back."""
-        self._shares.give_back(self.client, self.amount)
-        self.amount = 0
+    def give_back(self, amount: int) -> None:
+        """Give bytes back that were granted."""
+        self._shares.give_back(self.client, amount)
+        self.amount -= amount
 
 
 class Intake:
@@ -94,40 +92,27 @@ class Intake:
         self._quick = Places(places - places // 2)
         self._slow = Shares(places // 2)
 
-    @contextmanager
-    def call(self, client: str) -> Iterator[CallMemory]:
-        """Count a call within this context, and its memory. Raises Overloaded if the client has too many calls."""
-        memory = self._admit(client)
-        try:
-            yield memory
-        finally:
-            self._end(memory)
-
-    def until_sent(self, client: str) -> CallMemory:
-        """Count a call, and its memory, until the current task has ended. Raises as `call` does.
+    def admit(self, client: str) -> CallMemory:
+        """Count a call, and its memory, until the current task has ended.
 
         A handler has ended when it has returned its reply. gRPC then sends this reply on the task of the handler, and
-        waits without limit for a caller that lets no bytes in.
+        waits without limit for a caller that lets no bytes in. Raises Overloaded if the client has too many calls.
         """
-        memory = self._admit(client)
-        task = asyncio.current_task()
-        assert task is not None
-        task.add_done_callback(lambda _: self._end(memory))
-        return memory
-
-    def _admit(self, client: str) -> CallMemory:
         if not self._calls.take(client, 1):
             raise Overloaded(f"too many calls at a time: {self._settings.max_calls} in all, and the rest is for others")
         memory = CallMemory(self._memory, client)
         try:
             memory.add(CALL_BYTES)
         except BaseException:
-            self._end(memory)
+            self._calls.give_back(client, 1)
             raise
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: self._end(memory))
         return memory
 
     def _end(self, memory: CallMemory) -> None:
-        memory.give_back()
+        memory.give_back(memory.amount)
         self._calls.give_back(memory.client, 1)
 
     async def read(self, context: Any, memory: CallMemory) -> bytes | None:

@@ -75,7 +75,7 @@ class Methods:
         async def answer(_: Any, context: Context) -> Any:
             async with Answering(self._metrics, method, context) as call:
                 self._identify(call)
-                call.memory = memory = self._intake.until_sent(call.client)
+                call.memory = memory = self._intake.admit(call.client)
                 data = await self._intake.read(context, memory)
                 if data is None:
                     raise InvalidInput("request", "no message", "one message")
@@ -115,7 +115,7 @@ class ForeignMethods:
     def _handler(self, method: str, handler: Any) -> Any:
         async def answer(_: Any, context: Context) -> Any:
             try:
-                memory = self._intake.until_sent(self._client_of(context))
+                memory = self._intake.admit(self._client_of(context))
                 requests = self._requests(context, memory, handler.request_deserializer)
                 return await _answer(handler, requests, context)
             except DragomanError as error:
@@ -129,9 +129,11 @@ class ForeignMethods:
     async def _requests(
         self, context: Context, memory: CallMemory, parse: Callable[[bytes], Any]
     ) -> AsyncGenerator[Any, None]:
+        before = memory.amount
         while (data := await self._intake.read(context, memory)) is not None:
             self._client_of(context)
             yield _parsed(data, parse, _SMALL)
+            memory.give_back(memory.amount - before)  # a call of reflection may send messages for ever
 
 
 async def _answer(handler: Any, requests: AsyncGenerator[Any, None], context: Context) -> Any:

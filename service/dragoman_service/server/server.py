@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import grpc
@@ -300,8 +300,10 @@ async def _start_admin(
     return server
 
 
-async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then stop in order; a second signal ends the process at once."""
+async def serve_until_signal(
+    start: Coroutine[Any, Any, None], stop: Callable[[], Awaitable[None]], on_ready: Callable[[], None]
+) -> None:
+    """Start, serve until SIGTERM or SIGINT, then stop in order; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
@@ -312,7 +314,7 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    starting, stopping = asyncio.create_task(server.start()), asyncio.create_task(asked.wait())
+    starting, stopping = asyncio.create_task(start), asyncio.create_task(asked.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():  # a repository may take minutes to load; nobody has been served yet
         starting.cancel()
@@ -321,7 +323,18 @@ async def serve_until_signal(server: Server, grace: float, on_ready: Callable[[]
     starting.result()
     on_ready()
     await stopping
-    await server.stop(grace)
+    await stop()
+
+
+def announce(settings: ServerSettings, models: Iterable[str], port: int, metrics_port: int) -> None:
+    """Print the models and the addresses of a server that is ready."""
+    for model in models:
+        print(f"model    {model}")
+    print(f"gRPC     {address(settings.host, port)}{settings.tls}")
+    if settings.admin:
+        print(f"admin    {settings.admin}{'' if settings.admin.startswith('unix:') else settings.tls}")
+    print(f"metrics  http://{address(settings.pages_host, metrics_port)}/metrics")
+    print("ready", flush=True)
 
 
 def open_pages(

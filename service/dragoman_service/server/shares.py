@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-SHARE = 4
-"""A client may hold this many times the free amount (dynamic thresholds, Choudhury and Hahne, 1998). A single client
-gets 4/5 of everything, each of two clients 4/9, and some is left for the next client."""
+from dragoman_service.engine.permits import SHARE
 
 
 class Shares:
-    """A limited amount of something that clients hold parts of. For one thread."""
+    """A limited amount of something that clients hold parts of. For one thread.
+
+    A client may hold `SHARE` times the free amount. So a single client gets 4/5 of everything, each of two clients 4/9,
+    and some is left for the next client.
+    """
 
     def __init__(self, capacity: int) -> None:
         """`capacity` is the amount that all clients together may hold."""

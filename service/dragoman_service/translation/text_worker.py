@@ -36,8 +36,7 @@ class TextWorker:
         # Client -> its jobs, as the keys, in the order of arrival. Clients are in the order of turns.
         self._jobs: OrderedDict[str, OrderedDict[_Job[Any], None]] = OrderedDict()
         self._current: _Job[Any] | None = None  # which the thread works on
-        self._closed = False
-        self._pause = threading.Event()  # never set
+        self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     async def run(self, client: str, steps: Steps[T]) -> T:
@@ -72,15 +71,15 @@ class TextWorker:
     def close(self) -> None:
         """Stop the thread after its current slice. Work that is not done never ends."""
         with self._condition:
-            self._closed = True
+            self._closed.set()
             self._condition.notify()
 
     def _work(self) -> None:
         while True:
             with self._condition:
-                while not (self._jobs or self._closed):
+                while not (self._jobs or self._closed.is_set()):
                     self._condition.wait()
-                if self._closed:
+                if self._closed.is_set():
                     return
                 client, jobs = next(iter(self._jobs.items()))
                 job = self._current = next(iter(jobs))
@@ -94,7 +93,7 @@ class TextWorker:
                 else:
                     del self._jobs[client]
             del job, jobs  # which keep the texts of the job until the next one
-            self._pause.wait(PAUSE_SECONDS)  # the system call behind `time.sleep` may fail, and would end the thread
+            self._closed.wait(PAUSE_SECONDS)  # the system call behind `time.sleep` may fail, and would end the thread
 
     def _slice(self, job: _Job[Any]) -> bool:
         """Work on a job for a slice; returns whether it has ended."""

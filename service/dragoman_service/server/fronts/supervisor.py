@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
-import signal
 import socket
 import subprocess
 import threading
@@ -47,7 +45,7 @@ from dragoman_service.server.fronts.merge import ENGINE, Pages, families_of
 from dragoman_service.server.fronts.shared_quotas import QuotaDesk
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.intake import IntakeSettings
-from dragoman_service.server.server import StartupError, address, open_pages
+from dragoman_service.server.server import StartupError, announce, open_pages, serve_until_signal
 from dragoman_service.server.settings import ServiceConfig
 
 _SUPERVISOR = "supervisor"
@@ -356,41 +354,15 @@ class _Page(Collector):
 
 
 async def _supervise(config: ServiceConfig, command: Sequence[str], log_level: str) -> None:
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if asked.is_set():
-            os._exit(128 + number)
-        asked.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
     supervisor = Supervisor(config, command, log_level)
+
+    def on_ready() -> None:
+        announce(config.server, supervisor.models, supervisor.port, supervisor.metrics_port)
+
     try:
-        starting, stopping = asyncio.create_task(supervisor.start()), asyncio.create_task(asked.wait())
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():  # a repository may take minutes to load; nobody has been served yet
-            starting.cancel()
-            _log.warning("stopped while starting")
-            return
-        starting.result()
-        _report(supervisor, config)
-        await stopping
-        await supervisor.stop()
+        await serve_until_signal(supervisor.start(), supervisor.stop, on_ready)
     finally:
         supervisor.kill()
-
-
-def _report(supervisor: Supervisor, config: ServiceConfig) -> None:
-    server = config.server
-    for summary in supervisor.models:
-        print(f"model    {summary}")
-    print(f"gRPC     {address(server.host, supervisor.port)}{server.tls}")
-    if server.admin:
-        print(f"admin    {server.admin}{'' if server.admin.startswith('unix:') else server.tls}")
-    print(f"metrics  http://{address(server.pages_host, supervisor.metrics_port)}/metrics")
-    print("ready", flush=True)
 
 
 def supervise(config: ServiceConfig, command: Sequence[str], log_level: str) -> int:
