@@ -257,8 +257,11 @@ class Scheduler:
 
     def _interrupter(self) -> Waiting | None:
         """Return the first waiting request for which others were interrupted; None, usually, if there is none."""
+        if self._waiting.num_flows == 1:
+            head = self._waiting.head()
+            return head if head is not None and self._make_room(head.request) else None
         tried: set[str] = set()
-        for waiting in islice(self._waiting, _OVERTAKERS if self._waiting.num_flows > 1 else 1):
+        for waiting in islice(self._waiting, _OVERTAKERS):
             client = waiting.request.client
             if client not in tried and self._make_room(waiting.request):
                 return waiting

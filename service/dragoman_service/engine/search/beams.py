@@ -6,7 +6,7 @@ child that ends finishes its hypothesis if it is among the best `size`. Of equal
 first, then that of the likelier candidate.
 
 The code uses lists, not arrays. A step needs some ten comparisons for each request. Array operations for all requests
-take longer up to some 64 requests: they are many, and between two runs of a model the processor's caches are cold.
+are many, and each takes longer than several comparisons: between two runs of a model the processor's caches are cold.
 """
 
 from __future__ import annotations
