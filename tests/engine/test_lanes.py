@@ -211,17 +211,17 @@ def config(**fields: Any) -> EngineSettings:
 @pytest.mark.parametrize(
     ("fields", "cores", "division"),
     [
-        ({}, 1, Division(lanes=1, rows=64, threads=1)),
-        ({}, 2, Division(lanes=2, rows=32, threads=1)),
-        ({}, 3, Division(lanes=3, rows=22, threads=1)),
-        ({}, 4, Division(lanes=4, rows=16, threads=1)),
-        ({}, 16, Division(lanes=4, rows=16, threads=13)),
-        ({"threads": 2}, 16, Division(lanes=2, rows=32, threads=1)),
-        ({"threads": 6, "lanes": 2}, 1, Division(lanes=2, rows=32, threads=5)),
-        ({"lanes": 8, "max_rows": 80}, 8, Division(lanes=8, rows=10, threads=1)),
-        ({"max_rows": 33}, 2, Division(lanes=2, rows=17, threads=1)),
-        ({"max_rows": 31}, 2, Division(lanes=1, rows=31, threads=2)),
-        ({"max_rows": 4}, 8, Division(lanes=1, rows=4, threads=8)),
+        ({}, 1, Division(lanes=1, rows=64, threads=1, client_rows=16)),
+        ({}, 2, Division(lanes=2, rows=32, threads=1, client_rows=8)),
+        ({}, 3, Division(lanes=3, rows=22, threads=1, client_rows=8)),
+        ({}, 4, Division(lanes=4, rows=16, threads=1, client_rows=8)),
+        ({}, 16, Division(lanes=4, rows=16, threads=13, client_rows=8)),
+        ({"threads": 2}, 16, Division(lanes=2, rows=32, threads=1, client_rows=8)),
+        ({"threads": 6, "lanes": 2}, 1, Division(lanes=2, rows=32, threads=5, client_rows=8)),
+        ({"lanes": 8, "max_rows": 80}, 8, Division(lanes=8, rows=10, threads=1, client_rows=8)),
+        ({"max_rows": 33}, 2, Division(lanes=2, rows=17, threads=1, client_rows=8)),
+        ({"max_rows": 31}, 2, Division(lanes=1, rows=31, threads=2, client_rows=8)),
+        ({"max_rows": 4}, 8, Division(lanes=1, rows=4, threads=8, client_rows=4)),
     ],
 )
 def test_division(fields: dict[str, Any], cores: int, division: Division) -> None:

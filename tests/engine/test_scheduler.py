@@ -224,7 +224,7 @@ def test_an_id_is_used_once() -> None:
         scheduler.add(make_request(1), 0.0)
 
 
-@pytest.mark.parametrize("name", ["max_rows", "max_encode_tokens", "max_steps"])
+@pytest.mark.parametrize("name", ["max_rows", "max_encode_tokens", "max_steps", "max_client_rows"])
 def test_limits_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: got 0"):
         make_scheduler(**{name: 0})

@@ -74,7 +74,11 @@ class Story:
         self.rng = random.Random(seed)
         self.plain_share = 0.0 if max_steps == 1 else 0.95  # of those that leave it to the runner what is fed next
         self.scheduler: Scheduler = make_scheduler(
-            max_rows=MAX_ROWS, max_encode_tokens=12, max_steps=max_steps, look_ahead=max_steps > 1
+            max_rows=MAX_ROWS,
+            max_encode_tokens=12,
+            max_steps=max_steps,
+            look_ahead=max_steps > 1,
+            max_client_rows=self.rng.choice([None, 1, 4]),
         )
         self.runner = FakeRunner(MAX_ROWS)
         self.plans: list[StepPlan] = []

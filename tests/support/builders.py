@@ -38,6 +38,7 @@ def make_scheduler(
     stream_interval: float = 0.0,
     max_steps: int = 1,
     look_ahead: bool = False,
+    max_client_rows: int | None = None,
 ) -> Scheduler:
     """Make a scheduler for the vocabulary of the fake runner."""
     return Scheduler(
@@ -48,6 +49,7 @@ def make_scheduler(
         stream_interval=stream_interval,
         max_steps=max_steps,
         look_ahead=look_ahead,
+        max_client_rows=max_client_rows,
     )
 
 

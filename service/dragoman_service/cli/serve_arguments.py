@@ -108,6 +108,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         threads=args.threads,
         lanes=args.lanes,
         max_rows=args.max_rows,
+        max_client_rows=args.max_client_rows,
         max_queue=args.max_queue,
         max_queue_tokens=args.max_queue_tokens,
         default_beam_size=args.default_beam_size,
@@ -278,6 +279,12 @@ def _add_computing_arguments(work: argparse._ArgumentGroup, fallback: ServiceCon
         type=int,
         default=fallback.model.engine.max_rows,
         help="rows decoded at once, in all lanes together; a sentence takes as many rows as its beam size",
+    )
+    work.add_argument(
+        "--max-client-rows",
+        type=int,
+        default=fallback.model.engine.max_client_rows,
+        help="rows of one client while others are served; 0 is a quarter of --max-rows on a CPU, all on a GPU",
     )
 
 

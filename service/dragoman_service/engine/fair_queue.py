@@ -6,7 +6,7 @@ their weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -69,11 +69,15 @@ class FairQueue:
         return len(self._flows)
 
     def __iter__(self) -> Iterator[Waiting]:
-        """Waiting requests in the order in which they are served if no other request arrives.
+        """Waiting requests in the order in which they are served if no other request arrives."""
+        return self.of_flows(lambda head: True)
+
+    def of_flows(self, wanted: Callable[[Waiting], bool]) -> Iterator[Waiting]:
+        """Waiting requests, in that order, of the flows whose first request is wanted.
 
         The first k take a time that depends on k: a scheduler looks at some in every step, and thousands may wait.
         """
-        heads = self._entries_in_order()
+        heads = (entry for entry in self._entries_in_order() if wanted(self._first(entry[3])))
         head = next(heads, None)
         order: list[tuple[_Entry, Waiting, Iterator[tuple[int, Waiting]]]] = []
         while head is not None or order:
@@ -133,7 +137,14 @@ class FairQueue:
     def head(self) -> Waiting | None:
         """The next request; None if none waits."""
         key = self._head_key()
-        return None if key is None else next(iter(self._flows[key].waiting.values()))[1]
+        return None if key is None else self._first(key)
+
+    def heads(self) -> Iterator[Waiting]:
+        """The first request of every flow, in the order of the flows."""
+        return (self._first(entry[3]) for entry in self._entries_in_order())
+
+    def _first(self, key: _Key) -> Waiting:
+        return next(iter(self._flows[key].waiting.values()))[1]
 
     def _head_key(self) -> _Key | None:
         while self._order:

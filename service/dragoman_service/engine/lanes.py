@@ -20,6 +20,8 @@ from dragoman_service.errors import DeadlineUnreachable, EngineFailure, InvalidI
 
 MOST_CHOSEN = 4
 """Maximum number of lanes if the settings give none. The Python code of steps runs in one lane at a time (the GIL)."""
+LEAST_CLIENT_ROWS = 8
+"""Rows of one client in a lane if the settings give none: steps with fewer rows take nearly as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Division:
     """Rows of each lane, which is the maximum for one request."""
     threads: int
     """Threads that a step can use: the thread of its lane, and the threads that all lanes share."""
+    client_rows: int
+    """Rows of one client in each lane while other clients are served."""
 
 
 def divide(settings: EngineSettings, cores: int) -> Division:
@@ -48,12 +52,21 @@ def divide(settings: EngineSettings, cores: int) -> Division:
         lanes=lanes,
         rows=_ceil(settings.max_rows, lanes),
         threads=threads - lanes + 1,
+        client_rows=_client_rows(settings, _ceil(settings.max_rows, lanes), lanes),
     )
+
+
+def _client_rows(settings: EngineSettings, rows: int, lanes: int) -> int:
+    """Rows of one client in each of `lanes` lanes of `rows` rows, on a CPU."""
+    if settings.max_client_rows:
+        return _ceil(settings.max_client_rows, lanes)
+    return min(rows, max(LEAST_CLIENT_ROWS, _ceil(rows, 4)))
 
 
 def one_lane(settings: EngineSettings) -> Division:
     """The division on a GPU: one lane, because a GPU executes the steps of several lanes one after another."""
-    return Division(lanes=1, rows=settings.max_rows, threads=1)
+    rows = settings.max_rows
+    return Division(lanes=1, rows=rows, threads=1, client_rows=settings.max_client_rows or rows)
 
 
 class Lanes:

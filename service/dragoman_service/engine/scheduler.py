@@ -13,6 +13,7 @@ from itertools import islice
 
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.batch import Batch
+from dragoman_service.engine.client_limit import ClientLimit
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue
 from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult
@@ -52,6 +53,7 @@ class Scheduler:
         max_steps: int = 1,
         look_ahead: bool = False,
         max_positions: int | None = None,
+        max_client_rows: int | None = None,
     ) -> None:
         """Make a scheduler without requests.
 
@@ -66,8 +68,16 @@ class Scheduler:
                 waits and none must be examined after each step.
             look_ahead: Whether a plan lists the sources that will join next.
             max_positions: Number of target positions of the model; None means no limit.
+            max_client_rows: Maximum number of rows of one client while other clients are served. One request may
+                exceed it. None means `max_rows`.
         """
-        limits = {"max_encode_tokens": max_encode_tokens, "max_steps": max_steps}
+        client_rows = max_rows if max_client_rows is None else max_client_rows
+        limits = {
+            "max_rows": max_rows,
+            "max_client_rows": client_rows,
+            "max_encode_tokens": max_encode_tokens,
+            "max_steps": max_steps,
+        }
         for name, value in limits.items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
@@ -80,9 +90,11 @@ class Scheduler:
         limit = {} if max_positions is None else {"max_positions": max_positions}
         self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, **limit)
         self._waiting = FairQueue()
+        self._client_limit = ClientLimit(client_rows) if client_rows < max_rows else None
+        self._num_plans = 0
         self._retry_groups = RetryGroups()
         self._blocked: int | None = None  # id of the request that came to the head of the queue and needs more rows
-        self._overtaking_rows = 0  # rows given to later requests since then
+        self._overtaken: Counter[int] = Counter()  # id of such a request -> rows given to later ones meanwhile
         self.interrupted = 0
         """Number of requests that were interrupted for another client."""
         self._retrying = False  # whether the running requests are a retry group
@@ -139,7 +151,9 @@ class Scheduler:
         """
         if request_id in self._batch.active:
             self._leave(request_id)
-        elif not (self._waiting.remove(request_id) or self._retry_groups.remove(request_id)):
+        elif self._waiting.remove(request_id):
+            self._overtaken.pop(request_id, None)
+        elif not self._retry_groups.remove(request_id):
             return []
         return [Failed(request_id, error)]
 
@@ -182,6 +196,7 @@ class Scheduler:
         if not self.has_work:
             return None
         batch = self._batch
+        self._num_plans += 1
         self._joined = []
         # Before `close_holes`: requests that join take the holes, which saves copies.
         joins = self._admit() if self.num_waiting else []
@@ -222,7 +237,8 @@ class Scheduler:
                 break
             budget -= len(request.source)
             if self._blocked is not None:
-                self._overtaking_rows += request.options.num_rows
+                self._overtaken[self._blocked] += request.options.num_rows
+            self._overtaken.pop(request.id, None)
             self._waiting.serve(request.id)
             joins.append(self._join(waiting))
         return joins
@@ -230,14 +246,14 @@ class Scheduler:
     def _next(self) -> Waiting | None:
         """Return the request to join next: the head of the queue, or a later one if the head needs more rows than free.
 
-        Requests that overtake the head may take `OVERTAKING * max_rows` rows in all. After that, free rows are kept for
-        the head.
+        The head is the first request whose client may hold its rows. Requests that overtake the head may take
+        `OVERTAKING * max_rows` rows in all. After that, free rows are kept for the head.
         """
         free = self._batch.num_free
         head = None if self._blocked is None else self._waiting.get(self._blocked)
-        if head is None:
-            head = self._waiting.head()
-            self._blocked, self._overtaking_rows = None if head is None else head.request.id, 0
+        if head is None or not self._may_join(head):
+            head = next(filter(self._may_join, self._waiting.heads()), None)
+            self._blocked = None if head is None else head.request.id
         if head is None or head.request.options.num_rows <= free:
             self._blocked = None
             return head
@@ -246,24 +262,30 @@ class Scheduler:
             return interrupter
         if not free or self._rows_are_kept:
             return None
-        candidates = islice(self._waiting, _OVERTAKERS)
+        candidates = islice(self._waiting.of_flows(self._may_join), _OVERTAKERS)
         fitting = (waiting for waiting in candidates if waiting.request.options.num_rows <= free)
-        return next(fitting, None)
+        return next(filter(self._may_join, fitting), None)
+
+    def _may_join(self, waiting: Waiting) -> bool:
+        request, limit = waiting.request, self._client_limit
+        return limit is None or limit.allows(
+            request.client, request.options.num_rows, self._batch.rows_of, self._num_plans
+        )
 
     @property
     def _rows_are_kept(self) -> bool:
         """Whether free rows are kept for the request that came to the head of the queue and needs more."""
-        return self._blocked is not None and self._overtaking_rows >= OVERTAKING * self.max_rows
+        return self._blocked is not None and self._overtaken[self._blocked] >= OVERTAKING * self.max_rows
 
     def _interrupter(self) -> Waiting | None:
         """Return the first waiting request for which others were interrupted; None, usually, if there is none."""
         if self._waiting.num_flows == 1:
             head = self._waiting.head()
-            return head if head is not None and self._make_room(head.request) else None
+            return head if head is not None and self._make_room(head.request) else None  # it may join: see `_next`
         tried: set[str] = set()
-        for waiting in islice(self._waiting, _OVERTAKERS):
+        for waiting in islice(self._waiting.heads(), _OVERTAKERS):
             client = waiting.request.client
-            if client not in tried and self._make_room(waiting.request):
+            if client not in tried and self._may_join(waiting) and self._make_room(waiting.request):
                 return waiting
             tried.add(client)
         return None
@@ -311,6 +333,8 @@ class Scheduler:
     def _join(self, waiting: Waiting) -> Join:
         join = self._batch.join(waiting)
         self._joined.append(self._batch.active[waiting.request.id])
+        if self._client_limit is not None:
+            self._client_limit.joined(waiting.request.client, self._num_plans)
         return join
 
     def commit(self, plan: StepPlan, result: StepResult, now: float) -> list[Event]:

@@ -22,6 +22,9 @@ class EngineSettings:
     """
     max_rows: int = 64
     """Rows of all running batches of a model. A sentence takes `beam_size` rows, or one for each sample."""
+    max_client_rows: int = 0
+    """Rows of one client, over all lanes, while other clients are served; one sentence may exceed it. 0 means a quarter
+    of `max_rows` on a CPU, but at least 8 in each lane, and all of them on a GPU."""
     max_queue: int = 1024
     """Maximum number of sentences of each model in the engine, waiting or running."""
     max_queue_tokens: int = 65_536
@@ -37,6 +40,7 @@ class EngineSettings:
         at_least("max_rows", self.max_rows, 1)
         if not 0 <= self.lanes <= self.max_rows:
             raise InvalidInput("lanes", self.lanes, f"0 to {self.max_rows} (no more than max_rows)")
+        at_least("max_client_rows", self.max_client_rows, 0)
         at_least("max_queue", self.max_queue, 1)
         at_least("max_queue_tokens", self.max_queue_tokens, 1)
         if not 0 < self.step_timeout <= 86_400:

@@ -153,6 +153,7 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
         max_steps=settings.gpu.steps if on_gpu else 1,
         look_ahead=on_gpu,
         max_positions=runner.max_positions,
+        max_client_rows=division.client_rows,
     )
     return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 

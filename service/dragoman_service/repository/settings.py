@@ -13,7 +13,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.runtime.settings import DEVICES, GpuOptions
 
-_ENGINE_SETTINGS = ("threads", "lanes", "max_rows", "max_queue", "max_queue_tokens")
+_ENGINE_SETTINGS = ("threads", "lanes", "max_rows", "max_client_rows", "max_queue", "max_queue_tokens")
 _CAPS = tuple(field.name for field in fields(CallCaps))
 MODEL_SETTINGS = (*_ENGINE_SETTINGS, *_CAPS)
 """Settings that a `serving.toml` may have."""
