@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from dragoman_service import errors
 from dragoman_service.cli.serve import ServeCommand
 from dragoman_service.engine.request import FinishReason
+from dragoman_service.server.fronts.supervisor import process_restarts
 from dragoman_service.server.gpu_metrics import GpuCollector
 from dragoman_service.server.http_pages import Condition
 from dragoman_service.server.metrics import Metrics
@@ -60,7 +61,8 @@ def served_metrics() -> dict[str, set[str]]:
     """Every name that a scrape can show, with its labels."""
     metrics = Metrics(CollectorRegistry())
     metrics.registry.register(GpuCollector(FakeNvml(), BUS_ID))
-    own = {id(metric): metric for metric in vars(metrics).values() if hasattr(metric, "_labelnames")}.values()
+    restarts = process_restarts(metrics.registry)
+    own = [restarts, *(metric for metric in vars(metrics).values() if hasattr(metric, "_labelnames"))]
     labels = {metric._name: set(metric._labelnames) for metric in own}
     labels |= {family.name: {"gpu"} for family in GpuCollector(FakeNvml(), BUS_ID).collect()}
     return {

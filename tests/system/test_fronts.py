@@ -136,6 +136,14 @@ def test_a_killed_front_costs_its_own_calls_and_is_replaced(fronts: ServerProces
     print(f"front killed: {seen}")
 
 
+def test_a_front_that_hangs_is_killed_and_replaced(fronts: ServerProcess) -> None:
+    before = fronts.metrics()["dragoman_process_restarts_total"]
+    os.kill(processes(fronts)["front 1"], signal.SIGSTOP)
+    fronts.wait_for_metrics(lambda metrics: metrics["dragoman_process_restarts_total"] == before + 1, seconds=30)
+    assert any("has said nothing for 10 s and is killed" in line for line in fronts.errors)
+    wait_until(lambda: len(processes(fronts)) == 3)
+
+
 def test_a_killed_engine_fails_calls_that_can_be_repeated_and_is_started_again(fronts: ServerProcess) -> None:
     expected = translations(fronts.address)
     names = processes(fronts)

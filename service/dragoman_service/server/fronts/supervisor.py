@@ -54,7 +54,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _STEADY_SECONDS = 60.0
 """Seconds after which the end of a process counts as the first one."""
 _SILENT_SECONDS = 10.0
-"""Seconds without a word after which the engine process counts as hanging."""
+"""Seconds without a word after which a process counts as hanging. A front is then killed and replaced. The engine process
+is only reported, because a step may be long; whoever watches `/live` restarts the server."""
 _SCRAPE_SECONDS = 2.0
 """Seconds that a process has to tell its metrics; else those of its last answer are shown."""
 _END_SECONDS = 30.0
@@ -114,6 +115,17 @@ def reserve(host: str, port: int) -> socket.socket:
     raise StartupError(f"--port: port {port} on {host} cannot be had: {problem}; choose another, or 0 for any free one")
 
 
+def process_restarts(registry: CollectorRegistry) -> Counter:
+    """The metric that counts the ends of processes; every series exists from the start."""
+    restarts = Counter(
+        "dragoman_process_restarts", "Processes of this server that ended and were replaced.", ["process"],
+        registry=registry,
+    )  # fmt: skip
+    for kind in (ENGINE, "front"):
+        restarts.labels(kind)
+    return restarts
+
+
 class _Part:
     """One of the processes, and those that replace it."""
 
@@ -156,15 +168,11 @@ class Supervisor:
         self._own = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._own)
-        self._restarts = Counter(
-            "dragoman_process_restarts", "Processes of this server that ended and were replaced.", ["process"],
-            registry=self._own,
-        )  # fmt: skip
-        for kind in (ENGINE, "front"):
-            self._restarts.labels(kind)
+        self._restarts = process_restarts(self._own)
         self._numbers = itertools.count()
         self._stopping = threading.Event()
         self._keeping: dict[str, asyncio.Task[None]] = {}
+        self._watching: asyncio.Task[None] | None = None
         self._pages: PagesServer | None = None
         self._changed = asyncio.Event()
 
@@ -182,15 +190,34 @@ class Supervisor:
         registry.register(_Page(self))
         self._pages = open_pages(self._config.server, registry, self._condition)
         self.metrics_port = self._pages.port
+        self._watching = asyncio.create_task(self._watch_fronts())
 
     @property
     def models(self) -> Sequence[str]:
         """A summary of each model."""
         return self._parts[ENGINE].told.models
 
+    async def _watch_fronts(self) -> None:
+        """Kill fronts that hang. Rounds are counted instead of seconds, so that a pause of the machine kills none."""
+        silent: dict[str, int] = {}
+        last: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(1)
+            for name, part in self._parts.items():
+                if name == ENGINE or not part.ready or part.process is None:
+                    continue
+                silent[name] = silent.get(name, 0) + 1 if last.get(name) == part.heard else 0
+                last[name] = part.heard
+                if silent[name] >= _SILENT_SECONDS:
+                    _log.error("the %s process has said nothing for %g s and is killed", name, _SILENT_SECONDS)
+                    part.process.kill()
+                    silent[name] = 0
+
     async def stop(self) -> None:
         """Stop the fronts in order, then the engine process."""
         self._stopping.set()
+        if self._watching is not None:
+            self._watching.cancel()
         server = self._config.server
         fronts = [part for part in self._parts.values() if part.name != ENGINE]
         await self._end(fronts, server.lame_duck + server.grace + _END_SECONDS)
