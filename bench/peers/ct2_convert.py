@@ -13,7 +13,6 @@ import numpy.typing as npt
 from torch import nn
 
 from bench.peers.grow import OUT_OF_REACH
-from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 from dragoman_model.transformer import MultiHeadAttention, Transformer
 
 Array = npt.NDArray[np.float32]
@@ -48,7 +47,7 @@ def convert(model: Transformer, pieces: Sequence[str], output: Path) -> None:
         _norm(spec.encoder.layer_norm, modules.encoder_norm)
         _norm(spec.decoder.layer_norm, modules.decoder_norm)
     bias = _array(model.output_bias).copy()
-    bias[list(NEVER_PRODUCED)] = OUT_OF_REACH
+    bias[list(config.banned_ids)] = OUT_OF_REACH
     spec.decoder.projection.weight, spec.decoder.projection.bias = embedding, bias
     spec.register_source_vocabulary(list(pieces))
     spec.register_target_vocabulary(list(pieces))

@@ -16,7 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dragoman_export.weights import POSITIONS, Weights
 from dragoman_model.config import ModelConfig
-from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 
 OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
 IR_VERSION = 10
@@ -100,7 +99,7 @@ class GraphBuilder(ABC):
         """
         bias = np.full(self.weights.tensors["embedding.weight"].shape[0], -np.inf, np.float32)
         bias[: self.config.vocab_size] = self.weights.tensors["output_bias"]
-        bias[list(NEVER_PRODUCED)] = -np.inf
+        bias[list(self.config.banned_ids)] = -np.inf
         return bias
 
     @abstractmethod

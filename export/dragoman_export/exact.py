@@ -51,7 +51,9 @@ class Exact:
 
     def attended(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attention of queries [N, T, D] over keys and values [N, H, S, K], where `mask` is True -> [N, T, D]."""
-        found = scaled_dot_product_attention(self.heads(query), key.double(), value.double(), mask)
+        found = scaled_dot_product_attention(
+            self.heads(query), key.double(), value.double(), mask, self.config.score_scale
+        )
         return found.transpose(1, 2).flatten(2)
 
     def heads(self, x: Tensor) -> Tensor:
@@ -69,8 +71,8 @@ class Exact:
     def log_probs(self, x: Tensor, adjustments: Sequence[Adjustment]) -> Tensor:
         """[R, 1, D] -> log-probabilities [R, V] after the adjustments of a step."""
         given = self.rounding.read("output", x.float()).double()
-        embedding, bias = self.model.embedding.weight.double(), self.model.output_bias.double()
-        logits = mask_logits(functional.linear(given, embedding, bias)).squeeze(1)
+        embedding, bias = self.model.embedding_matrix("output").double(), self.model.output_bias.double()
+        logits = mask_logits(functional.linear(given, embedding, bias), self.config).squeeze(1)
         for row, token, penalty, offset in adjustments:
             logit = float(logits[row, token])
             logits[row, token] = (logit / penalty if logit > 0 else logit * penalty) + offset

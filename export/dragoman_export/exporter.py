@@ -21,7 +21,6 @@ from dragoman_export.sources import Sources, read_text
 from dragoman_export.verify import verify_graphs
 from dragoman_model.checkpoint import Checkpoint, load_checkpoint
 from dragoman_model.config import ModelConfig
-from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
 from dragoman_service.bundle.manifest import (
     DECODER,
@@ -155,7 +154,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
             max_source_tokens=min(config.max_source_tokens, model.max_positions),
             # The limit of training includes the end of the sentence, that of a translation does not.
             max_target_tokens=max(1, min(config.max_target_tokens, model.max_positions) - 1),
-            max_candidates=model.vocab_size - len(NEVER_PRODUCED),
+            max_candidates=model.vocab_size - len(model.banned_ids),
         ),
         language_pairs=config.language_pairs,
         precision=options.precision,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED, mask_logits
+from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
@@ -75,7 +75,7 @@ def forced_distance(model: Transformer, forced: Sequence[Forced]) -> Distance:
     for pairs, found in forced:
         for row, (source, target) in enumerate(pairs):
             fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])  # [1, T]
-            logits = mask_logits(model(torch.tensor([list(source)]), fed))[0]  # [T, V]
+            logits = mask_logits(model(torch.tensor([list(source)]), fed), model.config)[0]  # [T, V]
             expected = logits.log_softmax(-1).double().numpy()
             differences.add(expected, np.stack([log_probs[row] for log_probs in found[: len(expected)]]))
     return differences.distance()

@@ -22,7 +22,6 @@ from dragoman_export.joints import DECODER, ENCODER, GIVEN, Stack, attended, tak
 from dragoman_export.precision import Prepared
 from dragoman_export.states import States
 from dragoman_export.weights import BLOCK, cross_key_value, qkv
-from dragoman_model.evaluation.reference_decode import NEVER_PRODUCED
 from dragoman_service.bundle import manifest
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.runtime.sessions import Placement, open_session
@@ -145,7 +144,7 @@ def _decoder_deviations(
                 shape = (ROWS, heads, most + room, width)
                 inputs[f"{kind}_{part}_{layer}"] = states.cache(shape).numpy()
     adjustments = states.adjustments(ROWS)
-    words = exact.config.vocab_size - len(NEVER_PRODUCED)
+    words = exact.config.vocab_size - len(exact.config.banned_ids)
     found = apart.run(given, inputs | _search_inputs(words, adjustments))
     expected = _expected(exact, apart.stack, given, exact.embedded(tokens, positions[:, None]))
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())

@@ -16,7 +16,6 @@ from dragoman_export.joints import DECODER, ENCODER, Stack
 from dragoman_export.precision import Prepared
 from dragoman_export.quantise import least_integer
 from dragoman_export.weights import BLOCK, cross_key_value
-from dragoman_model.evaluation.reference_decode import END_ID, NEVER_PRODUCED
 from dragoman_service.engine.plan import Adjustment
 
 MAGNITUDES = (0.0, 1e-3, 1.0, 30.0, 0.05, 4.0)
@@ -69,13 +68,13 @@ class States:
     def adjustments(self, rows: int) -> list[Adjustment]:
         """Penalties, bans and biases, alone and together. Row 0 has none; those of row 1 are for words of one block."""
         rng = np.random.default_rng(int(torch.randint(0, 2**31, (1,), generator=self._draw)))
-        words = np.setdiff1d(np.arange(self._config.vocab_size), [*NEVER_PRODUCED, END_ID])
+        words = np.setdiff1d(np.arange(self._config.vocab_size), [*self._config.banned_ids, self._config.end_id])
         found = []
         for row in range(1, rows):
             first = int(rng.choice(words)) // BLOCK * BLOCK
             near = words[(words >= first) & (words < first + BLOCK)] if row == 1 else words
             chosen = rng.choice(near, size=min(16, len(near)), replace=False)
-            for place, token in enumerate((END_ID, *map(int, chosen))):
+            for place, token in enumerate((self._config.end_id, *map(int, chosen))):
                 penalty = 1.0 if place % 3 == 1 else float(rng.uniform(0.7, 2.0))
                 offset = (0.0, float(rng.normal() * 3), -np.inf, PUSH)[place % 4]
                 found.append(Adjustment(row, token, penalty, offset))

@@ -29,6 +29,18 @@ class LearnedPositions(nn.Module):
         self.table = nn.Parameter(torch.randn(config.max_positions, config.d_model) * config.d_model**-0.5)
 
 
-POSITIONS: dict[str, type[nn.Module]] = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions}
+class TablePositions(nn.Module):
+    """A fixed table, whose numbers come with the parameters. Many families compute theirs with another formula."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(config.max_positions, config.d_model))
+
+
+POSITIONS: dict[str, type[nn.Module]] = {
+    "sinusoidal": SinusoidalPositions,
+    "learned": LearnedPositions,
+    "table": TablePositions,
+}
 """Name -> kind of absolute positions, a module with a `table` [max_positions, D] that is added to the embeddings.
 Relative and rotary positions act inside attention: they would be a part of `MultiHeadAttention`, with no entry here."""

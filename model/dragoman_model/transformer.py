@@ -1,12 +1,14 @@
 """The Transformer of Vaswani et al. 2017, "Attention Is All You Need". Sections and tables are those of this paper.
 
+Other families of translation models differ from it in a few places: see the fields of `ModelConfig`. The defaults are the
+model of the paper.
+
 Letters of tensor shapes: B batch, S source length, T target length, P past target positions, D `d_model`, H heads, K
 `head_dim`, V vocabulary.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -14,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dragoman_model.activations import ACTIVATIONS
 from dragoman_model.config import ModelConfig
 from dragoman_model.dropout import Dropout
 from dragoman_model.positions import POSITIONS
 
 PAD_ID = 0
-"""Token id of padding."""
+"""Token id of padding in the models of Dragoman."""
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one attention, each [B, H, length, K]."""
@@ -35,7 +38,12 @@ class Ragged(NamedTuple):
 
 
 def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: Callable[[Tensor], Tensor] | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    dropout: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Scaled dot-product attention (section 3.2.1, equation 1).
 
@@ -44,12 +52,13 @@ def scaled_dot_product_attention(
         key: [B, H, S, K].
         value: [B, H, S, K].
         mask: Boolean, broadcastable to [B, H, T, S]; True where attending is allowed.
+        scale: Factor of the scalar products, 1 / sqrt(K) in the paper.
         dropout: Applied to the weights, [B, H, T, S].
 
     Returns:
         [B, H, T, K].
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # [B, H, T, S]
+    scores = query @ key.transpose(-2, -1) * scale  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)
@@ -61,15 +70,15 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = config.num_heads, config.head_dim
-        self.query = nn.Linear(config.d_model, config.d_model)
-        self.key = nn.Linear(config.d_model, config.d_model)
-        self.value = nn.Linear(config.d_model, config.d_model)
-        self.output = nn.Linear(config.d_model, config.d_model)
+        self.num_heads, self.head_dim, self.scale = config.num_heads, config.head_dim, config.score_scale
+        self.query = nn.Linear(config.d_model, config.attention_width)
+        self.key = nn.Linear(config.d_model, config.attention_width)
+        self.value = nn.Linear(config.d_model, config.attention_width)
+        self.output = nn.Linear(config.attention_width, config.d_model)
         self.dropout = Dropout(config.attention_dropout)
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, H, T, K]."""
+        """[B, T, H K] -> [B, H, T, K]."""
         return x.view(*x.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
 
     def project_key_value(self, x: Tensor) -> KeyValue:
@@ -78,23 +87,25 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, key_value: KeyValue, mask: Tensor | None) -> Tensor:
         """Attend from `x` [B, T, D] to `key_value`; returns [B, T, D]."""
-        attended = scaled_dot_product_attention(self.split_heads(self.query(x)), *key_value, mask, self.dropout)
+        query = self.split_heads(self.query(x))
+        attended = scaled_dot_product_attention(query, *key_value, mask, self.scale, self.dropout)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))  # [B, H, T, K] -> [B, T, D]
         return output
 
 
 class FeedForward(nn.Module):
-    """The position-wise feed-forward network (section 3.3): two linear layers with a ReLU between them."""
+    """The position-wise feed-forward network (section 3.3): two linear layers and an activation function between them."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, d_ff: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(config.d_model, config.d_ff)
-        self.outer = nn.Linear(config.d_ff, config.d_model)
+        self.inner = nn.Linear(config.d_model, d_ff)
+        self.activation = ACTIVATIONS[config.activation]
+        self.outer = nn.Linear(d_ff, config.d_model)
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        output: Tensor = self.outer(self.dropout(functional.relu(self.inner(x))))
+        output: Tensor = self.outer(self.dropout(self.activation(self.inner(x))))
         return output
 
 
@@ -103,7 +114,7 @@ class Residual(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         self.dropout = Dropout(config.dropout)
         self.pre_norm = config.norm == "pre"
 
@@ -124,7 +135,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attention = MultiHeadAttention(config)
         self.self_attention_residual = Residual(config)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config, config.d_ff_of("encoder"))
         self.feed_forward_residual = Residual(config)
 
     def forward(self, x: Tensor, source_mask: Tensor) -> Tensor:
@@ -145,7 +156,7 @@ class DecoderLayer(nn.Module):
         self.self_attention_residual = Residual(config)
         self.cross_attention = MultiHeadAttention(config)
         self.cross_attention_residual = Residual(config)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config, config.d_ff_of("decoder"))
         self.feed_forward_residual = Residual(config)
 
     def forward(
@@ -175,41 +186,64 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder with one embedding matrix for source, target and output (section 3.4)."""
+    """Encoder and decoder. In the paper, one embedding matrix serves source, target and output (section 3.4)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=PAD_ID)
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_id)
+        if config.source_embedding == "own":
+            self.source_embedding = nn.Embedding(config.source_words, config.d_model, padding_idx=config.pad_id)
+        if config.output_embedding == "own":
+            self.output_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = POSITIONS[config.positions](config)
+        if config.decoder_positions == "own":
+            self.decoder_positions = POSITIONS[config.positions](config)
+        self.encoder_embedding_norm = _norm(config, config.embedding_norm)
+        self.decoder_embedding_norm = _norm(config, config.embedding_norm)
         self.dropout = Dropout(config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
-        final_norm = nn.LayerNorm if config.norm == "pre" else nn.Identity
-        self.encoder_norm = final_norm(config.d_model)
-        self.decoder_norm = final_norm(config.d_model)
+        self.encoder_norm = _norm(config, config.ends_with_norm)
+        self.decoder_norm = _norm(config, config.ends_with_norm)
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self._initialise()
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
-            if name.startswith("embedding"):
+            if "embedding.weight" in name:
                 nn.init.normal_(parameter, std=self.config.d_model**-0.5)
-            elif parameter.dim() > 1 and not name.startswith("positions"):
+            elif parameter.dim() > 1 and "positions" not in name:
                 nn.init.xavier_uniform_(parameter)
         with torch.no_grad():
-            self.embedding.weight[PAD_ID].zero_()
+            self.embedding.weight[self.config.pad_id].zero_()
 
-    def embed(self, ids: Tensor, start: int | Tensor = 0) -> Tensor:
-        """[B, T] token ids -> [B, T, D]. `start` is the first position, one for all rows or [B, 1]."""
-        table: Tensor = self.positions.table  # type: ignore[assignment]
-        positions = table[start + torch.arange(ids.size(1), device=ids.device)]  # [T, D] or [B, T, D]
-        embedded: Tensor = self.dropout(self.embedding(ids) * math.sqrt(self.config.d_model) + positions)
+    def position_table(self, stack: str) -> Tensor:
+        """[max_positions, D], the positions of a stack, `encoder` or `decoder`."""
+        own = stack == "decoder" and self.config.decoder_positions == "own"
+        table: Tensor = (self.decoder_positions if own else self.positions).table  # type: ignore[assignment]
+        return table
+
+    def embedding_matrix(self, use: str) -> Tensor:
+        """[V, D], the matrix of a use, `source`, `target` or `output`."""
+        if use == "source" and self.config.source_embedding == "own":
+            return self.source_embedding.weight
+        if use == "output" and self.config.output_embedding == "own":
+            return self.output_embedding.weight
+        return self.embedding.weight
+
+    def embed(self, ids: Tensor, start: int | Tensor = 0, stack: str = "decoder") -> Tensor:
+        """[B, T] ids -> [B, T, D], the input of a stack. `start` is the first position, one for all rows or [B, 1]."""
+        positions = self.position_table(stack)[start + torch.arange(ids.size(1), device=ids.device)]  # [(B,) T, D]
+        matrix = self.embedding_matrix("source" if stack == "encoder" else "target")
+        words = functional.embedding(ids, matrix, padding_idx=self.config.pad_id)
+        norm = self.encoder_embedding_norm if stack == "encoder" else self.decoder_embedding_norm
+        embedded: Tensor = self.dropout(norm(words * self.config.embedding_factor + positions))
         return embedded
 
     def encode(self, source: Tensor) -> Tensor:
-        """[B, S] source ids, padded with `PAD_ID` -> [B, S, D]."""
-        x, mask = self.embed(source), source_mask(source)  # [B, S, D], [B, 1, 1, S]
+        """[B, S] source ids, padded with `pad_id` -> [B, S, D]."""
+        x, mask = self.embed(source, stack="encoder"), self.source_mask(source)  # [B, S, D], [B, 1, 1, S]
         for layer in self.encoder:
             x = layer(x, mask)
         memory: Tensor = self.encoder_norm(x)
@@ -269,17 +303,25 @@ class Transformer(nn.Module):
 
     def project_output(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., V] logits, through the transposed embedding matrix (section 3.4)."""
-        return functional.linear(x, self.embedding.weight, self.output_bias)
+        return functional.linear(x, self.embedding_matrix("output"), self.output_bias)
+
+    def source_mask(self, source: Tensor) -> Tensor:
+        """[B, S] ids -> [B, 1, 1, S], True where there is no padding."""
+        return source_mask(source, self.config.pad_id)
 
     def decoder_states(self, source: Tensor, target: Tensor) -> Tensor:
         """Teacher forcing: source [B, S] and shifted target [B, T] -> [B, T, D], the input of `project_output`."""
-        return self.decode(target, self.project_cross(self.encode(source)), source_mask(source))
+        return self.decode(target, self.project_cross(self.encode(source)), self.source_mask(source))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Teacher forcing: source [B, S] and shifted target [B, T] -> logits [B, T, V]."""
         return self.project_output(self.decoder_states(source, target))
 
 
-def source_mask(source: Tensor) -> Tensor:
+def source_mask(source: Tensor, pad_id: int = PAD_ID) -> Tensor:
     """[B, S] ids -> [B, 1, 1, S], True where there is no padding."""
-    return (source != PAD_ID)[:, None, None, :]
+    return (source != pad_id)[:, None, None, :]
+
+
+def _norm(config: ModelConfig, there: bool) -> nn.Module:
+    return nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon) if there else nn.Identity()

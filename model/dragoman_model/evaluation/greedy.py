@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from dragoman_model.evaluation.reference_decode import BEGIN_ID, END_ID, mask_logits
-from dragoman_model.transformer import Transformer, source_mask
+from dragoman_model.evaluation.reference_decode import mask_logits
+from dragoman_model.transformer import Transformer
 
 
 @torch.no_grad()
@@ -24,19 +24,20 @@ def greedy_cached(model: Transformer, sources: Sequence[Sequence[int]], max_leng
     Returns:
         Token ids of each target, without the end of the sentence.
     """
-    device = model.output_bias.device
-    source = pad_sequence([torch.tensor(list(ids)) for ids in sources], batch_first=True).to(device)  # [B, S]
-    mask, cross = source_mask(source), model.project_cross(model.encode(source))
-    tokens = torch.full((len(sources),), BEGIN_ID, device=device)  # [B]
+    device, config = model.output_bias.device, model.config
+    ids = [torch.tensor(list(each)) for each in sources]
+    source = pad_sequence(ids, batch_first=True, padding_value=config.pad_id).to(device)  # [B, S]
+    mask, cross = model.source_mask(source), model.project_cross(model.encode(source))
+    tokens = torch.full((len(sources),), config.begin_id, device=device)  # [B]
     ended = torch.zeros_like(tokens, dtype=torch.bool)
     past = None
     columns: list[Tensor] = []
     for _ in range(max_length):
         logits, past = model.decode_step(tokens, past, cross, mask)
-        tokens = mask_logits(logits).argmax(-1).masked_fill(ended, END_ID)
-        ended |= tokens == END_ID
+        tokens = mask_logits(logits, config).argmax(-1).masked_fill(ended, config.end_id)
+        ended |= tokens == config.end_id
         if bool(ended.all()):
             break
         columns.append(tokens)
     rows = torch.stack(columns, dim=1).tolist() if columns else [[] for _ in sources]
-    return [row[: row.index(END_ID)] if END_ID in row else row for row in rows]
+    return [row[: row.index(config.end_id)] if config.end_id in row else row for row in rows]

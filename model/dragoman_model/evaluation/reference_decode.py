@@ -12,24 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dragoman_model.transformer import PAD_ID, Transformer
+from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
 from dragoman_service.engine.request import DecodingOptions, FinishReason, Hypothesis
 from dragoman_service.errors import InvalidInput
-
-BEGIN_ID = 1
-END_ID = 2
-UNKNOWN_ID = 3
-NEVER_PRODUCED = (PAD_ID, BEGIN_ID, UNKNOWN_ID)
-"""Ids that no translation contains."""
 
 NEVER = float("-inf")
 """Logit of a token that must not be produced."""
 
 
-def mask_logits(logits: Tensor) -> Tensor:
-    """A copy of the logits [..., V], with minus infinity for the ids of `NEVER_PRODUCED`."""
+def mask_logits(logits: Tensor, config: ModelConfig) -> Tensor:
+    """A copy of the logits [..., V], with minus infinity for the banned ids of a model."""
     logits = logits.clone()
-    logits[..., NEVER_PRODUCED] = NEVER
+    logits[..., list(config.banned_ids)] = NEVER
     return logits
 
 
@@ -46,13 +41,14 @@ def greedy_uncached(model: Transformer, source: Sequence[int], max_length: int) 
         Token ids and their log-probabilities. Both include the end of the sentence if it was reached.
     """
     source_ids = torch.tensor([list(source)])  # [1, S]
-    target, scores = [BEGIN_ID], []
+    config = model.config
+    target, scores = [config.begin_id], []
     for _ in range(max_length):
-        logits = mask_logits(model(source_ids, torch.tensor([target]))[0, -1])  # [V]
+        logits = mask_logits(model(source_ids, torch.tensor([target]))[0, -1], config)  # [V]
         token = int(logits.argmax())
         target.append(token)
         scores.append(float(logits.log_softmax(-1)[token]))
-        if token == END_ID:
+        if token == config.end_id:
             break
     return target[1:], scores
 
@@ -115,13 +111,17 @@ class _Oracle:
     options: DecodingOptions
     max_positions: int
 
+    @property
+    def end_id(self) -> int:
+        return self.model.config.end_id
+
     def greedy(self, draft: _Draft) -> list[Hypothesis]:
         """Greedy search: append the likeliest token until the end of the sentence or a limit."""
         while len(draft.tokens) < self.max_positions:
             score, token = (value.item() for value in self._log_probs([draft])[0].max(dim=0))
             if score == NEVER:
                 break
-            if token == END_ID:
+            if token == self.end_id:
                 return [self._stopped(draft, score)]
             if len(draft.tokens) == self.max_length:  # only the end of the sentence may follow
                 break
@@ -137,13 +137,13 @@ class _Oracle:
         live, finished = [start], list[Hypothesis]()
         while True:
             children = self._children(live)
-            finished += [self._stopped(draft, score) for draft, token, score in children[:size] if token == END_ID]
+            finished += [self._stopped(draft, score) for draft, token, score in children[:size] if token == self.end_id]
             finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:size]
             if len(live[0].tokens) == self.max_length:  # only the end of the sentence may follow
-                ended = {draft.tokens for draft, token, _ in children[:size] if token == END_ID}
+                ended = {draft.tokens for draft, token, _ in children[:size] if token == self.end_id}
                 rest = [self._cut(draft) for draft in live if draft.tokens not in ended]
                 return sorted([*finished, *rest], key=lambda hypothesis: -hypothesis.score)[:size]
-            growing = [draft.plus(token, score) for draft, token, score in children if token != END_ID][:size]
+            growing = [draft.plus(token, score) for draft, token, score in children if token != self.end_id][:size]
             if not growing:
                 return finished or [self._cut(draft) for draft in live][:size]
             live = growing
@@ -167,8 +167,9 @@ class _Oracle:
 
     def _log_probs(self, drafts: Sequence[_Draft]) -> Tensor:
         """[drafts, V] log-probabilities of the next token. All hypotheses must have the same length."""
-        target = torch.tensor([[BEGIN_ID, *draft.tokens] for draft in drafts])
-        logits = mask_logits(self.model(self.source.expand(len(drafts), -1), target)[:, -1])
+        target = torch.tensor([[self.model.config.begin_id, *draft.tokens] for draft in drafts])
+        every = self.model(self.source.expand(len(drafts), -1), target)
+        logits = mask_logits(every[:, -1], self.model.config)
         for row, draft in zip(logits, drafts, strict=True):
             self._adjust(row, draft.tokens)
         return logits.log_softmax(dim=-1)
@@ -185,7 +186,7 @@ class _Oracle:
                 if (tokens + ngram[-1:])[-n:] == ngram:
                     logits[ngram[-1]] = NEVER
         if len(tokens) < self.options.min_length:
-            logits[END_ID] = NEVER
+            logits[self.end_id] = NEVER
 
     def _stopped(self, draft: _Draft, end_score: float) -> Hypothesis:
         score = (sum(draft.scores) + end_score) / self._length_penalty(len(draft.tokens) + 1)

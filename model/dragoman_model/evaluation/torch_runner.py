@@ -44,7 +44,7 @@ class TorchRunner:
         for join in plan.joins:
             self._join(join)
         encoded = time.perf_counter()
-        logits = mask_logits(self._step(plan))  # [rows, V]
+        logits = mask_logits(self._step(plan), self._model.config)  # [rows, V]
         _adjust(logits, plan.adjustments)
         best = logits.log_softmax(dim=-1).topk(min(plan.num_candidates, logits.size(1)), dim=-1)
         ids, log_probs = best.indices.numpy(force=True), best.values.numpy(force=True)

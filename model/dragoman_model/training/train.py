@@ -81,9 +81,9 @@ class Trainer:
         found = dataclasses.replace(checkpoint.config.model, **wanted_dropouts)
         if found != self.recipe.model:
             wanted, got = self.recipe.model.to_json(), found.to_json()
-            fields = [name for name in wanted if wanted[name] != got[name]]
-            shown = ", ".join(f"{name} {got[name]}" for name in fields)
-            asked = ", ".join(f"{name} {wanted[name]}" for name in fields)
+            fields = [name for name in wanted | got if wanted.get(name) != got.get(name)]
+            shown = ", ".join(f"{name} {getattr(found, name)}" for name in fields)
+            asked = ", ".join(f"{name} {getattr(self.recipe.model, name)}" for name in fields)
             raise InvalidInput("--init", shown, f"a checkpoint of the model of the recipe: {asked}")
         if checkpoint.tokenizer.fingerprint != self.data.tokenizer.fingerprint:
             raise InvalidInput("--init", "a checkpoint with another vocabulary", "one with the vocabulary of this run")

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from dragoman_model.evaluation.greedy import greedy_cached
-from dragoman_model.evaluation.reference_decode import END_ID, greedy_uncached, search_uncached
+from dragoman_model.evaluation.reference_decode import greedy_uncached, search_uncached
 from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
+from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis, Request, Sampling
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import half_trained_model, make_model
 
+END_ID = SPECIAL_IDS["end_id"]
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"beam_size": 2},
