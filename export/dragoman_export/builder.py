@@ -14,11 +14,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dragoman_export.weights import POSITIONS, Weights
+from dragoman_export.joints import DECODER, ENCODER
+from dragoman_export.weights import Weights, embedding_matrices, position_tables
 from dragoman_model.config import ModelConfig
 
 OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
 IR_VERSION = 10
+_SIGMOID_FACTOR = {"swish": 1.0, "gelu_sigmoid": 1.702}
+"""Activation functions of the form x sigmoid(alpha x) -> alpha."""
 
 
 class GraphBuilder(ABC):
@@ -87,24 +90,49 @@ class GraphBuilder(ABC):
         name = "shape_" + "_".join(map(str, shape))
         return self.node("Reshape", [x, self.constant(name, shape, np.int64)])
 
-    def positions(self) -> str:
-        """The table of positions, [max_positions, 1, D]."""
-        table = self.weights.tensors[POSITIONS]
-        return self.parameter(POSITIONS, shape=(table.shape[0], 1, table.shape[1]))
+    def table_of_positions(self, stack: str) -> str:
+        """The name of the table of positions of a stack."""
+        tables = position_tables(self.config)
+        return tables.get(stack, tables[ENCODER])
+
+    def decoder_positions(self) -> str:
+        """The decoder's table of positions, [max_positions, 1, D]."""
+        name = self.table_of_positions(DECODER)
+        table = self.weights.tensors[name]
+        return self.parameter(name, shape=(table.shape[0], 1, table.shape[1]))
+
+    def embedding(self, use: str) -> str:
+        """The name of the embedding matrix for a use, without `.weight`; see `weights.EMBEDDING_USES`."""
+        return embedding_matrices(self.config)[use]
+
+    def activation(self, x: str, module: str) -> str:
+        """The activation function of the feed-forward network `module`, for a graph without a cheaper one.
+
+        Except for ReLU, the output is a joint: see `joints.Stack`.
+        """
+        kind = self.config.activation
+        if kind == "relu":
+            return self.node("Relu", [x])
+        if kind in _SIGMOID_FACTOR:  # x sigmoid(alpha x)
+            return self.contrib("QuickGelu", [x], f"{module}.active", alpha=_SIGMOID_FACTOR[kind])
+        return self.node("Gelu", [x], f"{module}.active", approximate="tanh" if kind == "gelu_tanh" else "none")
 
     def masked_output_bias(self) -> np.ndarray:
         """[padded V] The output bias, with minus infinity for the ids that no translation contains.
 
         So the search needs no list of these ids.
         """
-        bias = np.full(self.weights.tensors["embedding.weight"].shape[0], -np.inf, np.float32)
+        bias = np.full(self.weights.tensors[f"{self.embedding('output')}.weight"].shape[0], -np.inf, np.float32)
         bias[: self.config.vocab_size] = self.weights.tensors["output_bias"]
         bias[list(self.config.banned_ids)] = -np.inf
         return bias
 
     @abstractmethod
-    def embed(self, ids: str, positions: str) -> str:
-        """Embed ids [N, T] and add their position vectors, broadcastable to [N, T, D] (sections 3.4 and 3.5)."""
+    def embed(self, ids: str, positions: str, use: str) -> str:
+        """Embed ids [N, T] and add their position vectors, broadcastable to [N, T, D] (sections 3.4 and 3.5).
+
+        `use` is `source` or `target`.
+        """
 
     @abstractmethod
     def linear(self, x: str, *modules: str) -> str:
@@ -118,8 +146,8 @@ class GraphBuilder(ABC):
     def logits(self, x: str) -> str:
         """[..., D] -> logits [N, padded V], through the transposed embedding matrix (section 3.4)."""
 
-    def rows(self, x: str) -> str:
-        """Convert the output of an attention, [N, T, D], to an activation."""
+    def rows(self, x: str, width: int) -> str:
+        """Convert the output of an attention, [N, T, width], to an activation."""
         return x
 
     def queries(self, x: str, width: int) -> str:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman_model.evaluation.greedy import greedy_cached
-from dragoman_model.transformer import Transformer, source_mask
-from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_model.transformer import Transformer
 
 BATCH = 64
 """Sentences of a batch."""
@@ -58,8 +57,8 @@ def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: 
         for source, target in zip(sources, targets, strict=True):
             # One at a time, because the activations of padding must not widen a range.
             batch = torch.tensor([list(source)])
-            fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])
-            decoded = model.decode(fed, model.project_cross(model.encode(batch)), source_mask(batch))
+            fed = torch.tensor([[model.config.begin_id, *target]])
+            decoded = model.decode(fed, model.project_cross(model.encode(batch)), model.source_mask(batch))
             _widen(inputs, "output", decoded)
     finally:
         for handle in handles:

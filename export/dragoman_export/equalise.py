@@ -48,7 +48,8 @@ def _producers(model: Transformer) -> Iterator[tuple[str, tuple[str, ...]]]:
     stacks = {"encoder": model.config.encoder_layers, "decoder": model.config.decoder_layers}
     for layer in (f"{stack}.{index}" for stack, layers in stacks.items() for index in range(layers)):
         # A positive scale passes through ReLU, and from the values of an attention to its output.
-        yield f"{layer}.feed_forward.inner", (f"{layer}.feed_forward.outer",)
+        if model.config.activation == "relu":
+            yield f"{layer}.feed_forward.inner", (f"{layer}.feed_forward.outer",)
         for attention in ("self_attention", "cross_attention") if layer.startswith("decoder") else ("self_attention",):
             yield f"{layer}.{attention}.value", (f"{layer}.{attention}.output",)
         if model.config.norm == "post":
@@ -58,7 +59,7 @@ def _producers(model: Transformer) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"{layer}.feed_forward_residual.norm", (f"{layer}.feed_forward.inner",)
         if layer.startswith("decoder"):
             yield f"{layer}.cross_attention_residual.norm", (f"{layer}.cross_attention.query",)
-    if model.config.norm == "pre":
+    if model.config.ends_with_norm:
         layers = range(model.config.decoder_layers)
         memory = [f"decoder.{layer}.cross_attention.{part}" for layer in layers for part in ("key", "value")]
         yield "encoder_norm", tuple(memory)

@@ -5,14 +5,15 @@ With int8, the inputs of matrices are rounded with the scales of the bundle, as 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dragoman_export.joints import ENCODER
 from dragoman_export.precision import Prepared
+from dragoman_model.activations import ACTIVATIONS
 from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.transformer import scaled_dot_product_attention
 from dragoman_service.engine.plan import Adjustment
@@ -27,11 +28,11 @@ class Exact:
         self.rounding = prepared.rounding
         self._modules = dict(self.model.named_modules())
 
-    def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Embedded ids [N, T] at `positions`, [T] or [N, T] -> [N, T, D]."""
-        table: Tensor = self.model.positions.table  # type: ignore[assignment]
-        words = self.model.embedding.weight[ids].double() * math.sqrt(self.config.d_model)
-        return words + table[positions].double()
+    def embedded(self, stack: str, ids: Tensor, positions: Tensor) -> Tensor:
+        """Embedded ids [N, T] of a stack at `positions`, [T] or [N, T] -> [N, T, D]."""
+        matrix = self.model.embedding_matrix("source" if stack == ENCODER else "target")
+        words = matrix[ids].double() * self.config.embedding_factor
+        return words + self.model.position_table(stack)[positions].double()
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """The layer norm `name`."""
@@ -45,19 +46,19 @@ class Exact:
         given = self.rounding.read(names[0], x.float()).double()
         return torch.cat([functional.linear(given, *self._parameters(name)) for name in names], dim=-1)
 
-    def outer(self, feed_forward: str, hidden: Tensor) -> Tensor:
-        """The output of a feed-forward network, from the output of its inner linear layer."""
-        return self.linear([f"{feed_forward}.outer"], functional.relu(hidden))
+    def active(self, hidden: Tensor) -> Tensor:
+        """The activation function, after the inner linear layer of a feed-forward network."""
+        return ACTIVATIONS[self.config.activation](hidden.double())
 
     def attended(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attention of queries [N, T, D] over keys and values [N, H, S, K], where `mask` is True -> [N, T, D]."""
+        """Attention of queries [N, T, H K] over keys and values [N, H, S, K], where `mask` is True -> [N, T, H K]."""
         found = scaled_dot_product_attention(
             self.heads(query), key.double(), value.double(), mask, self.config.score_scale
         )
         return found.transpose(1, 2).flatten(2)
 
     def heads(self, x: Tensor) -> Tensor:
-        """[N, T, D] -> [N, H, T, K]."""
+        """[N, T, H K] -> [N, H, T, K]."""
         return x.double().reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim).transpose(1, 2)
 
     def cache_unit(self, name: str) -> Tensor:
@@ -65,7 +66,7 @@ class Exact:
 
         It is 1 for a cache that is not in int8.
         """
-        scale = self.rounding.caches.get(name, torch.ones(self.config.d_model))
+        scale = self.rounding.caches.get(name, torch.ones(self.config.attention_width))
         return scale.double().view(1, self.config.num_heads, 1, self.config.head_dim)
 
     def log_probs(self, x: Tensor, adjustments: Sequence[Adjustment]) -> Tensor:

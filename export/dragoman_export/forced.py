@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dragoman_model.config import ModelConfig
 from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy, Runner, StepPlan, StepResult
 
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -44,28 +44,30 @@ NO_DISTANCE = Distance(float("inf"), float("inf"), 0.0, float("inf"))
 """The distance if the graphs cannot be run."""
 
 
-def forced_log_probs(runner: Runner, pairs: Sequence[Pair], vocab_size: int) -> Iterator[npt.NDArray[np.float64]]:
+def forced_log_probs(
+    runner: Runner, pairs: Sequence[Pair], config: ModelConfig
+) -> Iterator[npt.NDArray[np.float64]]:
     """Run the graphs with teacher forcing.
 
     Args:
         runner: The runner of the exported graphs.
         pairs: Source ids and target ids of each row.
-        vocab_size: Size of the vocabulary.
+        config: The configuration of the model.
 
     Yields:
-        For every position from 0 to the length of the longest target: log-probabilities of the next token, [rows,
-        vocab_size]. They are minus infinity for ids that are never produced. A row whose target has ended is fed
+        For every position from 0 to the length of the longest target: log-probabilities of the next token, [rows, V].
+        They are minus infinity for ids that are never produced. A row whose target has ended is fed
         padding, which does not affect the other rows.
     """
-    rows, pad = len(pairs), SPECIAL_IDS["pad_id"]
+    rows = len(pairs)
     joins = tuple(Join(tuple(source), (row,)) for row, (source, _) in enumerate(pairs))
-    fed = [[SPECIAL_IDS["begin_id"], *target] for _, target in pairs]
+    fed = [[config.begin_id, *target] for _, target in pairs]
     for position in range(max(map(len, fed))):
-        tokens = tuple(ids[position] if position < len(ids) else pad for ids in fed)
+        tokens = tuple(ids[position] if position < len(ids) else config.pad_id for ids in fed)
         lengths = tuple(len(source) for source, _ in pairs)
-        candidates = vocab_size - len(NEVER_PRODUCED)
+        candidates = config.vocab_size - len(config.banned_ids)
         plan = StepPlan((), joins if position == 0 else (), tokens, (position,) * rows, lengths, candidates)
-        yield _by_id(runner.run(plan), vocab_size)
+        yield _by_id(runner.run(plan), config.vocab_size)
 
 
 @torch.no_grad()
@@ -74,7 +76,7 @@ def forced_distance(model: Transformer, forced: Sequence[Forced]) -> Distance:
     differences = _Differences()
     for pairs, found in forced:
         for row, (source, target) in enumerate(pairs):
-            fed = torch.tensor([[SPECIAL_IDS["begin_id"], *target]])  # [1, T]
+            fed = torch.tensor([[model.config.begin_id, *target]])  # [1, T]
             logits = mask_logits(model(torch.tensor([list(source)]), fed), model.config)[0]  # [T, V]
             expected = logits.log_softmax(-1).double().numpy()
             differences.add(expected, np.stack([log_probs[row] for log_probs in found[: len(expected)]]))
@@ -108,7 +110,8 @@ def busy_plans(
         rows: Number of rows of the batch.
         longest: Largest number of target positions.
     """
-    words = range(max(SPECIAL_IDS.values()) + 1, model.config.vocab_size)
+    config = model.config
+    words = ordinary_ids(config)
     histories: list[list[int]] = [[] for _ in range(rows)]
     of_row = [0] * rows
     plans = []
@@ -126,18 +129,23 @@ def busy_plans(
                 joins.append(Join(tuple(sources[of_row[row]]), (row,)))
                 histories[row] = []
         for history in histories:
-            history.append(int(rng.choice(words)) if history else SPECIAL_IDS["begin_id"])
+            history.append(int(rng.choice(words)) if history else config.begin_id)
         plan = StepPlan(
             tuple(copies),
             tuple(joins),
             tuple(history[-1] for history in histories),
             tuple(len(history) - 1 for history in histories),
             tuple(len(sources[index]) for index in of_row),
-            model.config.vocab_size - len(NEVER_PRODUCED),
+            config.vocab_size - len(config.banned_ids),
             Adjustments.of(_adjustments(histories, rng)),
         )
         plans.append(plan)
     return plans
+
+
+def ordinary_ids(config: ModelConfig) -> npt.NDArray[np.int64]:
+    """The ids that a translation may contain, without the end of the sentence."""
+    return np.setdiff1d(np.arange(config.vocab_size), [*config.banned_ids, config.end_id])
 
 
 def _adjustments(histories: Sequence[Sequence[int]], rng: np.random.Generator) -> Iterator[Adjustment]:

@@ -7,7 +7,6 @@ and no node computes shapes, so that no node runs on the host: `tests/export/tes
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ class Fp16Builder(GraphBuilder):
     causal = 1  # CUDA's kernel for one query per row is selected only with it
     in_blocks = False  # the number of blocks would be computed as a shape
 
-    def embed(self, ids: str, positions: str) -> str:
-        scale = self.constant("embedding_scale", math.sqrt(self.config.d_model), np.float16)
-        x = self.node("Gather", [self.parameter("embedding.weight"), ids])  # [N, T, D]
+    def embed(self, ids: str, positions: str, use: str) -> str:
+        scale = self.constant("embedding_scale", self.config.embedding_factor, np.float16)
+        x = self.node("Gather", [self.parameter(f"{self.embedding(use)}.weight"), ids])  # [N, T, D]
         return self.node("Add", [self.node("Mul", [x, scale]), positions])
 
     def linear(self, x: str, *modules: str) -> str:
@@ -36,10 +35,11 @@ class Fp16Builder(GraphBuilder):
 
     def feed_forward(self, x: str, module: str) -> str:
         hidden = self.named(self.linear(x, f"{module}.inner"), f"{module}.hidden")
-        return self.linear(self.node("Relu", [hidden]), f"{module}.outer")
+        return self.linear(self.activation(hidden, module), f"{module}.outer")
 
     def logits(self, x: str) -> str:
-        product = self.contrib("FusedMatMul", [x, self.parameter("embedding.weight")], transB=1)  # [R, 1, padded V]
+        matrix = self.parameter(f"{self.embedding('output')}.weight")
+        product = self.contrib("FusedMatMul", [x, matrix], transB=1)  # [R, 1, padded V]
         flat = self.node("Squeeze", [product, self.constant("one_axis", [1], np.int64)])
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
         return self.node("Add", [self.node("Cast", [flat], to=TensorProto.FLOAT), bias])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from dragoman_export.builder import GraphBuilder
@@ -17,10 +15,10 @@ class Fp32Builder(GraphBuilder):
 
     flat = True
 
-    def embed(self, ids: str, positions: str) -> str:
-        scale = self.constant("embedding_scale", math.sqrt(self.config.d_model), np.float32)
-        x = self.node("Gather", [self.parameter("embedding.weight"), ids])  # [N, T, D]
-        return self.rows(self.node("Add", [self.node("Mul", [x, scale]), positions]))
+    def embed(self, ids: str, positions: str, use: str) -> str:
+        scale = self.constant("embedding_scale", self.config.embedding_factor, np.float32)
+        x = self.node("Gather", [self.parameter(f"{self.embedding(use)}.weight"), ids])  # [N, T, D]
+        return self.rows(self.node("Add", [self.node("Mul", [x, scale]), positions]), self.config.d_model)
 
     def linear(self, x: str, *modules: str) -> str:
         weight = self.parameter(*(f"{module}.weight" for module in modules))
@@ -29,14 +27,14 @@ class Fp32Builder(GraphBuilder):
 
     def feed_forward(self, x: str, module: str) -> str:
         hidden = self.named(self.linear(x, f"{module}.inner"), f"{module}.hidden")
-        return self.linear(self.node("Relu", [hidden]), f"{module}.outer")
+        return self.linear(self.activation(hidden, module), f"{module}.outer")
 
     def logits(self, x: str) -> str:
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
-        return self.node("Gemm", [x, self.parameter("embedding.weight"), bias], transB=1)
+        return self.node("Gemm", [x, self.parameter(f"{self.embedding('output')}.weight"), bias], transB=1)
 
-    def rows(self, x: str) -> str:
-        return self.reshape(x, -1, self.config.d_model)
+    def rows(self, x: str, width: int) -> str:
+        return self.reshape(x, -1, width)
 
     def queries(self, x: str, width: int) -> str:
         return self.reshape(x, 0, 1, width)

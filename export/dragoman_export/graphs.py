@@ -14,19 +14,17 @@ import onnx
 from onnx import TensorProto, helper
 
 from dragoman_export.builder import GraphBuilder
-from dragoman_export.joints import attended
-from dragoman_export.weights import BLOCK, POSITIONS, cross_key_value, qkv
+from dragoman_export.joints import ENCODER, attended
+from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.manifest import tensor_names
-
-LAYER_NORM_EPSILON = 1e-5
 
 
 class ResidualStream:
     """The residual stream of a stack. A sub-layer reads `normed`, and its output is added with `add`.
 
     With post-norm, every addition is followed by the norm of its sub-layer. With pre-norm, it is followed by the norm
-    of the next sub-layer, and the last addition by the final norm of the stack.
+    of the next sub-layer. The last one may be followed by a final norm of the stack.
 
     Addition and norm are two nodes, because the CPU kernel of SkipLayerNormalization, which does both, is several times
     slower.
@@ -39,27 +37,36 @@ class ResidualStream:
             builder: Collects the nodes.
             x: The input of the stack, [..., D].
             residuals: The names of the stack's `Residual` modules, in order.
-            final_norm: The name of the final norm, which pre-norm has.
+            final_norm: The name of the final norm; empty if there is none.
         """
         self._builder = builder
         self._pre_norm = builder.config.norm == "pre"
         norms = [f"{residual}.norm" for residual in residuals]
-        self._norms = iter([*norms[1:], final_norm] if self._pre_norm else norms)
-        self._residuals = iter(residuals)
+        self._norms = iter([*norms[1:], ""] if self._pre_norm else norms)
+        self._residuals = list(residuals)
+        self._final_norm = final_norm
         self._stream = x
-        self.normed = self._norm(x, norms[0]) if self._pre_norm else x
+        self.normed = layer_norm(builder, x, norms[0]) if self._pre_norm else x
         """[..., D], the input of the next sub-layer; after the last one, the output of the stack."""
 
     def add(self, y: str) -> None:
         """Add the output of a sub-layer, [..., D], to the stream."""
-        self._stream = self._builder.node("Add", [self._stream, y], f"{next(self._residuals)}.sum")
+        self._stream = self._builder.node("Add", [self._stream, y], f"{self._residuals.pop(0)}.sum")
         self.normed = self._norm(self._stream, next(self._norms))
         if not self._pre_norm:
             self._stream = self.normed
+        if not self._residuals:
+            self.normed = self._norm(self.normed, self._final_norm)
 
     def _norm(self, x: str, norm: str) -> str:
-        parameters = [self._builder.parameter(f"{norm}.{part}") for part in ("weight", "bias")]
-        return self._builder.node("LayerNormalization", [x, *parameters], f"{norm}.output", epsilon=LAYER_NORM_EPSILON)
+        return layer_norm(self._builder, x, norm) if norm else x
+
+
+def layer_norm(builder: GraphBuilder, x: str, norm: str) -> str:
+    """The layer norm `norm` of [..., D]. Its output is a joint."""
+    parameters = [builder.parameter(f"{norm}.{part}") for part in ("weight", "bias")]
+    epsilon = builder.config.layer_norm_epsilon
+    return builder.node("LayerNormalization", [x, *parameters], f"{norm}.output", epsilon=epsilon)
 
 
 def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
@@ -70,23 +77,26 @@ def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
     """
     config = builder.config
     heads, head_dim = config.num_heads, config.head_dim
+    scale = _attention_scale(config)
     length = builder.node("Shape", ["source"], start=1)  # [1]
     start, axis = builder.constant("slice_start", [0], np.int64), builder.constant("slice_axis", [0], np.int64)
-    positions = builder.node("Slice", [builder.parameter(POSITIONS), start, length, axis])  # [S, D]
-    x = builder.named(builder.embed("source", positions), "encoder.embedded")
+    table = builder.parameter(builder.table_of_positions(ENCODER))
+    positions = builder.node("Slice", [table, start, length, axis])  # [S, D]
+    x = builder.named(builder.embed("source", positions, "source"), "encoder.embedded")
+    x = layer_norm(builder, x, "encoder_embedding_norm") if config.embedding_norm else x
     layers = [f"encoder.{layer}" for layer in range(config.encoder_layers)]
     residuals = [f"{layer}.{name}_residual" for layer in layers for name in ("self_attention", "feed_forward")]
-    stream = ResidualStream(builder, x, residuals, "encoder_norm")
+    stream = ResidualStream(builder, x, residuals, "encoder_norm" if config.ends_with_norm else "")
     for layer in layers:
         attention = f"{layer}.self_attention"
         packed = builder.named(builder.linear(stream.normed, *qkv(attention)), f"{attention}.packed")
-        packed = builder.sequences(packed, "source")  # [B, S, 3 D]
+        packed = builder.sequences(packed, "source")  # [B, S, 3 H K]
         parts = [f"{attention}_{part}" for part in ("query", "key", "value")]
         builder.node("Split", [packed], parts, axis=-1, num_outputs=3)
-        found = builder.contrib("MultiHeadAttention", parts, attended(attention), num_heads=heads)  # [B, S, D]
-        stream.add(_output(builder, builder.rows(found), attention))
+        found = builder.contrib("MultiHeadAttention", parts, attended(attention), num_heads=heads, **scale)
+        stream.add(_output(builder, builder.rows(found, config.attention_width), attention))  # from [B, S, H K]
         stream.add(_feed_forward(builder, stream.normed, layer))
-    cross = builder.sequences(builder.linear(stream.normed, *cross_key_value(config)), "source")  # [B, S, 2 L D]
+    cross = builder.sequences(builder.linear(stream.normed, *cross_key_value(config)), "source")  # [B, S, 2 L H K]
     split = builder.constant("split_heads", [0, 0, 2 * config.decoder_layers, heads, head_dim], np.int64)
     cross = builder.node("Reshape", [builder.cached(cross), split])  # [B, S, 2 L, H, K]
     builder.node("Transpose", [cross], "cross_kv", perm=[2, 0, 3, 1, 4])
@@ -102,15 +112,15 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
     each row at its own position. Cross-attention is the same operator with no keys and values to append.
     """
     config = builder.config
-    width = config.d_model
-    x = builder.embed("tokens", builder.node("Gather", [builder.positions(), "positions"]))
+    width = config.attention_width
+    x = builder.embed("tokens", builder.node("Gather", [builder.decoder_positions(), "positions"]), "target")
     x = builder.named(x, "decoder.embedded")
+    x = layer_norm(builder, x, "decoder_embedding_norm") if config.embedding_norm else x
     last_source = builder.node("Sub", ["source_lengths", builder.constant("one", 1, np.int32)])  # [R]
     layers = [f"decoder.{layer}" for layer in range(config.decoder_layers)]
     names = ("self_attention", "cross_attention", "feed_forward")
-    stream = ResidualStream(
-        builder, x, [f"{layer}.{name}_residual" for layer in layers for name in names], "decoder_norm"
-    )
+    residuals = [f"{layer}.{name}_residual" for layer in layers for name in names]
+    stream = ResidualStream(builder, x, residuals, "decoder_norm" if config.ends_with_norm else "")
     nothing = ""
     for index, layer in enumerate(layers):
         attention = f"{layer}.self_attention"
@@ -123,7 +133,7 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
         query = builder.queries(query, width)
         nothing = nothing or builder.node(
             "Gather", [query, builder.constant("none", [], np.int64)], axis=1
-        )  # [R, 0, D]
+        )  # [R, 0, H K]
         lengths = (last_source, "total_source_length")
         found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths)
         stream.add(_output(builder, found, attention))
@@ -165,9 +175,15 @@ def _cached_attention(
         num_heads=heads,
         kv_num_heads=heads,
         causal=builder.causal,
+        **_attention_scale(builder.config),
         **kinds,
     )
-    return builder.rows(found)
+    return builder.rows(found, builder.config.attention_width)
+
+
+def _attention_scale(config: ModelConfig) -> dict[str, float]:
+    """The attribute `scale` of an attention, which is left out where it is that of the operators."""
+    return {} if config.attention_scale is None else {"scale": config.attention_scale}
 
 
 def _adjusted(builder: GraphBuilder, logits: str) -> str:
@@ -189,7 +205,7 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
     if not builder.in_blocks:
         builder.node("TopK", [log_probs, "num_candidates"], ["candidate_log_probs", "candidate_ids"], axis=-1)
         return
-    words = builder.weights.tensors["embedding.weight"].shape[0]
+    words = builder.weights.tensors[f"{builder.embedding('output')}.weight"].shape[0]
     blocks = builder.reshape(log_probs, -1, words // BLOCK, BLOCK)
     maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)], keepdims=0)
     most = builder.constant("num_blocks", [words // BLOCK], np.int64)

@@ -12,20 +12,22 @@ import numpy as np
 from onnx import TensorProto
 
 from dragoman_export.builder import GraphBuilder
-from dragoman_export.quantise import CACHE_SCALE, INPUT_SCALE, WEIGHT_SCALE, matrix_name
+from dragoman_export.quantise import CACHE_SCALE, INPUT_SCALE, WEIGHT_SCALE, matrix_name, zero_point
 
 
 class Int8Builder(GraphBuilder):
     """Builds int8 graphs. All activations are [N, T, D], as MatMulIntegerToFloat takes any shape.
 
-    MatMulIntegerToFloat requires unsigned activations. Their zero point is 128, and 0 after a ReLU.
+    MatMulIntegerToFloat requires unsigned activations. Their zero point is 128, and after an activation function the
+    integer that lets its least value be the integer 0.
     """
 
     cache_type = TensorProto.INT8
 
-    def embed(self, ids: str, positions: str) -> str:
-        x = self.node("Gather", [self.parameter("embedding.weight"), ids])  # [N, T, D] of int8
-        scale = self.node("Gather", [self.parameter("embedding.scale"), ids])  # [N, T, 1]
+    def embed(self, ids: str, positions: str, use: str) -> str:
+        name = self.embedding(use)
+        x = self.node("Gather", [self.parameter(f"{name}.weight"), ids])  # [N, T, D] of int8
+        scale = self.node("Gather", [self.parameter(f"{name}.scale"), ids])  # [N, T, 1]
         x = self.node("Mul", [self.node("Cast", [x], to=TensorProto.FLOAT), scale])
         return self.node("Add", [x, positions])
 
@@ -35,11 +37,14 @@ class Int8Builder(GraphBuilder):
     def feed_forward(self, x: str, module: str) -> str:
         inner, outer = f"{module}.inner", f"{module}.outer"
         hidden = self.named(self._product(self._quantised(x, inner), inner), f"{module}.hidden")
+        kind = self.config.activation
+        zero = zero_point(self.weights.tensors[f"{outer}{INPUT_SCALE}"].item(), kind)
         # Quantisation to unsigned integers with zero point 0 clips negative numbers: this is the ReLU.
-        return self._product(self._quantised(hidden, outer, zero=0), outer, zero=0)
+        active = hidden if kind == "relu" else self.activation(hidden, module)
+        return self._product(self._quantised(active, outer, zero), outer, zero)
 
     def logits(self, x: str) -> str:
-        table = self.node("Transpose", [self.parameter("embedding.weight")], perm=[1, 0])  # done once, at the start
+        table = self.node("Transpose", [self.parameter(f"{self.embedding('output')}.weight")], perm=[1, 0])  # done once, at the start
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
         scales = [self.parameter(f"output{INPUT_SCALE}"), self.parameter(f"output{WEIGHT_SCALE}")]
         zeros = [self._zero(128), self.constant("output.weight_zero", 0, np.int8)]

@@ -24,7 +24,7 @@ SUB_LAYERS = {
 
 
 def attended(attention: str) -> str:
-    """The joint at the output of an attention, [N, T, D]. `attention` is the name of its module."""
+    """The joint at the output of an attention, [N, T, H K]. `attention` is the name of its module."""
     stack, layer, part = attention.split(".")
     return f"{part.removesuffix('_attention')}_attended_{layer}" if stack == DECODER else f"{attention}.attended"
 
@@ -39,23 +39,33 @@ class Stack:
         self.sub_layers = [f"{name}.{layer}.{part}" for layer in range(layers) for part in SUB_LAYERS[name]]
         """Names of the modules of the sub-layers."""
         norms = [f"{sub_layer}_residual.norm" for sub_layer in self.sub_layers]
+        outputs = [f"{norm}.output" for norm in norms]
         sums = [f"{sub_layer}_residual.sum" for sub_layer in self.sub_layers]
         embedded = f"{name}.embedded"
+        first = f"{name}_embedding_norm" if config.embedding_norm else ""
+        start = f"{first}.output" if first else embedded
         pre = config.norm == "pre"
-        self.norms = [*norms, f"{name}_norm"] if pre else norms
-        """Names of the modules of the layer norms: one before each sub-layer and one at the end with pre-norm, else one
-        after each sub-layer."""
-        self.normed = [embedded, *sums] if pre else sums
+        inputs, reads, last = ([start, *sums[:-1]], outputs, sums[-1]) if pre else (
+            sums, [start, *outputs[:-1]], outputs[-1]
+        )  # fmt: skip
+        final = f"{name}_norm" if config.ends_with_norm else ""
+        self.norms = [*filter(None, [first]), *norms, *filter(None, [final])]
+        """Names of the modules of the layer norms: one before each sub-layer with pre-norm, else one after each; and
+        those of the embeddings and at the end, if the model has them."""
+        self.normed = [*([embedded] if first else []), *inputs, *([last] if final else [])]
         """The input of each of `norms`."""
-        outputs = [f"{norm}.output" for norm in self.norms]
-        self.read = outputs if pre else [embedded, *outputs]
+        self.read = [*reads, f"{final}.output" if final else last]
         """The input of each sub-layer, and last the output of the stack."""
-        self.streams = [embedded, *sums] if pre else self.read
+        self.streams = [start, *sums] if pre else [start, *outputs]
         """The tensors to which the results of the sub-layers are added, and one more."""
         self.sums = sums
         """The sum after each sub-layer."""
-        self.widths = dict.fromkeys([embedded, *sums, *outputs], config.d_model)
+        self.widths = dict.fromkeys([embedded, *sums, *(f"{norm}.output" for norm in self.norms)], config.d_model)
         """Joint -> size of its last axis."""
+        self.active = {} if config.activation == "relu" else {
+            f"{sub_layer}.active": sub_layer for sub_layer in self.sub_layers if sub_layer.endswith("feed_forward")
+        }  # fmt: skip
+        """Joint after an activation function -> the feed-forward network. ReLU has none: int8 graphs do not compute it."""
         self.attended = {
             attended(sub_layer): sub_layer for sub_layer in self.sub_layers if sub_layer.endswith("attention")
         }
@@ -63,13 +73,14 @@ class Stack:
         for sub_layer in self.sub_layers:
             self.widths[f"{sub_layer}.result"] = config.d_model
             if sub_layer.endswith("feed_forward"):
-                self.widths[f"{sub_layer}.hidden"] = config.d_ff
+                self.widths[f"{sub_layer}.hidden"] = config.d_ff_of(name)
                 continue
-            self.widths[attended(sub_layer)] = config.d_model
+            self.widths[attended(sub_layer)] = config.attention_width
             if sub_layer.endswith("self_attention"):
-                self.widths[f"{sub_layer}.packed"] = 3 * config.d_model
+                self.widths[f"{sub_layer}.packed"] = 3 * config.attention_width
             else:
-                self.widths[f"{sub_layer}.queries"] = config.d_model
+                self.widths[f"{sub_layer}.queries"] = config.attention_width
+        self.widths |= dict.fromkeys(self.active, config.d_ff_of(name))
 
 
 def taken_apart(graph: onnx.ModelProto, joints: Iterable[str], kind: int) -> onnx.ModelProto:

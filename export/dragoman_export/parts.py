@@ -74,7 +74,7 @@ def deviations(
     if ENCODER in stacks:
         states, encoder = States(prepared, seed), _Apart(folder / manifest.ENCODER, prepared, ENCODER)
         for batch, length in (*SOURCES, (1, longest[0])):
-            yield from _encoder_deviations(exact, encoder, states, states.ids(batch, length))
+            yield from _encoder_deviations(exact, encoder, states, states.ids(ENCODER, batch, length))
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
         for room in (0, 3):  # caches without and with free positions at their end
@@ -109,7 +109,7 @@ class _Apart:
 def _encoder_deviations(exact: Exact, apart: _Apart, states: States, source: Tensor) -> Iterator[Deviation]:
     given = states.of_joints(apart.stack, (source.size(0), source.size(1)))
     found = apart.run(given, {"source": source.numpy()})
-    expected = _expected(exact, apart.stack, given, exact.embedded(source, torch.arange(source.size(1))))
+    expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, source, torch.arange(source.size(1))))
     for sub_layer in apart.stack.sub_layers:
         if sub_layer.endswith("attention"):
             query, key, value = given[f"{sub_layer}.packed"].chunk(3, dim=-1)
@@ -129,7 +129,7 @@ def _decoder_deviations(
 ) -> Iterator[Deviation]:
     given = states.of_joints(apart.stack, (ROWS, 1))
     sources, targets = (_spread(most) for most in longest)
-    tokens, positions = states.ids(ROWS, 1), targets - 1
+    tokens, positions = states.ids(DECODER, ROWS, 1), targets - 1
     inputs: Arrays = {
         "tokens": tokens.numpy(),
         "positions": positions.numpy().astype(np.int32),
@@ -146,7 +146,7 @@ def _decoder_deviations(
     adjustments = states.adjustments(ROWS)
     words = exact.config.vocab_size - len(exact.config.banned_ids)
     found = apart.run(given, inputs | _search_inputs(words, adjustments))
-    expected = _expected(exact, apart.stack, given, exact.embedded(tokens, positions[:, None]))
+    expected = _expected(exact, apart.stack, given, exact.embedded(DECODER, tokens, positions[:, None]))
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     for layer in range(exact.config.decoder_layers):
         yield from _self_attention(exact, layer, given, inputs, found)
@@ -169,7 +169,11 @@ def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded:
         expected[stack.sums[place]] = given[stack.streams[place]].double() + given[f"{sub_layer}.result"].double()
         if sub_layer.endswith("feed_forward"):
             expected[f"{sub_layer}.hidden"] = exact.linear([f"{sub_layer}.inner"], read)
-            expected[f"{sub_layer}.result"] = exact.outer(sub_layer, given[f"{sub_layer}.hidden"])
+            hidden, active = given[f"{sub_layer}.hidden"], f"{sub_layer}.active"
+            if active in stack.active:
+                expected[active] = exact.active(hidden)
+            read = given[active] if active in stack.active else exact.active(hidden)
+            expected[f"{sub_layer}.result"] = exact.linear([f"{sub_layer}.outer"], read)
             continue
         expected[f"{sub_layer}.result"] = exact.linear([f"{sub_layer}.output"], given[attended(sub_layer)])
         if sub_layer.endswith("self_attention"):

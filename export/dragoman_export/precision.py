@@ -59,7 +59,7 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
         return Prepared(precision, weights, reference, Fp16Builder, model, Rounding())
     balanced, ranges = equalised(model, calibrate(model, sources, max_length))
     weights, reference = quantised_weights(balanced, ranges), quantised_model(balanced, ranges)
-    rounding = Rounding.of(ranges)
+    rounding = Rounding.of(ranges, model.config.activation)
     return Prepared(precision, weights, reference, Int8Builder, balanced, rounding, tuple(sources), max_length)
 
 

@@ -2,13 +2,12 @@
 
 A number x is stored as the integer round(x / scale). The quantisation is symmetric. There is one scale for an
 activation, one for each output of a matrix, one for each word of the embedding matrix, and one for each channel of
-cached keys and values.
+cached keys and values. Only the input of the second matrix of a feed-forward network is not symmetric.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dragoman_export.calibration import Ranges
-from dragoman_export.weights import POSITIONS, Weights, cross_key_value, padded, qkv
+from dragoman_export.weights import (
+    EMBEDDING_USES,
+    Weights,
+    cross_key_value,
+    embedding_matrices,
+    padded,
+    position_tables,
+    qkv,
+)
+from dragoman_model.activations import LEAST
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
 
@@ -35,19 +43,26 @@ class Rounding:
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     """Name of an `nn.Linear`, or `output` for the product with the embedding matrix -> the scale of its input."""
     caches: Mapping[str, Tensor] = field(default_factory=dict)
-    """Name of the projection of keys or values of a decoder layer -> the scales of its channels, [D]."""
+    """Name of the projection of keys or values of a decoder layer -> the scales of its channels, [H K]."""
+    activation: str = "relu"
+    """The activation function of the feed-forward networks."""
 
     @classmethod
-    def of(cls, ranges: Ranges) -> Rounding:
+    def of(cls, ranges: Ranges, activation: str = "relu") -> Rounding:
         """The scales of an int8 bundle."""
         return cls(
-            {name: input_scale(ranges, name) for name in ranges.inputs},
+            {name: input_scale(ranges, name, activation) for name in ranges.inputs},
             {name: cache_scale(ranges, name) for name in ranges.outputs if name.startswith("decoder")},
+            activation,
         )
 
     def read(self, name: str, x: Tensor) -> Tensor:
         """`x`, rounded as the input of the matrix `name`."""
-        return rounded(x, self.inputs[name], least_integer(name)) if name in self.inputs else x
+        return rounded(x, self.inputs[name], self.least(name)) if name in self.inputs else x
+
+    def least(self, name: str) -> int:
+        """The least integer for the input of the matrix `name`."""
+        return least_integer(name, float(self.inputs[name]), self.activation) if name in self.inputs else -128
 
 
 def matrix_name(modules: Sequence[str]) -> str:
@@ -66,15 +81,14 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
     The projections of the keys and values of cross-attention include the scales of their cache.
     """
     config, modules = model.config, dict(model.named_modules())
-    tensors: dict[str, Tensor] = {POSITIONS: model.positions.table}  # type: ignore[dict-item]
-    table, scale = quantised_rows(padded(model.embedding.weight))
-    tensors |= {
-        "embedding.weight": table,
-        "embedding.scale": scale[:, None] * math.sqrt(config.d_model),
-        f"output{WEIGHT_SCALE}": scale,
-        f"output{INPUT_SCALE}": input_scale(ranges, "output"),
-        "output_bias": model.output_bias,
-    }
+    tensors: dict[str, Tensor] = {name: model.position_table(stack) for stack, name in position_tables(config).items()}
+    for use, name in embedding_matrices(config).items():
+        table, scale = quantised_rows(padded(model.embedding_matrix(use)))
+        tensors[f"{name}.weight"] = table
+        tensors[f"output{WEIGHT_SCALE}" if use == "output" else f"{name}.scale"] = (
+            scale if use == "output" else scale[:, None] * config.embedding_factor
+        )
+    tensors |= {f"output{INPUT_SCALE}": input_scale(ranges, "output"), "output_bias": model.output_bias}
     for names in matrices(config):
         name, linears = matrix_name(names), [modules[part] for part in names]
         weight, weight_scale = quantised_rows(torch.cat([linear.weight for linear in linears]))
@@ -82,7 +96,7 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
             f"{name}.weight": weight.T,
             f"{name}{WEIGHT_SCALE}": weight_scale,
             f"{name}.bias": torch.cat([linear.bias for linear in linears]),
-            f"{name}{INPUT_SCALE}": input_scale(ranges, names[0]),
+            f"{name}{INPUT_SCALE}": input_scale(ranges, names[0], config.activation),
         }
     for name, module in modules.items():
         if isinstance(module, nn.LayerNorm):
@@ -102,17 +116,18 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
 @torch.no_grad()
 def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
     """A copy of `model` with the rounding of an int8 bundle. The graphs must agree with it."""
-    model, rounding = copy.deepcopy(model), Rounding.of(ranges)
+    model, rounding = copy.deepcopy(model), Rounding.of(ranges, model.config.activation)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             module.weight.copy_(dequantised(*quantised_rows(module.weight)))
             module.register_forward_pre_hook(_rounding_input(rounding, name))
             if name in rounding.caches:
                 module.register_forward_hook(_rounding_output(rounding.caches[name]))
-    model.embedding.weight.copy_(dequantised(*quantised_rows(model.embedding.weight)))
+    for matrix in {id(matrix): matrix for matrix in map(model.embedding_matrix, EMBEDDING_USES)}.values():
+        matrix.copy_(dequantised(*quantised_rows(matrix)))
 
     def project_output(x: Tensor) -> Tensor:
-        return functional.linear(rounding.read("output", x), model.embedding.weight, model.output_bias)
+        return functional.linear(rounding.read("output", x), model.embedding_matrix("output"), model.output_bias)
 
     model.project_output = project_output  # type: ignore[method-assign]
     return model
@@ -134,19 +149,27 @@ def rounded(x: Tensor, scale: Tensor, least: int) -> Tensor:
     return torch.round(x / scale).clamp(least, least + 255) * scale
 
 
-def least_integer(name: str) -> int:
-    """The least integer for the input of a matrix: 0 after a ReLU, else -128."""
-    return 0 if name.endswith(".outer") else -128
+def least_integer(name: str, scale: float = 1.0, activation: str = "relu") -> int:
+    """The least integer for the input of a matrix: after an activation function its least value, 0 for ReLU; else -128."""
+    return -zero_point(scale, activation) if name.endswith(".outer") else -128
 
 
-def input_scale(ranges: Ranges, name: str) -> Tensor:
-    """The scale of the input of a matrix. The range has 255 steps after a ReLU, else 127 steps to either side of 0."""
-    steps = 255 if name.endswith(".outer") else 127
-    return ranges.inputs[name].amax().clamp(min=_SMALLEST) / steps
+def zero_point(scale: float, activation: str) -> int:
+    """The unsigned integer that stands for 0 after an activation function, whose values have a lower bound."""
+    return round(-LEAST[activation] / scale)
+
+
+def input_scale(ranges: Ranges, name: str, activation: str = "relu") -> Tensor:
+    """The scale of the input of a matrix.
+
+    The range has 127 steps to either side of 0. After an activation function it has 255 steps from its least value.
+    """
+    largest = ranges.inputs[name].amax().clamp(min=_SMALLEST)
+    return (largest - LEAST[activation]) / 255 if name.endswith(".outer") else largest / 127
 
 
 def cache_scale(ranges: Ranges, name: str) -> Tensor:
-    """The scales of the channels of cached keys or values, [D]."""
+    """The scales of the channels of cached keys or values, [H K]."""
     return ranges.outputs[name].clamp(min=_SMALLEST) / 127
 
 

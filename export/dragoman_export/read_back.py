@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dragoman_export.quantise import CACHE_SCALE, WEIGHT_SCALE, cross_matrix, dequantised, matrices, matrix_name
-from dragoman_export.weights import POSITIONS
+from dragoman_export.weights import embedding_matrices, position_tables
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.manifest import WEIGHTS
@@ -27,17 +27,24 @@ def read_model(bundle: Path, architecture: dict[str, object]) -> Transformer:
     model = Transformer(ModelConfig.from_settings(architecture))
     stored: dict[str, Tensor] = load_file(bundle / WEIGHTS)
     state = stored if stored["embedding.weight"].is_floating_point() else _dequantised_state(stored, model.config)
-    state["embedding.weight"] = state["embedding.weight"][: model.config.vocab_size]
-    if POSITIONS not in model.state_dict():  # computed, not trained
-        del state[POSITIONS]
+    sizes = {"source": model.config.source_words}
+    for use, name in embedding_matrices(model.config).items():
+        state[f"{name}.weight"] = state[f"{name}.weight"][: sizes.get(use, model.config.vocab_size)]
+    for name in position_tables(model.config).values():
+        if name not in model.state_dict():  # computed, not trained
+            del state[name]
     model.load_state_dict(state)
     return model.eval()
 
 
 def _dequantised_state(stored: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     wanted = Transformer(config).state_dict()
-    state = {name: tensor for name, tensor in stored.items() if name in wanted or name == POSITIONS}
-    state["embedding.weight"] = dequantised(stored["embedding.weight"], stored[f"output{WEIGHT_SCALE}"])
+    tables = position_tables(config).values()
+    state = {name: tensor for name, tensor in stored.items() if name in wanted or name in tables}
+    for use, name in embedding_matrices(config).items():
+        scale = stored[f"output{WEIGHT_SCALE}"] if use == "output" else stored[f"{name}.scale"].flatten()
+        scale = scale if use == "output" else scale / config.embedding_factor
+        state[f"{name}.weight"] = dequantised(stored[f"{name}.weight"], scale)
     for names in matrices(config):
         name = matrix_name(names)
         scale, bias = stored[f"{name}{WEIGHT_SCALE}"], stored[f"{name}.bias"]  # [out]

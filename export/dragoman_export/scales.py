@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dragoman_export.calibration import calibrate
 from dragoman_export.precision import Prepared
-from dragoman_export.quantise import least_integer
 
 SENTENCES = 64
 """Largest number of sentences of the calibration that are run again."""
@@ -32,7 +31,7 @@ def scale_problems(prepared: Prepared) -> Iterator[str]:
     if not prepared.calibration:
         return
     ranges = calibrate(prepared.unrounded, prepared.calibration[:SENTENCES], prepared.max_length)
-    steps = {name: scale * (255 + least_integer(name)) for name, scale in rounding.inputs.items()}
+    steps = {name: scale * (255 + rounding.least(name)) for name, scale in rounding.inputs.items()}
     inputs = {name: ranges.inputs[name].amax().view(1) for name in steps}
     yield from _misfits("the inputs of matrices", inputs, steps, prepared)
     caches = {name: scale * 127 for name, scale in rounding.caches.items()}

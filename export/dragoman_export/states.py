@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman_export.forced import ordinary_ids
 from dragoman_export.joints import DECODER, ENCODER, Stack
 from dragoman_export.precision import Prepared
-from dragoman_export.quantise import least_integer
 from dragoman_export.weights import BLOCK, cross_key_value
 from dragoman_service.engine.plan import Adjustment
 
@@ -61,14 +61,15 @@ class States:
         state = self._normal(shape)
         return state.half() if self._half else state
 
-    def ids(self, *shape: int) -> Tensor:
-        """Random token ids of the whole vocabulary."""
-        return torch.randint(0, self._config.vocab_size, shape, generator=self._draw)
+    def ids(self, stack: str, *shape: int) -> Tensor:
+        """Random token ids of the whole vocabulary of a stack."""
+        words = self._config.source_words if stack == ENCODER else self._config.vocab_size
+        return torch.randint(0, words, shape, generator=self._draw)
 
     def adjustments(self, rows: int) -> list[Adjustment]:
         """Penalties, bans and biases, alone and together. Row 0 has none; those of row 1 are for words of one block."""
         rng = np.random.default_rng(int(torch.randint(0, 2**31, (1,), generator=self._draw)))
-        words = np.setdiff1d(np.arange(self._config.vocab_size), [*self._config.banned_ids, self._config.end_id])
+        words = ordinary_ids(self._config)
         found = []
         for row in range(1, rows):
             first = int(rng.choice(words)) // BLOCK * BLOCK
@@ -89,13 +90,14 @@ class States:
         }
         readers[stack.read[-1]] = {ENCODER: cross_key_value(self._config)[0], DECODER: "output"}[stack.name]
         readers |= {joint: f"{attention}.output" for joint, attention in stack.attended.items()}
+        readers |= {joint: f"{sub_layer}.outer" for joint, sub_layer in stack.active.items()}
         hidden = (sub_layer for sub_layer in stack.sub_layers if sub_layer.endswith("feed_forward"))
-        return readers | {f"{sub_layer}.hidden": f"{sub_layer}.outer" for sub_layer in hidden}
+        return readers if stack.active else readers | {f"{each}.hidden": f"{each}.outer" for each in hidden}
 
     def _read(self, matrix: str, shape: Sequence[int]) -> Tensor:
         """The input of a matrix. Its first row is zero."""
         scale = self._rounding.inputs.get(matrix)
-        state = self._normal(shape) * (1.0 if scale is None else scale * (least_integer(matrix) + 255) / BEYOND)
+        state = self._normal(shape) * (1.0 if scale is None else scale * (self._rounding.least(matrix) + 255) / BEYOND)
         state.view(-1, shape[-1])[0] = 0
         return state
 
@@ -104,7 +106,7 @@ class States:
         attention, _, kind = joint.rpartition(".")
         caches = self._rounding.caches
         key, value = (caches.get(f"{attention}.{part}") for part in ("key", "value"))
-        width = self._config.d_model
+        width = self._config.attention_width
         spread = torch.ones(3, width)
         if key is not None and value is not None:
             spread[1], spread[2] = key * 127 / BEYOND, value * 127 / BEYOND

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dragoman_export.precision import Prepared
 from dragoman_export.read_back import read_model
-from dragoman_export.weights import POSITIONS, Weights
+from dragoman_export.weights import Weights, position_tables
 from dragoman_service.bundle.manifest import DECODER, ENCODER, WEIGHTS
 
 _HALF_STEP = 0.5001 / 127
@@ -35,17 +35,20 @@ def stored_problems(folder: Path, prepared: Prepared) -> Iterator[str]:
     for name in (ENCODER, DECODER):
         yield from _misplaced(onnx.load(folder / name, load_external_data=False), name, prepared.weights)
     reference = prepared.reference
-    wanted = reference.state_dict() | {POSITIONS: reference.positions.table}
+    tables = position_tables(reference.config)
+    wanted = reference.state_dict() | {name: reference.position_table(stack) for stack, name in tables.items()}
     stored = read_model(folder, reference.config.to_json()).state_dict()
-    stored[POSITIONS] = load_file(folder / WEIGHTS)[POSITIONS].float()
+    written = load_file(folder / WEIGHTS)
+    stored |= {name: written[name].float() for name in tables.values()}
     for name, tensor in wanted.items():
         close = torch.allclose(stored[name], tensor, rtol=1e-5, atol=1e-7) and prepared.precision == "int8"
         if not (close or torch.equal(stored[name], tensor)):
             yield f"{WEIGHTS}: {name} is off by {_largest(stored[name] - tensor):.2g}"
-    matrices = {f"{name}.weight" for name, module in reference.named_modules() if isinstance(module, nn.Linear)}
+    kinds = (nn.Linear, nn.Embedding)
+    matrices = {f"{name}.weight" for name, module in reference.named_modules() if isinstance(module, kinds)}
     exact = prepared.unrounded.state_dict()
     for name in exact:
-        allowed = _step(prepared.precision, exact[name], rows=name in matrices or name == "embedding.weight")
+        allowed = _step(prepared.precision, exact[name], rows=name in matrices)
         if not bool(((wanted[name] - exact[name]).abs() <= allowed).all()):
             yield f"{name} is rounded by {_largest(wanted[name] - exact[name]):.2g}, more than half a step"
 

@@ -63,6 +63,7 @@ from dragoman_export.forced import (
     busy_plans,
     forced_distance,
     forced_log_probs,
+    ordinary_ids,
 )
 from dragoman_export.parts import Deviation, deviations
 from dragoman_export.precision import Prepared
@@ -71,7 +72,6 @@ from dragoman_export.scales import scale_problems
 from dragoman_export.stored import stored_problems
 from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.request import Request
 from dragoman_service.runtime.golden import translate
 from dragoman_service.runtime.runner import OrtRunner
@@ -157,7 +157,7 @@ class _Served:
         self._model = prepared.reference
         self._rng = np.random.default_rng(seed)
         lengths = self._rng.integers(1, max(map(len, sources)) + 1, size=FORCED_ROWS)
-        self._random = [self._random_ids(int(length)) for length in lengths]
+        self._random = [self._random_source(int(length)) for length in lengths]
         self.everything = [*map(list, sources), *self._random]
         """Real sources, then random ones."""
         self.expected = _translations(self._model, self.everything, max_length)
@@ -179,18 +179,24 @@ class _Served:
     def forced(self) -> list[Forced]:
         """The distributions for `real`, then for random targets of random sources."""
         made_up: list[Pair] = [(ids, self._random_ids(min(len(ids), self._max_length - 1))) for ids in self._random]
-        rows, words = self._rows, self._model.config.vocab_size
+        rows, config = self._rows, self._model.config
         groups = [pairs[i : i + rows] for pairs in (self.real, made_up) for i in range(0, len(pairs), rows)]
-        return [(group, list(forced_log_probs(self._runner, group, words))) for group in groups]
+        return [(group, list(forced_log_probs(self._runner, group, config))) for group in groups]
 
     def busy(self) -> Distance:
         """The distance of the graphs from their reference, in steps of a busy batch."""
         plans = busy_plans(self._model, self.everything, self._rng, rows=self._rows, longest=self._max_length)
         return busy_distance(self._model, self._runner, plans)
 
+    def _random_source(self, length: int) -> list[int]:
+        config = self._model.config
+        words = ordinary_ids(config)
+        if config.source_embedding == "own":  # ids of another vocabulary
+            words = np.setdiff1d(np.arange(config.source_words), [config.pad_id])
+        return [int(i) for i in self._rng.choice(words, size=length)]
+
     def _random_ids(self, length: int) -> list[int]:
-        first = max(SPECIAL_IDS.values()) + 1
-        return [int(i) for i in self._rng.integers(first, self._model.config.vocab_size, size=length)]
+        return [int(i) for i in self._rng.choice(ordinary_ids(self._model.config), size=length)]
 
 
 def _attempt(compute: Callable[[], T], otherwise: T, problems: list[str]) -> T:
@@ -220,7 +226,7 @@ def _equalisation_error(prepared: Prepared, model: Transformer, pairs: Sequence[
         return 0.0
     errors = [0.0]
     for source, target in pairs:
-        ids, fed = torch.tensor([list(source)]), torch.tensor([[SPECIAL_IDS["begin_id"], *target]])
+        ids, fed = torch.tensor([list(source)]), torch.tensor([[model.config.begin_id, *target]])
         one, other = (each(ids, fed).log_softmax(-1) for each in (prepared.unrounded, model))
         errors.append(float((one - other).abs().max()))
     return max(errors)
@@ -247,10 +253,10 @@ def _first_difference(
     model: Transformer, source: Sequence[int], wanted: Sequence[int], got: Sequence[int]
 ) -> tuple[float, str]:
     """The first difference of two translations: how much likelier the model's own token is, and a description."""
-    end = SPECIAL_IDS["end_id"]
+    end = model.config.end_id
     both = list(zip([*wanted, end], [*got, end], strict=False))
     place = next(i for i, (a, b) in enumerate(both) if a != b)
-    fed = torch.tensor([[SPECIAL_IDS["begin_id"], *wanted[:place]]])
+    fed = torch.tensor([[model.config.begin_id, *wanted[:place]]])
     logits = model(torch.tensor([list(source)]), fed)[0, -1]  # [V]
     ours, theirs = both[place]
     margin = float(logits[ours] - logits[theirs])

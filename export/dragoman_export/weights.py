@@ -23,6 +23,8 @@ from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.manifest import WEIGHTS
 
 POSITIONS = "positions.table"
+EMBEDDING_USES = ("target", "source", "output")
+"""What embedding matrices are for; see `Transformer.embedding_matrix`. They may share one."""
 BLOCK = 64
 """Words of a block in the first stage of the search for candidates (`graphs`). The embedding matrix has a multiple of
 this number of words."""
@@ -91,11 +93,28 @@ class Weights:
 
 def collect_weights(model: Transformer, dtype: torch.dtype = torch.float32) -> Weights:
     """The parameters and the position table of a model, in the order of the file."""
-    state = {POSITIONS: model.positions.table, **model.state_dict()}
+    state = {name: model.position_table(stack) for stack, name in position_tables(model.config).items()}
+    state |= model.state_dict()
     ordered = [name for group in neighbours(model.config) for name in group]
     names = [*ordered, *(name for name in state if name not in set(ordered))]
-    state["embedding.weight"] = padded(model.embedding.weight)
+    for use, name in embedding_matrices(model.config).items():
+        state[f"{name}.weight"] = padded(model.embedding_matrix(use))
     return Weights({name: _as_array(state[name], dtype) for name in names})
+
+
+def position_tables(config: ModelConfig) -> dict[str, str]:
+    """Stack -> the name of its table of positions. The decoder is left out if it has that of the encoder."""
+    own = {"decoder": f"decoder_{POSITIONS}"} if config.decoder_positions == "own" else {}
+    return {"encoder": POSITIONS, **own}
+
+
+def embedding_matrices(config: ModelConfig) -> dict[str, str]:
+    """Use -> the name of its embedding matrix, without `.weight`."""
+    return {
+        "target": "embedding",
+        "source": "source_embedding" if config.source_embedding == "own" else "embedding",
+        "output": "output_embedding" if config.output_embedding == "own" else "embedding",
+    }
 
 
 def padded(table: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,12 +137,12 @@ class ModelConfig:
     @property
     def score_scale(self) -> float:
         """Factor of the scalar products of attention."""
-        return self.attention_scale or self.head_dim**-0.5
+        return self.attention_scale or 1 / math.sqrt(self.head_dim)
 
     @property
     def embedding_factor(self) -> float:
         """Factor of the embeddings."""
-        return self.embedding_scale or self.d_model**0.5
+        return self.embedding_scale or math.sqrt(self.d_model)
 
     @property
     def ends_with_norm(self) -> bool:

@@ -285,9 +285,17 @@ def parse_recipe(settings: dict[str, Any]) -> Recipe:
     return Recipe(model, tokenizer, data, training)
 
 
+_IMPORTED = ("source_vocab_size", "pad_id", "begin_id", "end_id", "unknown_id", "banned_ids")
+
+
 def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:
     if not isinstance(settings, dict):
         raise InvalidInput("model", settings, "a table")
     if "vocab_size" in settings:
         raise InvalidInput("model.vocab_size", settings["vocab_size"], "tokenizer.vocab_size, which decides it")
+    for name in _IMPORTED:
+        if name in settings:
+            raise InvalidInput(f"model.{name}", settings[name], "no value: only imported checkpoints have it")
+    if settings.get("positions") == "table":
+        raise InvalidInput("model.positions", "table", "'sinusoidal' or 'learned': only imported checkpoints have tables")
     return ModelConfig.from_settings({"preset": "base", **settings, "vocab_size": tokenizer.vocab_size})

@@ -89,7 +89,7 @@ def test_nobody_watches_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(calibration, "source_mask", fail)
+    monkeypatch.setattr(model, "source_mask", fail)
     with pytest.raises(MemoryError):
         calibrate(model, SOURCES[:1], 3)
     assert not any(module._forward_hooks for module in model.modules())

@@ -68,8 +68,9 @@ def test_scales_that_are_exchanged_in_graphs_and_reference_alike(
     right = getattr(quantise, function)
     names = {one: other, other: one}
 
-    def exchanged(ranges: Ranges, name: str) -> Tensor:
-        found: Tensor = right(ranges, re.sub("|".join(map(re.escape, names)), lambda it: names[it[0]], name))
+    def exchanged(ranges: Ranges, name: str, *activation: str) -> Tensor:
+        other_name = re.sub("|".join(map(re.escape, names)), lambda it: names[it[0]], name)
+        found: Tensor = right(ranges, other_name, *activation)
         return found
 
     monkeypatch.setattr(quantise, function, exchanged)

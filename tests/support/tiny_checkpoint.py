@@ -35,8 +35,11 @@ def random_model(seed: int = 0, **overrides: Any) -> Transformer:
     config = ModelConfig(max_positions=MAX_POSITIONS, **(sizes | kinds | overrides))
     torch.manual_seed(seed)
     model = Transformer(config).eval()
-    last = model.decoder_norm if config.norm == "pre" else model.decoder[-1].feed_forward_residual.norm
+    last = model.decoder_norm if config.ends_with_norm else model.decoder[-1].feed_forward_residual.norm
     with torch.no_grad():
+        for name, table in model.named_buffers():
+            if config.positions == "table" and name.endswith("positions.table"):
+                table.normal_(std=FACTORS["positions"] * config.d_model**-0.5)
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -52,7 +55,7 @@ def random_sources(model: Transformer, count: int, seed: int = 0, longest: int =
     """Random sources of different lengths: valid token ids, with the end of the sentence last."""
     rng = random.Random(seed)
     lengths = [rng.randint(1, longest - 1) for _ in range(count)]
-    return [[*rng.choices(range(4, model.config.vocab_size), k=length), 2] for length in lengths]
+    return [[*rng.choices(range(4, model.config.source_words), k=length), 2] for length in lengths]
 
 
 def write_checkpoint(
