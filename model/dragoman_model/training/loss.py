@@ -38,7 +38,7 @@ def loss_sum(
     real = gold != PAD_ID
     states = model.decoder_states(source, target[:, :-1])[real]  # [N, D]
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states, model.embedding.weight, model.output_bias, gold[real], label_smoothing, unsmoothed
+        states, model.embedding_matrix("output"), model.output_bias, gold[real], label_smoothing, unsmoothed
     )
     return loss
 
