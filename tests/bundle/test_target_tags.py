@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle, write_bundle
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.tokenizer import Tokenizer, target_tag
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.text.segmenter import on_one_line
@@ -57,14 +58,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_a_bundle_lists_its_pairs_and_has_golden_sentences_for_each_target(bundle: Bundle) -> None:
-    assert bundle.manifest.language_pairs == PAIRS
+    assert bundle.manifest.languages.pairs == PAIRS
     tags = bundle.tokenizer.target_tags
     assert {sentence.source_ids[0] for sentence in bundle.golden} == {tags[language] for language in ("de", "en", "fr")}
 
 
 def test_a_bundle_without_a_tag_for_a_target_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     files: dict[str, bytes | Path] = {name: bundle.path / name for name in bundle.manifest.files}
-    manifest = dataclasses.replace(bundle.manifest, language_pairs=(*PAIRS, ("en", "ko")))
+    manifest = dataclasses.replace(bundle.manifest, languages=Languages((*PAIRS, ("en", "ko"))))
     with pytest.raises(BundleError, match="no tag for ko, to which the manifest says it translates"):
         write_bundle(tmp_path / "several" / "1", manifest, files)
 
