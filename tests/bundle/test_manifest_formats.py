@@ -163,6 +163,7 @@ WRONG_FORMAT_3: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (put("generation", "length_penalty", None), "generation.length_penalty: got null; allowed: a number"),
     (put("generation", "normalisation", "none"), "generation.normalisation: got 'none'; allowed: gnmt, power"),
     (put("alignments", 0), "alignments: got 0; allowed: bool"),
+    (put("alignments", True), "alignments: got True; allowed: False"),
     (put("licence", None), "licence: got None; allowed: str"),
     (put("origin", "files", "a", "b"), "origin.files.a: got 'b'; allowed: a SHA-256"),
     (put("origin", []), "origin: got []; allowed: an object"),

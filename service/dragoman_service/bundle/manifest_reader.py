@@ -242,6 +242,8 @@ def _problems_of_format_3(manifest: Manifest) -> Iterable[str]:
         yield from _problems_of_dragoman_ids(special)
     if not tokenizer.files:
         yield "tokenizer.files: got none; allowed: one or more"
+    if manifest.alignments:
+        yield "alignments: got True; allowed: False, as no tensor of the decoder has them"
     yield from _generation_problems(generation)
     yield from _described_problems(manifest)
     for name, digest in manifest.origin.files.items() if manifest.origin else ():
