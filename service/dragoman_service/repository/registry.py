@@ -15,8 +15,8 @@ from dragoman_service.repository.models import Route, ServedModel
 STABLE = "stable"
 """The alias of the version that a name alone means. Without this alias, it means the newest version."""
 
-_MAX_LISTED = 50
-"""Most models that a message lists: a message of gRPC has at most 8 KiB, and a server may have thousands of models."""
+_LONGEST_LIST = 3_000
+"""Characters of a list in a message: an error of gRPC has at most 8 KiB, and a server may have thousands of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class ModelRegistry:
             if pairs:
                 return Route(model, *pairs[0])
         languages = {model.description.name: model.description.languages for model in candidates}
-        there = _listed((f"{name}: {it.summary}" for name, it in languages.items()), "; ")
+        there = _listed((f"{name}: {it.summary}" for name, it in languages.items()), len(languages), "; ")
         asked = f"{visible(source_language) or 'any'} to {visible(target_language) or 'any'}"
         raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
 
@@ -129,14 +129,15 @@ class ModelRegistry:
             return [model for entry in entries.values() for model in (entry.drawn(self._draw()), entry.default)]
         entry = entries.get(name)
         if entry is None:
-            there = _listed(entries) or "none"
+            there = _listed(entries, len(entries)) or "none"
             raise NotFound(f"no model {name[:80]!r}; there are: {there}")
         if not at:
             return [entry.drawn(self._draw()), entry.default]
         alias = entry.aliases.get(version)
         found = entry.versions.get(alias.version if alias else version)
         if found is None:
-            there = _listed([*entry.versions, *sorted(entry.aliases)])
+            names = [*entry.versions, *sorted(entry.aliases)]
+            there = _listed(names, len(names))
             raise NotFound(f"no version or alias {version[:80]!r} of model {name} in service; there are: {there}")
         return [found]
 
@@ -164,8 +165,14 @@ def _ambiguous(languages: Languages, source: str, target: str) -> InvalidInput:
     return InvalidInput("target_language" if source else "source_language", "", allowed)
 
 
-def _listed(items: Iterable[str], separator: str = ", ") -> str:
-    """The first items, and how many there are beside them."""
-    texts = list(items)
-    others = len(texts) - _MAX_LISTED
-    return separator.join(texts[:_MAX_LISTED] + [f"and {others} others; ListModels lists them"] * (others > 0))
+def _listed(items: Iterable[str], count: int, separator: str = ", ") -> str:
+    """The first of `count` items, and how many there are beside them."""
+    texts: list[str] = []
+    room = _LONGEST_LIST
+    for text in items:
+        room -= len(text) + len(separator)
+        if room < 0:
+            break
+        texts.append(text)
+    others = count - len(texts)
+    return separator.join(texts + [f"and {others} others; ListModels lists them"] * (others > 0))
