@@ -81,10 +81,11 @@ def make_golden(
         InvalidInput: the translations of all sentences change with jitter.
     """
     jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
-    requests = [request_for(blank, i) for i, blank in enumerate(blanks)]
-    found = translate(runner, requests, max_rows)
+    requests, special = [request_for(blank, i) for i, blank in enumerate(blanks)], manifest.special_ids
+    found = translate(runner, requests, max_rows, special)
     trials = [
-        translate(JitteredRunner(runner, jitter, most, seed), requests, max_rows) for seed in range(JITTERED_TRIALS)
+        translate(JitteredRunner(runner, jitter, most, seed), requests, max_rows, special)
+        for seed in range(JITTERED_TRIALS)
     ]
     golden = [
         dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)
@@ -94,7 +95,7 @@ def make_golden(
     if not golden:
         allowed = "at least one whose translation does not depend on rounding: give more sentences with --golden"
         raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
-    kept = max(MAX_GOLDEN, len(manifest.language_pairs))
+    kept = max(MAX_GOLDEN, len(manifest.languages))
     return tuple(
         sentence
         for beam_size in BEAM_SIZES

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.request import (
     Event,
@@ -164,7 +165,7 @@ def served(workers: FakeWorkers, permits: int = 1000, **changes: Any) -> ServedM
         name="loud",
         version="1",
         description="Shouts.",
-        language_pairs=(("en", "de"),),
+        languages=Languages((("en", "de"),)),
         precision="fp32",
         device="cpu",
         max_source_tokens=101,

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, TOKENIZER, Manifest, from_json, read_manifest
+from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, Manifest
+from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.private_copy import PrivateCopy, sha256_of
 from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.typed_json import from_json, shown
 from dragoman_service.errors import BundleError, InvalidInput
 
 __all__ = ["FORMAT_VERSION", "Bundle", "GoldenSentence", "Manifest", "write_bundle"]
@@ -89,7 +91,8 @@ class Bundle:
         problems = [
             problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest, copy)
         ]
-        if any(_not_a_file(folder / name) for name in (TOKENIZER, GOLDEN)):  # opening a pipe may hang
+        parsed = (GOLDEN, *manifest.tokenizer.files.values())
+        if any(_not_a_file(folder / name) for name in parsed):  # opening a pipe may hang
             raise BundleError(path, problems)
         tokenizer = _load_tokenizer(folder, manifest, problems)
         golden = _load_golden(folder, manifest, problems)
@@ -164,19 +167,28 @@ def _check_file(root: Path, name: str, digest: str, copy: PrivateCopy | None) ->
 
 
 def _load_tokenizer(path: Path, manifest: Manifest, problems: list[str]) -> Tokenizer | None:
+    spec = manifest.tokenizer
+    if spec.kind != "dragoman":
+        problems.append(f"tokenizer.kind: got {spec.kind!r}; allowed: 'dragoman'")
+        return None
+    if set(spec.files) != {"model"} or spec.settings:
+        problems.append(f"tokenizer: got {shown([spec.files, spec.settings])}; allowed: the file 'model', no settings")
+        return None
+    name = spec.files["model"]
     try:
-        tokenizer = Tokenizer(path / TOKENIZER)
+        tokenizer = Tokenizer(path / name)
     except OSError:
         return None  # a missing file has been reported
     except (InvalidInput, ValueError) as error:
-        problems.append(f"{TOKENIZER}: {error}")
+        problems.append(f"{name}: {error}")
         return None
     if tokenizer.vocab_size != manifest.vocab_size:
-        problems.append(f"{TOKENIZER}: {tokenizer.vocab_size} subwords, the manifest says {manifest.vocab_size}")
-    targets = sorted({target for _, target in manifest.language_pairs})
+        problems.append(f"{name}: {tokenizer.vocab_size} subwords, the manifest says {manifest.vocab_size}")
+    targets = sorted(manifest.languages.all_targets)
     tags = tokenizer.target_tags
     if (tags or len(targets) > 1) and (missing := [target for target in targets if target not in tags]):
-        problems.append(f"{TOKENIZER}: no tag for {', '.join(missing)}, to which the manifest says it translates")
+        shown_tags = shown(", ".join(missing))[1:-1]
+        problems.append(f"{name}: no tag for {shown_tags}, to which the manifest says it translates")
     return tokenizer
 
 
@@ -197,10 +209,10 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
         if not 1 <= sentence.beam_size <= MAX_GOLDEN_BEAM:
             found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_GOLDEN_BEAM}")
     if not found:
-        ids = {i for sentence in golden for i in (*sentence.source_ids, *sentence.target_ids)}
-        found += [
-            f"token id {i}; allowed: 0 to {manifest.vocab_size - 1}" for i in ids if not 0 <= i < manifest.vocab_size
-        ]
+        sizes = {"source_ids": manifest.source_vocab_size, "target_ids": manifest.vocab_size}
+        for field, size in sizes.items():
+            ids = {i for sentence in golden for i in getattr(sentence, field)}
+            found += [f"{field}: token id {i}; allowed: 0 to {size - 1}" for i in ids if not 0 <= i < size]
     problems += [f"{GOLDEN}: {problem}" for problem in found]
     return golden if not found else ()
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence
+from dragoman_service.bundle.manifest import SpecialIds
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Request
@@ -19,7 +20,13 @@ It is far above the differences between processors, and far below the error of a
 """
 
 
-def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> list[Hypothesis]:
+DRAGOMAN_IDS = SpecialIds(*SPECIAL_IDS.values())
+"""The special ids of models of our own training."""
+
+
+def translate(
+    runner: Runner, requests: Sequence[Request], max_rows: int, special: SpecialIds = DRAGOMAN_IDS
+) -> list[Hypothesis]:
     """The best hypothesis of each request, in order. The requests are decoded together with continuous batching.
 
     Raises:
@@ -27,8 +34,8 @@ def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> lis
     """
     scheduler = Scheduler(
         max_rows=max_rows,
-        begin_id=SPECIAL_IDS["begin_id"],
-        end_id=SPECIAL_IDS["end_id"],
+        begin_id=special.begin,
+        end_id=special.end,
         max_positions=runner.max_positions,
     )
     for request in requests:
@@ -55,13 +62,13 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     Sentences whose beam is wider than `max_rows` are left out: this server cannot run such requests.
     """
     golden = [sentence for sentence in bundle.golden if sentence.beam_size <= max_rows]
-    tolerance = SCORE_TOLERANCE[bundle.manifest.precision]
+    tolerance, special = SCORE_TOLERANCE[bundle.manifest.precision], bundle.manifest.special_ids
     problems = []
     for sentence in golden:
         if sentence.source_ids not in _possible_sources(bundle, sentence.source):
             problems.append(f"golden sentence {sentence.source!r}: the tokenizer gives other ids")
     try:
-        found = translate(runner, [request_for(sentence, i) for i, sentence in enumerate(golden)], max_rows)
+        found = translate(runner, [request_for(it, i) for i, it in enumerate(golden)], max_rows, special)
     except (DragomanError, RuntimeError, ValueError) as error:
         return [*problems, f"golden sentences cannot be translated: {error}"]
     return [
@@ -74,7 +81,7 @@ def _possible_sources(bundle: Bundle, text: str) -> list[tuple[int, ...]]:
     """The source ids of a text for every target language of the bundle."""
     tokenizer = bundle.tokenizer
     ids = tokenizer.encode(text)
-    return [tokenizer.source(ids, target) for target in {target for _, target in bundle.manifest.language_pairs}]
+    return [tokenizer.source(ids, target) for target in bundle.manifest.languages.all_targets]
 
 
 def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:
