@@ -44,6 +44,8 @@ class GoldenSentence:
     """The log-probability of each of `target_ids`."""
     score: float
     """As in `engine.request.Hypothesis`."""
+    forced_ids: tuple[int, ...] = ()
+    """Ids that the decoder is fed after the first one; see `engine.request.Request.forced`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Bundle:
     def folder(self) -> Path:
         """The folder from which runners open the graphs."""
         return self.copy.folder if self.copy else self.path
+
+    @property
+    def max_positions(self) -> int:
+        """Positions at which a row is fed a token: those of the longest translation and of the forced ids before it."""
+        return self.manifest.limits.max_target_tokens + self.tokenizer.target_overhead
 
     @classmethod
     def load(cls, path: Path, copy: PrivateCopy | None = None) -> Bundle:
@@ -197,7 +204,7 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
         if not 1 <= sentence.beam_size <= MAX_GOLDEN_BEAM:
             found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_GOLDEN_BEAM}")
     if not found:
-        ids = {i for sentence in golden for i in (*sentence.source_ids, *sentence.target_ids)}
+        ids = {i for each in golden for i in (*each.source_ids, *each.forced_ids, *each.target_ids)}
         found += [
             f"token id {i}; allowed: 0 to {manifest.vocab_size - 1}" for i in ids if not 0 <= i < manifest.vocab_size
         ]

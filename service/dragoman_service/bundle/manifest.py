@@ -167,6 +167,8 @@ def read_manifest(text: str) -> tuple[Manifest | None, list[str]]:
 def from_json(wanted: Any, value: Any, where: str, problems: list[str]) -> Any:
     """Convert parsed JSON to the type `wanted`: a dataclass, tuple[...], dict, str, int or float.
 
+    Fields of a dataclass that have a default may be absent.
+
     Args:
         wanted: The type.
         value: The parsed JSON.
@@ -209,13 +211,18 @@ def _dataclass_from_json(wanted: Any, value: Any, where: str, problems: list[str
         problems.append(f"{where}: got {_shown(value)}; allowed: an object")
         return None
     types_of = typing.get_type_hints(wanted)
+    optional = {field.name for field in dataclasses.fields(wanted) if _has_default(field)}
     prefix = f"{where}." if where else ""
-    problems += [f"{prefix}{name}: missing" for name in types_of if name not in value]
+    problems += [f"{prefix}{name}: missing" for name in types_of if name not in value and name not in optional]
     problems += [f"{prefix}{name}: unknown field" for name in value if name not in types_of]
     fields = {
         name: from_json(kind, value[name], prefix + name, problems) for name, kind in types_of.items() if name in value
     }
     return None if problems else wanted(**fields)
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return not (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING)
 
 
 def _contradictions(manifest: Manifest) -> Iterable[str]:

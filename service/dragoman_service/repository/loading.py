@@ -23,6 +23,7 @@ from dragoman_service.repository.registry import check_names
 from dragoman_service.repository.repository import Listed, Repository
 from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.device import choose_device
+from dragoman_service.runtime.golden import normalisation_of
 from dragoman_service.runtime.processor import num_cores
 from dragoman_service.runtime.runners import make_runners
 
@@ -147,8 +148,8 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
     on_gpu = device == "cuda"
     scheduler = Scheduler(
         max_rows=division.rows,
-        begin_id=bundle.tokenizer.begin_id,
-        end_id=bundle.tokenizer.end_id,
+        begin_id=bundle.manifest.special_ids.begin,
+        end_id=bundle.manifest.special_ids.end,
         stream_interval=settings.engine.stream_interval,
         max_steps=settings.gpu.steps if on_gpu else 1,
         look_ahead=on_gpu,
@@ -173,6 +174,7 @@ def describe(bundle: Bundle, division: Division, device: str, caps: CallCaps) ->
         max_candidates=manifest.limits.max_candidates,
         max_rows=division.lanes * division.rows,
         lanes=division.lanes,
+        normalisation=normalisation_of(manifest),
         scores=manifest.scores,
         caps=caps,
     )
