@@ -45,7 +45,7 @@ class ActiveRequest:
         self.given = request.forced + request.target_prefix
         """Ids that are fed, one a step, before any is chosen."""
         self.in_given = bool(self.given)
-        """Whether the next id is given. The batch sets it; a beam knows it by itself."""
+        """Whether the next id is given. It stays so for a beam, which keeps count itself."""
         self.max_steps = min(len(request.forced) + request.max_length + 1, max_positions)
         """Number of steps after which all hypotheses are cut."""
         self.beam = beams.Beam(request, self.max_steps) if options.beam_size > 1 else None

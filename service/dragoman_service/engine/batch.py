@@ -313,18 +313,17 @@ class Batch:
     def _give(self, new: Ints, log_prob: Floats) -> list[int]:
         """Write the next of the ids that requests are given into `new` and `log_prob`; returns the rows."""
         rows: list[int] = []
-        ready: list[ActiveRequest] = []
-        for active in self._given:
+        for active in self._given[:]:
             position = self.position(active)
             rows += active.rows
             for row in active.rows:
                 new[row], log_prob[row] = active.given[position], 0.0
-            if position + 1 == len(active.given):
-                ready.append(active)
-        for active in ready:  # from now on it chooses, and may be in plans of several steps
-            self._given.remove(active)
-            active.in_given = False
-            self.num_watched -= not active.watched
+            if position + 1 == len(active.given):  # from now on it chooses, and may be in plans of several steps
+                self._given.remove(active)
+                active.in_given = False
+                self.num_watched -= not active.watched
+                if active.constrained:
+                    self._constrained.renew()
         return rows
 
     def _end_rows(

@@ -45,6 +45,10 @@ class ConstrainedRows:
         self._requests.remove(active)
         self._table = None
 
+    def renew(self) -> None:
+        """To be called when a request begins to choose."""
+        self._table = None
+
     def move(self, row: int, target: int) -> None:
         """Follow a request from a row to another one."""
         self._distinct[target] = self._distinct[row]
@@ -70,7 +74,7 @@ class ConstrainedRows:
         known = self._distinct[rows, :width] == tokens[:, None]
         known &= np.arange(width) < counts[:, None]
         is_fresh = ~known.any(axis=1)
-        if not table.plain:
+        if table.has_forced:
             is_fresh &= positions[rows] > table.forced
         fresh = np.flatnonzero(is_fresh)
         self._distinct[rows[fresh], counts[fresh]] = tokens[fresh]
@@ -93,11 +97,12 @@ class ConstrainedRows:
         table = self._options()
         rows, min_length, ngram, penalty = table.rows, table.min_length, table.ngram, table.penalty
         lengths = positions[rows]
+        if table.has_forced:
+            lengths -= table.forced
         if not table.plain:
-            at = ((lengths >= table.given) & live[rows]).nonzero()[0]
+            at = ((lengths >= table.prefix) & live[rows]).nonzero()[0]
             if not len(at):
                 return NO_ADJUSTMENTS
-            lengths -= table.forced
             rows, lengths, min_length, ngram, penalty = rows[at], lengths[at], min_length[at], ngram[at], penalty[at]
         bans = self._bans(log, rows, lengths, min_length, ngram, table.sizes)
         if table.plain and not len(bans[0]):
@@ -149,21 +154,23 @@ class _Table:
     """The options of the requests, an entry for each of their rows."""
 
     __slots__ = (
-        "forced", "given", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "rows", "sizes",
+        "forced", "has_forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "rows",
+        "sizes",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[ActiveRequest]) -> None:
-        each = [(row, active, active.request.options) for active in requests for row in active.rows]
+        each = [(row, active.request, active.request.options) for active in requests for row in active.rows]
         self.rows = np.array([row for row, _, _ in each], np.int64)
-        self.given = np.array([len(active.given) for _, active, _ in each], np.int64)
-        self.forced = np.array([len(active.request.forced) for _, active, _ in each], np.int64)
+        self.prefix = np.array([len(request.target_prefix) for _, request, _ in each], np.int64)
+        self.forced = np.array([len(request.forced) for _, request, _ in each], np.int64)
+        self.has_forced = bool(self.forced.any())
         self.min_length = np.array([options.min_length for _, _, options in each], np.int64)
         self.ngram = np.array([options.no_repeat_ngram_size for _, _, options in each], np.int64)
         self.penalty = np.array([options.repetition_penalty for _, _, options in each], np.float64)
         self.sizes = sorted(set(self.ngram.tolist()) - {0})
         self.penalised = bool(np.count_nonzero(self.penalty != 1.0))
-        self.plain = all(len(active.rows) == 1 and not active.given for active in requests)
-        """Whether every row has its own hypothesis, and chooses all of its tokens."""
+        self.plain = all(len(active.rows) == 1 and not active.in_given for active in requests)
+        """Whether every row has its own hypothesis, and chooses its next token."""
         self.penalties: _Penalties | None = None
         """The penalties of all rows; None if they must be computed anew."""
 
