@@ -81,12 +81,9 @@ def make_golden(
         InvalidInput: the translations of all sentences change with jitter.
     """
     jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
-    requests, special = [request_for(blank, i) for i, blank in enumerate(blanks)], manifest.special_ids
-    found = translate(runner, requests, max_rows, special)
-    trials = [
-        translate(JitteredRunner(runner, jitter, most, seed), requests, max_rows, special)
-        for seed in range(JITTERED_TRIALS)
-    ]
+    requests = [request_for(blank, i, manifest) for i, blank in enumerate(blanks)]
+    runners = [runner, *(JitteredRunner(runner, jitter, most, seed) for seed in range(JITTERED_TRIALS))]
+    found, *trials = [translate(each, requests, max_rows, manifest.special_ids) for each in runners]
     golden = [
         dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)
         for blank, best, *others in zip(blanks, found, *trials, strict=True)
@@ -106,7 +103,7 @@ def make_golden(
 def blank_sentences(sources: Sequence[Source], max_length: int) -> list[GoldenSentence]:
     """The sentences to translate, without translations: the first `MAX_TRIED` ones, with every beam size."""
     return [
-        GoldenSentence(source.text, source.ids, beam_size, LENGTH_PENALTY, max_length, (), (), 0.0)
+        GoldenSentence(source.text, source.ids, beam_size, LENGTH_PENALTY, max_length, (), (), 0.0, source.forced)
         for beam_size in BEAM_SIZES
         for source in sources[:MAX_TRIED]
     ]

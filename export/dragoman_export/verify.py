@@ -174,7 +174,8 @@ class _Served:
         requests = [
             Request(id=i, source=tuple(ids), max_length=self._max_length) for i, ids in enumerate(self.everything)
         ]
-        return [list(hypothesis.tokens) for hypothesis in translate(self._runner, requests, max_rows)]
+        found = translate(self._runner, requests, max_rows, self._runner.bundle.manifest.special_ids)
+        return [list(hypothesis.tokens) for hypothesis in found]
 
     def forced(self) -> list[Forced]:
         """The distributions for `real`, then for random targets of random sources."""

@@ -13,6 +13,7 @@ from dragoman_service.bundle.bundle import Bundle, GoldenSentence, golden_to_jso
 from dragoman_service.bundle.manifest import Score, tensor_names
 from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.typed_json import from_json
 from dragoman_service.errors import BundleError, InvalidInput
 from support.manifests import manifest_of
 from support.tiny import tokenizer_model
@@ -170,10 +171,41 @@ def test_golden_sentences_are_needed(folder: Path, text: str) -> None:
     assert any(problem.startswith("golden.json:") and "SHA" not in problem for problem in problems_of(folder))
 
 
-def test_golden_ids_must_be_in_the_vocabulary(tmp_path: Path) -> None:
-    golden = golden_to_json((dataclasses.replace(GOLDEN[0], target_ids=(10**6,)),))
-    with pytest.raises(BundleError, match="target_ids: token id 1000000"):
+@pytest.mark.parametrize("field", ["source_ids", "target_ids", "forced_ids"])
+def test_golden_ids_must_be_in_the_vocabulary(tmp_path: Path, field: str) -> None:
+    golden = golden_to_json((dataclasses.replace(GOLDEN[0], **{field: (10**6,)}),))  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match=f"{field}: token id 1000000"):
         write_bundle(tmp_path / "1", MANIFEST, {**contents(), "golden.json": golden})
+
+
+def test_forced_ids_may_be_absent(tmp_path: Path) -> None:
+    value = json.loads(golden_to_json(GOLDEN))
+    del value["sentences"][0]["forced_ids"]
+    bundle = write_bundle(tmp_path / "1", MANIFEST, {**contents(), "golden.json": json.dumps(value).encode()})
+    assert bundle.golden == GOLDEN
+    forced = (dataclasses.replace(GOLDEN[0], forced_ids=(7, 8)),)
+    bundle = write_bundle(tmp_path / "2", MANIFEST, {**contents(), "golden.json": golden_to_json(forced)})
+    assert bundle.golden == forced
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithDefaults:
+    needed: int
+    number: int = 3
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def test_fields_with_a_default_may_be_absent() -> None:
+    problems: list[str] = []
+    assert from_json(_WithDefaults, {"needed": 1}, "", problems) == _WithDefaults(1)
+    assert from_json(_WithDefaults, {"needed": 1, "number": 4}, "", problems) == _WithDefaults(1, 4)
+    assert problems == []
+    assert from_json(_WithDefaults, {"number": "four", "other": 1}, "here", problems) is None
+    assert problems == [
+        "here.needed: missing",
+        "here.other: unknown field",
+        "here.number: got 'four'; allowed: int",
+    ]
 
 
 def test_a_missing_folder_or_manifest_is_reported(tmp_path: Path) -> None:

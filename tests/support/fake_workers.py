@@ -35,8 +35,14 @@ class CharacterTokenizer:
     end_id = END
     source_overhead = 1
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
         return (*ids, END)
+
+    def forced(self, target_language: str) -> tuple[int, ...]:
+        return ()
+
+    def encode_target(self, text: str) -> list[int]:
+        return self.encode(text)
 
     def encode(self, text: str) -> list[int]:
         return [FIRST + ord(character) for character in text]

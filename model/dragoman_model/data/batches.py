@@ -76,7 +76,7 @@ def tokenize(
         source_ids, target_ids = encoded[2 * index], encoded[2 * index + 1]
         longest = max(len(source_ids) + tokenizer.source_overhead, len(target_ids) + 1)
         if source_ids and target_ids and longest <= max_tokens:
-            sources.append(tokenizer.source(source_ids, language))
+            sources.append(tokenizer.source(source_ids, "", language))
             targets.append([tokenizer.begin_id, *target_ids, tokenizer.end_id])
             kept.append(index)
     return Tokenized(np.array(kept, dtype=np.int64), *flatten(sources), *flatten(targets))

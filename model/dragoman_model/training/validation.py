@@ -51,7 +51,7 @@ def translate_greedily(model: Transformer, tokenizer: Tokenizer, measured: Valid
     # A source with more tokens than the model has positions is cut, here alone. Training dropped such pairs.
     limit = model.config.max_positions - tokenizer.source_overhead
     language = measured.target_language
-    sources = [tokenizer.source(tokenizer.encode(source)[:limit], language) for source, _ in measured.pairs]
+    sources = [tokenizer.source(tokenizer.encode(source)[:limit], "", language) for source, _ in measured.pairs]
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     translations = [""] * len(sources)
     for start in range(0, len(order), ROWS):

@@ -46,6 +46,8 @@ class GoldenSentence:
     """The log-probability of each of `target_ids`."""
     score: float
     """As in `engine.request.Hypothesis`."""
+    forced_ids: tuple[int, ...] = ()
+    """Ids that the decoder is fed after the first one; see `engine.request.Request.forced`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Bundle:
     def folder(self) -> Path:
         """The folder from which runners open the graphs."""
         return self.copy.folder if self.copy else self.path
+
+    @property
+    def max_positions(self) -> int:
+        """Positions at which a row is fed a token: those of the longest translation and of the forced ids before it."""
+        return self.manifest.limits.max_target_tokens + self.tokenizer.target_overhead
 
     @classmethod
     def load(cls, path: Path, copy: PrivateCopy | None = None) -> Bundle:
@@ -209,8 +216,11 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
         if not 1 <= sentence.beam_size <= MAX_GOLDEN_BEAM:
             found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_GOLDEN_BEAM}")
     if not found:
-        sizes = {"source_ids": manifest.source_vocab_size, "target_ids": manifest.vocab_size}
-        for field, size in sizes.items():
+        kinds = (
+            ("source_ids", manifest.source_vocab_size),
+            *((it, manifest.vocab_size) for it in ("forced_ids", "target_ids")),
+        )
+        for field, size in kinds:
             ids = {i for sentence in golden for i in getattr(sentence, field)}
             found += [f"{field}: token id {i}; allowed: 0 to {size - 1}" for i in ids if not 0 <= i < size]
     problems += [f"{GOLDEN}: {problem}" for problem in found]

@@ -93,7 +93,11 @@ class Tokenizer:
         ids: list[list[int]] = self._processor.encode(list(texts))
         return ids
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+    def encode_target(self, text: str) -> list[int]:
+        """The ids of a text of the target side; see `encode`."""
+        return self.encode(text)
+
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
         """The input of the encoder: the tag of the target language if there are tags, the ids of a text, the end id.
 
         Raises:
@@ -110,6 +114,15 @@ class Tokenizer:
     def source_overhead(self) -> int:
         """Number of ids that `source` adds to those of a text."""
         return 2 if self.target_tags else 1
+
+    def forced(self, target_language: str) -> tuple[int, ...]:
+        """Ids that the decoder is fed after the first one, before any is chosen; see `engine.request.Request`."""
+        return ()
+
+    @property
+    def target_overhead(self) -> int:
+        """Largest number of ids that `forced` gives."""
+        return 0
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids. Each byte that is not valid UTF-8 becomes U+FFFD; special ids but the unknown are left out.

@@ -10,7 +10,7 @@ from typing import Any
 
 def from_json(wanted: Any, value: Any, where: str, problems: list[str]) -> Any:
     """Convert parsed JSON to the type `wanted`: a dataclass, tuple[...], dict, str, bool, int or float, or one of these
-    or None.
+    or None. Fields of a dataclass that have a default may be absent.
 
     Args:
         wanted: The type.
@@ -65,12 +65,14 @@ def _dataclass_from_json(wanted: Any, value: Any, where: str, problems: list[str
         problems.append(f"{where}: got {shown(value)}; allowed: an object")
         return None
     types_of = typing.get_type_hints(wanted)
-    given = [field.name for field in dataclasses.fields(wanted) if field.init]
+    fields = [field for field in dataclasses.fields(wanted) if field.init]
+    given = [field.name for field in fields]
+    needed = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
     prefix = f"{where}." if where else ""
-    problems += [f"{prefix}{name}: missing" for name in given if name not in value]
+    problems += [f"{prefix}{name}: missing" for name in needed if name not in value]
     problems += [f"{prefix}{name}: unknown field" for name in value if name not in given]
-    fields = {name: from_json(types_of[name], value[name], prefix + name, problems) for name in given if name in value}
-    return None if problems else wanted(**fields)
+    found = {name: from_json(types_of[name], value[name], prefix + name, problems) for name in given if name in value}
+    return None if problems else wanted(**found)
 
 
 def _is_text(value: str) -> bool:

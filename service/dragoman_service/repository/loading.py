@@ -22,6 +22,7 @@ from dragoman_service.repository.registry import check_names
 from dragoman_service.repository.repository import Listed, Repository
 from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.device import choose_device
+from dragoman_service.runtime.golden import normalisation_of
 from dragoman_service.runtime.processor import num_cores
 from dragoman_service.runtime.runners import make_runners
 
@@ -174,6 +175,7 @@ def describe(bundle: Bundle, division: Division, device: str, settings: ModelSet
         max_candidates=manifest.limits.max_candidates,
         max_rows=division.lanes * division.rows,
         lanes=division.lanes,
+        normalisation=normalisation_of(manifest),
         scores=manifest.scores,
         licence=manifest.licence,
         generation=generation,

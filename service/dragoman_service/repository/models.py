@@ -10,7 +10,7 @@ from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import Generation, Score
 from dragoman_service.bundle.private_copy import PrivateCopy
 from dragoman_service.engine.engine import Connection, OnAnswers
-from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.engine.request import DecodingOptions, Normalisation
 from dragoman_service.engine.stats import EngineStats
 from dragoman_service.repository.call_caps import CallCaps
 
@@ -48,8 +48,16 @@ class TextTokenizer(Protocol):
         """How many ids `source` adds to those of a text."""
         ...
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
-        """What a model reads to translate a text of these ids into a language."""
+    def encode_target(self, text: str) -> list[int]:
+        """As `encode`, for a text in the target language."""
+        ...
+
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
+        """What a model reads to translate a text of these ids from a language into another."""
+        ...
+
+    def forced(self, target_language: str) -> tuple[int, ...]:
+        """See `engine.request.Request.forced`."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -111,6 +119,8 @@ class ModelDescription:
     """Rows of its running batches, all lanes together."""
     lanes: int = 1
     """Running batches that have these rows, each as many as the others."""
+    normalisation: Normalisation = Normalisation.GNMT
+    """Length penalty of its scores."""
     scores: tuple[Score, ...] = ()
     licence: str = ""
     """Licence of the weights; empty: unknown."""

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence
-from dragoman_service.bundle.manifest import SpecialIds
-from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.manifest import Manifest, SpecialIds
 from dragoman_service.engine.plan import Runner
-from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Request
+from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Normalisation, Request
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import DragomanError
 
@@ -20,13 +19,12 @@ It is far above the differences between processors, and far below the error of a
 """
 
 
-DRAGOMAN_IDS = SpecialIds(*SPECIAL_IDS.values())
-"""The special ids of models of our own training."""
+def normalisation_of(manifest: Manifest) -> Normalisation:
+    """The length penalty of a model."""
+    return Normalisation(manifest.generation.normalisation)
 
 
-def translate(
-    runner: Runner, requests: Sequence[Request], max_rows: int, special: SpecialIds = DRAGOMAN_IDS
-) -> list[Hypothesis]:
+def translate(runner: Runner, requests: Sequence[Request], max_rows: int, special_ids: SpecialIds) -> list[Hypothesis]:
     """The best hypothesis of each request, in order. The requests are decoded together with continuous batching.
 
     Raises:
@@ -34,8 +32,8 @@ def translate(
     """
     scheduler = Scheduler(
         max_rows=max_rows,
-        begin_id=special.begin,
-        end_id=special.end,
+        begin_id=special_ids.begin,
+        end_id=special_ids.end,
         max_positions=runner.max_positions,
     )
     for request in requests:
@@ -50,10 +48,16 @@ def translate(
     return [best[request.id] for request in requests]
 
 
-def request_for(golden: GoldenSentence, request_id: int) -> Request:
-    """The request that must give a golden sentence's translation."""
-    options = DecodingOptions(beam_size=golden.beam_size, length_penalty=golden.length_penalty)
-    return Request(id=request_id, source=golden.source_ids, max_length=golden.max_length, options=options)
+def request_for(golden: GoldenSentence, request_id: int, manifest: Manifest) -> Request:
+    """The request that must give a golden sentence's translation by the bundle of a manifest."""
+    return Request(
+        id=request_id,
+        source=golden.source_ids,
+        max_length=golden.max_length,
+        options=DecodingOptions(beam_size=golden.beam_size, length_penalty=golden.length_penalty),
+        forced=golden.forced_ids,
+        normalisation=normalisation_of(manifest),
+    )
 
 
 def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
@@ -62,13 +66,15 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     Sentences whose beam is wider than `max_rows` are left out: this server cannot run such requests.
     """
     golden = [sentence for sentence in bundle.golden if sentence.beam_size <= max_rows]
-    tolerance, special = SCORE_TOLERANCE[bundle.manifest.precision], bundle.manifest.special_ids
+    manifest = bundle.manifest
+    tolerance = SCORE_TOLERANCE[manifest.precision]
     problems = []
     for sentence in golden:
-        if sentence.source_ids not in _possible_sources(bundle, sentence.source):
+        if (sentence.source_ids, sentence.forced_ids) not in _possible_inputs(bundle, sentence.source):
             problems.append(f"golden sentence {sentence.source!r}: the tokenizer gives other ids")
     try:
-        found = translate(runner, [request_for(it, i) for i, it in enumerate(golden)], max_rows, special)
+        requests = [request_for(sentence, i, manifest) for i, sentence in enumerate(golden)]
+        found = translate(runner, requests, max_rows, manifest.special_ids)
     except (DragomanError, RuntimeError, ValueError) as error:
         return [*problems, f"golden sentences cannot be translated: {error}"]
     return [
@@ -77,11 +83,14 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     ]
 
 
-def _possible_sources(bundle: Bundle, text: str) -> list[tuple[int, ...]]:
-    """The source ids of a text for every target language of the bundle."""
+def _possible_inputs(bundle: Bundle, text: str) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The source ids of a text and the forced ids, for every language pair of the bundle."""
     tokenizer = bundle.tokenizer
     ids = tokenizer.encode(text)
-    return [tokenizer.source(ids, target) for target in bundle.manifest.languages.all_targets]
+    return {
+        (tokenizer.source(ids, source, target), tokenizer.forced(target))
+        for source, target in bundle.manifest.languages.all_pairs()
+    }
 
 
 def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:
