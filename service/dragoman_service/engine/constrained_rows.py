@@ -74,7 +74,7 @@ class ConstrainedRows:
         known = self._distinct[rows, :width] == tokens[:, None]
         known &= np.arange(width) < counts[:, None]
         is_fresh = ~known.any(axis=1)
-        if table.has_forced:
+        if table.forced is not None:
             is_fresh &= positions[rows] > table.forced
         fresh = np.flatnonzero(is_fresh)
         self._distinct[rows[fresh], counts[fresh]] = tokens[fresh]
@@ -97,7 +97,7 @@ class ConstrainedRows:
         table = self._options()
         rows, min_length, ngram, penalty = table.rows, table.min_length, table.ngram, table.penalty
         lengths = positions[rows]
-        if table.has_forced:
+        if table.forced is not None:
             lengths -= table.forced
         if not table.plain:
             at = ((lengths >= table.prefix) & live[rows]).nonzero()[0]
@@ -154,16 +154,13 @@ class _Table:
     """The options of the requests, an entry for each of their rows."""
 
     __slots__ = (
-        "forced", "has_forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "rows",
-        "sizes",
+        "forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "rows", "sizes",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[ActiveRequest]) -> None:
         each = [(row, active.request, active.request.options) for active in requests for row in active.rows]
         self.rows = np.array([row for row, _, _ in each], np.int64)
         self.prefix = np.array([len(request.target_prefix) for _, request, _ in each], np.int64)
-        self.forced = np.array([len(request.forced) for _, request, _ in each], np.int64)
-        self.has_forced = bool(self.forced.any())
         self.min_length = np.array([options.min_length for _, _, options in each], np.int64)
         self.ngram = np.array([options.no_repeat_ngram_size for _, _, options in each], np.int64)
         self.penalty = np.array([options.repetition_penalty for _, _, options in each], np.float64)
@@ -171,6 +168,10 @@ class _Table:
         self.penalised = bool(np.count_nonzero(self.penalty != 1.0))
         self.plain = all(len(active.rows) == 1 and not active.in_given for active in requests)
         """Whether every row has its own hypothesis, and chooses its next token."""
+        self.forced: Ints | None = None
+        """Numbers of forced ids; None if there are none."""
+        if any(active.request.forced for active in requests):
+            self.forced = np.array([len(request.forced) for _, request, _ in each], np.int64)
         self.penalties: _Penalties | None = None
         """The penalties of all rows; None if they must be computed anew."""
 
