@@ -47,8 +47,10 @@ class Sources:
         texts = self._fitting(read_text(path, field).splitlines())
         if not texts:
             raise InvalidInput(field, str(path), f"at least one sentence of at most {self._room} subwords")
-        targets = dict.fromkeys(target for _, target in self._pairs)
-        return [self._source(text, target) for text in texts for target in targets]
+        languages: dict[str, str] = {}
+        for source, target in self._pairs:
+            languages.setdefault(target, source)
+        return [self._source(text, source, target) for text in texts for target, source in languages.items()]
 
     def golden(self, given: Path | Mapping[str, Path] | None, sentences: Path | None) -> list[Source]:
         """The sentences to choose golden sentences from, each for every target language of its source language.
@@ -70,7 +72,7 @@ class Sources:
         }
         most = max(map(len, texts.values()))
         return [
-            self._source(texts[source][place], target)
+            self._source(texts[source][place], source, target)
             for place in range(most)
             for source, target in self._pairs
             if place < len(texts[source])
@@ -124,8 +126,8 @@ class Sources:
     def _fitting(self, texts: Sequence[str]) -> list[str]:
         return [text for text in dict.fromkeys(texts) if 0 < len(self._tokenizer.encode(text)) <= self._room]
 
-    def _source(self, text: str, target: str) -> Source:
-        return Source(text, self._tokenizer.source(self._tokenizer.encode(text), target))
+    def _source(self, text: str, source: str, target: str) -> Source:
+        return Source(text, self._tokenizer.source(self._tokenizer.encode(text), source, target))
 
 
 def read_text(path: Path, field: str) -> str:

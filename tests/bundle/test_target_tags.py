@@ -22,20 +22,20 @@ def test_a_tag_stands_before_the_text() -> None:
     ids = TAGGED.encode("a cat.")
     german, french = (TAGGED.target_tags[language] for language in ("de", "fr"))
     assert german != french
-    assert TAGGED.source(ids, "fr") == (french, *ids, TAGGED.end_id)
-    assert len(TAGGED.source(ids, "de")) == len(ids) + TAGGED.source_overhead
+    assert TAGGED.source(ids, "en", "fr") == (french, *ids, TAGGED.end_id)
+    assert len(TAGGED.source(ids, "en", "de")) == len(ids) + TAGGED.source_overhead
     assert TAGGED.pieces([german]) == [target_tag("de")]
 
 
 def test_a_model_of_one_target_language_needs_none() -> None:
     ids = PLAIN.encode("a cat.")
-    assert PLAIN.source(ids, "anything") == (*ids, PLAIN.end_id)
+    assert PLAIN.source(ids, "what", "ever") == (*ids, PLAIN.end_id)
     assert (PLAIN.target_tags, PLAIN.source_overhead) == ({}, 1)
 
 
 def test_a_language_without_a_tag_is_named() -> None:
     with pytest.raises(InvalidInput, match="target_language: got 'ko'; allowed: de, fr"):
-        TAGGED.source([5], "ko")
+        TAGGED.source([5], "en", "ko")
 
 
 def test_text_that_looks_like_a_tag_is_text() -> None:

@@ -34,11 +34,14 @@ class CharacterTokenizer:
     end_id = END
     source_overhead = 1
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
         return (*ids, END)
 
     def encode(self, text: str) -> list[int]:
         return [FIRST + ord(character) for character in text]
+
+    def encode_target(self, text: str) -> list[int]:
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.pieces(ids))

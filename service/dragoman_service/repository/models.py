@@ -34,6 +34,10 @@ class TextTokenizer(Protocol):
         """Token ids, without the end of the sentence."""
         ...
 
+    def encode_target(self, text: str) -> list[int]:
+        """Token ids of the beginning of a translation."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
         ...
@@ -43,8 +47,8 @@ class TextTokenizer(Protocol):
         """How many ids `source` adds to those of a text."""
         ...
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
-        """What a model reads to translate a text of these ids into a language."""
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
+        """What a model reads to translate a text of these ids."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> list[str]:

@@ -74,7 +74,7 @@ def _possible_sources(bundle: Bundle, text: str) -> list[tuple[int, ...]]:
     """The source ids of a text for every target language of the bundle."""
     tokenizer = bundle.tokenizer
     ids = tokenizer.encode(text)
-    return [tokenizer.source(ids, target) for target in {target for _, target in bundle.manifest.language_pairs}]
+    return [tokenizer.source(ids, *pair) for pair in bundle.manifest.language_pairs]
 
 
 def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:
