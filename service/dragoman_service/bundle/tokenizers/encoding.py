@@ -28,9 +28,11 @@ def open_model(data: bytes, field: str) -> Any:
     """
     try:
         # Empty bytes would load without an error and fail at the first use.
-        return sentencepiece.SentencePieceProcessor(model_proto=data or b"\0")
-    except RuntimeError as error:
+        model = sentencepiece.SentencePieceProcessor(model_proto=data or b"\0")
+        pieces_of(model)  # else a piece that is not UTF-8 would fail in the text that has it
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise InvalidInput(field, f"{len(data)} bytes", "a SentencePiece model") from error
+    return model
 
 
 def pieces_of(model: Any) -> list[str]:
@@ -41,21 +43,22 @@ def pieces_of(model: Any) -> list[str]:
 
 def byte_ids(model: Any, pieces: Mapping[int, str]) -> dict[int, int]:
     """Id -> byte, of those `pieces` that are byte pieces of a SentencePiece model."""
-    size = model.get_piece_size()
-    found = {model.id_to_piece(i): int(model.id_to_piece(i)[3:-1], 16) for i in range(size) if model.is_byte(i)}
-    return {i: found[piece] for i, piece in pieces.items() if piece in found}
+    named = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    found = {piece: byte for piece, byte in named.items() if model.is_byte(model.piece_to_id(piece))}
+    return {i: found[piece] for i, piece in pieces.items() if piece in found} if found else {}
 
 
 def leading_spaces(model: Any) -> LeadingSpaces:
     """Which spaces a SentencePiece model drops at the beginning of a text, as it shows by decoding."""
-    pieces = pieces_of(model)
-    words = [it for i, it in enumerate(pieces) if not _is_special(model, i)]
-    plain = next((it for it in words if SPACE not in it), None)
-    if SPACE in words and plain is not None:
+    ordinary = (model.id_to_piece(i) for i in range(model.get_piece_size()) if not _is_special(model, i))
+    plain = next((piece for piece in ordinary if SPACE not in piece), None)
+    if plain is not None and model.id_to_piece(model.piece_to_id(SPACE)) == SPACE:
         kept = len(model.decode([SPACE, SPACE, plain])) - len(model.decode([plain]))
+        if not 0 <= kept <= 2:
+            raise InvalidInput("tokenizer", f"{kept} of 2 spaces kept", "a SentencePiece model that changes no spaces")
         return (LeadingSpaces.DROP_ALL, LeadingSpaces.DROP_FIRST, LeadingSpaces.KEEP)[kept]
     # Without a piece that is a lone space, all spaces and the first one are the same.
-    spaced = next((it for it in words if it.startswith(SPACE)), None)
+    spaced = next((piece for piece in pieces_of(model) if piece.startswith(SPACE)), None)
     keep = spaced is None or model.decode([spaced]).startswith(" ")
     return LeadingSpaces.KEEP if keep else LeadingSpaces.DROP_ALL
 

@@ -42,6 +42,7 @@ class Given:
         ids: dict[str, int] = {}
         pieces: dict[int, str] = {}
         for piece, i in pairs:
+            _check_piece(piece, _file(role))
             if type(i) is not int or not 0 <= i <= _MAX_ID:
                 raise InvalidInput(f"{_file(role)}, id of {piece!r}", i, f"0 to {_MAX_ID}")
             if piece in ids or i in pieces:
@@ -57,6 +58,7 @@ class Given:
         for place, piece in enumerate(pieces):
             if not isinstance(piece, str):
                 raise InvalidInput(f"{_file(role)}, id {place}", piece, "a piece, which is a string")
+            _check_piece(piece, _file(role))
         return pieces
 
     def flag(self, name: str) -> bool:
@@ -99,6 +101,7 @@ class Given:
         if not isinstance(value, dict) or not value:
             raise InvalidInput(_setting("language_ids"), value, "an object, the model's own code -> its id")
         for code, i in value.items():
+            _check_piece(code, _setting("language_ids"))
             if type(i) is not int or not 0 <= i <= _MAX_ID:
                 raise InvalidInput(f"{_setting('language_ids')}.{code}", i, f"0 to {_MAX_ID}")
             if i in taken:
@@ -133,6 +136,13 @@ class Given:
 
 class _Pairs(list[tuple[str, Any]]):
     """The members of a JSON object."""
+
+
+def _check_piece(piece: str, field: str) -> None:
+    try:
+        piece.encode()
+    except UnicodeEncodeError as error:  # JSON may have them, but texts for clients may not
+        raise InvalidInput(field, piece, "pieces without lone surrogates") from error
 
 
 def _file(role: str) -> str:

@@ -10,7 +10,7 @@
 | `source_prefix`, `source_suffix` | lists of tokens between these and the text | none |
 | `target_prefix` | list of tokens that are forced upon the decoder | none |
 | `languages` | BCP 47 tag -> the token of the language, for the two names below | none |
-| `special_tokens` | further tokens that no text gives, and that are not shown | none |
+| `special_tokens` | further tokens that no text gives, and that are not shown; those of the three lists are not among them unless named here | none |
 
 In the three lists, `{source_language}` and `{target_language}` are the tokens of the languages of a request.
 """  # noqa: E501
@@ -56,6 +56,8 @@ def read(given: Given) -> Parts:
         source_model, target_model = (_side(given, "model", side, given.model) for side in ("source", "target"))
     elif split not in _PATTERNS:
         raise InvalidInput("tokenizer.settings.split", split, f"sentencepiece, {', '.join(_PATTERNS)}")
+    elif unread := [role for role in given.files if role.endswith("model")]:
+        raise InvalidInput("tokenizer.files", unread[0], f"no SentencePiece model, as the setting split is {split}")
     unknown = given.text("unk_token", "<unk>")
     begin, end = given.text("bos_token", "<s>"), given.text("eos_token", "</s>")
     for pieces in (source_list, target_list):
@@ -63,13 +65,14 @@ def read(given: Given) -> Parts:
             pieces.append(unknown)
     special = {unknown, begin, end, *given.languages().values(), *given.texts("special_tokens")}
     special |= {given.text("begin_token", begin), given.text("pad_token", end)}
-    special |= {token for name in _LISTS for token in given.texts(name)}
     for model in (source_model, target_model):
         special |= _controls(model)
     source_ids, target_ids = _Ids(source_list, "source_vocabulary"), _Ids(target_list, "target_vocabulary")
     before = [*([begin] if given.flag("add_source_bos") else []), *given.texts("source_prefix")]
     after = [*given.texts("source_suffix"), *([end] if given.flag("add_source_eos") else [])]
     forced = given.texts("target_prefix")
+    if "{source_language}" in forced:
+        raise InvalidInput("tokenizer.settings.target_prefix", forced, "no {source_language}: the decoder reads none")
     return Parts(
         source=PieceEncoder(_splitter(split, source_model), source_ids.without(special), source_ids[unknown]),
         target=PieceEncoder(_splitter(split, target_model), target_ids.without(special), target_ids[unknown]),
