@@ -70,12 +70,7 @@ def load_tokenizer(spec: TokenizerSpec, read: Callable[[str], bytes]) -> Tokeniz
 def make_tokenizer(spec: TokenizerSpec, files: Mapping[str, bytes]) -> Tokenizer:
     """Make a tokenizer of a description that has been checked, and the contents of the file of each role."""
     reader = KINDS[spec.kind].read
-    try:
-        return DragomanTokenizer(files["model"]) if reader is None else _OfFiles(Given(spec, files), reader)
-    except (ValueError, RuntimeError) as error:  # such as a piece that is not UTF-8
-        raise InvalidInput(
-            "tokenizer.files", f"a damaged SentencePiece model: {error}", "one that can be used"
-        ) from error
+    return DragomanTokenizer(files["model"]) if reader is None else _OfFiles(Given(spec, files), reader)
 
 
 class _OfFiles(SubwordTokenizer):
