@@ -18,10 +18,9 @@ from dragoman_service.bundle.manifest import (
     Manifest,
     Origin,
     Score,
-    SpecialIds,
-    TokenizerSpec,
     tensor_names,
 )
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 
 CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 """Precision -> type of the cached keys and values."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dragoman_export.sentences import BUILT_IN, built_in_language
 from dragoman_model.checkpoint import Checkpoint
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer
 from dragoman_service.errors import InvalidInput
 
 

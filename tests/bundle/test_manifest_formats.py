@@ -13,8 +13,9 @@ import pytest
 
 from dragoman_service.bundle import manifest as data
 from dragoman_service.bundle.languages import Languages
-from dragoman_service.bundle.manifest import Generation, Manifest, Origin, SpecialIds, TokenizerSpec
+from dragoman_service.bundle.manifest import Generation, Manifest, Origin
 from dragoman_service.bundle.manifest_reader import read_manifest
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 from dragoman_service.engine.request import MAX_BEAM_SIZE
 from support.manifests import as_format_2, manifest_of
 

@@ -10,17 +10,9 @@ from dragoman_export.model_card import write_model_card
 from dragoman_export.new_manifest import Facts, make_manifest
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.languages import Languages
-from dragoman_service.bundle.manifest import (
-    FILES,
-    FORMAT_VERSION,
-    TOKENIZER,
-    Generation,
-    Manifest,
-    Origin,
-    SpecialIds,
-    TokenizerSpec,
-)
+from dragoman_service.bundle.manifest import FILES, FORMAT_VERSION, TOKENIZER, Generation, Manifest, Origin
 from dragoman_service.bundle.manifest_reader import read_manifest
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 
 EN_DE = Languages((("en", "de"),))
 FACTS = Facts("m", "1", EN_DE, max_source_tokens=64, max_target_tokens=63)

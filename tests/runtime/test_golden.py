@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import SpecialIds
 from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import DecodingOptions, Normalisation
 from dragoman_service.runtime import golden

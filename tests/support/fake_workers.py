@@ -41,11 +41,11 @@ class CharacterTokenizer:
     def forced(self, target_language: str) -> tuple[int, ...]:
         return ()
 
-    def encode_target(self, text: str) -> list[int]:
-        return self.encode(text)
-
     def encode(self, text: str) -> list[int]:
         return [FIRST + ord(character) for character in text]
+
+    def encode_target(self, text: str) -> list[int]:
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.pieces(ids))

@@ -13,10 +13,9 @@ from dragoman_service.bundle.manifest import (
     Generation,
     Limits,
     Manifest,
-    SpecialIds,
-    TokenizerSpec,
     tensor_names,
 )
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 
 _MANIFEST = Manifest(
     format_version=FORMAT_VERSION,

@@ -9,14 +9,17 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, Manifest
 from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.private_copy import PrivateCopy, sha256_of
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizers.loading import load_tokenizer
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer
 from dragoman_service.bundle.typed_json import from_json, shown
 from dragoman_service.errors import BundleError, InvalidInput
 
@@ -175,28 +178,45 @@ def _check_file(root: Path, name: str, digest: str, copy: PrivateCopy | None) ->
 
 def _load_tokenizer(path: Path, manifest: Manifest, problems: list[str]) -> Tokenizer | None:
     spec = manifest.tokenizer
-    if spec.kind != "dragoman":
-        problems.append(f"tokenizer.kind: got {spec.kind!r}; allowed: 'dragoman'")
-        return None
-    if set(spec.files) != {"model"} or spec.settings:
-        problems.append(f"tokenizer: got {shown([spec.files, spec.settings])}; allowed: the file 'model', no settings")
-        return None
-    name = spec.files["model"]
+    names = ", ".join(spec.files.values())
     try:
-        tokenizer = Tokenizer(path / name)
+        tokenizer = load_tokenizer(spec, lambda name: (path / name).read_bytes())
     except OSError:
         return None  # a missing file has been reported
     except (InvalidInput, ValueError) as error:
-        problems.append(f"{name}: {error}")
+        problems.append(f"{names}: {error}")
         return None
-    if tokenizer.vocab_size != manifest.vocab_size:
-        problems.append(f"{name}: {tokenizer.vocab_size} subwords, the manifest says {manifest.vocab_size}")
-    targets = sorted(manifest.languages.all_targets)
-    tags = tokenizer.target_tags
-    if (tags or len(targets) > 1) and (missing := [target for target in targets if target not in tags]):
-        shown_tags = shown(", ".join(missing))[1:-1]
-        problems.append(f"{name}: no tag for {shown_tags}, to which the manifest says it translates")
+    sizes = ((tokenizer.vocab_size, manifest.vocab_size), (tokenizer.source_vocab_size, manifest.source_vocab_size))
+    for got, wanted in dict.fromkeys(sizes):
+        if got != wanted:
+            problems.append(f"{names}: {got} subwords, the manifest says {wanted}")
+    special = (tokenizer.pad_id, tokenizer.begin_id, tokenizer.end_id, tokenizer.unknown_id)
+    if special != (wanted_ids := dataclasses.astuple(manifest.special_ids)):
+        problems.append(f"{names}: padding, begin, end, unknown = {special}, the manifest says {wanted_ids}")
+    problems += _language_problems(tokenizer, manifest.languages, names)
     return tokenizer
+
+
+def _language_problems(tokenizer: Tokenizer, languages: Languages, names: str) -> Iterator[str]:
+    """Languages of the manifest that the tokenizer does not know."""
+    sources, targets = languages.all_sources, languages.all_targets
+    if not sources or not targets:  # reported
+        return
+    inputs = {target: _input(tokenizer, sources[0], target) for target in targets}
+    known = Counter(inputs.values())
+    unknown = [it for it, given in inputs.items() if given is None or (known[given] > 1 and len(targets) > 1)]
+    if unknown:
+        yield f"{names}: no tag for {shown(', '.join(unknown))[1:-1]}, to which the manifest says it translates"
+    elif odd := [it for it in sources if _input(tokenizer, it, targets[0]) is None]:
+        yield f"{names}: no tag for {shown(', '.join(odd))[1:-1]}, from which the manifest says it translates"
+
+
+def _input(tokenizer: Tokenizer, source: str, target: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """What the model gets beside the ids of a text; None if the tokenizer does not know the languages."""
+    try:
+        return tokenizer.source((), source, target), tokenizer.forced(target)
+    except InvalidInput:
+        return None
 
 
 def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[GoldenSentence, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 
 FORMAT_VERSION = 3
 """Version of the bundle format that is written. It is raised when servers for the older format cannot serve the newer
@@ -28,26 +29,12 @@ CACHE_DTYPES = ("float32", "float16", "int8")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Allowed names of models, versions and aliases."""
 
-TOKENIZER_KINDS = ("dragoman", "marian", "m2m", "fairseq", "pieces")
-"""Kinds of tokenizers."""
-
 NORMALISATIONS = ("gnmt", "power")
 """Divisors of the log-probability of a hypothesis of some length in tokens, with the exponent alpha: `gnmt` is
 ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14), `power` is length ** alpha."""
 
 MAX_BEAM_SIZE, MAX_LENGTH_PENALTY = 16, 5.0
 """Largest defaults of the search, which are those that a request may ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpecialIds:
-    """Ids of the special tokens, in the vocabulary of the target. Two of them may be the same."""
-
-    pad: int
-    begin: int
-    """The id that the decoder is fed first."""
-    end: int
-    unknown: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +71,6 @@ class TensorNames:
     encoder_outputs: tuple[str, ...]
     decoder_inputs: tuple[str, ...]
     decoder_outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizerSpec:
-    """The tokenizer of a bundle."""
-
-    kind: str
-    """One of `TOKENIZER_KINDS`."""
-    files: dict[str, str]
-    """Role -> name of a file of the bundle. The kind says which roles there are."""
-    settings: dict[str, Any]
-    """Settings of the kind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,18 +21,17 @@ from dragoman_service.bundle.manifest import (
     NORMALISATIONS,
     PRECISIONS,
     TOKENIZER,
-    TOKENIZER_KINDS,
     CacheLayout,
     Generation,
     Limits,
     Manifest,
     Score,
-    SpecialIds,
     TensorNames,
-    TokenizerSpec,
     tensor_names,
 )
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.tokenizers.loading import KINDS
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 from dragoman_service.bundle.typed_json import from_json, shown
 
 FORMATS = (2, FORMAT_VERSION)
@@ -236,8 +235,8 @@ def _problems_of_format_3(manifest: Manifest) -> Iterable[str]:
             yield f"banned_ids[{index}]: got {shown(token)} after {shown(before)}; allowed: each id once, ascending"
     if special.end in banned:
         yield f"banned_ids: got {special.end}, the end of the sentence; allowed: ids other than special_ids.end"
-    if tokenizer.kind not in TOKENIZER_KINDS:
-        yield f"tokenizer.kind: got {tokenizer.kind!r}; allowed: {', '.join(TOKENIZER_KINDS)}"
+    if tokenizer.kind not in KINDS:
+        yield f"tokenizer.kind: got {tokenizer.kind!r}; allowed: {', '.join(KINDS)}"
     if tokenizer.kind == "dragoman":
         yield from _problems_of_dragoman_ids(special)
     if not tokenizer.files:

@@ -39,6 +39,10 @@ class TextTokenizer(Protocol):
         """Token ids, without the end of the sentence."""
         ...
 
+    def encode_target(self, text: str) -> list[int]:
+        """Token ids of the beginning of a translation."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
         ...
@@ -46,10 +50,6 @@ class TextTokenizer(Protocol):
     @property
     def source_overhead(self) -> int:
         """How many ids `source` adds to those of a text."""
-        ...
-
-    def encode_target(self, text: str) -> list[int]:
-        """As `encode`, for a text in the target language."""
         ...
 
     def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence
-from dragoman_service.bundle.manifest import Manifest, SpecialIds
+from dragoman_service.bundle.manifest import Manifest
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Normalisation, Request
 from dragoman_service.engine.scheduler import Scheduler
