@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -13,8 +13,6 @@ from dragoman_service.bundle.tokenizers.protocol import Tokenizer, TokenizerSpec
 from dragoman_service.errors import InvalidInput
 from support.family_tokenizers import GOLDEN, files, tokenizer
 from support.tiny import tokenizer_model
-
-ARABIC = Path("/work/shared/compat/aren-transliteration")
 
 
 def of(kind: str, contents: dict[str, bytes], **settings: object) -> Tokenizer:
@@ -121,7 +119,40 @@ def test_unknown_characters_that_look_like_a_special_token_stay_unknown() -> Non
     assert ours.encode("漢") == [2, 5]  # the vocabulary has what the model lacks
 
 
+def test_each_side_has_its_own_special_ids() -> None:
+    model = tokenizer_model(byte_fallback=False)
+    source, target = {"</s>": 7, "<unk>": 5, "▁the": 2}, {"▁the": 0, "</s>": 1, "<unk>": 2}
+    vocabularies = {"vocabulary": source, "target_vocabulary": target}
+    contents = {role: json.dumps(ids).encode() for role, ids in vocabularies.items()}
+    ours = of("marian", {"source_model": model, "target_model": model, **contents})
+    assert ours.source(ours.encode("the cat"), "en", "de") == (2, 5, 7)
+    assert (ours.encode_target("the cat"), ours.end_id, ours.unknown_id, ours.begin_id) == ([0, 2], 1, 2, 3)
+    assert (ours.source_vocab_size, ours.vocab_size) == (8, 4)
+
+
 # m2m and fairseq
+
+
+@pytest.mark.parametrize("text", ["<s>", "<pad>", "</s>", "<unk>"])
+def test_special_tokens_of_unknown_letters_stay_unknown(text: str) -> None:
+    digits = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["1 2 12 21"] * 9), model_writer=digits, vocab_size=9, model_type="char", minloglevel=2,
+        hard_vocab_limit=False, num_threads=1,
+    )  # fmt: skip
+    model = digits.getvalue()
+    assert pieces_of(model, text) == ["▁", text]
+    vocabulary = json.dumps({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "▁": 4}).encode()
+    languages = {"languages": {"en": "en"}, "language_ids": {"en": 5}}
+    assert of("m2m", {"model": model, "vocabulary": vocabulary}, **languages).encode(text) == [4, 3]
+    for kind, contents in (
+        ("marian", {"source_model": model, "target_model": model, "vocabulary": vocabulary}),
+        ("pieces", {"model": model, "vocabulary": listed(["<s>", "<pad>", "</s>", "<unk>", "▁"])}),
+    ):
+        settings = {} if kind == "marian" else {"pad_token": "<pad>"}
+        assert of(kind, contents, **settings).encode(text) == [4, 3]
+    fairseq = of("fairseq", {"model": model}, languages={"en": "en"}, language_ids={"en": 50})
+    assert fairseq.encode(text)[1:] == [3]
 
 
 def test_the_decoder_is_forced_to_begin_with_the_target_language() -> None:
@@ -196,17 +227,23 @@ def test_two_sides_have_two_vocabularies() -> None:
         ours.forced("en")
 
 
-def test_a_real_model_of_characters() -> None:
-    if not ARABIC.is_dir():
-        pytest.skip(f"needs {ARABIC}: a model of CTranslate2's tests")
+def test_a_model_of_letters_without_an_unknown_token() -> None:
+    """As CTranslate2 has those of OpenNMT-tf: the tables have a row more than the lists, for unknown tokens."""
     lists = {
-        f"{side}_vocabulary": listed((ARABIC / f"{side}_vocabulary.txt").read_text(encoding="utf-8").split("\n")[:-1])
-        for side in ("source", "target")
+        "source_vocabulary": listed(["<blank>", "<s>", "</s>", *"ياورنلستبزمآ"]),
+        "target_vocabulary": listed(["<blank>", "<s>", "</s>", *"aeinostzm'"]),
     }
     ours = of("pieces", lists, split="characters", pad_token="<blank>")
-    assert (ours.source_vocab_size, ours.vocab_size) == (51, 43)  # rows of its tables
-    assert ours.pieces(ours.encode_target("atzmon")) == list("atzmon")
-    assert ours.unknown_id not in ours.encode("آتزمون")
+    assert (ours.source_vocab_size, ours.vocab_size, ours.unknown_id) == (16, 14, 13)
+    assert ours.encode("آتزمون؟")[-1] == 15
+    assert 15 not in ours.encode("آتزمون")
+    assert ours.decode([*ours.encode_target("atzmon"), ours.end_id]) == "atzmon"
+
+
+def test_control_pieces_of_the_model_are_special() -> None:
+    model = tokenizer_model(byte_fallback=False, control_symbols=("<2de>",))
+    ours = of("pieces", {"model": model, "vocabulary": listed(["<unk>", "<s>", "</s>", "<2de>", "▁the"])})
+    assert ours.decode([4, 3, 4]) == "the the"
 
 
 def test_tokens_that_stand_around_a_text_may_stand_in_it_unless_they_are_named_as_special() -> None:

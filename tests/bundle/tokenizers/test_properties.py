@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_service.bundle.tokenizers.protocol import Tokenizer
@@ -24,6 +26,11 @@ SEEDS = st.lists(st.integers(0, 2**31 - 1), max_size=16)
 CUTS = st.lists(st.integers(0, 4), max_size=16)
 
 pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+def given_any(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`given`, however slow the machine is: the first example loads the tokenizer."""
+    return lambda test: settings(deadline=None)(given(**strategies)(test))
 
 
 def special_ids(ours: Tokenizer, name: str) -> set[int]:
@@ -52,21 +59,21 @@ def streamed(ours: Tokenizer, ids: list[int], cuts: list[int]) -> str:
     return text + decoder.push(ids[start:]) + decoder.flush()
 
 
-@given(seeds=SEEDS, cuts=CUTS)
+@given_any(seeds=SEEDS, cuts=CUTS)
 def test_streamed_text_is_the_decoded_text_for_any_ids(name: str, seeds: list[int], cuts: list[int]) -> None:
     ours = tokenizer(name)
     ids = any_ids(ours, seeds)
     assert streamed(ours, ids, cuts) == ours.decode(ids)
 
 
-@given(text=TEXTS, cuts=CUTS)
+@given_any(text=TEXTS, cuts=CUTS)
 def test_streamed_text_is_the_decoded_text_for_any_text(name: str, text: str, cuts: list[int]) -> None:
     ours = tokenizer(name)
     ids = ours.encode_target(text)
     assert streamed(ours, ids, cuts) == ours.decode(ids)
 
 
-@given(text=TEXTS)
+@given_any(text=TEXTS)
 def test_no_text_gives_special_ids(name: str, text: str) -> None:
     ours = tokenizer(name)
     special = special_ids(ours, name)
@@ -75,14 +82,14 @@ def test_no_text_gives_special_ids(name: str, text: str) -> None:
         assert not special & set(ours.encode(text))
 
 
-@given(seeds=SEEDS)
+@given_any(seeds=SEEDS)
 def test_special_ids_have_no_text(name: str, seeds: list[int]) -> None:
     ours = tokenizer(name)
     special = sorted(special_ids(ours, name))
     assert ours.decode([special[seed % len(special)] for seed in seeds]) == ""
 
 
-@given(text=TEXTS)
+@given_any(text=TEXTS)
 def test_the_spans_of_encoded_ids_ascend_within_the_text(name: str, text: str) -> None:
     ours = tokenizer(name)
     ids, spans = ours.encode_with_offsets(text)
@@ -93,7 +100,7 @@ def test_the_spans_of_encoded_ids_ascend_within_the_text(name: str, text: str) -
     assert [end for _, end in spans] == sorted(end for _, end in spans)
 
 
-@given(text=st.text(alphabet="abc é日😀.", max_size=20))
+@given_any(text=st.text(alphabet="abc é日😀.", max_size=20))
 def test_every_letter_belongs_to_an_id(name: str, text: str) -> None:
     """With characters that normalisation does not change."""
     ours = tokenizer(name)
@@ -102,7 +109,7 @@ def test_every_letter_belongs_to_an_id(name: str, text: str) -> None:
     assert {place for place, character in enumerate(text) if character != " "} <= covered
 
 
-@given(seeds=SEEDS)
+@given_any(seeds=SEEDS)
 def test_the_spans_of_decoded_ids_ascend_and_cover_the_text(name: str, seeds: list[int]) -> None:
     ours = tokenizer(name)
     ids = any_ids(ours, seeds)
@@ -114,7 +121,7 @@ def test_the_spans_of_decoded_ids_ascend_and_cover_the_text(name: str, seeds: li
     assert {place for start, end in spans for place in range(start, end)} == set(range(len(text)))
 
 
-@given(text=TEXTS)
+@given_any(text=TEXTS)
 def test_the_source_adds_its_overhead(name: str, text: str) -> None:
     ours, ids = tokenizer(name), tokenizer(name).encode(text)
     languages = [*(spec(name).settings.get("languages") or {"de": ""})]
