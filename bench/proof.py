@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from bench.measure.common import print_header, print_table, progress
-from dragoman_export.exporter import CACHE_DTYPE, VERIFY_ROWS, write_graphs
+from dragoman_export.exporter import VERIFY_ROWS, write_graphs
 from dragoman_export.golden_sentences import golden_length
+from dragoman_export.new_manifest import CACHE_DTYPE
 from dragoman_export.precision import prepare
 from dragoman_export.read_back import read_model
 from dragoman_export.report import BOUNDS, MAX_DIVERGENCE_FROM_MODEL, MAX_EQUALISATION_ERROR, Report
@@ -84,7 +85,7 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
     bundle = Bundle.load(path)
     manifest = bundle.manifest
     model = read_model(path, manifest.architecture)
-    read = Sources(bundle.tokenizer, manifest.language_pairs, manifest.limits.max_source_tokens)
+    read = Sources(bundle.tokenizer, tuple(manifest.languages.all_pairs()), manifest.limits.max_source_tokens)
     sources = [it.ids for it in read.golden(None, None)]
     calibrated = [it.ids for it in read.read(calibration, "calibration")] if calibration else sources
     length = golden_length(manifest)

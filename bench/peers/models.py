@@ -128,7 +128,7 @@ def _write_checkpoint(name: str, output: Path, forced: bool) -> None:
         model = without_end(model, SPECIAL_IDS["end_id"])
     config_file = CheckpointConfig(
         model=model.config,
-        language_pairs=manifest.language_pairs,
+        language_pairs=tuple(manifest.languages.all_pairs()),
         max_source_tokens=manifest.limits.max_source_tokens,
         max_target_tokens=manifest.limits.max_target_tokens + 1,
         training=manifest.training,

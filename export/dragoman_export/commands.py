@@ -58,7 +58,7 @@ class Export:
             metavar="[LANGUAGE=]FILE",
             help="source sentences, one per line, from which the golden sentences are chosen: a server translates them "
             "as a check before it serves the bundle. If the model has several source languages, give LANGUAGE=FILE for "
-            "each (default: --sentences if there is one source language, else built-in ones for de, en, fr and ko)",
+            "each (default: --sentences if there is one source language, else the built-in ones of its language)",
         )
         add(
             "--calibration",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import json
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ import onnx
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
+from dragoman_export.new_manifest import Facts, make_manifest
 from dragoman_export.precision import Prepared, check_precision, prepare
 from dragoman_export.report import Report, VerificationError
 from dragoman_export.sources import Sources, read_text
@@ -22,27 +21,21 @@ from dragoman_export.verify import verify_graphs
 from dragoman_model.checkpoint import Checkpoint, load_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import (
     DECODER,
     ENCODER,
-    FORMAT_VERSION,
     GOLDEN,
     MODEL_CARD,
     TOKENIZER,
     WEIGHTS,
-    CacheLayout,
-    Limits,
     Manifest,
     Score,
-    SpecialIds,
-    from_json,
-    tensor_names,
 )
+from dragoman_service.bundle.typed_json import from_json
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.runner import OrtRunner
 
-CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-"""Precision -> type of the cached keys and values."""
 VERIFY_ROWS = 32
 """Rows of the batch in which sentences are translated for comparison."""
 
@@ -142,30 +135,17 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
     if tokenizer.vocab_size != model.vocab_size:
         allowed = f"the model's vocabulary size, {model.vocab_size}"
         raise InvalidInput("checkpoint.tokenizer", f"{tokenizer.vocab_size} subwords", allowed)
-    return Manifest(
-        format_version=FORMAT_VERSION,
+    facts = Facts(
         name=options.name,
         version=options.version,
         description=options.description,
-        architecture=model.to_json(),
-        special_ids=SpecialIds(tokenizer.pad_id, tokenizer.begin_id, tokenizer.end_id, tokenizer.unknown_id),
-        vocab_size=model.vocab_size,
-        limits=Limits(
-            max_source_tokens=min(config.max_source_tokens, model.max_positions),
-            # The limit of training includes the end of the sentence, that of a translation does not.
-            max_target_tokens=max(1, min(config.max_target_tokens, model.max_positions) - 1),
-            max_candidates=model.vocab_size - len(model.banned_ids),
-        ),
-        language_pairs=config.language_pairs,
-        precision=options.precision,
-        cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim, CACHE_DTYPE[options.precision]),
-        tensors=tensor_names(model.decoder_layers),
-        files={},
+        languages=Languages(config.language_pairs),
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens - 1,  # that of training includes the end of the sentence
         training=config.training,
         scores=_scores(options.scores),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        producer=f"dragoman {importlib.metadata.version('dragoman')}",
     )
+    return make_manifest(model, options.precision, facts)
 
 
 def _scores(path: Path | None) -> tuple[Score, ...]:

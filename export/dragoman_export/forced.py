@@ -44,9 +44,7 @@ NO_DISTANCE = Distance(float("inf"), float("inf"), 0.0, float("inf"))
 """The distance if the graphs cannot be run."""
 
 
-def forced_log_probs(
-    runner: Runner, pairs: Sequence[Pair], config: ModelConfig
-) -> Iterator[npt.NDArray[np.float64]]:
+def forced_log_probs(runner: Runner, pairs: Sequence[Pair], config: ModelConfig) -> Iterator[npt.NDArray[np.float64]]:
     """Run the graphs with teacher forcing.
 
     Args:

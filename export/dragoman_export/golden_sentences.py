@@ -92,7 +92,7 @@ def make_golden(
     if not golden:
         allowed = "at least one whose translation does not depend on rounding: give more sentences with --golden"
         raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
-    kept = max(MAX_GOLDEN, len(manifest.language_pairs))
+    kept = max(MAX_GOLDEN, len(manifest.languages))
     return tuple(
         sentence
         for beam_size in BEAM_SIZES

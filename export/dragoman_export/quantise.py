@@ -150,7 +150,7 @@ def rounded(x: Tensor, scale: Tensor, least: int) -> Tensor:
 
 
 def least_integer(name: str, scale: float = 1.0, activation: str = "relu") -> int:
-    """The least integer for the input of a matrix: after an activation function its least value, 0 for ReLU; else -128."""
+    """The least integer for the input of a matrix: after an activation function that of its least value, else -128."""
     return -zero_point(scale, activation) if name.endswith(".outer") else -128
 
 

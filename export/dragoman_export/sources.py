@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dragoman_export.sentences import BUILT_IN
+from dragoman_export.sentences import BUILT_IN, built_in_language
 from dragoman_model.checkpoint import Checkpoint
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer
 from dragoman_service.errors import InvalidInput
 
 
@@ -95,15 +95,15 @@ class Sources:
         return given
 
     def _built_in(self, language: str) -> list[str]:
-        texts = BUILT_IN.get(language.partition("-")[0])
-        if texts is None:
+        found = built_in_language(language)
+        if found is None:
             option = "--golden FILE" if len(self.languages) == 1 else f"--golden {language}=FILE"
             allowed = (
                 f"sentences in the source language {language}, one per line, with {option}; "
                 f"there are built-in ones for {', '.join(sorted(BUILT_IN))} only"
             )
             raise InvalidInput("golden", None, allowed)
-        fitting = self._fitting(texts)
+        fitting = self._fitting(BUILT_IN[found])
         if not fitting:
             raise InvalidInput(
                 "golden", "the built-in ones", f"at least one sentence of at most {self._room} subwords, with --golden"

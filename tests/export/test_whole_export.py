@@ -59,7 +59,7 @@ def shipped(folder: Path) -> Path:
     manifest = bundle.manifest
     model = read_model(bundle.path, manifest.architecture)
     limits = (manifest.limits.max_source_tokens, manifest.limits.max_target_tokens + 1)
-    config = CheckpointConfig(model.config, manifest.language_pairs, *limits, {})
+    config = CheckpointConfig(model.config, manifest.languages.pairs, *limits, {})
     checkpoint = folder / "checkpoint"
     save_checkpoint(checkpoint, model.state_dict(), config, (bundle.path / "tokenizer.model").read_bytes())
     return checkpoint

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import SpecialIds
 from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds
 from dragoman_service.engine.plan import StepPlan, StepResult
 from dragoman_service.engine.request import DecodingOptions, Normalisation
 from dragoman_service.runtime import golden
@@ -146,3 +146,17 @@ def test_not_a_number_is_a_problem(tiny_bundle: Bundle, runner: OrtRunner) -> No
 
 def test_a_runner_that_raises_is_a_problem_not_a_crash(tiny_bundle: Bundle) -> None:
     assert golden.verify(tiny_bundle, Broken(), max_rows=8) == ["golden sentences cannot be translated: kernel missing"]
+
+
+def test_decoding_begins_and_ends_with_the_ids_of_the_manifest(tiny_bundle: Bundle, runner: OrtRunner) -> None:
+    begun: set[int] = set()
+
+    class Noted(SlightlyWrong):
+        def run(self, plan: StepPlan) -> StepResult:
+            begun.update(token for token, position in zip(plan.tokens, plan.positions, strict=True) if not position)
+            return super().run(plan)
+
+    special = SpecialIds(pad=7, begin=7, end=2, unknown=3)
+    other = dataclasses.replace(tiny_bundle, manifest=dataclasses.replace(tiny_bundle.manifest, special_ids=special))
+    assert golden.verify(other, Noted(runner, 0.0), max_rows=8) != []
+    assert begun == {7}

@@ -42,7 +42,7 @@ class Scheduler:
     Rows do not move between `plan` and `commit`, so `add`, `abort` and `expire` are allowed at any time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - limits, all of them named by callers
         self,
         *,
         max_rows: int,

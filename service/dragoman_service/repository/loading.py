@@ -16,7 +16,6 @@ from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import BundleError, DragomanError
-from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.models import ModelDescription, ServedModel
 from dragoman_service.repository.observer import ModelObserver
 from dragoman_service.repository.registry import check_names
@@ -112,7 +111,7 @@ def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores
     if problem:
         _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
     division = divide(settings.engine, cores) if device == "cpu" else one_lane(settings.engine)
-    description = describe(bundle, division, device, settings.caps)
+    description = describe(bundle, division, device, settings)
     with _as_problems_of(bundle):
         runners = make_runners(bundle, settings.gpu, device, division, models.watch_gpu)
         if bundle.copy:  # now, so that little is left behind by a process that is killed while it loads
@@ -159,14 +158,16 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
     return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 
 
-def describe(bundle: Bundle, division: Division, device: str, caps: CallCaps) -> ModelDescription:
+def describe(bundle: Bundle, division: Division, device: str, settings: ModelSettings) -> ModelDescription:
     """What the world is told about a bundle."""
-    manifest = bundle.manifest
+    manifest, caps, generation = bundle.manifest, settings.caps, bundle.manifest.generation
+    if settings.default_beam_size is not None:
+        generation = replace(generation, beam_size=settings.default_beam_size)
     return ModelDescription(
         name=manifest.name,
         version=manifest.version,
         description=manifest.description,
-        language_pairs=manifest.language_pairs,
+        languages=manifest.languages,
         precision=manifest.precision,
         device=device,
         max_source_tokens=manifest.limits.max_source_tokens,
@@ -176,6 +177,8 @@ def describe(bundle: Bundle, division: Division, device: str, caps: CallCaps) ->
         lanes=division.lanes,
         normalisation=normalisation_of(manifest),
         scores=manifest.scores,
+        licence=manifest.licence,
+        generation=generation,
         caps=caps,
     )
 

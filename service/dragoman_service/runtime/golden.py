@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence
-from dragoman_service.bundle.manifest import Manifest, SpecialIds
+from dragoman_service.bundle.manifest import Manifest
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Normalisation, Request
 from dragoman_service.engine.scheduler import Scheduler
@@ -20,9 +21,8 @@ It is far above the differences between processors, and far below the error of a
 
 
 def normalisation_of(manifest: Manifest) -> Normalisation:
-    """The length penalty of a model; `Normalisation.GNMT` if its manifest does not name one."""
-    generation = getattr(manifest, "generation", None)
-    return Normalisation(getattr(generation, "normalisation", Normalisation.GNMT.value))
+    """The length penalty of a model."""
+    return Normalisation(manifest.generation.normalisation)
 
 
 def translate(runner: Runner, requests: Sequence[Request], max_rows: int, special_ids: SpecialIds) -> list[Hypothesis]:
@@ -90,7 +90,7 @@ def _possible_inputs(bundle: Bundle, text: str) -> set[tuple[tuple[int, ...], tu
     ids = tokenizer.encode(text)
     return {
         (tokenizer.source(ids, source, target), tokenizer.forced(target))
-        for source, target in bundle.manifest.language_pairs
+        for source, target in bundle.manifest.languages.all_pairs()
     }
 
 

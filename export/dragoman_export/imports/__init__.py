@@ -1,0 +1,1 @@
+"""Checkpoints of other families of translation models, imported as bundles."""
