@@ -143,6 +143,19 @@ def test_forced_ids_do_not_count_and_are_not_seen(options: dict[str, object]) ->
     assert search.hypotheses()[0].tokens == (11, 6)
 
 
+@pytest.mark.parametrize("given", [{"forced": (9, 8)}, {"target_prefix": (9, 8)}])
+def test_penalties_are_not_computed_anew_once_the_given_ids_are_fed(given: dict[str, tuple[int, ...]]) -> None:
+    search = start(repetition_penalty=1.5, **given)
+    plain = []
+    for token in (4, 5, 6, 7):
+        search.adjustments([0])
+        plain.append(search._batch._constrained._options().plain)
+        search.advance([[token]], [[-1.0]])
+    assert plain == [False, False, True, True]
+    produced = {6, 7, *given.get("target_prefix", ())}
+    assert {it.token for it in search.adjustments([0])} == produced
+
+
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3}])
 def test_a_translation_is_cut_where_the_positions_end(options: dict[str, object]) -> None:
     request = make_request(forced=FORCED, target_prefix=(7,), min_length=9, **options)
