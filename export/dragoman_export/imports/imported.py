@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -28,6 +27,8 @@ class ImportOptions:
     """`marian`: the positions that Marian trained with, for folders of Hugging Face, whose formula differs from it."""
     tokenizer: Path | None = None
     """Folder or SentencePiece model, for a checkpoint without a tokenizer of its own."""
+    licence: str | None = None
+    """The licence, for a checkpoint that does not state it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,10 @@ class Imported:
                 with torch.no_grad():
                     old.copy_(torch.from_numpy(tensor.read()))
             else:
-                # A copy: the array may be a view of a file that somebody changes later.
-                new = torch.from_numpy(np.array(tensor.read(), order="C", copy=True))
+                array = tensor.read()
+                if not (array.flags.owndata and array.flags.c_contiguous and array.flags.writeable):
+                    array = array.copy(order="C")  # a view of a file, which somebody may change later
+                new = torch.from_numpy(array)
                 setattr(owner, leaf, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
 
     def model(self) -> Transformer:

@@ -1,4 +1,4 @@
-"""The licence that a model card states in its front matter."""
+"""The licence that a checkpoint states: in the front matter of its model card, or in metadata."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ def front_matter(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def licence_of(folder: Path) -> tuple[str | None, list[str]]:
-    """The licence of a folder, as its README.md names it, and what to tell the user about it."""
+def licence_of(folder: Path) -> str | None:
+    """The licence that README.md of a folder names."""
     card = front_matter(folder)
     stated = card.get("license")
     if stated == "other":
         stated = card.get("license_name", stated)
-    licence = ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated) if stated else None
+    return ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated) if stated else None
+
+
+def licence_notes(licence: str | None) -> list[str]:
+    """What a user should know about a licence."""
     if licence is None:
-        return None, ["No licence is stated: README.md has no `license:`. Ask the authors before you serve the model."]
-    if "-nc" in licence.lower():
-        return licence, [f"The licence {licence} forbids commercial use of the model."]
-    return licence, []
+        return ["No licence is stated in the checkpoint. Ask its authors before you serve the model."]
+    return [f"The licence {licence} forbids commercial use of the model."] if "-nc" in licence.lower() else []

@@ -60,7 +60,7 @@ class Switches:
     def fixed(self, **values: Any) -> None:
         """Fields that may have one value alone, or be missing. Raises InvalidInput for another value."""
         for name, value in values.items():
-            self.among(name.replace("__", "-"), value)
+            self.among(name, value)
 
     def among(self, name: str, *allowed: Any) -> Any:
         """The value of a field that may have some values alone, or be missing. Raises InvalidInput for another one."""

@@ -89,6 +89,24 @@ def test_pickles_of_both_formats(tmp_path: Path, zipped: bool) -> None:
     np.testing.assert_array_equal(found["c"].read(), ARRAY.T)
 
 
+def test_a_state_dict_as_modules_save_it(tmp_path: Path) -> None:
+    path, layer = tmp_path / "pytorch_model.bin", torch.nn.Linear(3, 2)
+    torch.save(layer.state_dict() | {"again": layer.weight}, path)
+    found = read_pickled(path)
+    np.testing.assert_array_equal(found["weight"].read(), layer.weight.detach().numpy())
+    torch.save(layer.state_dict(), path)
+    assert set(read_pickled(path)) == {"weight", "bias"}
+
+
+def test_names_of_the_same_numbers_have_one_tensor(tmp_path: Path) -> None:
+    path, tensor = tmp_path / "pytorch_model.bin", torch.from_numpy(ARRAY)
+    torch.save({"a": tensor, "b": tensor, "c": tensor.clone(), "d": tensor[:2]}, path)
+    found = read_pickled(path)
+    assert found["a"] is found["b"]
+    assert found["c"] is not found["a"]
+    assert found["d"].shape == (2, 3)
+
+
 class Harmful:
     def __init__(self, command: str) -> None:
         self.command = command

@@ -118,6 +118,18 @@ def test_older_tensors_without_effect_are_left_out(tmp_path: Path) -> None:
     assert scores(read_checkpoint(folder), cases) == pytest.approx(wanted(cases), abs=2e-5)
 
 
+def test_stored_positions_count_as_in_transformers(tmp_path: Path) -> None:
+    folder = copied("opus-mt-en-de", tmp_path)
+    rng = np.random.default_rng(0)
+    tables = {stack: rng.normal(size=(40, 16)).astype(np.float32) for stack in ("encoder", "decoder")}
+    change_tensors(folder, **{f"model__{stack}__embed_positions__weight": it for stack, it in tables.items()})
+    imported = read_checkpoint(folder)
+    assert imported.config.decoder_positions == "own"
+    np.testing.assert_array_equal(imported.tensors["positions.table"].read(), tables["encoder"])
+    np.testing.assert_array_equal(imported.tensors["decoder_positions.table"].read(), tables["decoder"])
+    assert read_checkpoint(folder, ImportOptions(positions="marian")).config.decoder_positions == "shared"
+
+
 def test_half_precision_is_read(tmp_path: Path) -> None:
     folder = copied("opus-mt-en-de", tmp_path)
     whole = read("opus-mt-en-de").tensors["embedding.weight"].read()
@@ -207,6 +219,7 @@ def test_a_licence_is_read_from_the_front_matter(tmp_path: Path) -> None:
         assert imported.licence == licence
         assert any("forbids commercial use" in it for it in imported.notes) == warned
         assert any("No licence is stated" in it for it in imported.notes) == (licence is None)
+    assert read_checkpoint(folder, ImportOptions(licence="mit")).licence == "mit"
 
 
 def test_the_user_chooses_among_languages(tmp_path: Path) -> None:
@@ -218,3 +231,13 @@ def test_the_user_chooses_among_languages(tmp_path: Path) -> None:
     assert read_checkpoint(folder).languages.sources == ("en",)  # the name of the folder
     for options in (ImportOptions(sources=("en",)), ImportOptions(targets=("deu",))):
         assert len(list(itertools.chain(read_checkpoint(folder, options).languages.sources))) == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sources", "targets"), [("one-to-many-mmt", 1, 3), ("many-to-one-mmt", 3, 1), ("mmt", 3, 3)]
+)
+def test_a_direction_is_told_by_the_name(tmp_path: Path, suffix: str, sources: int, targets: int) -> None:
+    folder = copied("mbart-50", tmp_path).rename(tmp_path / f"mbart-large-50-{suffix}")
+    languages = read_checkpoint(folder).languages
+    assert (len(languages.sources), len(languages.targets)) == (sources, targets)
+    assert sources == 3 or languages.sources == ("en_XX",)

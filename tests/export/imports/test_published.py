@@ -89,7 +89,7 @@ def read_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         if name in ("opus-mt-en-de", "m2m100_418M", "small100"):
             (folder / "vocab.json").write_text(json.dumps({piece: place for place, piece in enumerate(pieces)}))
         for module in (m2m, mbart):
-            monkeypatch.setattr(module, "spm_size", lambda *_: PIECES[name])
+            monkeypatch.setattr(module, "spm_pieces", lambda _: range(PIECES[name]))
         return read_checkpoint(folder, ImportOptions())
 
     return read

@@ -295,3 +295,24 @@ def test_languages_that_are_not_said_are_asked_for(tmp_path: Path) -> None:
         read_checkpoint(FOLDER / "opus-mt-en-mul", ImportOptions(targets=("spa",)))
     with pytest.raises(InvalidInput, match="sources: got 'xx'; allowed: languages of the model: eng_Latn, deu_Latn"):
         read_checkpoint(FOLDER / "nllb", ImportOptions(sources=("xx",)))
+
+
+def test_a_model_of_ctranslate2_of_another_architecture_is_named(tmp_path: Path) -> None:
+    folder = copied("ct2-opennmt-float32", tmp_path)
+    path = folder / "model.bin"
+    old, new = b"encoder/layer_0/ffn/layer_norm/beta\0", b"encoder/layer_0/self_attn/rotary_dim\0"
+    data = path.read_bytes()
+    length = len(old).to_bytes(2, "little")
+    assert data.count(length + old) == 1
+    path.write_bytes(data.replace(length + old, len(new).to_bytes(2, "little") + new))
+    with pytest.raises(
+        InvalidInput, match=r"model.bin: encoder/layer_0/self_attn/rotary_dim: got 'present'.*MADLAD-400"
+    ):
+        read_checkpoint(folder, ENGLISH_GERMAN)
+    new = b"encoder/layer_0/ffn/layer_norm/bera\0"
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(InvalidInput, match=r"model.bin: encoder/layer_0/ffn/layer_norm/beta: got None"):
+        read_checkpoint(folder, ENGLISH_GERMAN)
+    path.write_bytes(data.replace(b"decoder/alignment_layer", b"decoder/alignment_laxer"))
+    with pytest.raises(InvalidInput, match=r"model.bin: decoder/alignment_laxer: got -1; allowed: no such switch"):
+        read_checkpoint(folder, ENGLISH_GERMAN)

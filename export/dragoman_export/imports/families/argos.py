@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from dragoman_export.imports.families import ctranslate2
 from dragoman_export.imports.files import digests, need, read_object
 from dragoman_export.imports.imported import Imported, ImportOptions
+from dragoman_export.imports.licence import licence_of
 from dragoman_service.errors import InvalidInput
 
 _MOST_BYTES = 8 * 2**30
@@ -46,7 +47,9 @@ def read(path: Path, options: ImportOptions) -> Imported:
             "metadata.json: target_prefix", prefix, "none; packages of several targets are not supported"
         )
     source, target = (_code(metadata, name) for name in ("from_code", "to_code"))
-    given = replace(options, sources=(source,), targets=(target,), tokenizer=model)
+    stated = options.licence or metadata.get("license") or licence_of(folder)
+    licence = str(stated) if stated else None
+    given = replace(options, licence=licence, sources=(source,), targets=(target,), tokenizer=model)
     imported = ctranslate2.read(folder / "model", given)
     files = digests([path]) if path.is_file() else imported.origin["files"]
     return replace(
@@ -54,7 +57,6 @@ def read(path: Path, options: ImportOptions) -> Imported:
         # As Argos Translate decodes.
         generation=replace(imported.generation, beam_size=4, length_penalty=0.2),
         origin={"family": "argos", "name": path.resolve().name, "files": files},
-        licence=imported.licence or metadata.get("license") or metadata.get("licence"),
     )
 
 

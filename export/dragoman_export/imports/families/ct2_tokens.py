@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import sentencepiece
-
 from dragoman_export.imports.families.marian import languages_of
-from dragoman_export.imports.families.vocabulary import SPECIAL, chosen, spm_size
-from dragoman_export.imports.files import parse_json, read_bytes, read_text
+from dragoman_export.imports.families.vocabulary import SPECIAL, chosen, spm_pieces
+from dragoman_export.imports.files import parse_json, read_text
 from dragoman_export.imports.imported import ImportOptions, Languages, TokenizerParts
 from dragoman_service.errors import InvalidInput
 
@@ -156,9 +154,7 @@ def _m2m(folder: Path, options: ImportOptions, pieces: Vocabularies, models: lis
 
 
 def _fairseq(folder: Path, options: ImportOptions, pieces: Vocabularies, models: list[Path], *_: object) -> _Found:
-    model = sentencepiece.SentencePieceProcessor(model_proto=read_bytes(models[0]))
-    size = model.get_piece_size()
-    expected = [*SPECIAL, *(model.id_to_piece(it) for it in range(3, size))]
+    expected = [*SPECIAL, *spm_pieces(models[0])[3:]]
     wrong = next((it for it, piece in enumerate(expected) if pieces.target[it : it + 1] != [piece]), None)
     if wrong is not None:
         got = f"{pieces.target[wrong : wrong + 1]} at {wrong}"
@@ -241,13 +237,10 @@ def _models(place: Path) -> list[Path]:
 
 
 def _check_fit(model: Path, vocabulary: Sequence[str]) -> None:
-    data = read_bytes(model)
-    size = spm_size(data, model.name)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=data)
-    known = set(vocabulary)
-    count = sum(processor.id_to_piece(it) in known for it in range(size))
-    if count < _KNOWN * size:
-        allowed = f"the tokenizer of this model; of its {size} pieces, the vocabulary has only {count}"
+    pieces = spm_pieces(model)
+    count = len(set(vocabulary).intersection(pieces))
+    if count < _KNOWN * len(pieces):
+        allowed = f"the tokenizer of this model; of its {len(pieces)} pieces, the vocabulary has only {count}"
         raise InvalidInput("tokenizer", model.name, allowed)
 
 

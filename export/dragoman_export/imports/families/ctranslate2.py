@@ -21,7 +21,7 @@ from dragoman_export.imports.files import digests, need, object_if_there
 from dragoman_export.imports.formats.ct2 import Ct2File, Scalar, read_ct2
 from dragoman_export.imports.imported import Generation, Imported, ImportOptions
 from dragoman_export.imports.lazy import Claims, LazyTensor
-from dragoman_export.imports.licence import licence_of
+from dragoman_export.imports.licence import licence_notes, licence_of
 from dragoman_export.imports.switches import Switches
 from dragoman_model.config import ModelConfig
 from dragoman_service.errors import InvalidInput
@@ -47,6 +47,19 @@ PARTS: dict[str, tuple[str, int, int]] = {
 """Our name within a layer -> theirs, and which of how many parts of it."""
 LONGEST = 1024
 """Positions of a model that computes them: as many as CTranslate2 reads by default."""
+_OTHERS = (
+    "relative_attention_bias",
+    "relative_position_keys",
+    "relative_asymmetric_position_keys",
+    "rotary_dim",
+    "linear_0_noact",
+    "memory_kv",
+    "num_heads_kv",
+    "project_in",
+    "q_norm",
+    "shared_layer_norm",
+)
+"""Parts of names that stand in models of other architectures, such as T5, alone."""
 _UNUSED = ("alignment_layer", "alignment_heads", "alibi_use_positive_positions", "scale_alibi", "embeddings_merge")
 _REFUSED = {"alibi": 0, "multi_query_attention": 0, "final_logit_softcapping": 0, "sliding_window": 0}
 """Switch -> the value that turns it off, the only one that is allowed."""
@@ -92,6 +105,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     heads = SPECS.get(file.spec)
     if heads is None:
         raise InvalidInput("model.bin: kind of model", file.spec, " or ".join(SPECS))
+    _refuse_others(file)
     model = _Model(file, "model.bin")
     behaviour = _behaviour(path, file, model)
     vocabularies = read_vocabularies(path, behaviour.unknown)
@@ -122,7 +136,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         unknown_id=tokens.unknown,
         banned_ids=banned_ids(banned, end_id=tokens.end, words=words),
     )
-    licence, notes = licence_of(path)
+    licence = options.licence or licence_of(path)
     used = [path / "model.bin", *filter(Path.is_file, [path / "config.json"]), *vocabularies.files, *tokens.files]
     count = config.max_positions
     return Imported(
@@ -133,8 +147,16 @@ def read(path: Path, options: ImportOptions) -> Imported:
         Generation(2, 1.0, "power", max_source_tokens=count, max_target_tokens=count),
         licence,
         {"family": "ctranslate2", "name": path.resolve().name, "files": digests(used)},
-        (*notes, *tokens.notes),
+        (*licence_notes(licence), *tokens.notes),
     )
+
+
+def _refuse_others(file: Ct2File) -> None:
+    for name in (*file.tensors, *file.scalars):
+        for part in _OTHERS:
+            if part in name.split("/"):
+                allowed = f"a model without {part}: T5, MADLAD-400 and others have another architecture"
+                raise InvalidInput(f"model.bin: {name}", "present", allowed)
 
 
 def _behaviour(path: Path, file: Ct2File, model: _Model) -> Behaviour:

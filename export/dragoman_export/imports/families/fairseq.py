@@ -12,6 +12,7 @@ from dragoman_export.imports.families.hugging_face import GENERATION, NO_EFFECT,
 from dragoman_export.imports.families.vocabulary import SPECIAL, check_special, chosen
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
 from dragoman_export.imports.lazy import LazyTensor
+from dragoman_export.imports.licence import licence_notes
 from dragoman_model.config import ModelConfig
 
 FIRST_POSITION = 2
@@ -82,9 +83,9 @@ def finish(folder: Folder, options: ImportOptions, tokens: Tokens, body: Body) -
         config,
         check_complete(config, tensors),
         tokens.parts,
-        chosen(list(tokens.languages), options),
+        chosen(list(tokens.languages), options, folder.path.resolve().name),
         decoding.generation,
         folder.licence,
         folder.origin(tokens.family),
-        tuple(folder.notes),
+        (*licence_notes(folder.licence), *folder.notes),
     )

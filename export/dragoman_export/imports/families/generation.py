@@ -12,13 +12,17 @@ from dragoman_export.imports.switches import Switches
 from dragoman_service.errors import InvalidInput
 
 _OPTIONS = {
+    "constraints": None,
     "do_sample": False,
     "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
     "exponential_decay_length_penalty": None,
+    "force_words_ids": None,
     "min_length": 0,
     "no_repeat_ngram_size": 0,
     "num_beam_groups": 1,
     "repetition_penalty": 1.0,
+    "sequence_bias": None,
 }
 """Options of a request in Dragoman, or not there -> the value that changes nothing."""
 _FIELDS = (
@@ -63,6 +67,8 @@ def read_decoding(folder: Folder, *, end_id: int, max_positions: int) -> Decodin
     values = Switches(path.name if newer else "config.json", older | newer)
     values.among("forced_eos_token_id", end_id)
     values.among("begin_suppress_tokens", [], None)
+    if values.get("forced_bos_token_id") is not None:
+        folder.notes.append("forced_bos_token_id is not applied: the target language of a request decides.")
     ignored = [f"{name} {values.get(name)}" for name, usual in _OPTIONS.items() if values.get(name, usual) != usual]
     if ignored:
         folder.notes.append(

@@ -9,6 +9,7 @@ from typing import Any
 from dragoman_export.imports.architecture import Embeddings, Part, Sizes, layer_tensors
 from dragoman_export.imports.files import digests, object_if_there, read_object
 from dragoman_export.imports.formats.weights import read_weights
+from dragoman_export.imports.imported import ImportOptions
 from dragoman_export.imports.lazy import Claims, LazyTensor
 from dragoman_export.imports.licence import licence_of
 from dragoman_export.imports.switches import Switches, listed
@@ -76,11 +77,13 @@ class Folder:
 
     path: Path
     model_type: str
+    options: ImportOptions
     config: Switches = field(init=False)
     tokenizer: dict[str, Any] = field(init=False)
     """tokenizer_config.json; empty if there is none."""
     tensors: Claims = field(init=False)
-    notes: list[str] = field(init=False)
+    notes: list[str] = field(default_factory=list)
+    licence: str | None = field(init=False)
     used: list[Path] = field(init=False)
     """The files that the import depends on."""
 
@@ -93,7 +96,7 @@ class Folder:
         self.tokenizer = object_if_there(self.path / "tokenizer_config.json")
         tensors, files = read_weights(self.path)
         self.tensors = Claims(files[0].name, tensors)
-        self.licence, self.notes = licence_of(self.path)
+        self.licence = self.options.licence or licence_of(self.path)
         self.used = [self.path / "config.json", *files]
 
     def sizes(self) -> Sizes:
@@ -149,8 +152,8 @@ class Folder:
             self.tensors.take("lm_head.weight", (target_words, width))
         if output is not None and tied and not output.equals(target):
             self.notes.append(
-                "lm_head.weight differs from the embeddings, although config.json ties them: it is the output layer, as "
-                "in the file. Hugging Face Transformers ties them, and translates otherwise."
+                "lm_head.weight differs from the embeddings, although config.json ties them: it is the output layer, "
+                "as in the file. Hugging Face Transformers ties them, and translates otherwise."
             )
         row = self.tensors.find("final_logits_bias", (1, target_words)) if bias else None
         return Embeddings(source, target, output or target, row.flat() if row else None)

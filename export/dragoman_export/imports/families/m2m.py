@@ -8,7 +8,7 @@ from pathlib import Path
 from dragoman_export.imports import positions
 from dragoman_export.imports.families import codes, fairseq
 from dragoman_export.imports.families.hugging_face import Folder
-from dragoman_export.imports.families.vocabulary import SPECIAL, language_ids, spm_bytes, spm_file, spm_size
+from dragoman_export.imports.families.vocabulary import SPECIAL, language_ids, spm_file, spm_pieces
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
 from dragoman_service.errors import InvalidInput
@@ -23,7 +23,7 @@ _SMALL_100 = "tokenization_small100.py"
 
 def read(path: Path, options: ImportOptions) -> Imported:
     """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported."""
-    folder = Folder(path, "m2m_100")
+    folder = Folder(path, "m2m_100", options)
     it = folder.config
     it.fixed(normalize_before=True, add_final_layer_norm=True, normalize_embedding=False, add_bias_logits=False)
     it.fixed(static_position_embeddings=True)
@@ -43,7 +43,7 @@ def is_nllb(folder: Folder) -> bool:
 
 def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
     model = spm_file(folder)
-    pieces = spm_size(spm_bytes(model), model.name) + 1
+    pieces = len(spm_pieces(model)) + 1
     languages = language_ids(folder, r"([a-z]{3}_[A-Z][a-z]{3})", codes.NLLB_200, pieces, words)
     legacy = folder.tokenizer.get("legacy_behaviour", False)
     if not isinstance(legacy, bool):
@@ -54,7 +54,7 @@ def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
 
 def _m2m(folder: Folder, words: int) -> fairseq.Tokens:
     model = spm_file(folder)
-    spm_size(spm_bytes(model), model.name)
+    spm_pieces(model)  # a check that it is one
     path = need(folder.path, "vocab.json", "it gives the pieces their ids")
     folder.used.append(path)
     entries = vocabulary(path)

@@ -12,11 +12,11 @@ from dragoman_export.imports.families.groups import is_group
 from dragoman_export.imports.families.hugging_face import GENERATION, NO_EFFECT, Folder
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, Languages, TokenizerParts
+from dragoman_export.imports.lazy import LazyTensor
+from dragoman_export.imports.licence import licence_notes
 from dragoman_model.config import ModelConfig
 from dragoman_service.errors import InvalidInput
 
-SAVED_POSITIONS = "model.*.embed_positions.weight"
-"""Tables in older files. The class computes its positions and does not read them."""
 _TAG = re.compile(r">>(.+)<<")
 _NAME = re.compile(r"opus-mt(?:-tc-big|-tc-base|-tc-bible-big|_tiny)?-(.+)-([^-]+)")
 """Name of a folder of OPUS-MT: source, target."""
@@ -24,7 +24,7 @@ _NAME = re.compile(r"opus-mt(?:-tc-big|-tc-base|-tc-bible-big|_tiny)?-(.+)-([^-]
 
 def read(path: Path, options: ImportOptions) -> Imported:
     """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported."""
-    folder = Folder(path, "marian")
+    folder = Folder(path, "marian", options)
     it = folder.config
     it.fixed(normalize_before=False, add_final_layer_norm=False, normalize_embedding=False, add_bias_logits=False)
     it.fixed(static_position_embeddings=True)
@@ -39,11 +39,8 @@ def read(path: Path, options: ImportOptions) -> Imported:
     it.among("decoder_start_token_id", pad)
     it.get("bos_token_id")
     tables, tensors = folder.embeddings(words, targets, sizes.d_model, bias=True).convert()
-    formula = formulas.tensor2tensor if options.positions == "marian" else formulas.hugging_face_marian
-    table = formula(count, sizes.d_model)
-    where, position_tensors = positions(table, table)
+    where, position_tensors = positions(*_positions(folder, options, count, sizes.d_model))
     tensors |= folder.layers(sizes) | position_tensors
-    folder.tensors.ignore(SAVED_POSITIONS)
     folder.tensors.finish()
     decoding = read_decoding(folder, end_id=end, max_positions=count)
     it.finish(NO_EFFECT | GENERATION)
@@ -73,8 +70,16 @@ def read(path: Path, options: ImportOptions) -> Imported:
         decoding.generation,
         folder.licence,
         folder.origin("marian"),
-        tuple(folder.notes),
+        (*licence_notes(folder.licence), *folder.notes),
     )
+
+
+def _positions(folder: Folder, options: ImportOptions, count: int, width: int) -> list[LazyTensor]:
+    """The tables of both stacks: those of older files, which Transformers reads too, or its formula."""
+    formula = formulas.hugging_face_marian(count, width)
+    names = [f"model.{stack}.embed_positions.weight" for stack in ("encoder", "decoder")]
+    tables = [folder.tensors.find(name, (count, width)) or formula for name in names]
+    return [formulas.tensor2tensor(count, width)] * 2 if options.positions == "marian" else tables
 
 
 def _tokenizer(

@@ -16,7 +16,7 @@ from dragoman_export.imports.files import digests, need, parse_yaml, read_text
 from dragoman_export.imports.formats.npz import read_npz
 from dragoman_export.imports.imported import Generation, Imported, ImportOptions, Languages, TokenizerParts
 from dragoman_export.imports.lazy import Claims, LazyTensor
-from dragoman_export.imports.licence import licence_of
+from dragoman_export.imports.licence import licence_notes, licence_of
 from dragoman_export.imports.switches import Switches, listed
 from dragoman_model.config import ModelConfig
 from dragoman_service.errors import InvalidInput
@@ -125,7 +125,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         unknown_id=unknown,
         banned_ids=banned_ids(banned, end_id=end, words=words + 1),
     )
-    licence, notes = licence_of(folder)
+    licence, notes = options.licence or licence_of(folder), list[str]()
     notes.append("The embeddings have one more row, of zeros: Marian begins a translation with it.")
     notes.append("<unk> and the tags of languages are never produced, as Marian does by default.")
     used = [archive, *vocabularies, *files, *filter(Path.is_file, [folder / "decoder.yml"])]
@@ -137,7 +137,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         _generation(decoder, model.max_positions, notes),
         licence,
         {"family": "marian-npz", "name": archive.name, "files": digests(used)},
-        tuple(notes),
+        (*licence_notes(licence), *notes),
     )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import sentencepiece
-
-from dragoman_export.imports.families.vocabulary import spm_size
-from dragoman_export.imports.files import read_bytes, read_text
+from dragoman_export.imports.families.vocabulary import spm_pieces
+from dragoman_export.imports.files import read_text
 from dragoman_service.errors import InvalidInput
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
@@ -26,17 +24,12 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     Raises:
         InvalidInput: the file is damaged, or ids are missing or given twice.
     """
-    pieces = _spm(path) if path.suffix == ".spm" else _yaml(path)
+    if path.suffix == ".spm":
+        return {piece: place for place, piece in enumerate(spm_pieces(path))}
+    pieces = _yaml(path)
     if sorted(pieces.values()) != list(range(len(pieces))):
         raise InvalidInput(path.name, f"{len(pieces)} pieces", f"the ids 0 to {len(pieces) - 1}, each of one piece")
     return pieces
-
-
-def _spm(path: Path) -> dict[str, int]:
-    data = read_bytes(path)
-    size = spm_size(data, path.name)
-    model = sentencepiece.SentencePieceProcessor(model_proto=data)
-    return {model.id_to_piece(it): it for it in range(size)}
 
 
 def _yaml(path: Path) -> dict[str, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dragoman_export.imports.families import codes, fairseq
 from dragoman_export.imports.families.hugging_face import Folder
-from dragoman_export.imports.families.vocabulary import language_ids, spm_bytes, spm_file, spm_size
+from dragoman_export.imports.families.vocabulary import language_ids, spm_file, spm_pieces
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_service.errors import InvalidInput
@@ -14,14 +14,14 @@ from dragoman_service.errors import InvalidInput
 
 def read(path: Path, options: ImportOptions) -> Imported:
     """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported."""
-    folder = Folder(path, "mbart")
+    folder = Folder(path, "mbart", options)
     it = folder.config
     it.fixed(normalize_before=True, add_final_layer_norm=True, normalize_embedding=True, add_bias_logits=False)
     it.fixed(static_position_embeddings=False)
     words, width = it.integer("vocab_size"), it.integer("d_model")
     _refuse_mbart_25(folder)
     model = spm_file(folder)
-    pieces = spm_size(spm_bytes(model), model.name) + 1
+    pieces = len(spm_pieces(model)) + 1
     languages = language_ids(folder, r"([a-z]{2,3}_[A-Z]{2})", codes.MBART_50, pieces, words)
     rows = it.integer("max_position_embeddings") + fairseq.FIRST_POSITION
 

@@ -15,6 +15,8 @@ from dragoman_service.errors import InvalidInput
 
 SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
 """The first ids of fairseq's dictionaries."""
+_FROM_ENGLISH, _TO_ENGLISH = ("one-to-many", "wide-en-x"), ("many-to-one", "wide-x-en")
+"""Parts of the names of published models that are trained from English, or into English, alone."""
 MODEL = "sentencepiece.bpe.model"
 
 
@@ -26,12 +28,14 @@ def spm_file(folder: Folder) -> Path:
     return path
 
 
-def spm_size(data: bytes, where: str) -> int:
-    """Number of pieces of a SentencePiece model. Raises InvalidInput if the bytes are none."""
+def spm_pieces(path: Path) -> list[str]:
+    """The pieces of a SentencePiece model. Raises InvalidInput if the file is none."""
+    data = read_bytes(path)
     try:
-        return int(sentencepiece.SentencePieceProcessor(model_proto=data).get_piece_size())
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
     except (RuntimeError, ValueError) as error:
-        raise InvalidInput(where, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+        raise InvalidInput(path.name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+    return [model.id_to_piece(it) for it in range(model.get_piece_size())]
 
 
 def added_tokens(folder: Folder) -> dict[str, int]:
@@ -86,8 +90,13 @@ def language_ids(folder: Folder, pattern: str, usual: Sequence[str], first: int,
     return found
 
 
-def chosen(known: Sequence[str], options: ImportOptions) -> Languages:
-    """All languages in both directions, or those that the user names.
+def chosen(known: Sequence[str], options: ImportOptions, name: str = "") -> Languages:
+    """All languages in both directions, those that the user names, or those that the name of the model tells.
+
+    Args:
+        known: All languages of the model.
+        options: What the user says counts.
+        name: The name of the model.
 
     Raises:
         InvalidInput: the user names one that the model does not have.
@@ -96,7 +105,13 @@ def chosen(known: Sequence[str], options: ImportOptions) -> Languages:
         for code in codes:
             if code not in known:
                 raise InvalidInput(side, code, f"languages of the model: {', '.join(known)}")
-    return Languages(options.sources or tuple(known), options.targets or tuple(known))
+    english = tuple(it for it in known if it.partition("_")[0] in ("en", "eng"))
+    from_english = any(it in name for it in _FROM_ENGLISH) and english
+    to_english = any(it in name for it in _TO_ENGLISH) and english
+    return Languages(
+        options.sources or (english if from_english else tuple(known)),
+        options.targets or (english if to_english else tuple(known)),
+    )
 
 
 def check_special(folder: Folder) -> None:
@@ -104,8 +119,3 @@ def check_special(folder: Folder) -> None:
     names = {"bos_token_id": "<s>", "pad_token_id": "<pad>", "eos_token_id": "</s>", "decoder_start_token_id": "</s>"}
     for name, token in names.items():
         folder.config.among(name, SPECIAL[token])
-
-
-def spm_bytes(path: Path) -> bytes:
-    """The contents of a SentencePiece model."""
-    return read_bytes(path)

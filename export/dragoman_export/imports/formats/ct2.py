@@ -124,7 +124,8 @@ def _variable(cursor: _Cursor, where: str, version: int) -> _Stored:
 
 
 def _sorted(file: Ct2File, stored: dict[str, _Stored], where: str) -> Ct2File:
-    """Fill in the tensors, scalars and texts."""
+    """Fill in the tensors, scalars and texts. An alias has the same `LazyTensor` as what it stands for."""
+    made: dict[int, LazyTensor] = {}
     for name, it in stored.items():
         scale = stored.get(f"{name}_scale")
         if name.endswith("_scale") and name.removesuffix("_scale") in stored:
@@ -132,11 +133,11 @@ def _sorted(file: Ct2File, stored: dict[str, _Stored], where: str) -> Ct2File:
         if it.array.ndim == 0:
             file.scalars[name] = it.floats(...).item()
         elif it.array.dtype.kind == "f" or it.bfloat16:
-            file.tensors[name] = LazyTensor(it.array.shape, it.floats)
+            file.tensors[name] = made.setdefault(id(it), LazyTensor(it.array.shape, it.floats))
         elif it.array.ndim == 1 and it.array.dtype == np.int8 and "/" not in name:
             file.texts[name] = it.array.tobytes().decode(errors="replace")
         else:
-            file.tensors[name] = _dequantised(f"{where}: {name}", it.array, scale)
+            file.tensors[name] = made.setdefault(id(it), _dequantised(f"{where}: {name}", it.array, scale))
     return file
 
 

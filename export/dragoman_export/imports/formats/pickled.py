@@ -26,7 +26,8 @@ def read_pickled(path: Path) -> dict[str, LazyTensor]:
         dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_quantized
         if not (isinstance(name, str) and dense and tensor.device.type == "cpu"):
             raise InvalidInput(f"{path.name}: {name}", type(tensor).__name__, "a dense tensor of numbers")
-    return {name: _tensor(tensor) for name, tensor in state.items()}
+    made: dict[tuple[Any, ...], LazyTensor] = {}  # one for all names of the same numbers
+    return {name: made.setdefault(_place(tensor), _tensor(tensor)) for name, tensor in state.items()}
 
 
 def _load(path: Path) -> Any:
@@ -40,6 +41,10 @@ def _load(path: Path) -> Any:
         raise InvalidInput(path.name, "a pickle that needs more than tensors", allowed) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise InvalidInput(path.name, "damaged or incomplete", f"a file of torch.save ({error})") from error
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _tensor(tensor: Tensor) -> LazyTensor:
