@@ -43,8 +43,8 @@ class Switches:
             raise self.refusal(name, "a number")
         return float(value)
 
-    def flag(self, name: str, default: bool) -> bool:
-        """True or false. Raises InvalidInput if it is neither."""
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """True or false. Raises InvalidInput if it is neither, or missing without a default."""
         value = self.get(name, default)
         if not isinstance(value, bool):
             raise self.refusal(name, "true or false")

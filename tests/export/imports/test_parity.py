@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 
 from dragoman_export.imports.imported import ImportOptions
@@ -241,3 +243,35 @@ def test_a_direction_is_told_by_the_name(tmp_path: Path, suffix: str, sources: i
     languages = read_checkpoint(folder).languages
     assert (len(languages.sources), len(languages.targets)) == (sources, targets)
     assert sources == 3 or languages.sources == ("en_XX",)
+
+
+def test_a_trained_model_of_ctranslate2(tmp_path: Path) -> None:
+    """Arabic letters to Latin ones: six layers of each stack, heads of 4, positions that the program computes."""
+    place = Path(os.environ.get("DRAGOMAN_COMPAT", "nowhere"), "aren-transliteration")
+    if not place.is_dir():
+        pytest.skip("DRAGOMAN_COMPAT does not name a folder with aren-transliteration, test data of CTranslate2")
+    pieces = (place / "source_vocabulary.txt").read_text().split("\n")
+    tokenizer = tmp_path / "characters.model"
+    with tokenizer.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["".join(pieces[3:])] * 5),
+            model_writer=file,
+            model_type="char",
+            vocab_size=60,
+            hard_vocab_limit=False,
+            add_dummy_prefix=False,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            minloglevel=2,
+        )
+    imported = read_checkpoint(place, ImportOptions(("ar",), ("en",), tokenizer=tokenizer))
+    names = [31, 10, 19, 13, 5, 7], [3, 11, 23, 13, 8, 7, 2]  # atzmon
+    noise = [42, 38, 22, 15, 27, 22, 39, 17], [3, 22, 36, 12, 15, 36, 10, 25, 2]
+    cases = [{"source": source, "target": target} for source, target in (names, noise)]
+    assert scores(imported, cases) == pytest.approx(
+        [
+            *(-0.106023, -0.065411, -0.056003, -0.447953, -0.230714, -0.092183, -0.063463),
+            *(-3.954334, -7.895377, -12.543508, -2.231392, -7.223123, -11.274252, -11.85944, -9.979688, -4.455413),
+        ],
+        abs=1e-4,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +116,8 @@ def read_tokens(
         InvalidInput: there is none, it does not fit the vocabulary, or languages are not known.
     """
     models = _models(options.tokenizer or folder)
-    for model, vocabulary in ((models[0], pieces.source), (models[-1], pieces.target)):
+    both = {*pieces.source, *pieces.target}  # one model for both sides has pieces of each
+    for model, vocabulary in zip(models, (pieces.source, pieces.target) if len(models) > 1 else (both,), strict=True):
         _check_fit(model, vocabulary)
     kind = _kind(pieces, models, zero_start=zero_start)
     parts, languages, more, notes = _FINDERS[kind](folder, options, pieces, models, named, zero_start)
@@ -236,7 +237,7 @@ def _models(place: Path) -> list[Path]:
     return found
 
 
-def _check_fit(model: Path, vocabulary: Sequence[str]) -> None:
+def _check_fit(model: Path, vocabulary: Iterable[str]) -> None:
     pieces = spm_pieces(model)
     count = len(set(vocabulary).intersection(pieces))
     if count < _KNOWN * len(pieces):

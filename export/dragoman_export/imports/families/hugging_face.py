@@ -111,7 +111,7 @@ class Folder:
         """Fields of `ModelConfig` that are fields of config.json."""
         return {
             "activation": self.config.choice("activation_function", ACTIVATIONS),
-            "embedding_scale": None if self.config.flag("scale_embedding", False) else 1.0,
+            "embedding_scale": None if self.config.flag("scale_embedding") else 1.0,
             "layer_norm_epsilon": LAYER_NORM_EPSILON,
             **{name: self.config.number(name, 0.0) for name in DROPOUTS},
         }
@@ -121,9 +121,8 @@ class Folder:
 
         def find(part: Part) -> tuple[LazyTensor, LazyTensor]:
             theirs = f"model.{part.stack}.layers.{part.layer}.{PARTS[part.name]}"
-            return self.tensors.take(f"{theirs}.weight", part.shape), self.tensors.take(
-                f"{theirs}.bias", part.shape[:1]
-            )
+            weight = self.tensors.take(f"{theirs}.weight", part.shape)
+            return weight, self.tensors.take(f"{theirs}.bias", part.shape[:1])
 
         return layer_tensors(sizes, find)
 
