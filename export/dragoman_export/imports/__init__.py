@@ -1,1 +1,5 @@
-"""Checkpoints of other families of translation models, imported as bundles."""
+"""Checkpoints of other programs, imported as bundles: Hugging Face Transformers, CTranslate2, Argos Translate and Marian.
+
+`formats` reads files of tensors, lazily. `families` knows what their tensors and switches are called. Nothing of a
+checkpoint is executed. Begin with `read`, and `imported` for what it returns.
+"""
