@@ -96,6 +96,7 @@ def verify_graphs(
     max_rows: int,
     max_length: int,
     seed: int = 0,
+    forced: Sequence[Sequence[int]] | None = None,
 ) -> Report:
     """Compare parts, weights, scales, distributions and greedy translations.
 
@@ -107,6 +108,7 @@ def verify_graphs(
         max_rows: Number of rows of the batch of the greedy translations.
         max_length: Largest number of target tokens.
         seed: The seed of the states of parts, and of random sources and steps.
+        forced: Of each source, target ids that are fed before any is chosen, the same number for all; None: none.
     """
     folder, limits = runner.bundle.path, runner.bundle.manifest.limits
     longest = (limits.max_source_tokens, limits.max_target_tokens)
@@ -115,20 +117,21 @@ def verify_graphs(
     parts: list[Deviation] = _attempt(
         lambda: list(deviations(folder, prepared, longest=longest, seed=seed)), [], problems
     )
-    served = _Served(prepared, runner, sources, min(max_rows, FORCED_ROWS), max_length, seed)
+    given = forced or [()] * len(sources)
+    served = _Served(prepared, runner, sources, given, min(max_rows, FORCED_ROWS), max_length, seed)
     translations: list[list[int]] = _attempt(lambda: served.translations(max_rows), [], problems)
-    forced: list[Forced] = _attempt(served.forced, [], problems)
+    found: list[Forced] = _attempt(served.forced, [], problems)
     busy = _attempt(served.busy, NO_DISTANCE, problems)
-    ties, mismatches = _differences(prepared, served.everything, served.expected, translations)
+    ties, mismatches = _differences(prepared, served, translations)
     real = len(sources)
     same = served.expected[:real]
     if prepared.reference is not model:
-        same = _translations(model, sources, max_length)
+        same = _translations(model, sources, given, max_length)
     return Report(
         BOUNDS[prepared.precision],
-        forced_distance(prepared.reference, forced),
+        forced_distance(prepared.reference, found),
         # Real sentences only: random words do not show how close a precision is to the model in use.
-        forced_distance(model, forced[: served.groups_of_real]),
+        forced_distance(model, found[: served.groups_of_real]),
         len(served.everything),
         ties,
         mismatches,
@@ -148,6 +151,7 @@ class _Served:
         prepared: Prepared,
         runner: OrtRunner,
         sources: Sequence[Sequence[int]],
+        forced: Sequence[Sequence[int]],
         rows: int,
         max_length: int,
         seed: int,
@@ -160,10 +164,14 @@ class _Served:
         self._random = [self._random_source(int(length)) for length in lengths]
         self.everything = [*map(list, sources), *self._random]
         """Real sources, then random ones."""
-        self.expected = _translations(self._model, self.everything, max_length)
+        self.forced_ids = [*forced, *(forced[number % len(forced)] for number in range(len(self._random)))]
+        """Of each of `everything`, target ids that are fed before any is chosen."""
+        self.expected = _translations(self._model, self.everything, self.forced_ids, max_length)
         """The reference's translations of `everything`."""
         # The begin token is fed before a target, so a target has one token less than the limit.
-        targets: list[Sequence[int]] = [target[: max_length - 1] for target in self.expected]
+        targets: list[Sequence[int]] = [
+            (*before, *target[: max_length - 1]) for before, target in zip(self.forced_ids, self.expected, strict=True)
+        ]
         self.real: list[Pair] = list(zip(sources, targets, strict=False))[:REAL_SENTENCES]
         """The first real sources, with the reference's translations."""
         self.groups_of_real = -(-len(self.real) // rows)
@@ -172,7 +180,8 @@ class _Served:
     def translations(self, max_rows: int) -> list[list[int]]:
         """Greedy translations of `everything`, in a batch of `max_rows`."""
         requests = [
-            Request(id=i, source=tuple(ids), max_length=self._max_length) for i, ids in enumerate(self.everything)
+            Request(id=i, source=tuple(ids), max_length=self._max_length, forced=tuple(before))
+            for i, (ids, before) in enumerate(zip(self.everything, self.forced_ids, strict=True))
         ]
         found = translate(self._runner, requests, max_rows, self._runner.bundle.manifest.special_ids)
         return [list(hypothesis.tokens) for hypothesis in found]
@@ -212,12 +221,11 @@ def _attempt(compute: Callable[[], T], otherwise: T, problems: list[str]) -> T:
         return otherwise
 
 
-def _translations(model: Transformer, sources: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
-    return [
-        tokens
-        for start in range(0, len(sources), TORCH_BATCH)
-        for tokens in greedy_cached(model, sources[start : start + TORCH_BATCH], max_length)
-    ]
+def _translations(
+    model: Transformer, sources: Sequence[Sequence[int]], forced: Sequence[Sequence[int]], max_length: int
+) -> list[list[int]]:
+    groups = [slice(start, start + TORCH_BATCH) for start in range(0, len(sources), TORCH_BATCH)]
+    return [tokens for it in groups for tokens in greedy_cached(model, sources[it], max_length, forced[it])]
 
 
 @torch.no_grad()
@@ -234,30 +242,28 @@ def _equalisation_error(prepared: Prepared, model: Transformer, pairs: Sequence[
 
 
 def _differences(
-    prepared: Prepared,
-    sources: Sequence[Sequence[int]],
-    expected: Sequence[Sequence[int]],
-    found: Sequence[Sequence[int]],
+    prepared: Prepared, served: _Served, found: Sequence[Sequence[int]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Descriptions of the differences between translations: those because of a tie, and the others."""
     ties: list[str] = []
     mismatches: list[str] = []
-    for source, wanted, got in zip(sources, expected, found, strict=False):
+    given = zip(served.everything, served.forced_ids, served.expected, found, strict=False)
+    for source, before, wanted, got in given:
         if wanted != got:
-            margin, where = _first_difference(prepared.reference, source, wanted, got)
+            margin, where = _first_difference(prepared.reference, source, before, wanted, got)
             (ties if margin < BOUNDS[prepared.precision].tie_margin else mismatches).append(where)
     return tuple(ties), tuple(mismatches)
 
 
 @torch.no_grad()
 def _first_difference(
-    model: Transformer, source: Sequence[int], wanted: Sequence[int], got: Sequence[int]
+    model: Transformer, source: Sequence[int], before: Sequence[int], wanted: Sequence[int], got: Sequence[int]
 ) -> tuple[float, str]:
     """The first difference of two translations: how much likelier the model's own token is, and a description."""
     end = model.config.end_id
     both = list(zip([*wanted, end], [*got, end], strict=False))
     place = next(i for i, (a, b) in enumerate(both) if a != b)
-    fed = torch.tensor([[model.config.begin_id, *wanted[:place]]])
+    fed = torch.tensor([[model.config.begin_id, *before, *wanted[:place]]])
     logits = model(torch.tensor([list(source)]), fed)[0, -1]  # [V]
     ours, theirs = both[place]
     margin = float(logits[ours] - logits[theirs])

@@ -51,6 +51,8 @@ class GoldenSentence:
     """As in `engine.request.Hypothesis`."""
     forced_ids: tuple[int, ...] = ()
     """Ids that the decoder is fed after the first one; see `engine.request.Request.forced`."""
+    languages: tuple[str, ...] = ()
+    """Language of the source and of the translation. Bundles of format 2 do not say it."""
 
 
 @dataclass(frozen=True, slots=True)

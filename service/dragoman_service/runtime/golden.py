@@ -71,7 +71,7 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     tolerance = SCORE_TOLERANCE[manifest.precision]
     problems = []
     for sentence in golden:
-        if (sentence.source_ids, sentence.forced_ids) not in _possible_inputs(bundle, sentence.source):
+        if (sentence.source_ids, sentence.forced_ids) not in _possible_inputs(bundle, sentence):
             problems.append(f"golden sentence {sentence.source!r}: the tokenizer gives other ids")
     try:
         requests = [request_for(sentence, i, manifest) for i, sentence in enumerate(golden)]
@@ -84,14 +84,12 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     ]
 
 
-def _possible_inputs(bundle: Bundle, text: str) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The source ids of a text and the forced ids, for every language pair of the bundle."""
-    tokenizer = bundle.tokenizer
-    ids = tokenizer.encode(text)
-    return {
-        (tokenizer.source(ids, source, target), tokenizer.forced(target))
-        for source, target in bundle.manifest.languages.all_pairs()
-    }
+def _possible_inputs(bundle: Bundle, sentence: GoldenSentence) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The source ids of a sentence and the forced ids, for its languages, or for every pair if it does not say them."""
+    tokenizer, languages = bundle.tokenizer, bundle.manifest.languages
+    ids = tokenizer.encode(sentence.source)
+    pairs = languages.matching(*sentence.languages) if len(sentence.languages) == 2 else languages.all_pairs()
+    return {(tokenizer.source(ids, source, target), tokenizer.forced(target)) for source, target in pairs}
 
 
 def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dragoman_export.imports.families.marian import languages_of
+from dragoman_export.imports.families.plain import split_of
 from dragoman_export.imports.families.vocabulary import SPECIAL, chosen, spm_pieces
 from dragoman_export.imports.files import parse_json, read_text
 from dragoman_export.imports.imported import ImportOptions, Languages, TokenizerParts
@@ -115,9 +116,9 @@ def read_tokens(
     Raises:
         InvalidInput: there is none, it does not fit the vocabulary, or languages are not known.
     """
-    models = _models(options.tokenizer or folder)
     both = {*pieces.source, *pieces.target}  # one model for both sides has pieces of each
-    for model, vocabulary in zip(models, (pieces.source, pieces.target) if len(models) > 1 else (both,), strict=True):
+    models = _models(options.tokenizer or folder, both)
+    for model, vocabulary in zip(models, (pieces.source, pieces.target) if len(models) > 1 else (both,), strict=False):
         _check_fit(model, vocabulary)
     kind = _kind(pieces, models, zero_start=zero_start)
     parts, languages, more, notes = _FINDERS[kind](folder, options, pieces, models, named, zero_start)
@@ -184,7 +185,9 @@ def _pieces(
     if not (options.sources and options.targets):
         side = "targets" if options.sources else "sources"
         raise InvalidInput(side, None, f"languages, with --{side[:-1]}: a CTranslate2 folder does not say them")
-    files: dict[str, bytes | Path] = {"vocabulary": _list_json(pieces.source), "model": models[0]}
+    files: dict[str, bytes | Path] = {"vocabulary": _list_json(pieces.source)}
+    if models:
+        files["model"] = models[0]
     if not pieces.shared:
         files["target_vocabulary"] = _list_json(pieces.target)
     if len(models) > 1:
@@ -198,6 +201,9 @@ def _pieces(
         "add_source_eos": named.add_source_eos or zero_start,
     }
     notes = []
+    if not models:
+        settings["split"] = "characters"
+        notes.append("There is no SentencePiece model, and every piece is a character: texts are split into these.")
     if zero_start and not named.add_source_eos:
         notes.append(
             f"{named.end} is added to sources, as all models of Marian expect, although config.json does not say it."
@@ -221,14 +227,16 @@ def _languages(kind: str, pieces: Sequence[str]) -> dict[str, int]:
     return {match[1]: place for match, place in matches if match}
 
 
-def _models(place: Path) -> list[Path]:
-    """The SentencePiece models at a place, one for both sides or one for each."""
+def _models(place: Path, pieces: Iterable[str]) -> list[Path]:
+    """The SentencePiece models at a place, one for both sides or one for each. Vocabularies of characters need none."""
     if place.is_file():
         return [place]
     for names in _PAIRS:
         if all((place / name).is_file() for name in names):
             return [place / name for name in names]
     found = [place / name for name in _SINGLE if (place / name).is_file()] or sorted(place.glob("*.model"))
+    if not found and split_of(pieces) == "characters":
+        return []
     if len(found) != 1:
         allowed = (
             f"one SentencePiece model in {place}, such as {_SINGLE[0]}, or {' and '.join(_PAIRS[0])}, or --tokenizer"

@@ -12,6 +12,7 @@ from dragoman_export.imports.architecture import Embeddings, Part, Sizes, check_
 from dragoman_export.imports.families.generation import banned_ids
 from dragoman_export.imports.families.marian import languages_of
 from dragoman_export.imports.families.marian_vocabulary import read_vocabulary
+from dragoman_export.imports.families.plain import split_of
 from dragoman_export.imports.files import digests, need, parse_yaml, read_text
 from dragoman_export.imports.formats.npz import read_npz
 from dragoman_export.imports.imported import Generation, Imported, ImportOptions, Languages, TokenizerParts
@@ -279,12 +280,26 @@ def _tokenizer(
     languages: Languages,
     tags: bool,
 ) -> tuple[TokenizerParts, list[Path]]:
+    if options.tokenizer is None and not any(folder.glob("*.spm")) and split_of([*source, *target]) is not None:
+        return _words(source, target), []
     models = _models(options.tokenizer or folder)
     files: dict[str, bytes | Path] = {**models, "vocabulary": json.dumps(source, ensure_ascii=False).encode()}
     if target != source:
         files["target_vocabulary"] = json.dumps(target, ensure_ascii=False).encode()
     settings = {"languages": {code: code for code in languages.targets}, "tags": tags}
     return TokenizerParts("marian", files, settings), [*models.values()]
+
+
+def _words(source: dict[str, int], target: dict[str, int]) -> TokenizerParts:
+    """The tokenizer of a vocabulary of words. Marian splits texts at white space."""
+    lists = [
+        json.dumps(sorted(side, key=lambda it: side[it]), ensure_ascii=False).encode() for side in (source, target)
+    ]
+    files: dict[str, bytes | Path] = {"vocabulary": lists[0]}
+    if target != source:
+        files["target_vocabulary"] = lists[1]
+    settings = {"split": "whitespace", "end": "</s>", "unknown": "<unk>", "add_source_eos": True}
+    return TokenizerParts("pieces", files, settings)
 
 
 def _models(place: Path) -> dict[str, Path]:
