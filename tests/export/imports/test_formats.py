@@ -120,7 +120,7 @@ class Harmful:
     [
         torch.save,
         lambda it, path: torch.save(it, path, _use_new_zipfile_serialization=False),
-        lambda it, path: path.write_bytes(pickle.dumps(it)),
+        lambda it, path: path.write_bytes(pickle.dumps(it, protocol=2)),
     ],
     ids=["zip", "before 1.6", "plain"],
 )

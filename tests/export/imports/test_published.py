@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dragoman_export.imports.families import hugging_face, m2m, mbart
+from dragoman_export.imports.families import hugging_face, m2m, marian, mbart
 from dragoman_export.imports.imported import Imported, ImportOptions
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_export.imports.read import read_checkpoint
@@ -88,8 +88,8 @@ def read_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             pieces = ["<s>", "<pad>", "</s>", "<unk>", *(f"p{it}" for it in range(128_000))]
         if name in ("opus-mt-en-de", "m2m100_418M", "small100"):
             (folder / "vocab.json").write_text(json.dumps({piece: place for place, piece in enumerate(pieces)}))
-        for module in (m2m, mbart):
-            monkeypatch.setattr(module, "spm_pieces", lambda _: range(PIECES[name]))
+        for module in (m2m, marian, mbart):
+            monkeypatch.setattr(module, "spm_pieces", lambda _: range(PIECES.get(name, 0)))
         return read_checkpoint(folder, ImportOptions())
 
     return read

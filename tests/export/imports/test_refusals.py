@@ -103,6 +103,8 @@ def fields(file: str, **values: Any) -> Change:
             "model.decoder.layers.1.fc2.bias: got None",
         ),
         ("opus-mt-en-de", without("source.spm"), "source.spm: got None; allowed: .*OPUS-MT models with Moses and BPE"),
+        ("opus-mt-en-de", text("target.spm", "?"), "target.spm: got '1 bytes'; allowed: a SentencePiece model"),
+        ("marian-toy", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
         ("opus-mt-en-de", without("vocab.json"), "vocab.json: got None"),
         (
             "opus-mt-en-de",

@@ -33,9 +33,9 @@ def spm_pieces(path: Path) -> list[str]:
     data = read_bytes(path)
     try:
         model = sentencepiece.SentencePieceProcessor(model_proto=data)
+        return [model.id_to_piece(it) for it in range(model.get_piece_size())]
     except (RuntimeError, ValueError) as error:
         raise InvalidInput(path.name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
-    return [model.id_to_piece(it) for it in range(model.get_piece_size())]
 
 
 def added_tokens(folder: Folder) -> dict[str, int]:
