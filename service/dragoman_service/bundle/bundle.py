@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dragoman_service.bundle.languages import Languages
@@ -20,7 +20,7 @@ from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.private_copy import PrivateCopy, sha256_of
 from dragoman_service.bundle.tokenizers.loading import load_tokenizer
 from dragoman_service.bundle.tokenizers.protocol import Tokenizer
-from dragoman_service.bundle.typed_json import from_json, shown
+from dragoman_service.bundle.typed_json import MAY_BE_ABSENT, from_json, shown
 from dragoman_service.errors import BundleError, InvalidInput
 
 __all__ = ["FORMAT_VERSION", "Bundle", "GoldenSentence", "Manifest", "write_bundle"]
@@ -49,9 +49,9 @@ class GoldenSentence:
     """The log-probability of each of `target_ids`."""
     score: float
     """As in `engine.request.Hypothesis`."""
-    forced_ids: tuple[int, ...] = ()
+    forced_ids: tuple[int, ...] = field(default=(), metadata=MAY_BE_ABSENT)
     """Ids that the decoder is fed after the first one; see `engine.request.Request.forced`."""
-    languages: tuple[str, ...] = ()
+    languages: tuple[str, ...] = field(default=(), metadata=MAY_BE_ABSENT)
     """Language of the source and of the translation. Bundles of format 2 do not say it."""
 
 

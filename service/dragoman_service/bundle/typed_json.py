@@ -7,10 +7,13 @@ import types
 import typing
 from typing import Any
 
+MAY_BE_ABSENT = {"may_be_absent": True}
+"""Metadata of a field of a dataclass that was added later: what was written before lacks it."""
+
 
 def from_json(wanted: Any, value: Any, where: str, problems: list[str]) -> Any:
     """Convert parsed JSON to the type `wanted`: a dataclass, tuple[...], dict, str, bool, int or float, or one of these
-    or None. Fields of a dataclass that have a default may be absent.
+    or None. Fields of a dataclass whose metadata are `MAY_BE_ABSENT` have their default if they are absent.
 
     Args:
         wanted: The type.
@@ -67,7 +70,7 @@ def _dataclass_from_json(wanted: Any, value: Any, where: str, problems: list[str
     types_of = typing.get_type_hints(wanted)
     fields = [field for field in dataclasses.fields(wanted) if field.init]
     given = [field.name for field in fields]
-    needed = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
+    needed = [field.name for field in fields if not field.metadata.get("may_be_absent")]
     prefix = f"{where}." if where else ""
     problems += [f"{prefix}{name}: missing" for name in needed if name not in value]
     problems += [f"{prefix}{name}: unknown field" for name in value if name not in given]
