@@ -12,6 +12,7 @@ from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import (
     FORMAT_VERSION,
     TOKENIZER,
+    WEIGHT_BITS,
     CacheLayout,
     Generation,
     Limits,
@@ -69,6 +70,7 @@ def make_manifest(model: ModelConfig, precision: str, facts: Facts) -> Manifest:
         generation=facts.generation,
         alignments=False,
         precision=precision,
+        weight_bits={"fp32": 32, "fp16": 16, "int8": WEIGHT_BITS}[precision],
         cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim, CACHE_DTYPE[precision]),
         tensors=tensor_names(model.decoder_layers),
         files={},

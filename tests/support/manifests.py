@@ -33,6 +33,7 @@ _MANIFEST = Manifest(
     generation=Generation(),
     alignments=False,
     precision="fp32",
+    weight_bits=32,
     cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16, dtype="float32"),
     tensors=tensor_names(2),
     files={},
@@ -54,6 +55,15 @@ def manifest_of(**changes: Any) -> Manifest:
 
 def as_format_2(value: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a manifest of one of our own models, as format 2 has it."""
-    added = ("source_vocab_size", "banned_ids", "tokenizer", "generation", "alignments", "licence", "origin")
+    added = (
+        "source_vocab_size",
+        "weight_bits",
+        "banned_ids",
+        "tokenizer",
+        "generation",
+        "alignments",
+        "licence",
+        "origin",
+    )
     kept = {name: it for name, it in value.items() if name not in (*added, "languages")}
     return {**kept, "format_version": 2, "language_pairs": value["languages"]["pairs"]}

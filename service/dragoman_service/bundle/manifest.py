@@ -18,6 +18,9 @@ one."""
 PRECISIONS = ("fp32", "fp16", "int8")
 """Number formats in which weights are stored and multiplied."""
 
+WEIGHT_BITS = 7
+"""Bits of the weights of int8 bundles that are written; those of format 2 have 8. See `Manifest.weight_bits`."""
+
 ENCODER, DECODER, WEIGHTS = "encoder.onnx", "decoder.onnx", "weights.safetensors"
 TOKENIZER, GOLDEN, MODEL_CARD = "tokenizer.model", "golden.json", "MODEL_CARD.md"
 FILES = (ENCODER, DECODER, WEIGHTS, GOLDEN, MODEL_CARD)
@@ -134,6 +137,9 @@ class Manifest:
     alignments: bool
     """Whether the decoder returns which source token each target token belongs to."""
     precision: str
+    weight_bits: int
+    """Bits of the weights of an int8 bundle, 7 or 8; of other precisions, those of a number. Products of 8-bit weights
+    overflow in the fast kernels of x86 processors without VNNI, which are then not used; those of 7 bits do not."""
     cache: CacheLayout
     tensors: TensorNames
     files: dict[str, str]

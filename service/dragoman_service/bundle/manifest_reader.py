@@ -34,6 +34,8 @@ from dragoman_service.bundle.tokenizers.loading import KINDS
 from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 from dragoman_service.bundle.typed_json import from_json, shown
 
+BITS = {"fp32": 32, "fp16": 16, "int8": 8}
+"""Precision -> bits of the weights of format 2."""
 FORMATS = (2, FORMAT_VERSION)
 """The format versions that this release reads."""
 
@@ -78,6 +80,7 @@ class _Manifest2:
             banned_ids=tuple(sorted({special.pad, special.begin, special.unknown})),
             tokenizer=TokenizerSpec("dragoman", {"model": TOKENIZER}, {}),
             generation=Generation(),
+            weight_bits=BITS.get(self.precision, 8),
             alignments=False,
             licence="",
             origin=None,
@@ -218,8 +221,16 @@ def _file_problems(manifest: Manifest) -> Iterable[str]:
             yield f"files.{name}: got {digest!r}; allowed: {_DIGEST}"
 
 
+def _bits_problems(manifest: Manifest) -> Iterable[str]:
+    bits = (7, 8) if manifest.precision == "int8" else (BITS.get(manifest.precision, 0),)
+    if manifest.weight_bits not in bits:
+        allowed = " or ".join(map(str, bits))
+        yield f"weight_bits: got {shown(manifest.weight_bits)}; allowed: {allowed} for {manifest.precision}"
+
+
 def _problems_of_format_3(manifest: Manifest) -> Iterable[str]:
     """What must hold of the fields that format 2 has not."""
+    yield from _bits_problems(manifest)
     special, tokenizer, generation = manifest.special_ids, manifest.tokenizer, manifest.generation
     size, banned = manifest.vocab_size, manifest.banned_ids
     if not 1 <= manifest.source_vocab_size <= _MAX_INT32:
