@@ -7,6 +7,8 @@ and no node computes shapes, so that no node runs on the host: `tests/export/tes
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from dragoman_model.transformer import Transformer
 
 
 class Fp16Builder(GraphBuilder):
-    """Builds fp16 graphs. All activations are [N, T, D], so that no node computes a shape. Weights are [out, in]."""
+    """Builds fp16 graphs. Weights are [out, in]."""
 
     cache_type = TensorProto.FLOAT16
     causal = 1  # CUDA's kernel for one query per row is selected only with it
@@ -25,7 +27,7 @@ class Fp16Builder(GraphBuilder):
 
     def embed(self, ids: str, positions: str, use: str) -> str:
         scale = self.constant("embedding_scale", self.config.embedding_factor, np.float16)
-        x = self.node("Gather", [self.parameter(f"{self.embedding(use)}.weight"), ids])  # [N, T, D]
+        x = self.node("Gather", [self.parameter(f"{self.embedding(use)}.weight"), ids])
         return self.node("Add", [self.node("Mul", [x, scale]), positions])
 
     def linear(self, x: str, *modules: str) -> str:
@@ -36,6 +38,16 @@ class Fp16Builder(GraphBuilder):
     def feed_forward(self, x: str, module: str) -> str:
         hidden = self.named(self.linear(x, f"{module}.inner"), f"{module}.hidden")
         return self.linear(self.activation(hidden, module), f"{module}.outer")
+
+    def source_lengths(self) -> list[str]:
+        return ["source_lengths"]
+
+    def source_attention(self, packed: str, lengths: Sequence[str], output: str = "", **attributes: Any) -> str:
+        # CUDA's kernel of GroupQueryAttention is made for decoders: no query sees a later position.
+        parts = [f"{packed}.{part}" for part in ("query", "key", "value")]
+        self.node("Split", [packed], parts, axis=-1, num_outputs=3)
+        inputs = [*parts, "", *lengths]
+        return self.contrib("MultiHeadAttention", inputs, output, num_heads=self.config.num_heads, **attributes)
 
     def logits(self, x: str) -> str:
         matrix = self.parameter(f"{self.embedding('output')}.weight")

@@ -1,8 +1,8 @@
 """The two graphs of a bundle, encoder and decoder. They are built node by node, without tracing, so that the same model
 always has the same nodes.
 
-Letters of tensor shapes: B batch, S source length, D `d_model`, H heads, K `head_dim`, L decoder layers, V vocabulary,
-R rows of the running batch. Tensors between the parts of the network have fixed names: see `joints`.
+Letters of tensor shapes: B sources, S the length of the longest one, N tokens of all sources, D `d_model`, H heads, K
+`head_dim`, L decoder layers, V vocabulary, R rows of the running batch. Tensors between the parts of the network have fixed names: see `joints`.
 """
 
 from __future__ import annotations
@@ -70,39 +70,33 @@ def layer_norm(builder: GraphBuilder, x: str, norm: str) -> str:
 
 
 def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
-    """The encoder graph: `source` [B, S] -> `cross_kv` [2 L, B, H, S, K].
+    """The encoder graph: sources of any lengths -> `cross_kv` [2 L, H, N, K]. `cross_kv[2 l]` has the keys of decoder
+    layer l, `cross_kv[2 l + 1]` its values.
 
-    All sources have the same length, so there is no padding and no mask. `cross_kv[2 l]` has the keys of decoder layer
-    l, `cross_kv[2 l + 1]` its values.
+    The tokens of all sources stand one after the other, so that linear layers and norms compute nothing for padding.
+    Attention alone is computed over padded sources, [B, S]. `encoder_signature` has the inputs.
     """
     config = builder.config
-    heads, head_dim = config.num_heads, config.head_dim
-    scale = _attention_scale(config)
-    length = builder.node("Shape", ["source"], start=1)  # [1]
-    start, axis = builder.constant("slice_start", [0], np.int64), builder.constant("slice_axis", [0], np.int64)
     table = builder.parameter(builder.table_of_positions(ENCODER))
-    positions = builder.node("Slice", [table, start, length, axis])  # [S, D]
+    positions = builder.node("Gather", [table, "source_positions"])  # [N, D]
     x = builder.named(builder.embed("source", positions, "source"), "encoder.embedded")
     x = layer_norm(builder, x, "encoder_embedding_norm") if config.embedding_norm else x
     layers = [f"encoder.{layer}" for layer in range(config.encoder_layers)]
     residuals = [f"{layer}.{name}_residual" for layer in layers for name in ("self_attention", "feed_forward")]
     stream = ResidualStream(builder, x, residuals, "encoder_norm" if config.ends_with_norm else "")
+    lengths = builder.source_lengths()
     for layer in layers:
         attention = f"{layer}.self_attention"
         packed = builder.named(builder.linear(stream.normed, *qkv(attention)), f"{attention}.packed")
-        packed = builder.sequences(packed, "source")  # [B, S, 3 H K]
-        parts = [f"{attention}_{part}" for part in ("query", "key", "value")]
-        builder.node("Split", [packed], parts, axis=-1, num_outputs=3)
-        found = builder.contrib("MultiHeadAttention", parts, attended(attention), num_heads=heads, **scale)
-        stream.add(_output(builder, builder.rows(found, config.attention_width), attention))  # from [B, S, H K]
+        padded = builder.node("Gather", [packed, "cells"])  # [B, S, 3 H K]
+        found = builder.source_attention(padded, lengths, **_attention_scale(config))  # [B, S, H K]
+        found = builder.node("GatherND", [found, "places"], attended(attention))  # [N, H K]
+        stream.add(_output(builder, found, attention))
         stream.add(_feed_forward(builder, stream.normed, layer))
-    cross = builder.sequences(builder.linear(stream.normed, *cross_key_value(config)), "source")  # [B, S, 2 L H K]
-    split = builder.constant("split_heads", [0, 0, 2 * config.decoder_layers, heads, head_dim], np.int64)
-    cross = builder.node("Reshape", [builder.cached(cross), split])  # [B, S, 2 L, H, K]
-    builder.node("Transpose", [cross], "cross_kv", perm=[2, 0, 3, 1, 4])
-    shape: list[str | int] = [2 * config.decoder_layers, "batch", heads, "source_length", head_dim]
-    source = _value("source", TensorProto.INT64, ["batch", "source_length"])
-    return builder.model("encoder", [source], [_value("cross_kv", builder.cache_type, shape)])
+    cross = builder.linear(stream.normed, *cross_key_value(config))  # [N, 2 L H K]
+    cross = builder.reshape(builder.cached(cross), -1, 2 * config.decoder_layers, config.num_heads, config.head_dim)
+    builder.node("Transpose", [cross], "cross_kv", perm=[1, 2, 0, 3])
+    return builder.model("encoder", *encoder_signature(config, builder.cache_type))
 
 
 def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
@@ -217,6 +211,29 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
     ids = builder.constant("ids", np.arange(words).reshape(-1, BLOCK), np.int64)
     chosen_ids = builder.reshape(builder.node("Gather", [ids, "best_blocks"]), 0, -1)  # [R, k BLOCK]
     builder.node("GatherElements", [chosen_ids, "places"], "candidate_ids", axis=1)
+
+
+def encoder_signature(
+    config: ModelConfig, cache_type: int
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """The inputs and the outputs of the encoder graph, with their types and shapes.
+
+    `source` has the tokens of all sources, one source after the other, and `source_positions` the place of each token in
+    its source. `cells` says which token stands in each cell of the padded sources; cells of padding have any token.
+    `places` has the cell of each token: the number of its source, and its place in it. `total_source_length` is S.
+    """
+    heads, head_dim = config.num_heads, config.head_dim
+    values = {
+        "source": _value("source", TensorProto.INT64, ["tokens"]),
+        "source_positions": _value("source_positions", TensorProto.INT64, ["tokens"]),
+        "cells": _value("cells", TensorProto.INT64, ["sources", "longest"]),
+        "places": _value("places", TensorProto.INT64, ["tokens", 2]),
+        "source_lengths": _value("source_lengths", TensorProto.INT32, ["sources"]),
+        "total_source_length": _value("total_source_length", TensorProto.INT32, []),
+        "cross_kv": _value("cross_kv", cache_type, [2 * config.decoder_layers, heads, "tokens", head_dim]),
+    }
+    names = tensor_names(config.decoder_layers)
+    return [values[name] for name in names.encoder_inputs], [values[name] for name in names.encoder_outputs]
 
 
 def decoder_signature(

@@ -24,10 +24,11 @@ from dragoman_export.states import States
 from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_service.bundle import manifest
 from dragoman_service.engine.plan import Adjustment
-from dragoman_service.runtime.sessions import Placement, open_session
+from dragoman_service.runtime.sessions import Placement, encoder_inputs, open_session
 
-SOURCES = ((3, 7), (2, 1))
-"""Number and length of the sources of each run of the encoder. One more run has one source of the largest length."""
+SOURCES = ((7, 2, 7, 1, 5), (1, 1))
+"""Lengths of the sources of each run of the encoder. Two more runs have a source of the largest length, alone and with
+shorter ones."""
 ROWS = 12
 """Number of rows of the decoder's step."""
 Arrays = dict[str, npt.NDArray[Any]]
@@ -73,8 +74,8 @@ def deviations(
     exact = Exact(prepared)
     if ENCODER in stacks:
         states, encoder = States(prepared, seed), _Apart(folder / manifest.ENCODER, prepared, ENCODER)
-        for batch, length in (*SOURCES, (1, longest[0])):
-            yield from _encoder_deviations(exact, encoder, states, states.ids(ENCODER, batch, length))
+        for lengths in (*SOURCES, (longest[0],), (3, longest[0], 1)):
+            yield from _encoder_deviations(exact, encoder, states, [states.ids(ENCODER, each) for each in lengths])
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
         for room in (0, 3):  # caches without and with free positions at their end
@@ -86,7 +87,9 @@ class _Apart:
 
     def __init__(self, path: Path, prepared: Prepared, stack: str) -> None:
         self.stack = Stack(prepared.reference.config, stack)
-        self._flat = prepared.builder.flat
+        self._flat = {*self.stack.widths} if stack == ENCODER else set()
+        if prepared.builder.flat:
+            self._flat |= self.stack.widths.keys() - self.stack.attended.keys()
         kind = onnx.TensorProto.FLOAT16 if prepared.precision == "fp16" else onnx.TensorProto.FLOAT
         graph = taken_apart(onnx.load(path, load_external_data=False), self.stack.widths, kind)
         apart = path.with_name(f"{path.stem}.apart.onnx")
@@ -100,20 +103,22 @@ class _Apart:
         """Run all parts, with a state for every joint and the inputs of the graph. Returns the outputs of all parts."""
         feeds = dict(inputs)
         for joint, state in states.items():
-            flat = self._flat and joint not in self.stack.attended
-            feeds[joint + GIVEN] = (state.flatten(0, 1) if flat else state).numpy()
+            feeds[joint + GIVEN] = (state.flatten(0, 1) if joint in self._flat else state).numpy()
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, feeds), strict=True))
 
 
-def _encoder_deviations(exact: Exact, apart: _Apart, states: States, source: Tensor) -> Iterator[Deviation]:
-    given = states.of_joints(apart.stack, (source.size(0), source.size(1)))
-    found = apart.run(given, {"source": source.numpy()})
-    expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, source, torch.arange(source.size(1))))
+def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Sequence[Tensor]) -> Iterator[Deviation]:
+    lengths = [len(source) for source in sources]
+    given = states.of_joints(apart.stack, (1, sum(lengths)))
+    found = apart.run(given, encoder_inputs([source.tolist() for source in sources], mixed=True))
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, torch.cat(list(sources)), positions))
     for sub_layer in apart.stack.sub_layers:
         if sub_layer.endswith("attention"):
-            query, key, value = given[f"{sub_layer}.packed"].chunk(3, dim=-1)
-            expected[attended(sub_layer)] = exact.attended(query, exact.heads(key), exact.heads(value))
+            each = (packed.chunk(3, dim=-1) for packed in given[f"{sub_layer}.packed"].split(lengths, dim=1))
+            alone = [exact.attended(query, exact.heads(key), exact.heads(value)) for query, key, value in each]
+            expected[attended(sub_layer)] = torch.cat(alone, dim=1)
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     memory = given[apart.stack.read[-1]]
     cross = found["cross_kv"]
@@ -121,7 +126,7 @@ def _encoder_deviations(exact: Exact, apart: _Apart, states: States, source: Ten
     if len(cross) != len(projections):
         yield Deviation("cross_kv", float("inf"))
     for name, got in zip(projections, cross, strict=False):
-        yield _kept(exact, name, got, exact.heads(exact.linear([name], memory)))
+        yield _kept(exact, name, got[None], exact.heads(exact.linear([name], memory)))
 
 
 def _decoder_deviations(

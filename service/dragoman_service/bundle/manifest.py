@@ -127,7 +127,18 @@ class Manifest:
 
 
 def tensor_names(decoder_layers: int) -> TensorNames:
-    """The tensor names that this format version prescribes."""
+    """The tensor names of bundles that this release writes."""
+    older = tensor_names_of_format_2(decoder_layers)
+    return TensorNames(
+        encoder_inputs=("source", "source_positions", "cells", "places", "source_lengths", "total_source_length"),
+        encoder_outputs=older.encoder_outputs,
+        decoder_inputs=older.decoder_inputs,
+        decoder_outputs=older.decoder_outputs,
+    )
+
+
+def tensor_names_of_format_2(decoder_layers: int) -> TensorNames:
+    """The tensor names of bundles of format 2, whose encoder takes sources of one length."""
 
     def per_layer(*prefixes: str) -> tuple[str, ...]:
         return tuple(f"{prefix}_{layer}" for layer in range(decoder_layers) for prefix in prefixes)
@@ -241,7 +252,10 @@ def _contradictions(manifest: Manifest) -> Iterable[str]:
     yield from _architecture_problems(manifest)
     # The number of layers is compared first: names for a huge number of layers would fill the memory.
     few = 1 <= cache.decoder_layers <= len(manifest.tensors.decoder_outputs)
-    if not few or manifest.tensors != tensor_names(cache.decoder_layers):
+    if not few or manifest.tensors not in (
+        tensor_names(cache.decoder_layers),
+        tensor_names_of_format_2(cache.decoder_layers),
+    ):
         yield f"tensors: not those of format version {FORMAT_VERSION} with {cache.decoder_layers} decoder layers"
     yield from _file_problems(manifest.files)
 

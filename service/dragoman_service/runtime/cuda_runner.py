@@ -94,9 +94,9 @@ class CudaRunner(Runner):
         stream = self._cuda.new_stream()
         session = open_session(self.bundle.folder / ENCODER, options, stream, graphs=False)
         tokens = max(MAX_ENCODE_TOKENS, limits.max_source_tokens)
-        layout = self.bundle.manifest.cache
+        layout, names = self.bundle.manifest.cache, self.bundle.manifest.tensors
         self._encode_now, self._encode_ahead = (
-            CudaEncoder(self._cuda, session, stream, layout, tokens) for _ in range(2)
+            CudaEncoder(self._cuda, session, stream, layout, tokens, names) for _ in range(2)
         )
         self._ahead: dict[tuple[int, ...], DeviceArray] = {}
         """Sources encoded before they joined."""
@@ -212,7 +212,7 @@ class CudaRunner(Runner):
             return
         late = [join for join in joins if join.source not in self._ahead]
         for part in parts(late, self._encode_now.tokens):
-            batches = list(encoder_batches(part, MAX_ENCODE_TOKENS))
+            batches = list(encoder_batches(part, MAX_ENCODE_TOKENS, mixed=self._encode_now.mixes_lengths))
             encoded = self._encode_now.queue([[join.source for join in batch] for batch in batches])
             ordered = [join for batch in batches for join in batch]
             self._write(list(zip(ordered, encoded, strict=True)))
@@ -235,7 +235,7 @@ class CudaRunner(Runner):
         self._cuda.wait(encoder.stream)  # copies from its staging memory may still run if no source ever joined
         self._cuda.follow(encoder.stream, self._joined)  # rows that join in this step still read the last output
         first = next(parts([Join(source, ()) for source in dict.fromkeys(upcoming)], encoder.tokens))
-        batches = list(encoder_batches(first, MAX_ENCODE_TOKENS))
+        batches = list(encoder_batches(first, MAX_ENCODE_TOKENS, mixed=encoder.mixes_lengths))
         self._ahead = {}  # their memory is overwritten from here on, even if `queue` raises
         encoded = encoder.queue([[join.source for join in batch] for batch in batches])
         self._ahead = dict(zip((join.source for batch in batches for join in batch), encoded, strict=True))

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dragoman_service.bundle.manifest import CacheLayout
+from dragoman_service.bundle.manifest import CacheLayout, TensorNames
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
 from dragoman_service.runtime.cuda_memory import AdjustmentBuffer, CudaCache, split_inputs, split_outputs
 from dragoman_service.runtime.ort import onnxruntime
+from dragoman_service.runtime.sessions import encoder_inputs, mixes_lengths, split_sources
 from dragoman_service.runtime.settings import GpuOptions
 
 ATTENTION = {"auto": 0, "flash": 1, "efficient": 2, "cudnn": 8, "math": 16}
@@ -31,6 +32,8 @@ ARENA = {"same-as-requested": "kSameAsRequested", "power-of-two": "kNextPowerOfT
 """How the memory arena of a session grows -> ONNX Runtime's name for it."""
 _EAGER = -1
 """Graph id with which nothing is captured: kernels are launched one by one."""
+_ALIGNMENT = 256
+"""Bytes; the addresses of tensors on a GPU are multiples of it."""
 _graph_numbers = itertools.count(1)
 """Graph ids, unique over all sessions: some versions of ONNX Runtime confuse equal ids of two sessions."""
 
@@ -69,47 +72,80 @@ class CudaEncoder:
     """The encoder: sources -> keys and values of cross-attention. Runs on a stream parallel to that of the decoder."""
 
     def __init__(
-        self, cuda: Cuda, session: onnxruntime.InferenceSession, stream: int, layout: CacheLayout, tokens: int
+        self,
+        cuda: Cuda,
+        session: onnxruntime.InferenceSession,
+        stream: int,
+        layout: CacheLayout,
+        tokens: int,
+        names: TensorNames,
     ) -> None:
         """`tokens` is the most tokens that all sources of one call may have together."""
         self._cuda, self._session, self.stream, self.tokens = cuda, session, stream, tokens
+        self.mixes_lengths = mixes_lengths(names)
+        """Whether one run may have sources of different lengths."""
         self._layout = layout
         self._values_per_token = 2 * layout.decoder_layers * layout.num_heads * layout.head_dim
-        self._staging = cuda.pinned((tokens,), np.int64)
-        self._source = cuda.empty((tokens,), np.int64)
+        self._reserve(8 * tokens)
         self._output = cuda.empty((tokens * self._values_per_token,), layout.dtype)
+        self._scalars: list[npt.NDArray[Any]] = []
+        """Inputs on the host, which queued runs may still read."""
         self._options = onnxruntime.RunOptions()
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def queue(self, batches: Sequence[Sequence[Sequence[int]]]) -> list[DeviceArray]:
-        """Queue the encoding of batches, each of sources of one length.
+        """Queue the encoding of batches; see `runner.encoder_batches`.
 
         Returns:
             For every source, in order, [layers, 2, heads, length, head_dim]. The next call overwrites these arrays.
             Before it, readers on other streams and this stream's copies from the staging memory must be done.
         """
-        layout, done = self._layout, 0
+        fed = [encoder_inputs(sources, mixed=self.mixes_lengths) for sources in batches]
+        self._scalars = []
+        self._reserve(sum(_aligned(array.nbytes) for inputs in fed for array in inputs.values()))
+        staged = tokens = 0
         encoded: list[DeviceArray] = []
-        for sources in batches:
-            rows, length = len(sources), len(sources[0])
-            tokens = slice(done, done + rows * length)
-            self._staging[tokens] = np.array(sources, np.int64).ravel()
-            self._cuda.copy(self._source[tokens], self._staging[tokens], self.stream)
-            shape = (2 * layout.decoder_layers, rows, layout.num_heads, length, layout.head_dim)
-            output = DeviceArray.at(self._output[done * self._values_per_token :].address, shape, layout.dtype)
+        for sources, inputs in zip(batches, fed, strict=True):
             binding = self._session.io_binding()
-            _bind(
-                binding.bind_input,
-                "source",
-                self._cuda,
-                DeviceArray.at(self._source[tokens].address, (rows, length), np.int64),
-            )
+            begin = staged
+            for name, array in inputs.items():
+                if array.ndim == 0:
+                    self._scalars.append(array)
+                    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+                    continue
+                self._staging[staged : staged + array.nbytes] = array.reshape(-1).view(np.uint8)
+                there = DeviceArray.at(self._inputs.address + staged, array.shape, array.dtype)
+                _bind(binding.bind_input, name, self._cuda, there)
+                staged += _aligned(array.nbytes)
+            self._cuda.copy(self._inputs[begin:staged], self._staging[begin:staged], self.stream)
+            output = self._output_for(sources, tokens)
             _bind(binding.bind_output, "cross_kv", self._cuda, output)
             self._session.run_with_iobinding(binding, self._options)
-            split = DeviceArray.at(output.address, (layout.decoder_layers, 2, *shape[1:]), layout.dtype)
-            encoded += [split[:, :, row] for row in range(rows)]
-            done = tokens.stop
+            split = (self._layout.decoder_layers, 2, *output.shape[1:])
+            encoded += split_sources(DeviceArray.at(output.address, split, output.dtype), sources)
+            tokens += sum(map(len, sources))
         return encoded
+
+    def _output_for(self, sources: Sequence[Sequence[int]], begin: int) -> DeviceArray:
+        """The output of a run of the graph, whose first token is the token `begin` of all."""
+        layout, length = self._layout, len(sources[0])
+        shape = (layout.num_heads, sum(map(len, sources)), layout.head_dim)
+        if not self.mixes_lengths:
+            shape = (len(sources), layout.num_heads, length, layout.head_dim)
+        address = self._output[begin * self._values_per_token :].address
+        return DeviceArray.at(address, (2 * layout.decoder_layers, *shape), layout.dtype)
+
+    def _reserve(self, num_bytes: int) -> None:
+        """Make room for the inputs of a call."""
+        if num_bytes > getattr(self, "_room", 0):
+            self._room = num_bytes
+            self._staging = self._cuda.pinned((num_bytes,), np.uint8)
+            self._inputs = self._cuda.empty((num_bytes,), np.uint8)
+
+
+def _aligned(num_bytes: int) -> int:
+    """`num_bytes` rounded up to the alignment of GPU memory."""
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,14 +76,61 @@ class Graphs:
 class EncoderSession:
     """The encoder: sources -> the keys and values that the decoder's cross-attention reads."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout, names: TensorNames) -> None:
         self._layout = layout
         self._session = session
+        self.mixes_lengths = mixes_lengths(names)
+        """Whether one run may have sources of different lengths."""
 
-    def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[Any]:
-        """Encode sources of one length. Returns [layers, 2, batch, heads, length, head_dim] of the cache's type."""
-        (cross,) = self._session.run(["cross_kv"], {"source": np.array(sources, np.int64)})
-        return np.asarray(cross).reshape(self._layout.decoder_layers, 2, *cross.shape[1:])
+    def run(self, sources: Sequence[Sequence[int]]) -> list[npt.NDArray[Any]]:
+        """Encode sources. For each, in order, returns [layers, 2, heads, length, head_dim] of the cache's type."""
+        inputs = encoder_inputs(sources, mixed=self.mixes_lengths)
+        (cross,) = self._session.run(["cross_kv"], inputs)
+        return split_sources(cross.reshape(self._layout.decoder_layers, 2, *cross.shape[1:]), sources)
+
+
+def mixes_lengths(names: TensorNames) -> bool:
+    """Whether an encoder takes sources of different lengths. Those of format 2 do not."""
+    return "source_lengths" in names.encoder_inputs
+
+
+def encoder_inputs(sources: Sequence[Sequence[int]], *, mixed: bool) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of the encoder for sources of any lengths, N tokens together; or without `mixed` for those of one length.
+
+    Returns:
+        Without `mixed`, `source` [sources, length]. With it, `source` [N], the tokens of all sources, one source after the other. `source_positions` [N], the place of each
+        token in its source. `cells` [sources, longest], the number of the token in each cell of the padded sources;
+        cells of padding have that of any token. `places` [N, 2], the cell of each token: the number of its source, and
+        its place in it. `source_lengths` [sources]. `total_source_length`, a scalar, the length of the longest source.
+    """
+    if not mixed:
+        return {"source": np.array(sources, np.int64)}
+    lengths = np.array([len(source) for source in sources], np.int32)
+    longest, total = int(lengths.max()), int(lengths.sum())
+    starts = np.cumsum(lengths) - lengths
+    places = np.empty((total, 2), np.int64)
+    places[:, 0] = np.repeat(np.arange(len(sources)), lengths)
+    positions = np.arange(total) - np.repeat(starts, lengths)
+    places[:, 1] = positions
+    return {
+        "source": np.fromiter(itertools.chain.from_iterable(sources), np.int64, total),
+        "source_positions": positions,
+        "cells": np.minimum(starts[:, None] + np.arange(longest), total - 1),
+        "places": places,
+        "source_lengths": lengths,
+        "total_source_length": np.array(longest, np.int32),
+    }
+
+
+def split_sources(cross: Any, sources: Sequence[Sequence[int]]) -> list[Any]:
+    """The part of each source of the encoder's output, [layers, 2, heads, length, head_dim].
+
+    The output is [layers, 2, heads, tokens, head_dim], or in format 2 [layers, 2, sources, heads, length, head_dim].
+    """
+    if len(cross.shape) == 6:
+        return [cross[:, :, row] for row in range(len(sources))]
+    ends = list(itertools.accumulate(map(len, sources)))
+    return [cross[:, :, :, end - len(source) : end] for end, source in zip(ends, sources, strict=True)]
 
 
 class DecoderSession:
