@@ -20,7 +20,7 @@ KERNELS: dict[str, set[int]] = {
     "Div": {FLOAT},
     "FusedMatMul": {HALF},
     "Gather": {HALF},
-    "GatherND": {FLOAT},
+    "GatherND": {FLOAT, HALF},
     "GroupQueryAttention": {HALF},
     "LayerNormalization": {HALF},
     "Less": {FLOAT},

@@ -39,6 +39,17 @@ def attribute(kind: str, name: str, value: object, place: int = 0) -> Mutation:
     return mutate
 
 
+def source_attention(name: str, value: object, place: int = 0) -> Mutation:
+    """Set an attribute of an attention of the encoder, whose operator depends on the precision."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        kinds = {node.op_type for node in graph.node}
+        (kind,) = kinds & {"GroupQueryAttention", "MultiHeadAttention"}
+        attribute(kind, name, value, place)(graph)
+
+    return mutate
+
+
 def moved(ending: str, items: int, place: int = 0) -> Mutation:
     """Move the start of a tensor by `items` of its items."""
 
@@ -151,6 +162,33 @@ def fewer_source_words(graph: onnx.GraphProto) -> None:
     (sub,) = nodes(graph, "Sub")
     graph.initializer.append(numpy_helper.from_array(np.array(0, np.int32), "none_before"))
     behind(sub.output[0], "Max", "none_before")(graph)
+
+
+def no_last_words(graph: onnx.GraphProto) -> None:
+    """See one word less of every source of several words."""
+    graph.initializer.append(numpy_helper.from_array(np.array(1, np.int32), "a_word"))
+    computed("source_lengths", "Sub", 1, np.int32)(graph)
+    for node in graph.node:
+        node.output[:] = ["fewer" if name == "mutated" else name for name in node.output]
+    graph.node.insert(1, helper.make_node("Max", ["fewer", "a_word"], ["mutated"]))
+
+
+def given_cells(words: int) -> Mutation:
+    """Put the token that is so many places further into each cell, but the last token into the last."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        computed("cells", "Add", words, np.int64)(graph)
+        for node in graph.node:
+            node.output[:] = ["further" if name == "mutated" else name for name in node.output]
+        for kind, inputs, output in (
+            ("Size", ["source"], "tokens_of_all"),
+            ("Sub", ["tokens_of_all", "other"], "last_token"),
+            ("Min", ["further", "last_token"], "mutated"),
+        ):
+            place = 1 + max((i for i, node in enumerate(graph.node) if set(node.output) & set(inputs)), default=-1)
+            graph.node.insert(place, helper.make_node(kind, inputs, [output]))
+
+    return mutate
 
 
 def no_penalty(graph: onnx.GraphProto) -> None:
@@ -413,7 +451,7 @@ def offset_first(graph: onnx.GraphProto) -> None:
     graph.node.insert(first, kept)
 
 
-ALL, FLOATS, INT8, BLOCKS = ("fp32", "fp16", "int8"), ("fp32", "fp16"), ("int8",), ("fp32", "int8")
+ALL, FLOATS, INT8, FP16, BLOCKS = ("fp32", "fp16", "int8"), ("fp32", "fp16"), ("int8",), ("fp16",), ("fp32", "int8")
 
 ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "epsilon": (ALL, attribute("LayerNormalization", "epsilon", 1e-3)),
@@ -426,11 +464,25 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "weight moved": (ALL, moved("feed_forward.outer.weight", 1)),
     "bias moved": (ALL, moved("feed_forward.inner.bias", 1, 1)),
     "positions moved": (ALL, rows_moved("positions.table", 1)),
-    "sharper attention": (ALL, attribute("MultiHeadAttention", "scale", 0.26)),
-    "other heads": (ALL, attribute("MultiHeadAttention", "num_heads", 1)),
-    "sees no later words": (ALL, attribute("MultiHeadAttention", "unidirectional", 1)),
-    "query for key": (ALL, swapped("Split", 0, 1, outputs=True)),
-    "key for value": (ALL, swapped("Split", 1, 2, 1, outputs=True)),
+    "sharper attention": (ALL, source_attention("scale", 0.26)),
+    "other heads": (ALL, source_attention("num_heads", 1)),
+    "sees no later words": (FP16, attribute("MultiHeadAttention", "unidirectional", 1)),
+    "sees no later words, by causality": (BLOCKS, attribute("GroupQueryAttention", "causal", 1)),
+    "query for key": (FP16, swapped("Split", 0, 1, outputs=True)),
+    "key for value": (FP16, swapped("Split", 1, 2, 1, outputs=True)),
+    "heads that share keys": (BLOCKS, attribute("GroupQueryAttention", "kv_num_heads", 1)),
+    "padding is seen": (ALL, behind("source_lengths", "Max", "total_source_length")),
+    "last words are not seen": (ALL, no_last_words),
+    "one word of padding is seen": (BLOCKS, constant("one", lambda x: x - 1)),
+    "lengths of the next sentence": (ALL, rows_mixed("source_lengths")),
+    "cells of the next sentence": (ALL, rows_mixed("cells")),
+    "cells of the next word": (ALL, given_cells(1)),
+    "the next word's place": (ALL, rows_mixed("places")),
+    "the next word's position": (ALL, rows_mixed("source_positions")),
+    "positions one further on": (ALL, computed("source_positions", "Add", 1, np.int64)),
+    "no positions": (ALL, computed("source_positions", "Mul", 0, np.int64)),
+    "every word the first of its sentence": (ALL, computed("places", "Mul", [1, 0], np.int64)),
+    "every sentence the first": (ALL, computed("places", "Mul", [0, 1], np.int64)),
     "layers of cross-attention in another order": (ALL, layers_exchanged),
     "result subtracted": (ALL, renamed("Add", "Sub", -1)),
     "negated": (ALL, behind("encoder_norm.output", "Neg")),
@@ -458,8 +510,8 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "square weights transposed": (ALL, transposed("encoder.1.self_attention.result")),
     "epsilon of other libraries": (ALL, attribute("LayerNormalization", "epsilon", 1e-6)),
     "no epsilon": (ALL, attribute("LayerNormalization", "epsilon", 0.0, 1)),
-    "not scaled": (ALL, attribute("MultiHeadAttention", "scale", 1.0)),
-    "more heads": (ALL, attribute("MultiHeadAttention", "num_heads", 8, 1)),
+    "not scaled": (ALL, source_attention("scale", 1.0)),
+    "more heads": (ALL, source_attention("num_heads", 8, 1)),
     "no residual": (ALL, alone("encoder.0.feed_forward_residual.sum", 1)),
     "no sub-layer": (ALL, alone("encoder.1.self_attention_residual.sum", 0)),
     "residual from further back": (
@@ -471,10 +523,10 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
         read_instead("encoder.1.feed_forward_residual.norm.output", 0, "encoder.0.feed_forward_residual.sum"),
     ),
     "no last norm": (ALL, every_reader("encoder_norm.output", "encoder.1.feed_forward_residual.sum")),
-    "the next sentence": (ALL, rows_mixed("source")),
+    "the next word": (ALL, rows_mixed("source")),
     "words of the next id": (ALL, rows_moved("embedding.weight", 1)),
     "keys before values": (ALL, given_out("cross_kv", "Gather", [0, 2, 1, 3], np.int64)),
-    "heads behind positions": (ALL, attribute("Transpose", "perm", [2, 0, 1, 3, 4], -1)),
+    "heads behind positions": (ALL, attribute("Transpose", "perm", [1, 0, 2, 3], -1)),
     "keys and values a bit larger": (BLOCKS, computed("encoder_norm.output", "Mul", 1.01, np.float32)),
     "no embedding scale": (FLOATS, constant("embedding_scale", lambda x: x * 0 + 1)),
     "smooth ReLU": (FLOATS, renamed("Relu", "Gelu")),
