@@ -41,6 +41,9 @@ class GraphBuilder(ABC):
     in_blocks: bool = True
     """Whether candidates are searched in two stages, which is faster on CPUs."""
 
+    returns_weights: bool = True
+    """Whether the kernel of the decoder's attention can return the weights of the attention."""
+
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.config = config
         self.weights = weights
@@ -106,6 +109,11 @@ class GraphBuilder(ABC):
         """The name of the embedding matrix for a use, without `.weight`; see `weights.EMBEDDING_USES`."""
         return embedding_matrices(self.config)[use]
 
+    @property
+    def num_words(self) -> int:
+        """The padded V."""
+        return int(self.weights.tensors[f"{self.embedding('output')}.weight"].shape[0])
+
     def activation(self, x: str, module: str) -> str:
         """The activation function of the feed-forward network `module`, for a graph without a cheaper one.
 
@@ -123,7 +131,7 @@ class GraphBuilder(ABC):
 
         So the search needs no list of these ids.
         """
-        bias = np.full(self.weights.tensors[f"{self.embedding('output')}.weight"].shape[0], -np.inf, np.float32)
+        bias = np.full(self.num_words, -np.inf, np.float32)
         bias[: self.config.vocab_size] = self.weights.tensors["output_bias"]
         bias[list(self.config.banned_ids)] = -np.inf
         return bias
@@ -169,6 +177,18 @@ class GraphBuilder(ABC):
         return self.contrib(
             "GroupQueryAttention", inputs, output, num_heads=heads, kv_num_heads=heads, causal=0, **attributes
         )
+
+    def attended_most(self, weights: str, query: str, layer: int, head: int) -> str:
+        """The output `aligned` [R, 1]: the source position with the largest weight in a head of cross-attention.
+
+        Args:
+            weights: The weights of the attention, [R, H, 1, positions], if `returns_weights`.
+            query: Its queries, [R, 1, H K].
+            layer: The decoder layer.
+            head: The head.
+        """
+        of_head = self.node("Gather", [weights, self.constant("aligned_head", head, np.int64)], axis=1)
+        return self.node("ArgMax", [of_head], "aligned", axis=-1, keepdims=0)
 
     def cached(self, x: str) -> str:
         """Convert keys and values of cross-attention, [N, 2 L H K], to the type of the cache."""

@@ -19,6 +19,11 @@ from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.manifest import tensor_names
 
+LAST_LAYER = (-1, 0)
+"""The cross-attention whose positions are given: layer, and head."""
+AFTER_SOFTMAX = 2
+"""The value of `qk_output` of GroupQueryAttention for weights."""
+
 
 class ResidualStream:
     """The residual stream of a stack. A sub-layer reads `normed`, and its output is added with `add`.
@@ -99,13 +104,18 @@ def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
     return builder.model("encoder", *encoder_signature(config, builder.cache_type))
 
 
-def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
+def build_decoder(builder: GraphBuilder, alignment: tuple[int, int] = LAST_LAYER) -> onnx.ModelProto:
     """The decoder graph: one step of all rows. `decoder_signature` has the shapes of its inputs and outputs.
 
     GroupQueryAttention with one query head per key head is multi-head attention that appends to its cache in place,
     each row at its own position. Cross-attention is the same operator with no keys and values to append.
+
+    Args:
+        builder: Collects the nodes.
+        alignment: The decoder layer, negative from the end, and the head whose cross-attention gives `aligned`.
     """
     config = builder.config
+    aligned_layer, aligned_head = alignment[0] % config.decoder_layers, alignment[1]
     width = config.attention_width
     x = builder.embed("tokens", builder.node("Gather", [builder.decoder_positions(), "positions"]), "target")
     x = builder.named(x, "decoder.embedded")
@@ -129,11 +139,15 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
             "Gather", [query, builder.constant("none", [], np.int64)], axis=1
         )  # [R, 0, H K]
         lengths = (last_source, "total_source_length")
-        found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths)
+        aligned = index == aligned_layer
+        weights = "weights" if aligned and builder.returns_weights else ""
+        found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths, weights)
+        if aligned:
+            builder.attended_most(weights, query, index, aligned_head)
         stream.add(_output(builder, found, attention))
         stream.add(_feed_forward(builder, stream.normed, layer))
     _candidates(builder, _adjusted(builder, builder.logits(stream.normed)))
-    return builder.model("decoder", *decoder_signature(config, builder.cache_type))
+    return builder.model("decoder", *decoder_signature(config, builder.cache_type, builder.num_words))
 
 
 def _output(builder: GraphBuilder, found: str, attention: str) -> str:
@@ -147,7 +161,7 @@ def _feed_forward(builder: GraphBuilder, x: str, layer: str) -> str:
 
 
 def _cached_attention(
-    builder: GraphBuilder, query_key_value: Sequence[str], kind: str, layer: int, lengths: Sequence[str]
+    builder: GraphBuilder, query_key_value: Sequence[str], kind: str, layer: int, lengths: Sequence[str], weights: str = ""
 ) -> str:
     """GroupQueryAttention over the `kind` cache of a layer. Returns an activation.
 
@@ -158,6 +172,7 @@ def _cached_attention(
         layer: The number of the decoder layer.
         lengths: Two inputs. The first is the number of past positions of each row; for cross-attention, which appends
             nothing, one less than the length of its source. The second is the largest number of positions of any row.
+        weights: A name for the weights of the attention, [R, H, 1, positions], if they are wanted.
     """
     heads = builder.config.num_heads
     attention = f"decoder.{layer}.{kind}_attention"
@@ -165,10 +180,11 @@ def _cached_attention(
     found = builder.contrib(
         "GroupQueryAttention",
         [*query_key_value, f"{kind}_key_{layer}", f"{kind}_value_{layer}", *lengths, *scales],
-        [attended(attention), f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}"],
+        [attended(attention), f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}", *filter(None, [weights])],
         num_heads=heads,
         kv_num_heads=heads,
         causal=builder.causal,
+        **({"qk_output": AFTER_SOFTMAX} if weights else {}),
         **_attention_scale(builder.config),
         **kinds,
     )
@@ -196,10 +212,11 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
     maxima are found first. Their words include the k likeliest ones, for every k.
     """
     log_probs = builder.node("LogSoftmax", [logits], axis=-1)
+    _selected_candidates(builder, log_probs)
     if not builder.in_blocks:
         builder.node("TopK", [log_probs, "num_candidates"], ["candidate_log_probs", "candidate_ids"], axis=-1)
         return
-    words = builder.weights.tensors[f"{builder.embedding('output')}.weight"].shape[0]
+    words = builder.num_words
     blocks = builder.reshape(log_probs, -1, words // BLOCK, BLOCK)
     maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)], keepdims=0)
     most = builder.constant("num_blocks", [words // BLOCK], np.int64)
@@ -211,6 +228,17 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
     ids = builder.constant("ids", np.arange(words).reshape(-1, BLOCK), np.int64)
     chosen_ids = builder.reshape(builder.node("Gather", [ids, "best_blocks"]), 0, -1)  # [R, k BLOCK]
     builder.node("GatherElements", [chosen_ids, "places"], "candidate_ids", axis=1)
+
+
+def _selected_candidates(builder: GraphBuilder, log_probs: str) -> None:
+    """The likeliest ids of some rows, which want more candidates than the others, or may have some words only.
+
+    `masks` is added to their log-probabilities: 0, or minus infinity for the words that a row may not have. Without
+    `selected_rows` these nodes compute nothing. They read no logits: the memory planner would give the softmax a second
+    buffer.
+    """
+    chosen = builder.node("Add", [builder.node("Gather", [log_probs, "selected_rows"]), "masks"])  # [selected, V]
+    builder.node("TopK", [chosen, "num_selected_candidates"], ["selected_log_probs", "selected_ids"], axis=-1)
 
 
 def encoder_signature(
@@ -237,9 +265,13 @@ def encoder_signature(
 
 
 def decoder_signature(
-    config: ModelConfig, cache_type: int
+    config: ModelConfig, cache_type: int, words: int
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """The inputs and the outputs of the decoder graph, with their types and shapes."""
+    """The inputs and the outputs of the decoder graph, with their types and shapes. `words` is the padded V.
+
+    `selected_rows` are rows whose candidates are given apart, as `selected_ids`. `masks` has a row for each of them, or
+    one for all.
+    """
     fixed: dict[str, tuple[int, list[str | int]]] = {
         "tokens": (TensorProto.INT64, ["rows", 1]),
         "positions": (TensorProto.INT32, ["rows"]),
@@ -252,6 +284,12 @@ def decoder_signature(
         "adjust_bias": (TensorProto.FLOAT, ["adjustments"]),
         "candidate_ids": (TensorProto.INT64, ["rows", "candidates"]),
         "candidate_log_probs": (TensorProto.FLOAT, ["rows", "candidates"]),
+        "selected_rows": (TensorProto.INT64, ["selected"]),
+        "masks": (TensorProto.FLOAT, ["masks", words]),
+        "num_selected_candidates": (TensorProto.INT64, [1]),
+        "selected_ids": (TensorProto.INT64, ["selected", "selected_candidates"]),
+        "selected_log_probs": (TensorProto.FLOAT, ["selected", "selected_candidates"]),
+        "aligned": (TensorProto.INT64, ["rows", 1]),
     }
 
     def value(name: str) -> onnx.ValueInfoProto:

@@ -21,7 +21,7 @@ from dragoman_export.exact import Exact
 from dragoman_export.joints import DECODER, ENCODER, GIVEN, Stack, attended, taken_apart
 from dragoman_export.precision import Prepared
 from dragoman_export.states import States
-from dragoman_export.weights import BLOCK, cross_key_value, qkv
+from dragoman_export.weights import BLOCK, cross_key_value, padded_words, qkv
 from dragoman_service.bundle import manifest
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.runtime.sessions import Placement, encoder_inputs, open_session
@@ -79,7 +79,7 @@ def deviations(
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
         for room in (0, 3):  # caches without and with free positions at their end
-            yield from _decoder_deviations(exact, decoder, states, longest, room)
+            yield from _decoder_deviations(exact, decoder, states, longest, room, prepared.alignment)
 
 
 class _Apart:
@@ -130,7 +130,7 @@ def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Se
 
 
 def _decoder_deviations(
-    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int
+    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int, alignment: tuple[int, int]
 ) -> Iterator[Deviation]:
     given = states.of_joints(apart.stack, (ROWS, 1))
     sources, targets = (_spread(most) for most in longest)
@@ -150,18 +150,65 @@ def _decoder_deviations(
                 inputs[f"{kind}_{part}_{layer}"] = states.cache(shape).numpy()
     adjustments = states.adjustments(ROWS)
     words = exact.config.vocab_size - len(exact.config.banned_ids)
+    inputs |= _selection_inputs(exact)
     found = apart.run(given, inputs | _search_inputs(words, adjustments))
     expected = _expected(exact, apart.stack, given, exact.embedded(DECODER, tokens, positions[:, None]))
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     for layer in range(exact.config.decoder_layers):
         yield from _self_attention(exact, layer, given, inputs, found)
         yield from _cross_attention(exact, layer, given, inputs, found)
+    yield _aligned(exact, alignment, given, inputs, found)
     last = given[apart.stack.read[-1]]
     yield from _candidates(found, words, exact.log_probs(last, adjustments))
     for changes in ((), adjustments):
         right = exact.log_probs(last, changes)
         for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):
             yield from _candidates(apart.run(given, inputs | _search_inputs(count, changes)), count, right)
+    yield from _selected_deviations(exact, apart, states, given, inputs, adjustments)
+
+
+def _selected_deviations(
+    exact: Exact,
+    apart: _Apart,
+    states: States,
+    given: Mapping[str, Tensor],
+    inputs: Arrays,
+    adjustments: Sequence[Adjustment],
+) -> Iterator[Deviation]:
+    """Check the candidates of selected rows, with and without masks, and that those of the other rows are right too."""
+    last = given[apart.stack.read[-1]]
+    everything = exact.log_probs(last, adjustments)
+    words = exact.config.vocab_size - len(exact.config.banned_ids)
+    for rows, count, masks in (
+        ([7, 0, 5], min(40, words), None),
+        (list(range(ROWS))[::-1], words, states.masks(ROWS)),
+        ([3, 1], 1, states.masks(2)),
+    ):
+        selection = _selection_inputs(exact, rows, count, masks)
+        found = apart.run(given, inputs | _search_inputs(2, adjustments) | selection)
+        right = exact.log_probs(last[rows], [it._replace(row=rows.index(it.row)) for it in adjustments if it.row in rows], masks)
+        yield from _candidates(found, count, right, "selected")
+        yield from _candidates(found, 2, everything)
+
+
+def _aligned(
+    exact: Exact, alignment: tuple[int, int], given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
+) -> Deviation:
+    """Check that no source position has a larger score than `aligned`, in units of the largest score of the row."""
+    layer, head = alignment[0] % exact.config.decoder_layers, alignment[1]
+    attention = f"decoder.{layer}.cross_attention"
+    keys = torch.tensor(inputs[f"cross_key_{layer}"]).double() * exact.cache_unit(f"{attention}.key")
+    scores = exact.scores(given[f"{attention}.queries"], keys, head)  # [R, positions]
+    worst = 0.0
+    chosen = found["aligned"].reshape(-1)
+    if len(chosen) != len(scores):
+        return Deviation("aligned", float("inf"))
+    for row, length, position in zip(scores, inputs["source_lengths"], chosen, strict=True):
+        if not 0 <= position < length:
+            return Deviation("aligned", float("inf"))
+        seen = row[:length]
+        worst = max(worst, float((seen.max() - seen[position]) / seen.abs().max().clamp(min=torch.finfo(torch.double).tiny)))
+    return Deviation("aligned", worst)
 
 
 def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor) -> dict[str, Tensor]:
@@ -225,27 +272,28 @@ def _cross_attention(
     yield Deviation(attended(attention), relative(found[attended(attention)], wanted))
 
 
-def _candidates(found: Arrays, count: int, expected: Tensor) -> Iterator[Deviation]:
+def _candidates(found: Arrays, count: int, expected: Tensor, kind: str = "candidate") -> Iterator[Deviation]:
     """Compare the candidates with the expected log-probabilities [R, V].
 
-    They must be the `count` likeliest ids, likeliest first, with their log-probabilities.
+    They must be the `count` likeliest ids, likeliest first, with their log-probabilities. `kind` is "candidate" for those
+    of all rows, "selected" for those of selected rows.
     """
-    ids, log_probs = found["candidate_ids"], found["candidate_log_probs"].astype(np.float64)
+    ids, log_probs = found[f"{kind}_ids"], found[f"{kind}_log_probs"].astype(np.float64)
     wanted = expected.numpy()
     possible = np.isfinite(log_probs)
     words = wanted.shape[1]
     shapes = {ids.shape, log_probs.shape}
     twice = any(len(set(row)) < len(row) for row in ids.tolist())
     if shapes != {(len(wanted), count)} or twice or (ids[possible] >= words).any():
-        yield Deviation("candidate_ids", float("inf"))
+        yield Deviation(f"{kind}_ids", float("inf"))
         return
     of_ids = np.take_along_axis(wanted, np.minimum(ids, words - 1), axis=1)
     best = -np.sort(-wanted, axis=1)[:, : ids.shape[1]]
     of_ids = np.where(possible, of_ids, -np.inf)  # candidates with minus infinity may have any id
     # The unit is the largest number of all words, as the log-probabilities of the likeliest may be almost 0.
     units = np.abs(np.where(np.isfinite(wanted), wanted, 0)).max(axis=1)
-    for name, right in (("candidate_log_probs", of_ids), ("candidate_ids", best)):
-        yield Deviation(name, relative(log_probs, torch.from_numpy(right), units))
+    for name, right in (("log_probs", of_ids), ("ids", best)):
+        yield Deviation(f"{kind}_{name}", relative(log_probs, torch.from_numpy(right), units))
 
 
 def _kept(exact: Exact, name: str, got: npt.NDArray[Any], wanted: Tensor) -> Deviation:
@@ -294,4 +342,19 @@ def _search_inputs(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
         "adjust_index": np.array([(it.row, it.token) for it in adjustments], np.int64).reshape(-1, 2),
         "adjust_penalty": np.array([it.penalty for it in adjustments], np.float32),
         "adjust_bias": np.array([it.bias for it in adjustments], np.float32),
+    }
+
+
+def _selection_inputs(
+    exact: Exact, rows: Sequence[int] = (), count: int = 1, masks: Tensor | None = None
+) -> Arrays:
+    """The decoder's inputs for selected rows, each with the allowed words `masks` [rows, V]."""
+    words = padded_words(exact.config.vocab_size)
+    bias = np.zeros((1 if masks is None else len(rows), words), np.float32)
+    if masks is not None:
+        bias[:, : masks.size(1)][~masks.numpy()] = -np.inf
+    return {
+        "selected_rows": np.array(rows, np.int64),
+        "masks": bias,
+        "num_selected_candidates": np.array([count], np.int64),
     }

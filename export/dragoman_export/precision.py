@@ -13,6 +13,7 @@ from dragoman_export.calibration import calibrate
 from dragoman_export.equalise import equalised
 from dragoman_export.fp16 import Fp16Builder, rounded_to_half
 from dragoman_export.fp32 import Fp32Builder
+from dragoman_export.graphs import LAST_LAYER
 from dragoman_export.int8 import Int8Builder
 from dragoman_export.quantise import Rounding, quantised_model, quantised_weights
 from dragoman_export.weights import Weights, collect_weights
@@ -41,6 +42,8 @@ class Prepared:
     """Token ids of the sentences that the scales of `rounding` were measured on."""
     max_length: int = 0
     """Largest number of target tokens in this measurement."""
+    alignment: tuple[int, int] = LAST_LAYER
+    """The cross-attention that gives `aligned`; see `graphs.build_decoder`."""
 
 
 def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]], max_length: int) -> Prepared:

@@ -132,8 +132,8 @@ def tensor_names(decoder_layers: int) -> TensorNames:
     return TensorNames(
         encoder_inputs=("source", "source_positions", "cells", "places", "source_lengths", "total_source_length"),
         encoder_outputs=older.encoder_outputs,
-        decoder_inputs=older.decoder_inputs,
-        decoder_outputs=older.decoder_outputs,
+        decoder_inputs=(*older.decoder_inputs, "selected_rows", "masks", "num_selected_candidates"),
+        decoder_outputs=(*older.decoder_outputs, "selected_ids", "selected_log_probs", "aligned"),
     )
 
 

@@ -57,7 +57,8 @@ class OrtRunner(Runner):
         )
         self.graphs = graphs or Graphs.open(bundle.folder, manifest.tensors, Placement(threads))
         self._encoder = EncoderSession(self.graphs.encoder, manifest.cache, manifest.tensors)
-        self._decoder = DecoderSession(self.graphs.decoder, self.cache)
+        most = manifest.limits.max_candidates
+        self._decoder = DecoderSession(self.graphs.decoder, self.cache, manifest.tensors, most)
 
     def run(self, plan: StepPlan) -> StepResult:
         """Perform one step; see `plan.Runner`.
@@ -73,10 +74,7 @@ class OrtRunner(Runner):
             self.cache.copy_row(copy.source, copy.target, copy.length, copy.cross)
         for joins in encoder_batches(plan.joins, MAX_ENCODE_TOKENS, mixed=self._encoder.mixes_lengths):
             self._encode(joins)
-        encoded = time.perf_counter()
-        ids, log_probs = self._decoder.run(plan)
-        decoded = time.perf_counter()
-        return StepResult(ids, log_probs, encoded - started, decoded - encoded)
+        return self._decoder.run(plan, time.perf_counter() - started)
 
     def prepare(self) -> None:
         """Warm up, and with `prove` run the longest positions and translate the golden sentences.
@@ -151,8 +149,10 @@ def empty_step(bundle: Bundle, rows: int, num_candidates: int = 1) -> StepPlan:
 
 def check_plan(plan: StepPlan, max_rows: int, max_candidates: int) -> None:
     """Raise InvalidInput for more candidates than the model has, ValueError for more rows than the runner has."""
-    if not 1 <= plan.num_candidates <= max_candidates:
-        raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {max_candidates}")
+    wide = {"num_wide_candidates": plan.num_wide_candidates} if len(plan.wide_rows) else {}
+    for field, number in {"num_candidates": plan.num_candidates, **wide}.items():
+        if not 1 <= number <= max_candidates:
+            raise InvalidInput(field, number, f"1 to {max_candidates}")
     if len(plan.tokens) > max_rows:
         raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {max_rows}")
 

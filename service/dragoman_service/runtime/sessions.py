@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_service.bundle.manifest import DECODER, ENCODER, CacheLayout, TensorNames
-from dragoman_service.engine.plan import Adjustments, StepPlan
+from dragoman_service.engine.plan import Adjustments, StepPlan, StepResult
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.processor import int8_may_overflow
+from dragoman_service.runtime.selection import Selection, for_all_rows, from_all_rows, merge, select, selects_rows
 
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimisations that are turned off: the fused kernel is not vectorised, the kernels of its parts are."""
@@ -140,9 +142,14 @@ class DecoderSession:
     Therefore a binding is kept for every number of rows and every capacity of the caches.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, cache: KvCache, names: TensorNames, max_candidates: int
+    ) -> None:
         self._session = session
         self._cache = cache
+        self._max_candidates = max_candidates
+        self._selects = selects_rows(names)
+        self._aligns = "aligned" in names.decoder_outputs
         max_rows = cache.max_rows
         self._inputs: dict[str, npt.NDArray[Any]] = {
             "tokens": np.zeros((max_rows, 1), np.int64),
@@ -154,18 +161,23 @@ class DecoderSession:
             "total_source_length": np.zeros((), np.int32),
             "num_candidates": np.zeros(1, np.int64),
         }
+        words = [value.shape[1] for value in session.get_inputs() if value.name == "masks"]
+        self._no_mask = np.zeros((1, *words), np.float32)
+        self._nothing_selected = Selection(np.zeros(0, np.int64), self._no_mask, 1)
+        if self._selects:
+            self._scalars["num_selected_candidates"] = np.ones(1, np.int64)
         self._bound: dict[tuple[int, tuple[int, int]], _Binding] = {}
         """(Number of rows, capacities of the caches) -> the binding."""
 
-    def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def run(self, plan: StepPlan, encode_seconds: float = 0.0) -> StepResult:
         """Feed every row its token, whose keys and values are added to the cache.
 
-        The plan's copies and joins are left to the runner.
-
-        Returns:
-            Candidates [rows, num_candidates], most probable first, and their log-probabilities. A later call overwrites
-            both arrays.
+        The plan's copies and joins are left to the runner. A later call overwrites the arrays of the result.
         """
+        started = time.perf_counter()
+        selects = plan.selects_rows
+        if selects and not self._selects:
+            return from_all_rows(plan, self.run(for_all_rows(plan, self._max_candidates), encode_seconds))
         rows = len(plan.tokens)
         self._inputs["tokens"][:rows, 0] = plan.tokens
         self._inputs["positions"][:rows] = plan.positions
@@ -176,8 +188,15 @@ class DecoderSession:
         binding = self._binding(rows)
         binding.give_candidates(rows, plan.num_candidates)
         binding.give_adjustments(plan.adjustments)
+        selection = select(plan, self._no_mask) if selects else self._nothing_selected
+        if self._selects:
+            self._scalars["num_selected_candidates"][0] = selection.count
+            binding.give_selection(selection)
         self._session.run_with_iobinding(binding.runtime)
-        return binding.ids, binding.log_probs
+        aligned = (binding.aligned,) if self._aligns else ()
+        seconds = time.perf_counter() - started
+        result = StepResult(binding.ids, binding.log_probs, encode_seconds, seconds, aligned=aligned)
+        return merge(plan, selection, result, *binding.selected) if selects else result
 
     def _binding(self, rows: int) -> _Binding:
         key = (rows, self._cache.capacities)
@@ -199,20 +218,28 @@ class DecoderSession:
                     binding.bind(f"{kind}_{name}_{layer}", array[:rows])
                     # With the same memory as input and output, the kernel appends in place and copies nothing.
                     binding.bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
+        if self._aligns:
+            aligned = np.zeros((rows, 1), np.int64)
+            binding.bind("aligned", aligned, output=True)
+            binding.aligned = aligned[:, 0]
         return binding
 
 
 class _Binding:
     """An ONNX Runtime binding, which holds tensors by address, and the arrays that it must keep alive."""
 
-    __slots__ = ("_adjust", "ids", "log_probs", "runtime")
+    __slots__ = ("_adjust", "_selection", "aligned", "ids", "log_probs", "runtime", "selected")
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         """The binding of ONNX Runtime."""
         self.ids = np.zeros((0, 0), np.int64)
         self.log_probs = np.zeros((0, 0), np.float32)
+        self.aligned = np.zeros(0, np.int64)
+        self.selected = np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
+        """Ids and log-probabilities of the selected rows."""
         self._adjust: Adjustments | None = None
+        self._selection: Selection | None = None
 
     def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
         """Bind an array by its address, because binding the array itself would copy it. The caller keeps it alive."""
@@ -235,6 +262,19 @@ class _Binding:
         self._adjust = adjustments
         for name in ("index", "penalty", "bias"):
             self.bind(f"adjust_{name}", getattr(adjustments, name))
+
+
+    def give_selection(self, selection: Selection) -> None:
+        """Bind the selected rows of a step, and outputs for them. Nothing is done for the selection of the last step."""
+        if selection is self._selection:
+            return
+        self._selection = selection
+        self.bind("selected_rows", selection.rows)
+        self.bind("masks", selection.masks)
+        shape = (len(selection.rows), selection.count)
+        self.selected = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        for name, array in zip(("selected_ids", "selected_log_probs"), self.selected, strict=True):
+            self.bind(name, array, output=True)
 
 
 def _check_names(
