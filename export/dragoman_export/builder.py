@@ -167,16 +167,14 @@ class GraphBuilder(ABC):
         """Add the nodes that compute what `source_attention` reads of the lengths of the sources."""
         return [self.node("Sub", ["source_lengths", self.constant("one", 1, np.int32)]), "total_source_length"]
 
-    def source_attention(self, packed: str, lengths: Sequence[str], output: str = "", **attributes: Any) -> str:
+    def source_attention(self, packed: str, lengths: Sequence[str], **attributes: Any) -> str:
         """Self-attention of padded sources: query, key and value [B, S, 3 H K] -> [B, S, H K].
 
         GroupQueryAttention reads as many keys of a source as the source has, whatever the length of the longest one. So
         the result of a source is the same to the last bit beside any others.
         """
         inputs, heads = [packed, "", "", "", "", *lengths], self.config.num_heads
-        return self.contrib(
-            "GroupQueryAttention", inputs, output, num_heads=heads, kv_num_heads=heads, causal=0, **attributes
-        )
+        return self.contrib("GroupQueryAttention", inputs, num_heads=heads, kv_num_heads=heads, causal=0, **attributes)
 
     def attended_most(self, weights: str, query: str, layer: int, head: int) -> str:
         """The output `aligned` [R, 1]: the source position with the largest weight in a head of cross-attention.

@@ -43,12 +43,12 @@ class Fp16Builder(GraphBuilder):
     def source_lengths(self) -> list[str]:
         return ["source_lengths"]
 
-    def source_attention(self, packed: str, lengths: Sequence[str], output: str = "", **attributes: Any) -> str:
+    def source_attention(self, packed: str, lengths: Sequence[str], **attributes: Any) -> str:
         # CUDA's kernel of GroupQueryAttention is made for decoders: no query sees a later position.
         parts = [f"{packed}.{part}" for part in ("query", "key", "value")]
         self.node("Split", [packed], parts, axis=-1, num_outputs=3)
         inputs = [*parts, "", *lengths]
-        return self.contrib("MultiHeadAttention", inputs, output, num_heads=self.config.num_heads, **attributes)
+        return self.contrib("MultiHeadAttention", inputs, num_heads=self.config.num_heads, **attributes)
 
     def attended_most(self, weights: str, query: str, layer: int, head: int) -> str:
         # CUDA's kernels of attention keep no weights, so the scores of the head are computed again. The scale is left

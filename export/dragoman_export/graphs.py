@@ -2,7 +2,8 @@
 always has the same nodes.
 
 Letters of tensor shapes: B sources, S the length of the longest one, N tokens of all sources, D `d_model`, H heads, K
-`head_dim`, L decoder layers, V vocabulary, R rows of the running batch. Tensors between the parts of the network have fixed names: see `joints`.
+`head_dim`, L decoder layers, V vocabulary, R rows of the running batch. Tensors between the parts of the network have
+fixed names: see `joints`.
 """
 
 from __future__ import annotations
@@ -161,7 +162,12 @@ def _feed_forward(builder: GraphBuilder, x: str, layer: str) -> str:
 
 
 def _cached_attention(
-    builder: GraphBuilder, query_key_value: Sequence[str], kind: str, layer: int, lengths: Sequence[str], weights: str = ""
+    builder: GraphBuilder,
+    query_key_value: Sequence[str],
+    kind: str,
+    layer: int,
+    lengths: Sequence[str],
+    weights: str = "",
 ) -> str:
     """GroupQueryAttention over the `kind` cache of a layer. Returns an activation.
 
@@ -246,8 +252,8 @@ def encoder_signature(
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     """The inputs and the outputs of the encoder graph, with their types and shapes.
 
-    `source` has the tokens of all sources, one source after the other, and `source_positions` the place of each token in
-    its source. `cells` says which token stands in each cell of the padded sources; cells of padding have any token.
+    `source` has the tokens of all sources, one source after the other, and `source_positions` the place of each token
+    in its source. `cells` says which token stands in each cell of the padded sources; cells of padding have any token.
     `places` has the cell of each token: the number of its source, and its place in it. `total_source_length` is S.
     """
     heads, head_dim = config.num_heads, config.head_dim

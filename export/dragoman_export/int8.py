@@ -44,7 +44,9 @@ class Int8Builder(GraphBuilder):
         return self._product(self._quantised(active, outer, zero), outer, zero)
 
     def logits(self, x: str) -> str:
-        table = self.node("Transpose", [self.parameter(f"{self.embedding('output')}.weight")], perm=[1, 0])  # done once, at the start
+        table = self.node(
+            "Transpose", [self.parameter(f"{self.embedding('output')}.weight")], perm=[1, 0]
+        )  # done once, at the start
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
         scales = [self.parameter(f"output{INPUT_SCALE}"), self.parameter(f"output{WEIGHT_SCALE}")]
         zeros = [self._zero(128), self.constant("output.weight_zero", 0, np.int8)]

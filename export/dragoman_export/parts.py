@@ -116,7 +116,7 @@ def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Se
     expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, torch.cat(list(sources)), positions))
     for sub_layer in apart.stack.sub_layers:
         if sub_layer.endswith("attention"):
-            each = (packed.chunk(3, dim=-1) for packed in given[f"{sub_layer}.packed"].split(lengths, dim=1))
+            each = (packed.chunk(3, dim=-1) for packed in torch.split(given[f"{sub_layer}.packed"], lengths, dim=1))
             alone = [exact.attended(query, exact.heads(key), exact.heads(value)) for query, key, value in each]
             expected[attended(sub_layer)] = torch.cat(alone, dim=1)
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
@@ -186,7 +186,9 @@ def _selected_deviations(
     ):
         selection = _selection_inputs(exact, rows, count, masks)
         found = apart.run(given, inputs | _search_inputs(2, adjustments) | selection)
-        right = exact.log_probs(last[rows], [it._replace(row=rows.index(it.row)) for it in adjustments if it.row in rows], masks)
+        right = exact.log_probs(
+            last[rows], [it._replace(row=rows.index(it.row)) for it in adjustments if it.row in rows], masks
+        )
         yield from _candidates(found, count, right, "selected")
         yield from _candidates(found, 2, everything)
 
@@ -207,7 +209,9 @@ def _aligned(
         if not 0 <= position < length:
             return Deviation("aligned", float("inf"))
         seen = row[:length]
-        worst = max(worst, float((seen.max() - seen[position]) / seen.abs().max().clamp(min=torch.finfo(torch.double).tiny)))
+        worst = max(
+            worst, float((seen.max() - seen[position]) / seen.abs().max().clamp(min=torch.finfo(torch.double).tiny))
+        )
     return Deviation("aligned", worst)
 
 
@@ -275,8 +279,8 @@ def _cross_attention(
 def _candidates(found: Arrays, count: int, expected: Tensor, kind: str = "candidate") -> Iterator[Deviation]:
     """Compare the candidates with the expected log-probabilities [R, V].
 
-    They must be the `count` likeliest ids, likeliest first, with their log-probabilities. `kind` is "candidate" for those
-    of all rows, "selected" for those of selected rows.
+    They must be the `count` likeliest ids, likeliest first, with their log-probabilities. `kind` is "candidate" for
+    those of all rows, "selected" for those of selected rows.
     """
     ids, log_probs = found[f"{kind}_ids"], found[f"{kind}_log_probs"].astype(np.float64)
     wanted = expected.numpy()
@@ -345,9 +349,7 @@ def _search_inputs(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
     }
 
 
-def _selection_inputs(
-    exact: Exact, rows: Sequence[int] = (), count: int = 1, masks: Tensor | None = None
-) -> Arrays:
+def _selection_inputs(exact: Exact, rows: Sequence[int] = (), count: int = 1, masks: Tensor | None = None) -> Arrays:
     """The decoder's inputs for selected rows, each with the allowed words `masks` [rows, V]."""
     words = padded_words(exact.config.vocab_size)
     bias = np.zeros((1 if masks is None else len(rows), words), np.float32)

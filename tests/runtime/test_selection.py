@@ -96,9 +96,7 @@ def test_a_row_may_be_wide_and_masked(runner: Runner, any_tiny_bundle: Bundle) -
     assert np.array_equal(found.token_ids[0], alone.token_ids[0, :2])
 
 
-def test_a_row_with_fewer_allowed_tokens_than_candidates_has_no_others(
-    runner: Runner, any_tiny_bundle: Bundle
-) -> None:
+def test_a_row_with_fewer_allowed_tokens_than_candidates_has_no_others(runner: Runner, any_tiny_bundle: Bundle) -> None:
     allowed = np.zeros((1, any_tiny_bundle.manifest.vocab_size), np.bool_)
     allowed[0, 11] = True
     found = run(runner, plan(masks=Masks(np.array([1]), allowed)))

@@ -193,7 +193,7 @@ def given_cells(words: int) -> Mutation:
 
 def no_penalty(graph: onnx.GraphProto) -> None:
     """Ignore the penalties."""
-    (where,), (gather,) = nodes(graph, "Where"), [item for item in graph.node if "adjust_index" in item.input][:1]
+    where, (gather,) = nodes(graph, "Where")[-1], [item for item in graph.node if "adjust_index" in item.input][:1]
     where.input[1] = where.input[2] = gather.output[0]
 
 
@@ -383,7 +383,7 @@ def read_instead_where(one: int, other: int) -> Mutation:
     """Treat logits of both signs alike: input `other` of the Where node replaces input `one`."""
 
     def mutate(graph: onnx.GraphProto) -> None:
-        (where,) = nodes(graph, "Where")
+        where = nodes(graph, "Where")[-1]
         where.input[one] = where.input[other]
 
     return mutate
@@ -438,7 +438,7 @@ def adjusted_afterwards(graph: onnx.GraphProto) -> None:
 
 def offset_first(graph: onnx.GraphProto) -> None:
     """Add the bias of adjustments before the penalty."""
-    (where,) = nodes(graph, "Where")
+    where = nodes(graph, "Where")[-1]
     add = next(node for node in graph.node if "adjust_bias" in node.input)
     (old,) = [node.output[0] for node in graph.node if "adjust_index" in node.input and node.op_type == "GatherND"]
     every_reader(add.output[0], where.output[0])(graph)
@@ -449,6 +449,47 @@ def offset_first(graph: onnx.GraphProto) -> None:
     kept.input[0] = old
     first = min(place for place, node in enumerate(graph.node) if kept.output[0] in node.input)
     graph.node.insert(first, kept)
+
+
+def qk_output(value: int) -> Mutation:
+    """Change what an attention returns beside its result."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        (node,) = [item for item in nodes(graph, "GroupQueryAttention") if len(item.output) == 4]
+        next(item for item in node.attribute if item.name == "qk_output").i = value
+
+    return mutate
+
+
+def aligned_by_another_layer(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] == "cross_key_1":  # the scores are computed from the keys
+            node.input[0] = "cross_key_0"
+            return
+    _, first, *_, last = nodes(graph, "GroupQueryAttention")
+    first.output.append(last.output.pop())
+    first.attribute.append(next(item for item in last.attribute if item.name == "qk_output"))
+    last.attribute.remove(first.attribute[-1])
+
+
+def masks_ignored(graph: onnx.GraphProto) -> None:
+    add = next(node for node in graph.node if "masks" in node.input)
+    add.op_type = "Identity"
+    add.input.remove("masks")
+
+
+def selected_before_adjustments(graph: onnx.GraphProto) -> None:
+    """Select rows of log-probabilities that have no adjustments."""
+    (scatter,) = nodes(graph, "ScatterND")
+    gather = next(node for node in graph.node if "selected_rows" in node.input)
+    place = list(graph.node).index(gather)
+    graph.node.insert(place, helper.make_node("LogSoftmax", [scatter.input[0]], ["without"], axis=-1))
+    gather.input[0] = "without"
+
+
+def selected_logits(graph: onnx.GraphProto) -> None:
+    gather = next(node for node in graph.node if "selected_rows" in node.input)
+    gather.input[0] = nodes(graph, "LogSoftmax")[0].input[0]
 
 
 ALL, FLOATS, INT8, FP16, BLOCKS = ("fp32", "fp16", "int8"), ("fp32", "fp16"), ("int8",), ("fp16",), ("fp32", "int8")
@@ -567,13 +608,13 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "the next row's source": (ALL, rows_mixed("cross_key_0")),
     "the next row's query": (ALL, rows_mixed("decoder.0.cross_attention.queries")),
     "the next row's state": (ALL, rows_mixed("decoder_norm.output")),
-    "result subtracted": (ALL, renamed("Add", "Sub", -2)),
+    "result subtracted": (ALL, renamed("Add", "Sub", -3)),
     "negated": (ALL, behind("decoder.1.feed_forward.result", "Neg")),
-    "penalty inverted": (ALL, swapped("Where", 1, 2)),
-    "penalty of zero's other side": (ALL, renamed("Less", "Greater")),
+    "penalty inverted": (ALL, swapped("Where", 1, 2, -1)),
+    "penalty of zero's other side": (ALL, renamed("Less", "Greater", -1)),
     "penalty always divides": (ALL, read_instead_where(1, 2)),
     "penalty ignored": (ALL, no_penalty),
-    "offset subtracted": (ALL, renamed("Add", "Sub", -1)),
+    "offset subtracted": (ALL, renamed("Add", "Sub", -2)),
     "no adjustments": (ALL, no_adjustments),
     "warmer": (ALL, warmer),
     "normalised over rows": (ALL, attribute("LogSoftmax", "axis", 0)),
@@ -637,6 +678,28 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "begin allowed": (ALL, word_allowed(1)),
     "end for padding": (ALL, constant("masked_output_bias", lambda x: x[[2, 1, 0, *range(3, len(x))]])),
     "end never": (ALL, constant("masked_output_bias", lambda x: np.where(np.arange(len(x)) == 2, -np.inf, x))),
+    "aligned by another head": (ALL, constant("aligned_head", lambda x: x + 1)),
+    "aligned by another layer": (ALL, aligned_by_another_layer),
+    "aligned with the least": (ALL, renamed("ArgMax", "ArgMin")),
+    "aligned one further on": (ALL, given_out("aligned", "Add", 1, np.int64)),
+    "aligned always with the first": (ALL, given_out("aligned", "Mul", 0, np.int64)),
+    "aligned before the softmax": (BLOCKS, qk_output(1)),
+    "aligned with padding": (FP16, renamed("Less", "LessOrEqual")),
+    "aligned by the next row's query": (FP16, rows_mixed("decoder.1.cross_attention.queries")),
+    "aligned by another part of the query": (FP16, constant("aligned_start", lambda x: x + 1)),
+    "masks subtracted": (ALL, renamed("Add", "Sub", -1)),
+    "masks ignored": (ALL, masks_ignored),
+    "masks that only discourage": (ALL, computed("masks", "Max", -30, np.float32)),
+    "the next row's mask": (ALL, rows_mixed("masks")),
+    "the next selected row": (ALL, rows_mixed("selected_rows")),
+    "always the first row selected": (ALL, computed("selected_rows", "Mul", 0, np.int64)),
+    "one selected candidate more": (ALL, computed("num_selected_candidates", "Add", [1], np.int64)),
+    "the best selected candidate alone": (ALL, computed("num_selected_candidates", "Min", [1], np.int64)),
+    "least likely of selected": (ALL, attribute("TopK", "largest", 0)),
+    "selected in no order": (ALL, attribute("TopK", "sorted", 0)),
+    "selected ids one further on": (ALL, given_out("selected_ids", "Add", 1, np.int64)),
+    "selected before the adjustments": (ALL, selected_before_adjustments),
+    "selected of what is not normalised": (ALL, selected_logits),
     "key scales for value scales": (INT8, swapped("GroupQueryAttention", -2, -1, 2)),
     "value scales for key scales": (
         INT8,

@@ -120,8 +120,8 @@ class StepPlan:
     """Restricts rows to allowed tokens, in addition to `adjustments`."""
     wide_rows: Integers = ()
     """Rows of which `num_wide_candidates` candidates are wanted, each at most once. The other rows do not pay for them.
-    Whether a row is among them must depend on its own request alone: equal log-probabilities may stand in another order.
-    """
+    Whether a row is among them must depend on its own request alone: equal log-probabilities may stand in another
+    order."""
     num_wide_candidates: int = 0
 
     @property
@@ -158,7 +158,7 @@ class StepResult:
     wide_log_probs: Any = None
     """The log-probabilities of `wide_ids`."""
     aligned: Sequence[Any] = ()
-    """For every step, int64 [rows]: the source position that a row attends to most. Empty if the graphs do not give it."""
+    """For every step, int64 [rows]: the source position that a row attends to most. Empty if the graphs give none."""
 
     @property
     def steps(self) -> Sequence[tuple[Any, Any]]:

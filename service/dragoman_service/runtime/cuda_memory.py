@@ -94,8 +94,8 @@ class SelectionBuffer:
 
     def upload(self, selection: Selection, stream: int) -> tuple[DeviceArray, DeviceArray]:
         """Queue the copies to the GPU. Returns the rows and the masks there."""
-        for here, array in zip(self._on_host, (selection.rows, selection.masks), strict=True):
-            here[: len(array)] = array
+        on_host, masks_on_host = self._on_host
+        on_host[: len(selection.rows)], masks_on_host[: len(selection.masks)] = selection.rows, selection.masks
         rows, masks = self.part(len(selection.rows), len(selection.masks))
         for there, here in zip((rows, masks), self._on_host, strict=True):
             self._cuda.copy(there, here[: there.shape[0]], stream)

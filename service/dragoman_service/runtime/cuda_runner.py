@@ -185,8 +185,8 @@ class CudaRunner(Runner):
         limits = self.bundle.manifest.limits
         check_plan(plan, self.max_rows, limits.max_candidates)
         if not 1 <= plan.num_steps <= (1 if len(plan.adjustments) or plan.selects_rows else self._steps):
-            most = f"{self._steps}, one with adjustments or selected rows"
-            raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {most}")
+            allowed = f"{self._steps}, one with adjustments or selected rows"
+            raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {allowed}")
         for name, longest, most in (
             ("positions", int(np.max(plan.positions)) + 1, limits.max_target_tokens),
             ("source positions", int(np.max(plan.source_lengths)), limits.max_source_tokens),

@@ -138,7 +138,7 @@ class CudaEncoder:
     def _output_for(self, sources: Sequence[Sequence[int]], begin: int) -> DeviceArray:
         """The output of a run of the graph, whose first token is the token `begin` of all."""
         layout, length = self._layout, len(sources[0])
-        shape = (layout.num_heads, sum(map(len, sources)), layout.head_dim)
+        shape: tuple[int, ...] = (layout.num_heads, sum(map(len, sources)), layout.head_dim)
         if not self.mixes_lengths:
             shape = (len(sources), layout.num_heads, length, layout.head_dim)
         address = self._output[begin * self._values_per_token :].address

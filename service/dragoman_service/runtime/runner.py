@@ -162,7 +162,7 @@ def encoder_batches(joins: Iterable[Join], max_tokens: int, *, mixed: bool = Tru
 
     Args:
         joins: The joins.
-        max_tokens: Most tokens of a group, with all its sources padded to the longest one. A single source may be longer.
+        max_tokens: Most tokens of a group, with its sources padded to the longest one. A single source may be longer.
         mixed: Whether the sources of a group may have different lengths.
     """
     group: list[Join] = []

@@ -97,13 +97,14 @@ def mixes_lengths(names: TensorNames) -> bool:
 
 
 def encoder_inputs(sources: Sequence[Sequence[int]], *, mixed: bool) -> dict[str, npt.NDArray[Any]]:
-    """The inputs of the encoder for sources of any lengths, N tokens together; or without `mixed` for those of one length.
+    """The inputs of the encoder for sources of any lengths, N tokens together; without `mixed`, for those of one length.
 
     Returns:
-        Without `mixed`, `source` [sources, length]. With it, `source` [N], the tokens of all sources, one source after the other. `source_positions` [N], the place of each
-        token in its source. `cells` [sources, longest], the number of the token in each cell of the padded sources;
-        cells of padding have that of any token. `places` [N, 2], the cell of each token: the number of its source, and
-        its place in it. `source_lengths` [sources]. `total_source_length`, a scalar, the length of the longest source.
+        Without `mixed`, `source` [sources, length]. With it, `source` [N], the tokens of all sources, one source after
+        the other. `source_positions` [N], the place of each token in its source. `cells` [sources, longest], the number
+        of the token in each cell of the padded sources; cells of padding have that of any token. `places` [N, 2], the
+        cell of each token: the number of its source, and its place in it. `source_lengths` [sources].
+        `total_source_length`, a scalar, the length of the longest source.
     """
     if not mixed:
         return {"source": np.array(sources, np.int64)}
@@ -263,18 +264,17 @@ class _Binding:
         for name in ("index", "penalty", "bias"):
             self.bind(f"adjust_{name}", getattr(adjustments, name))
 
-
     def give_selection(self, selection: Selection) -> None:
-        """Bind the selected rows of a step, and outputs for them. Nothing is done for the selection of the last step."""
+        """Bind the selected rows of a step, and outputs for them. Nothing is done for that of the last step."""
         if selection is self._selection:
             return
         self._selection = selection
         self.bind("selected_rows", selection.rows)
         self.bind("masks", selection.masks)
         shape = (len(selection.rows), selection.count)
-        self.selected = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-        for name, array in zip(("selected_ids", "selected_log_probs"), self.selected, strict=True):
-            self.bind(name, array, output=True)
+        ids, log_probs = self.selected = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        self.bind("selected_ids", ids, output=True)
+        self.bind("selected_log_probs", log_probs, output=True)
 
 
 def _check_names(
