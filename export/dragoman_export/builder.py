@@ -27,7 +27,8 @@ _SIGMOID_FACTOR = {"swish": 1.0, "gelu_sigmoid": 1.702}
 class GraphBuilder(ABC):
     """Collects nodes and initializers. Every method that adds nodes returns the name of the output.
 
-    Activations are [N, T, D]. A subclass with another layout converts them in `rows`, `queries` and `sequences`.
+    Activations of the encoder are [N, D], those of the decoder [R, 1, D]. A subclass with another layout of the decoder
+    converts them in `rows` and `queries`.
     """
 
     cache_type: int = TensorProto.FLOAT
@@ -36,9 +37,12 @@ class GraphBuilder(ABC):
     """The attribute `causal` of the decoder's attention. With one query per row it does not change the result, but it
     selects the kernel. With 0, CPUs run all rows in one parallel loop instead of one after the other."""
     flat: bool = False
-    """Whether activations are matrices [N, D]. The output of an attention never is."""
+    """Whether activations of the decoder are matrices [R, D]. The output of an attention never is."""
     in_blocks: bool = True
     """Whether candidates are searched in two stages, which is faster on CPUs."""
+
+    returns_weights: bool = True
+    """Whether the kernel of the decoder's attention can return the weights of the attention."""
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.config = config
@@ -105,6 +109,11 @@ class GraphBuilder(ABC):
         """The name of the embedding matrix for a use, without `.weight`; see `weights.EMBEDDING_USES`."""
         return embedding_matrices(self.config)[use]
 
+    @property
+    def num_words(self) -> int:
+        """The padded V."""
+        return int(self.weights.tensors[f"{self.embedding('output')}.weight"].shape[0])
+
     def activation(self, x: str, module: str) -> str:
         """The activation function of the feed-forward network `module`, for a graph without a cheaper one.
 
@@ -122,14 +131,14 @@ class GraphBuilder(ABC):
 
         So the search needs no list of these ids.
         """
-        bias = np.full(self.weights.tensors[f"{self.embedding('output')}.weight"].shape[0], -np.inf, np.float32)
+        bias = np.full(self.num_words, -np.inf, np.float32)
         bias[: self.config.vocab_size] = self.weights.tensors["output_bias"]
         bias[list(self.config.banned_ids)] = -np.inf
         return bias
 
     @abstractmethod
     def embed(self, ids: str, positions: str, use: str) -> str:
-        """Embed ids [N, T] and add their position vectors, broadcastable to [N, T, D] (sections 3.4 and 3.5).
+        """Embed ids [...] and add their position vectors, [..., D] (sections 3.4 and 3.5).
 
         `use` is `source` or `target`.
         """
@@ -144,22 +153,43 @@ class GraphBuilder(ABC):
 
     @abstractmethod
     def logits(self, x: str) -> str:
-        """[..., D] -> logits [N, padded V], through the transposed embedding matrix (section 3.4)."""
+        """[..., D] -> logits [R, padded V], through the transposed embedding matrix (section 3.4)."""
 
     def rows(self, x: str, width: int) -> str:
-        """Convert the output of an attention, [N, T, width], to an activation."""
+        """Convert the output of an attention of the decoder, [R, 1, width], to an activation."""
         return x
 
     def queries(self, x: str, width: int) -> str:
         """Convert an activation of a decoder step to the input of an attention, [R, 1, width]."""
         return x
 
-    def sequences(self, x: str, ids: str) -> str:
-        """Convert an activation of the encoder to [B, S, width]. B and S are those of `ids`."""
-        return x
+    def source_lengths(self) -> list[str]:
+        """Add the nodes that compute what `source_attention` reads of the lengths of the sources."""
+        return [self.node("Sub", ["source_lengths", self.constant("one", 1, np.int32)]), "total_source_length"]
+
+    def source_attention(self, packed: str, lengths: Sequence[str], **attributes: Any) -> str:
+        """Self-attention of padded sources: query, key and value [B, S, 3 H K] -> [B, S, H K].
+
+        GroupQueryAttention reads as many keys of a source as the source has, whatever the length of the longest one. So
+        the result of a source is the same to the last bit beside any others.
+        """
+        inputs, heads = [packed, "", "", "", "", *lengths], self.config.num_heads
+        return self.contrib("GroupQueryAttention", inputs, num_heads=heads, kv_num_heads=heads, causal=0, **attributes)
+
+    def attended_most(self, weights: str, query: str, layer: int, head: int) -> str:
+        """The output `aligned` [R, 1]: the source position with the largest weight in a head of cross-attention.
+
+        Args:
+            weights: The weights of the attention, [R, H, 1, positions], if `returns_weights`.
+            query: Its queries, [R, 1, H K].
+            layer: The decoder layer.
+            head: The head.
+        """
+        of_head = self.node("Gather", [weights, self.constant("aligned_head", head, np.int64)], axis=1)
+        return self.node("ArgMax", [of_head], "aligned", axis=-1, keepdims=0)
 
     def cached(self, x: str) -> str:
-        """Convert keys and values of cross-attention, [B, S, 2 L D], to the type of the cache."""
+        """Convert keys and values of cross-attention, [N, 2 L H K], to the type of the cache."""
         return x
 
     def cache_scales(self, attention: str) -> tuple[list[str], dict[str, Any]]:

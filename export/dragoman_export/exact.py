@@ -69,15 +69,23 @@ class Exact:
         scale = self.rounding.caches.get(name, torch.ones(self.config.attention_width))
         return scale.double().view(1, self.config.num_heads, 1, self.config.head_dim)
 
-    def log_probs(self, x: Tensor, adjustments: Sequence[Adjustment]) -> Tensor:
-        """[R, 1, D] -> log-probabilities [R, V] after the adjustments of a step."""
+    def scores(self, query: Tensor, key: Tensor, head: int) -> Tensor:
+        """The scores of a head before the softmax, of queries [R, 1, H K] over keys [R, H, S, K] -> [R, S]."""
+        return (self.heads(query)[:, head] @ key[:, head].double().transpose(1, 2)).squeeze(1) * self.config.score_scale
+
+    def log_probs(self, x: Tensor, adjustments: Sequence[Adjustment], masks: Tensor | None = None) -> Tensor:
+        """[R, 1, D] -> log-probabilities [R, V] after the adjustments of a step.
+
+        They are minus infinity where `masks` is False.
+        """
         given = self.rounding.read("output", x.float()).double()
         embedding, bias = self.model.embedding_matrix("output").double(), self.model.output_bias.double()
         logits = mask_logits(functional.linear(given, embedding, bias), self.config).squeeze(1)
         for row, token, penalty, offset in adjustments:
             logit = float(logits[row, token])
             logits[row, token] = (logit / penalty if logit > 0 else logit * penalty) + offset
-        return logits.log_softmax(-1)
+        log_probs = logits.log_softmax(-1)
+        return log_probs if masks is None else log_probs.masked_fill(~masks, float("-inf"))
 
     def _parameters(self, name: str) -> tuple[Tensor, Tensor]:
         linear = self._modules[name]

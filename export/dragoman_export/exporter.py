@@ -167,8 +167,11 @@ def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
         VerificationError: the checker finds a problem.
     """
     (folder / WEIGHTS).write_bytes(prepared.weights.to_bytes())
-    for name, build in ((ENCODER, build_encoder), (DECODER, build_decoder)):
-        graph = build(prepared.builder(config, prepared.weights))
+    graphs = {
+        ENCODER: build_encoder(prepared.builder(config, prepared.weights)),
+        DECODER: build_decoder(prepared.builder(config, prepared.weights), prepared.alignment),
+    }
+    for name, graph in graphs.items():
         onnx.save(graph, folder / name)
         try:
             onnx.checker.check_model(str(folder / name))

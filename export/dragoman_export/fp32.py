@@ -8,7 +8,7 @@ from dragoman_export.builder import GraphBuilder
 
 
 class Fp32Builder(GraphBuilder):
-    """Builds fp32 graphs. Activations are matrices [N, D], as required by Gemm, which also adds the bias.
+    """Builds fp32 graphs. All activations are matrices, as required by Gemm, which also adds the bias.
 
     Weights have PyTorch's layout, [out, in]. ONNX Runtime packs them once, when the session starts.
     """
@@ -17,7 +17,7 @@ class Fp32Builder(GraphBuilder):
 
     def embed(self, ids: str, positions: str, use: str) -> str:
         scale = self.constant("embedding_scale", self.config.embedding_factor, np.float32)
-        x = self.node("Gather", [self.parameter(f"{self.embedding(use)}.weight"), ids])  # [N, T, D]
+        x = self.node("Gather", [self.parameter(f"{self.embedding(use)}.weight"), ids])
         return self.rows(self.node("Add", [self.node("Mul", [x, scale]), positions]), self.config.d_model)
 
     def linear(self, x: str, *modules: str) -> str:
@@ -38,7 +38,3 @@ class Fp32Builder(GraphBuilder):
 
     def queries(self, x: str, width: int) -> str:
         return self.reshape(x, 0, 1, width)
-
-    def sequences(self, x: str, ids: str) -> str:
-        rest = self.constant("rest", [-1], np.int64)
-        return self.node("Reshape", [x, self.node("Concat", [self.node("Shape", [ids]), rest], axis=0)])

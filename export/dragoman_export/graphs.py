@@ -1,8 +1,9 @@
 """The two graphs of a bundle, encoder and decoder. They are built node by node, without tracing, so that the same model
 always has the same nodes.
 
-Letters of tensor shapes: B batch, S source length, D `d_model`, H heads, K `head_dim`, L decoder layers, V vocabulary,
-R rows of the running batch. Tensors between the parts of the network have fixed names: see `joints`.
+Letters of tensor shapes: B sources, S the length of the longest one, N tokens of all sources, D `d_model`, H heads, K
+`head_dim`, L decoder layers, V vocabulary, R rows of the running batch. Tensors between the parts of the network have
+fixed names: see `joints`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from dragoman_export.joints import ENCODER, attended
 from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.manifest import tensor_names
+
+LAST_LAYER = (-1, 0)
+"""The cross-attention whose positions are given: layer, and head."""
+AFTER_SOFTMAX = 2
+"""The value of `qk_output` of GroupQueryAttention for weights."""
 
 
 class ResidualStream:
@@ -70,48 +76,47 @@ def layer_norm(builder: GraphBuilder, x: str, norm: str) -> str:
 
 
 def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
-    """The encoder graph: `source` [B, S] -> `cross_kv` [2 L, B, H, S, K].
+    """The encoder graph: sources of any lengths -> `cross_kv` [2 L, H, N, K]. `cross_kv[2 l]` has the keys of decoder
+    layer l, `cross_kv[2 l + 1]` its values.
 
-    All sources have the same length, so there is no padding and no mask. `cross_kv[2 l]` has the keys of decoder layer
-    l, `cross_kv[2 l + 1]` its values.
+    The tokens of all sources stand one after the other, so that linear layers and norms compute nothing for padding.
+    Attention alone is computed over padded sources, [B, S]. `encoder_signature` has the inputs.
     """
     config = builder.config
-    heads, head_dim = config.num_heads, config.head_dim
-    scale = _attention_scale(config)
-    length = builder.node("Shape", ["source"], start=1)  # [1]
-    start, axis = builder.constant("slice_start", [0], np.int64), builder.constant("slice_axis", [0], np.int64)
     table = builder.parameter(builder.table_of_positions(ENCODER))
-    positions = builder.node("Slice", [table, start, length, axis])  # [S, D]
+    positions = builder.node("Gather", [table, "source_positions"])  # [N, D]
     x = builder.named(builder.embed("source", positions, "source"), "encoder.embedded")
     x = layer_norm(builder, x, "encoder_embedding_norm") if config.embedding_norm else x
     layers = [f"encoder.{layer}" for layer in range(config.encoder_layers)]
     residuals = [f"{layer}.{name}_residual" for layer in layers for name in ("self_attention", "feed_forward")]
     stream = ResidualStream(builder, x, residuals, "encoder_norm" if config.ends_with_norm else "")
+    lengths = builder.source_lengths()
     for layer in layers:
         attention = f"{layer}.self_attention"
         packed = builder.named(builder.linear(stream.normed, *qkv(attention)), f"{attention}.packed")
-        packed = builder.sequences(packed, "source")  # [B, S, 3 H K]
-        parts = [f"{attention}_{part}" for part in ("query", "key", "value")]
-        builder.node("Split", [packed], parts, axis=-1, num_outputs=3)
-        found = builder.contrib("MultiHeadAttention", parts, attended(attention), num_heads=heads, **scale)
-        stream.add(_output(builder, builder.rows(found, config.attention_width), attention))  # from [B, S, H K]
+        padded = builder.node("Gather", [packed, "cells"])  # [B, S, 3 H K]
+        found = builder.source_attention(padded, lengths, **_attention_scale(config))  # [B, S, H K]
+        found = builder.node("GatherND", [found, "places"], attended(attention))  # [N, H K]
+        stream.add(_output(builder, found, attention))
         stream.add(_feed_forward(builder, stream.normed, layer))
-    cross = builder.sequences(builder.linear(stream.normed, *cross_key_value(config)), "source")  # [B, S, 2 L H K]
-    split = builder.constant("split_heads", [0, 0, 2 * config.decoder_layers, heads, head_dim], np.int64)
-    cross = builder.node("Reshape", [builder.cached(cross), split])  # [B, S, 2 L, H, K]
-    builder.node("Transpose", [cross], "cross_kv", perm=[2, 0, 3, 1, 4])
-    shape: list[str | int] = [2 * config.decoder_layers, "batch", heads, "source_length", head_dim]
-    source = _value("source", TensorProto.INT64, ["batch", "source_length"])
-    return builder.model("encoder", [source], [_value("cross_kv", builder.cache_type, shape)])
+    cross = builder.linear(stream.normed, *cross_key_value(config))  # [N, 2 L H K]
+    cross = builder.reshape(builder.cached(cross), -1, 2 * config.decoder_layers, config.num_heads, config.head_dim)
+    builder.node("Transpose", [cross], "cross_kv", perm=[1, 2, 0, 3])
+    return builder.model("encoder", *encoder_signature(config, builder.cache_type))
 
 
-def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
+def build_decoder(builder: GraphBuilder, alignment: tuple[int, int] = LAST_LAYER) -> onnx.ModelProto:
     """The decoder graph: one step of all rows. `decoder_signature` has the shapes of its inputs and outputs.
 
     GroupQueryAttention with one query head per key head is multi-head attention that appends to its cache in place,
     each row at its own position. Cross-attention is the same operator with no keys and values to append.
+
+    Args:
+        builder: Collects the nodes.
+        alignment: The decoder layer, negative from the end, and the head whose cross-attention gives `aligned`.
     """
     config = builder.config
+    aligned_layer, aligned_head = alignment[0] % config.decoder_layers, alignment[1]
     width = config.attention_width
     x = builder.embed("tokens", builder.node("Gather", [builder.decoder_positions(), "positions"]), "target")
     x = builder.named(x, "decoder.embedded")
@@ -135,11 +140,15 @@ def build_decoder(builder: GraphBuilder) -> onnx.ModelProto:
             "Gather", [query, builder.constant("none", [], np.int64)], axis=1
         )  # [R, 0, H K]
         lengths = (last_source, "total_source_length")
-        found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths)
+        aligned = index == aligned_layer
+        weights = "weights" if aligned and builder.returns_weights else ""
+        found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths, weights)
+        if aligned:
+            builder.attended_most(weights, query, index, aligned_head)
         stream.add(_output(builder, found, attention))
         stream.add(_feed_forward(builder, stream.normed, layer))
     _candidates(builder, _adjusted(builder, builder.logits(stream.normed)))
-    return builder.model("decoder", *decoder_signature(config, builder.cache_type))
+    return builder.model("decoder", *decoder_signature(config, builder.cache_type, builder.num_words))
 
 
 def _output(builder: GraphBuilder, found: str, attention: str) -> str:
@@ -153,7 +162,12 @@ def _feed_forward(builder: GraphBuilder, x: str, layer: str) -> str:
 
 
 def _cached_attention(
-    builder: GraphBuilder, query_key_value: Sequence[str], kind: str, layer: int, lengths: Sequence[str]
+    builder: GraphBuilder,
+    query_key_value: Sequence[str],
+    kind: str,
+    layer: int,
+    lengths: Sequence[str],
+    weights: str = "",
 ) -> str:
     """GroupQueryAttention over the `kind` cache of a layer. Returns an activation.
 
@@ -164,6 +178,7 @@ def _cached_attention(
         layer: The number of the decoder layer.
         lengths: Two inputs. The first is the number of past positions of each row; for cross-attention, which appends
             nothing, one less than the length of its source. The second is the largest number of positions of any row.
+        weights: A name for the weights of the attention, [R, H, 1, positions], if they are wanted.
     """
     heads = builder.config.num_heads
     attention = f"decoder.{layer}.{kind}_attention"
@@ -171,10 +186,11 @@ def _cached_attention(
     found = builder.contrib(
         "GroupQueryAttention",
         [*query_key_value, f"{kind}_key_{layer}", f"{kind}_value_{layer}", *lengths, *scales],
-        [attended(attention), f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}"],
+        [attended(attention), f"new_{kind}_key_{layer}", f"new_{kind}_value_{layer}", *filter(None, [weights])],
         num_heads=heads,
         kv_num_heads=heads,
         causal=builder.causal,
+        **({"qk_output": AFTER_SOFTMAX} if weights else {}),
         **_attention_scale(builder.config),
         **kinds,
     )
@@ -202,10 +218,11 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
     maxima are found first. Their words include the k likeliest ones, for every k.
     """
     log_probs = builder.node("LogSoftmax", [logits], axis=-1)
+    _selected_candidates(builder, log_probs)
     if not builder.in_blocks:
         builder.node("TopK", [log_probs, "num_candidates"], ["candidate_log_probs", "candidate_ids"], axis=-1)
         return
-    words = builder.weights.tensors[f"{builder.embedding('output')}.weight"].shape[0]
+    words = builder.num_words
     blocks = builder.reshape(log_probs, -1, words // BLOCK, BLOCK)
     maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)], keepdims=0)
     most = builder.constant("num_blocks", [words // BLOCK], np.int64)
@@ -219,10 +236,48 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
     builder.node("GatherElements", [chosen_ids, "places"], "candidate_ids", axis=1)
 
 
-def decoder_signature(
+def _selected_candidates(builder: GraphBuilder, log_probs: str) -> None:
+    """The likeliest ids of some rows, which want more candidates than the others, or may have some words only.
+
+    `masks` is added to their log-probabilities: 0, or minus infinity for the words that a row may not have. Without
+    `selected_rows` these nodes compute nothing. They read no logits: the memory planner would give the softmax a second
+    buffer.
+    """
+    chosen = builder.node("Add", [builder.node("Gather", [log_probs, "selected_rows"]), "masks"])  # [selected, V]
+    builder.node("TopK", [chosen, "num_selected_candidates"], ["selected_log_probs", "selected_ids"], axis=-1)
+
+
+def encoder_signature(
     config: ModelConfig, cache_type: int
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """The inputs and the outputs of the decoder graph, with their types and shapes."""
+    """The inputs and the outputs of the encoder graph, with their types and shapes.
+
+    `source` has the tokens of all sources, one source after the other, and `source_positions` the place of each token
+    in its source. `cells` says which token stands in each cell of the padded sources; cells of padding have any token.
+    `places` has the cell of each token: the number of its source, and its place in it. `total_source_length` is S.
+    """
+    heads, head_dim = config.num_heads, config.head_dim
+    values = {
+        "source": _value("source", TensorProto.INT64, ["tokens"]),
+        "source_positions": _value("source_positions", TensorProto.INT64, ["tokens"]),
+        "cells": _value("cells", TensorProto.INT64, ["sources", "longest"]),
+        "places": _value("places", TensorProto.INT64, ["tokens", 2]),
+        "source_lengths": _value("source_lengths", TensorProto.INT32, ["sources"]),
+        "total_source_length": _value("total_source_length", TensorProto.INT32, []),
+        "cross_kv": _value("cross_kv", cache_type, [2 * config.decoder_layers, heads, "tokens", head_dim]),
+    }
+    names = tensor_names(config.decoder_layers)
+    return [values[name] for name in names.encoder_inputs], [values[name] for name in names.encoder_outputs]
+
+
+def decoder_signature(
+    config: ModelConfig, cache_type: int, words: int
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """The inputs and the outputs of the decoder graph, with their types and shapes. `words` is the padded V.
+
+    `selected_rows` are rows whose candidates are given apart, as `selected_ids`. `masks` has a row for each of them, or
+    one for all.
+    """
     fixed: dict[str, tuple[int, list[str | int]]] = {
         "tokens": (TensorProto.INT64, ["rows", 1]),
         "positions": (TensorProto.INT32, ["rows"]),
@@ -235,6 +290,12 @@ def decoder_signature(
         "adjust_bias": (TensorProto.FLOAT, ["adjustments"]),
         "candidate_ids": (TensorProto.INT64, ["rows", "candidates"]),
         "candidate_log_probs": (TensorProto.FLOAT, ["rows", "candidates"]),
+        "selected_rows": (TensorProto.INT64, ["selected"]),
+        "masks": (TensorProto.FLOAT, ["masks", words]),
+        "num_selected_candidates": (TensorProto.INT64, [1]),
+        "selected_ids": (TensorProto.INT64, ["selected", "selected_candidates"]),
+        "selected_log_probs": (TensorProto.FLOAT, ["selected", "selected_candidates"]),
+        "aligned": (TensorProto.INT64, ["rows", 1]),
     }
 
     def value(name: str) -> onnx.ValueInfoProto:

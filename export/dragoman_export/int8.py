@@ -16,7 +16,7 @@ from dragoman_export.quantise import CACHE_SCALE, INPUT_SCALE, WEIGHT_SCALE, mat
 
 
 class Int8Builder(GraphBuilder):
-    """Builds int8 graphs. All activations are [N, T, D], as MatMulIntegerToFloat takes any shape.
+    """Builds int8 graphs. MatMulIntegerToFloat takes activations of any shape.
 
     MatMulIntegerToFloat requires unsigned activations. Their zero point is 128, and after an activation function the
     integer that lets its least value be the integer 0.
@@ -26,8 +26,8 @@ class Int8Builder(GraphBuilder):
 
     def embed(self, ids: str, positions: str, use: str) -> str:
         name = self.embedding(use)
-        x = self.node("Gather", [self.parameter(f"{name}.weight"), ids])  # [N, T, D] of int8
-        scale = self.node("Gather", [self.parameter(f"{name}.scale"), ids])  # [N, T, 1]
+        x = self.node("Gather", [self.parameter(f"{name}.weight"), ids])  # [..., D] of int8
+        scale = self.node("Gather", [self.parameter(f"{name}.scale"), ids])  # [..., 1]
         x = self.node("Mul", [self.node("Cast", [x], to=TensorProto.FLOAT), scale])
         return self.node("Add", [x, positions])
 

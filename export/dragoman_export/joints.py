@@ -24,7 +24,10 @@ SUB_LAYERS = {
 
 
 def attended(attention: str) -> str:
-    """The joint at the output of an attention, [N, T, H K]. `attention` is the name of its module."""
+    """The joint at the output of an attention, [N, H K] in the encoder, [R, 1, H K] in the decoder.
+
+    `attention` is the name of its module.
+    """
     stack, layer, part = attention.split(".")
     return f"{part.removesuffix('_attention')}_attended_{layer}" if stack == DECODER else f"{attention}.attended"
 

@@ -68,7 +68,7 @@ def make_manifest(model: ModelConfig, precision: str, facts: Facts) -> Manifest:
             max_candidates=model.vocab_size - len(model.banned_ids),
         ),
         generation=facts.generation,
-        alignments=False,
+        alignments=True,
         precision=precision,
         weight_bits={"fp32": 32, "fp16": 16, "int8": WEIGHT_BITS}[precision],
         cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim, CACHE_DTYPE[precision]),

@@ -21,13 +21,14 @@ from dragoman_export.exact import Exact
 from dragoman_export.joints import DECODER, ENCODER, GIVEN, Stack, attended, taken_apart
 from dragoman_export.precision import Prepared
 from dragoman_export.states import States
-from dragoman_export.weights import BLOCK, cross_key_value, qkv
+from dragoman_export.weights import BLOCK, cross_key_value, padded_words, qkv
 from dragoman_service.bundle import manifest
 from dragoman_service.engine.plan import Adjustment
-from dragoman_service.runtime.sessions import Placement, open_session
+from dragoman_service.runtime.sessions import Placement, encoder_inputs, open_session
 
-SOURCES = ((3, 7), (2, 1))
-"""Number and length of the sources of each run of the encoder. One more run has one source of the largest length."""
+SOURCES = ((7, 2, 7, 1, 5), (1, 1))
+"""Lengths of the sources of each run of the encoder. Two more runs have a source of the largest length, alone and with
+shorter ones."""
 ROWS = 12
 """Number of rows of the decoder's step."""
 Arrays = dict[str, npt.NDArray[Any]]
@@ -73,12 +74,12 @@ def deviations(
     exact = Exact(prepared)
     if ENCODER in stacks:
         states, encoder = States(prepared, seed), _Apart(folder / manifest.ENCODER, prepared, ENCODER)
-        for batch, length in (*SOURCES, (1, longest[0])):
-            yield from _encoder_deviations(exact, encoder, states, states.ids(ENCODER, batch, length))
+        for lengths in (*SOURCES, (longest[0],), (3, longest[0], 1)):
+            yield from _encoder_deviations(exact, encoder, states, [states.ids(ENCODER, each) for each in lengths])
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
         for room in (0, 3):  # caches without and with free positions at their end
-            yield from _decoder_deviations(exact, decoder, states, longest, room)
+            yield from _decoder_deviations(exact, decoder, states, longest, room, prepared.alignment)
 
 
 class _Apart:
@@ -86,13 +87,15 @@ class _Apart:
 
     def __init__(self, path: Path, prepared: Prepared, stack: str) -> None:
         self.stack = Stack(prepared.reference.config, stack)
-        self._flat = prepared.builder.flat
+        self._flat = {*self.stack.widths} if stack == ENCODER else set()
+        if prepared.builder.flat:
+            self._flat |= self.stack.widths.keys() - self.stack.attended.keys()
         kind = onnx.TensorProto.FLOAT16 if prepared.precision == "fp16" else onnx.TensorProto.FLOAT
         graph = taken_apart(onnx.load(path, load_external_data=False), self.stack.widths, kind)
         apart = path.with_name(f"{path.stem}.apart.onnx")
         try:
             onnx.save(graph, apart)
-            self._session = open_session(apart, Placement(1))
+            self._session = open_session(apart, Placement(1, manifest.WEIGHT_BITS))
         finally:
             apart.unlink(missing_ok=True)
 
@@ -100,20 +103,22 @@ class _Apart:
         """Run all parts, with a state for every joint and the inputs of the graph. Returns the outputs of all parts."""
         feeds = dict(inputs)
         for joint, state in states.items():
-            flat = self._flat and joint not in self.stack.attended
-            feeds[joint + GIVEN] = (state.flatten(0, 1) if flat else state).numpy()
+            feeds[joint + GIVEN] = (state.flatten(0, 1) if joint in self._flat else state).numpy()
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, feeds), strict=True))
 
 
-def _encoder_deviations(exact: Exact, apart: _Apart, states: States, source: Tensor) -> Iterator[Deviation]:
-    given = states.of_joints(apart.stack, (source.size(0), source.size(1)))
-    found = apart.run(given, {"source": source.numpy()})
-    expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, source, torch.arange(source.size(1))))
+def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Sequence[Tensor]) -> Iterator[Deviation]:
+    lengths = [len(source) for source in sources]
+    given = states.of_joints(apart.stack, (1, sum(lengths)))
+    found = apart.run(given, encoder_inputs([source.tolist() for source in sources], mixed=True))
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, torch.cat(list(sources)), positions))
     for sub_layer in apart.stack.sub_layers:
         if sub_layer.endswith("attention"):
-            query, key, value = given[f"{sub_layer}.packed"].chunk(3, dim=-1)
-            expected[attended(sub_layer)] = exact.attended(query, exact.heads(key), exact.heads(value))
+            each = (packed.chunk(3, dim=-1) for packed in torch.split(given[f"{sub_layer}.packed"], lengths, dim=1))
+            alone = [exact.attended(query, exact.heads(key), exact.heads(value)) for query, key, value in each]
+            expected[attended(sub_layer)] = torch.cat(alone, dim=1)
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     memory = given[apart.stack.read[-1]]
     cross = found["cross_kv"]
@@ -121,11 +126,11 @@ def _encoder_deviations(exact: Exact, apart: _Apart, states: States, source: Ten
     if len(cross) != len(projections):
         yield Deviation("cross_kv", float("inf"))
     for name, got in zip(projections, cross, strict=False):
-        yield _kept(exact, name, got, exact.heads(exact.linear([name], memory)))
+        yield _kept(exact, name, got[None], exact.heads(exact.linear([name], memory)))
 
 
 def _decoder_deviations(
-    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int
+    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int, alignment: tuple[int, int]
 ) -> Iterator[Deviation]:
     given = states.of_joints(apart.stack, (ROWS, 1))
     sources, targets = (_spread(most) for most in longest)
@@ -145,18 +150,69 @@ def _decoder_deviations(
                 inputs[f"{kind}_{part}_{layer}"] = states.cache(shape).numpy()
     adjustments = states.adjustments(ROWS)
     words = exact.config.vocab_size - len(exact.config.banned_ids)
+    inputs |= _selection_inputs(exact)
     found = apart.run(given, inputs | _search_inputs(words, adjustments))
     expected = _expected(exact, apart.stack, given, exact.embedded(DECODER, tokens, positions[:, None]))
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     for layer in range(exact.config.decoder_layers):
         yield from _self_attention(exact, layer, given, inputs, found)
         yield from _cross_attention(exact, layer, given, inputs, found)
+    yield _aligned(exact, alignment, given, inputs, found)
     last = given[apart.stack.read[-1]]
     yield from _candidates(found, words, exact.log_probs(last, adjustments))
     for changes in ((), adjustments):
         right = exact.log_probs(last, changes)
         for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):
             yield from _candidates(apart.run(given, inputs | _search_inputs(count, changes)), count, right)
+    yield from _selected_deviations(exact, apart, states, given, inputs, adjustments)
+
+
+def _selected_deviations(
+    exact: Exact,
+    apart: _Apart,
+    states: States,
+    given: Mapping[str, Tensor],
+    inputs: Arrays,
+    adjustments: Sequence[Adjustment],
+) -> Iterator[Deviation]:
+    """Check the candidates of selected rows, with and without masks, and that those of the other rows are right too."""
+    last = given[apart.stack.read[-1]]
+    everything = exact.log_probs(last, adjustments)
+    words = exact.config.vocab_size - len(exact.config.banned_ids)
+    for rows, count, masks in (
+        ([7, 0, 5], min(40, words), None),
+        (list(range(ROWS))[::-1], words, states.masks(ROWS)),
+        ([3, 1], 1, states.masks(2)),
+    ):
+        selection = _selection_inputs(exact, rows, count, masks)
+        found = apart.run(given, inputs | _search_inputs(2, adjustments) | selection)
+        right = exact.log_probs(
+            last[rows], [it._replace(row=rows.index(it.row)) for it in adjustments if it.row in rows], masks
+        )
+        yield from _candidates(found, count, right, "selected")
+        yield from _candidates(found, 2, everything)
+
+
+def _aligned(
+    exact: Exact, alignment: tuple[int, int], given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
+) -> Deviation:
+    """Check that no source position has a larger score than `aligned`, in units of the largest score of the row."""
+    layer, head = alignment[0] % exact.config.decoder_layers, alignment[1]
+    attention = f"decoder.{layer}.cross_attention"
+    keys = torch.tensor(inputs[f"cross_key_{layer}"]).double() * exact.cache_unit(f"{attention}.key")
+    scores = exact.scores(given[f"{attention}.queries"], keys, head)  # [R, positions]
+    worst = 0.0
+    chosen = found["aligned"].reshape(-1)
+    if len(chosen) != len(scores):
+        return Deviation("aligned", float("inf"))
+    for row, length, position in zip(scores, inputs["source_lengths"], chosen, strict=True):
+        if not 0 <= position < length:
+            return Deviation("aligned", float("inf"))
+        seen = row[:length]
+        worst = max(
+            worst, float((seen.max() - seen[position]) / seen.abs().max().clamp(min=torch.finfo(torch.double).tiny))
+        )
+    return Deviation("aligned", worst)
 
 
 def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor) -> dict[str, Tensor]:
@@ -220,27 +276,28 @@ def _cross_attention(
     yield Deviation(attended(attention), relative(found[attended(attention)], wanted))
 
 
-def _candidates(found: Arrays, count: int, expected: Tensor) -> Iterator[Deviation]:
+def _candidates(found: Arrays, count: int, expected: Tensor, kind: str = "candidate") -> Iterator[Deviation]:
     """Compare the candidates with the expected log-probabilities [R, V].
 
-    They must be the `count` likeliest ids, likeliest first, with their log-probabilities.
+    They must be the `count` likeliest ids, likeliest first, with their log-probabilities. `kind` is "candidate" for
+    those of all rows, "selected" for those of selected rows.
     """
-    ids, log_probs = found["candidate_ids"], found["candidate_log_probs"].astype(np.float64)
+    ids, log_probs = found[f"{kind}_ids"], found[f"{kind}_log_probs"].astype(np.float64)
     wanted = expected.numpy()
     possible = np.isfinite(log_probs)
     words = wanted.shape[1]
     shapes = {ids.shape, log_probs.shape}
     twice = any(len(set(row)) < len(row) for row in ids.tolist())
     if shapes != {(len(wanted), count)} or twice or (ids[possible] >= words).any():
-        yield Deviation("candidate_ids", float("inf"))
+        yield Deviation(f"{kind}_ids", float("inf"))
         return
     of_ids = np.take_along_axis(wanted, np.minimum(ids, words - 1), axis=1)
     best = -np.sort(-wanted, axis=1)[:, : ids.shape[1]]
     of_ids = np.where(possible, of_ids, -np.inf)  # candidates with minus infinity may have any id
     # The unit is the largest number of all words, as the log-probabilities of the likeliest may be almost 0.
     units = np.abs(np.where(np.isfinite(wanted), wanted, 0)).max(axis=1)
-    for name, right in (("candidate_log_probs", of_ids), ("candidate_ids", best)):
-        yield Deviation(name, relative(log_probs, torch.from_numpy(right), units))
+    for name, right in (("log_probs", of_ids), ("ids", best)):
+        yield Deviation(f"{kind}_{name}", relative(log_probs, torch.from_numpy(right), units))
 
 
 def _kept(exact: Exact, name: str, got: npt.NDArray[Any], wanted: Tensor) -> Deviation:
@@ -289,4 +346,17 @@ def _search_inputs(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
         "adjust_index": np.array([(it.row, it.token) for it in adjustments], np.int64).reshape(-1, 2),
         "adjust_penalty": np.array([it.penalty for it in adjustments], np.float32),
         "adjust_bias": np.array([it.bias for it in adjustments], np.float32),
+    }
+
+
+def _selection_inputs(exact: Exact, rows: Sequence[int] = (), count: int = 1, masks: Tensor | None = None) -> Arrays:
+    """The decoder's inputs for selected rows, each with the allowed words `masks` [rows, V]."""
+    words = padded_words(exact.config.vocab_size)
+    bias = np.zeros((1 if masks is None else len(rows), words), np.float32)
+    if masks is not None:
+        bias[:, : masks.size(1)][~masks.numpy()] = -np.inf
+    return {
+        "selected_rows": np.array(rows, np.int64),
+        "masks": bias,
+        "num_selected_candidates": np.array([count], np.int64),
     }

@@ -81,6 +81,16 @@ class States:
                 found.append(Adjustment(row, token, penalty, offset))
         return found
 
+    def masks(self, rows: int) -> Tensor:
+        """Allowed words of some rows, [rows, V]: all for the first, one for the second, then from few to most."""
+        allowed = torch.zeros(rows, self._config.vocab_size, dtype=torch.bool)
+        words = torch.as_tensor(ordinary_ids(self._config))
+        for row in range(rows):
+            count = len(words) if row == 0 else 1 + (len(words) - 1) * (row - 1) // max(1, rows - 1)
+            allowed[row, words[torch.randperm(len(words), generator=self._draw)[:count]]] = True
+        allowed[0] = True
+        return allowed
+
     def _readers(self, stack: Stack) -> dict[str, str]:
         """Joint -> the first matrix that reads it."""
         firsts = {"self_attention": "query", "cross_attention": "query", "feed_forward": "inner"}

@@ -119,7 +119,12 @@ def embedding_matrices(config: ModelConfig) -> dict[str, str]:
 
 def padded(table: Tensor) -> Tensor:
     """A matrix [V, D], padded with rows of zeros to a multiple of `BLOCK` rows."""
-    return functional.pad(table, (0, 0, 0, -table.size(0) % BLOCK))
+    return functional.pad(table, (0, 0, 0, padded_words(table.size(0)) - table.size(0)))
+
+
+def padded_words(words: int) -> int:
+    """`words` rounded up to a multiple of `BLOCK`."""
+    return words + -words % BLOCK
 
 
 def neighbours(config: ModelConfig) -> list[tuple[str, ...]]:

@@ -222,6 +222,6 @@ def test_a_link_out_of_the_bundle_is_refused(folder: Path, tmp_path: Path) -> No
 
 def test_tensor_names_are_listed_per_layer() -> None:
     names = tensor_names(2)
-    assert len(names.decoder_inputs) == 9 + 4 * 2
+    assert len(names.decoder_inputs) == 9 + 4 * 2 + 3
     assert len(set(names.decoder_inputs)) == len(names.decoder_inputs)
-    assert names.decoder_inputs[-4:] == ("self_key_1", "self_value_1", "cross_key_1", "cross_value_1")
+    assert names.decoder_inputs[13:17] == ("self_key_1", "self_value_1", "cross_key_1", "cross_value_1")

@@ -80,6 +80,8 @@ def test_a_manifest_of_format_2_is_read_as_it_was() -> None:
         training={"step": 10},
         scores=(data.Score("tatoeba", "BLEU", 30.5, "nrefs:1"),),
         files=dict.fromkeys((*data.FILES, "tokenizer.model"), DIGEST),
+        alignments=False,
+        tensors=data.tensor_names_of_format_2(2),
     )
 
 
@@ -164,7 +166,7 @@ WRONG_FORMAT_3: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (put("generation", "length_penalty", None), "generation.length_penalty: got null; allowed: a number"),
     (put("generation", "normalisation", "none"), "generation.normalisation: got 'none'; allowed: gnmt, power"),
     (put("alignments", 0), "alignments: got 0; allowed: bool"),
-    (put("alignments", True), "alignments: got True; allowed: False"),
+    (put("alignments", False), "alignments: got False; allowed: True, as the outputs"),
     (put("licence", None), "licence: got None; allowed: str"),
     (put("origin", "files", "a", "b"), "origin.files.a: got 'b'; allowed: a SHA-256"),
     (put("origin", []), "origin: got []; allowed: an object"),

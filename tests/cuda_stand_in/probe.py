@@ -11,10 +11,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.engine.plan import Adjustment, Adjustments, Join, StepPlan
+from dragoman_service.engine.plan import Adjustment, Adjustments, Join, Masks, StepPlan
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.cuda_runner import CudaRunner
 from dragoman_service.runtime.settings import GpuOptions
@@ -22,6 +23,7 @@ from support.fake_cuda import FakeCuda
 
 SOURCE = (5, 6, 7, 2)
 ROWS = 5
+ALLOWED = np.arange(300)[None] % 7 == 0
 
 
 def main() -> None:
@@ -59,6 +61,7 @@ def main() -> None:
             "four": counted(step(2, num_steps=4)),
             "adjusted": counted(step(6, adjustments=Adjustments.of([Adjustment(0, 5, 2.0, 0.0)]))),
             "wide": counted(step(7, num_candidates=8)),
+            "selected": counted(step(8, wide_rows=(3, 1), num_wide_candidates=20, masks=Masks(np.array([0]), ALLOWED))),
         }
         runner.close()
     found["empty launches"] = counts.stand_in_empty()

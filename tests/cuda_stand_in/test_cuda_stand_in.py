@@ -68,6 +68,11 @@ def test_an_adjusted_step_is_launched_kernel_by_kernel(found: dict[str, Any]) ->
     assert found["captured"]["adjusted"]["launches"] > found["eager"]["second"]["launches"] > 0
 
 
+def test_a_step_with_selected_rows_is_launched_kernel_by_kernel(found: dict[str, Any]) -> None:
+    assert found["captured"]["selected"]["replays"] == 0
+    assert found["captured"]["selected"]["launches"] > found["eager"]["second"]["launches"]
+
+
 def test_without_captures_every_kernel_is_launched_every_time(found: dict[str, Any]) -> None:
     eager = found["eager"]
     assert eager["second"]["replays"] == 0

@@ -223,8 +223,21 @@ def test_warming_up_and_golden_sentences(tiny_bundle: Bundle) -> None:
     runner.close()
 
 
-def test_encoder_batches_hold_one_length_and_a_bounded_number_of_tokens() -> None:
-    joins = [Join((5,) * length, (row,)) for row, length in enumerate((3, 4, 3, 3, 4, 20))]
-    batches = list(encoder_batches(joins, max_tokens=8))
-    assert [[len(join.source) for join in batch] for batch in batches] == [[3, 3], [3], [4, 4], [20]]
+def lengths_of_batches(*lengths: int, mixed: bool) -> list[list[int]]:
+    joins = [Join((5,) * length, (row,)) for row, length in enumerate(lengths)]
+    batches = list(encoder_batches(joins, max_tokens=8, mixed=mixed))
     assert sorted(join.rows for batch in batches for join in batch) == [join.rows for join in joins]
+    return [[len(join.source) for join in batch] for batch in batches]
+
+
+def test_encoder_batches_hold_a_bounded_number_of_tokens_with_padding() -> None:
+    assert lengths_of_batches(3, 4, 3, 3, 4, 20, 1, 1, mixed=True) == [[20], [4, 4], [3, 3], [3, 1], [1]]
+    assert lengths_of_batches(1, 4, mixed=True) == [[4, 1]]
+
+
+def test_encoder_batches_of_format_2_hold_one_length() -> None:
+    assert lengths_of_batches(3, 4, 3, 3, 4, 20, 1, mixed=False) == [[20], [4, 4], [3, 3], [3], [1]]
+
+
+def test_no_joins_are_no_batch() -> None:
+    assert lengths_of_batches(mixed=True) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,23 @@ def test_there_must_be_a_thread() -> None:
 def test_the_encoder_gives_keys_and_values_of_every_decoder_layer(tiny_bundle: Bundle) -> None:
     manifest = tiny_bundle.manifest
     graphs = Graphs.open(tiny_bundle.path, manifest.tensors, Placement(1))
-    assert EncoderSession(graphs.encoder, manifest.cache).run([(5, 6, 2), (7, 8, 2)]).shape == (2, 2, 2, 2, 3, 16)
+    encoder = EncoderSession(graphs.encoder, manifest.cache, manifest.tensors)
+    found = encoder.run([(5, 6, 2), (7, 8, 9, 10, 2), (2,)])
+    assert [values.shape for values in found] == [(2, 2, 2, length, 16) for length in (3, 5, 1)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_source_is_encoded_to_the_same_bits_beside_any_others(any_tiny_bundle: Bundle, threads: int) -> None:
+    manifest = any_tiny_bundle.manifest
+    graphs = Graphs.open(any_tiny_bundle.path, manifest.tensors, Placement(threads))
+    encoder = EncoderSession(graphs.encoder, manifest.cache, manifest.tensors)
+    rng = random.Random(threads)
+    sources = [tuple(rng.choices(range(2, 300), k=length)) for length in range(1, 131)]
+    alone = {source: encoder.run([source])[0].tobytes() for source in sources}
+    for longest in (130, 130, 40, 40, 12, 12):
+        for _ in range(10):
+            crowd = rng.sample(sources[:longest], rng.randint(2, 10))
+            assert [values.tobytes() for values in encoder.run(crowd)] == [alone[source] for source in crowd]
 
 
 def test_a_graph_with_other_tensors_is_refused(tiny_bundle: Bundle) -> None:

@@ -220,6 +220,9 @@ class _QueuedSession:
     def io_binding(self) -> Any:
         return self._session.io_binding()
 
+    def get_inputs(self) -> Any:
+        return self._session.get_inputs()
+
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
         graph = options.get_run_config_entry("gpu_graph_id") if self._graphs else "-1"
         repeats = 1

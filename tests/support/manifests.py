@@ -31,7 +31,7 @@ _MANIFEST = Manifest(
     languages=Languages((("en", "de"),)),
     limits=Limits(max_source_tokens=64, max_target_tokens=64, max_candidates=90),
     generation=Generation(),
-    alignments=False,
+    alignments=True,
     precision="fp32",
     weight_bits=32,
     cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16, dtype="float32"),

@@ -39,6 +39,17 @@ def attribute(kind: str, name: str, value: object, place: int = 0) -> Mutation:
     return mutate
 
 
+def source_attention(name: str, value: object, place: int = 0) -> Mutation:
+    """Set an attribute of an attention of the encoder, whose operator depends on the precision."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        kinds = {node.op_type for node in graph.node}
+        (kind,) = kinds & {"GroupQueryAttention", "MultiHeadAttention"}
+        attribute(kind, name, value, place)(graph)
+
+    return mutate
+
+
 def moved(ending: str, items: int, place: int = 0) -> Mutation:
     """Move the start of a tensor by `items` of its items."""
 
@@ -153,9 +164,36 @@ def fewer_source_words(graph: onnx.GraphProto) -> None:
     behind(sub.output[0], "Max", "none_before")(graph)
 
 
+def no_last_words(graph: onnx.GraphProto) -> None:
+    """See one word less of every source of several words."""
+    graph.initializer.append(numpy_helper.from_array(np.array(1, np.int32), "a_word"))
+    computed("source_lengths", "Sub", 1, np.int32)(graph)
+    for node in graph.node:
+        node.output[:] = ["fewer" if name == "mutated" else name for name in node.output]
+    graph.node.insert(1, helper.make_node("Max", ["fewer", "a_word"], ["mutated"]))
+
+
+def given_cells(words: int) -> Mutation:
+    """Put the token that is so many places further into each cell, but the last token into the last."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        computed("cells", "Add", words, np.int64)(graph)
+        for node in graph.node:
+            node.output[:] = ["further" if name == "mutated" else name for name in node.output]
+        for kind, inputs, output in (
+            ("Size", ["source"], "tokens_of_all"),
+            ("Sub", ["tokens_of_all", "other"], "last_token"),
+            ("Min", ["further", "last_token"], "mutated"),
+        ):
+            place = 1 + max((i for i, node in enumerate(graph.node) if set(node.output) & set(inputs)), default=-1)
+            graph.node.insert(place, helper.make_node(kind, inputs, [output]))
+
+    return mutate
+
+
 def no_penalty(graph: onnx.GraphProto) -> None:
     """Ignore the penalties."""
-    (where,), (gather,) = nodes(graph, "Where"), [item for item in graph.node if "adjust_index" in item.input][:1]
+    where, (gather,) = nodes(graph, "Where")[-1], [item for item in graph.node if "adjust_index" in item.input][:1]
     where.input[1] = where.input[2] = gather.output[0]
 
 
@@ -345,7 +383,7 @@ def read_instead_where(one: int, other: int) -> Mutation:
     """Treat logits of both signs alike: input `other` of the Where node replaces input `one`."""
 
     def mutate(graph: onnx.GraphProto) -> None:
-        (where,) = nodes(graph, "Where")
+        where = nodes(graph, "Where")[-1]
         where.input[one] = where.input[other]
 
     return mutate
@@ -400,7 +438,7 @@ def adjusted_afterwards(graph: onnx.GraphProto) -> None:
 
 def offset_first(graph: onnx.GraphProto) -> None:
     """Add the bias of adjustments before the penalty."""
-    (where,) = nodes(graph, "Where")
+    where = nodes(graph, "Where")[-1]
     add = next(node for node in graph.node if "adjust_bias" in node.input)
     (old,) = [node.output[0] for node in graph.node if "adjust_index" in node.input and node.op_type == "GatherND"]
     every_reader(add.output[0], where.output[0])(graph)
@@ -413,7 +451,48 @@ def offset_first(graph: onnx.GraphProto) -> None:
     graph.node.insert(first, kept)
 
 
-ALL, FLOATS, INT8, BLOCKS = ("fp32", "fp16", "int8"), ("fp32", "fp16"), ("int8",), ("fp32", "int8")
+def qk_output(value: int) -> Mutation:
+    """Change what an attention returns beside its result."""
+
+    def mutate(graph: onnx.GraphProto) -> None:
+        (node,) = [item for item in nodes(graph, "GroupQueryAttention") if len(item.output) == 4]
+        next(item for item in node.attribute if item.name == "qk_output").i = value
+
+    return mutate
+
+
+def aligned_by_another_layer(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] == "cross_key_1":  # the scores are computed from the keys
+            node.input[0] = "cross_key_0"
+            return
+    _, first, *_, last = nodes(graph, "GroupQueryAttention")
+    first.output.append(last.output.pop())
+    first.attribute.append(next(item for item in last.attribute if item.name == "qk_output"))
+    last.attribute.remove(first.attribute[-1])
+
+
+def masks_ignored(graph: onnx.GraphProto) -> None:
+    add = next(node for node in graph.node if "masks" in node.input)
+    add.op_type = "Identity"
+    add.input.remove("masks")
+
+
+def selected_before_adjustments(graph: onnx.GraphProto) -> None:
+    """Select rows of log-probabilities that have no adjustments."""
+    (scatter,) = nodes(graph, "ScatterND")
+    gather = next(node for node in graph.node if "selected_rows" in node.input)
+    place = list(graph.node).index(gather)
+    graph.node.insert(place, helper.make_node("LogSoftmax", [scatter.input[0]], ["without"], axis=-1))
+    gather.input[0] = "without"
+
+
+def selected_logits(graph: onnx.GraphProto) -> None:
+    gather = next(node for node in graph.node if "selected_rows" in node.input)
+    gather.input[0] = nodes(graph, "LogSoftmax")[0].input[0]
+
+
+ALL, FLOATS, INT8, FP16, BLOCKS = ("fp32", "fp16", "int8"), ("fp32", "fp16"), ("int8",), ("fp16",), ("fp32", "int8")
 
 ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "epsilon": (ALL, attribute("LayerNormalization", "epsilon", 1e-3)),
@@ -426,11 +505,25 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "weight moved": (ALL, moved("feed_forward.outer.weight", 1)),
     "bias moved": (ALL, moved("feed_forward.inner.bias", 1, 1)),
     "positions moved": (ALL, rows_moved("positions.table", 1)),
-    "sharper attention": (ALL, attribute("MultiHeadAttention", "scale", 0.26)),
-    "other heads": (ALL, attribute("MultiHeadAttention", "num_heads", 1)),
-    "sees no later words": (ALL, attribute("MultiHeadAttention", "unidirectional", 1)),
-    "query for key": (ALL, swapped("Split", 0, 1, outputs=True)),
-    "key for value": (ALL, swapped("Split", 1, 2, 1, outputs=True)),
+    "sharper attention": (ALL, source_attention("scale", 0.26)),
+    "other heads": (ALL, source_attention("num_heads", 1)),
+    "sees no later words": (FP16, attribute("MultiHeadAttention", "unidirectional", 1)),
+    "sees no later words, by causality": (BLOCKS, attribute("GroupQueryAttention", "causal", 1)),
+    "query for key": (FP16, swapped("Split", 0, 1, outputs=True)),
+    "key for value": (FP16, swapped("Split", 1, 2, 1, outputs=True)),
+    "heads that share keys": (BLOCKS, attribute("GroupQueryAttention", "kv_num_heads", 1)),
+    "padding is seen": (ALL, behind("source_lengths", "Max", "total_source_length")),
+    "last words are not seen": (ALL, no_last_words),
+    "one word of padding is seen": (BLOCKS, constant("one", lambda x: x - 1)),
+    "lengths of the next sentence": (ALL, rows_mixed("source_lengths")),
+    "cells of the next sentence": (ALL, rows_mixed("cells")),
+    "cells of the next word": (ALL, given_cells(1)),
+    "the next word's place": (ALL, rows_mixed("places")),
+    "the next word's position": (ALL, rows_mixed("source_positions")),
+    "positions one further on": (ALL, computed("source_positions", "Add", 1, np.int64)),
+    "no positions": (ALL, computed("source_positions", "Mul", 0, np.int64)),
+    "every word the first of its sentence": (ALL, computed("places", "Mul", [1, 0], np.int64)),
+    "every sentence the first": (ALL, computed("places", "Mul", [0, 1], np.int64)),
     "layers of cross-attention in another order": (ALL, layers_exchanged),
     "result subtracted": (ALL, renamed("Add", "Sub", -1)),
     "negated": (ALL, behind("encoder_norm.output", "Neg")),
@@ -458,8 +551,8 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "square weights transposed": (ALL, transposed("encoder.1.self_attention.result")),
     "epsilon of other libraries": (ALL, attribute("LayerNormalization", "epsilon", 1e-6)),
     "no epsilon": (ALL, attribute("LayerNormalization", "epsilon", 0.0, 1)),
-    "not scaled": (ALL, attribute("MultiHeadAttention", "scale", 1.0)),
-    "more heads": (ALL, attribute("MultiHeadAttention", "num_heads", 8, 1)),
+    "not scaled": (ALL, source_attention("scale", 1.0)),
+    "more heads": (ALL, source_attention("num_heads", 8, 1)),
     "no residual": (ALL, alone("encoder.0.feed_forward_residual.sum", 1)),
     "no sub-layer": (ALL, alone("encoder.1.self_attention_residual.sum", 0)),
     "residual from further back": (
@@ -471,10 +564,10 @@ ENCODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
         read_instead("encoder.1.feed_forward_residual.norm.output", 0, "encoder.0.feed_forward_residual.sum"),
     ),
     "no last norm": (ALL, every_reader("encoder_norm.output", "encoder.1.feed_forward_residual.sum")),
-    "the next sentence": (ALL, rows_mixed("source")),
+    "the next word": (ALL, rows_mixed("source")),
     "words of the next id": (ALL, rows_moved("embedding.weight", 1)),
     "keys before values": (ALL, given_out("cross_kv", "Gather", [0, 2, 1, 3], np.int64)),
-    "heads behind positions": (ALL, attribute("Transpose", "perm", [2, 0, 1, 3, 4], -1)),
+    "heads behind positions": (ALL, attribute("Transpose", "perm", [1, 0, 2, 3], -1)),
     "keys and values a bit larger": (BLOCKS, computed("encoder_norm.output", "Mul", 1.01, np.float32)),
     "no embedding scale": (FLOATS, constant("embedding_scale", lambda x: x * 0 + 1)),
     "smooth ReLU": (FLOATS, renamed("Relu", "Gelu")),
@@ -515,13 +608,13 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "the next row's source": (ALL, rows_mixed("cross_key_0")),
     "the next row's query": (ALL, rows_mixed("decoder.0.cross_attention.queries")),
     "the next row's state": (ALL, rows_mixed("decoder_norm.output")),
-    "result subtracted": (ALL, renamed("Add", "Sub", -2)),
+    "result subtracted": (ALL, renamed("Add", "Sub", -3)),
     "negated": (ALL, behind("decoder.1.feed_forward.result", "Neg")),
-    "penalty inverted": (ALL, swapped("Where", 1, 2)),
-    "penalty of zero's other side": (ALL, renamed("Less", "Greater")),
+    "penalty inverted": (ALL, swapped("Where", 1, 2, -1)),
+    "penalty of zero's other side": (ALL, renamed("Less", "Greater", -1)),
     "penalty always divides": (ALL, read_instead_where(1, 2)),
     "penalty ignored": (ALL, no_penalty),
-    "offset subtracted": (ALL, renamed("Add", "Sub", -1)),
+    "offset subtracted": (ALL, renamed("Add", "Sub", -2)),
     "no adjustments": (ALL, no_adjustments),
     "warmer": (ALL, warmer),
     "normalised over rows": (ALL, attribute("LogSoftmax", "axis", 0)),
@@ -585,6 +678,28 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "begin allowed": (ALL, word_allowed(1)),
     "end for padding": (ALL, constant("masked_output_bias", lambda x: x[[2, 1, 0, *range(3, len(x))]])),
     "end never": (ALL, constant("masked_output_bias", lambda x: np.where(np.arange(len(x)) == 2, -np.inf, x))),
+    "aligned by another head": (ALL, constant("aligned_head", lambda x: x + 1)),
+    "aligned by another layer": (ALL, aligned_by_another_layer),
+    "aligned with the least": (ALL, renamed("ArgMax", "ArgMin")),
+    "aligned one further on": (ALL, given_out("aligned", "Add", 1, np.int64)),
+    "aligned always with the first": (ALL, given_out("aligned", "Mul", 0, np.int64)),
+    "aligned before the softmax": (BLOCKS, qk_output(1)),
+    "aligned with padding": (FP16, renamed("Less", "LessOrEqual")),
+    "aligned by the next row's query": (FP16, rows_mixed("decoder.1.cross_attention.queries")),
+    "aligned by another part of the query": (FP16, constant("aligned_start", lambda x: x + 1)),
+    "masks subtracted": (ALL, renamed("Add", "Sub", -1)),
+    "masks ignored": (ALL, masks_ignored),
+    "masks that only discourage": (ALL, computed("masks", "Max", -30, np.float32)),
+    "the next row's mask": (ALL, rows_mixed("masks")),
+    "the next selected row": (ALL, rows_mixed("selected_rows")),
+    "always the first row selected": (ALL, computed("selected_rows", "Mul", 0, np.int64)),
+    "one selected candidate more": (ALL, computed("num_selected_candidates", "Add", [1], np.int64)),
+    "the best selected candidate alone": (ALL, computed("num_selected_candidates", "Min", [1], np.int64)),
+    "least likely of selected": (ALL, attribute("TopK", "largest", 0)),
+    "selected in no order": (ALL, attribute("TopK", "sorted", 0)),
+    "selected ids one further on": (ALL, given_out("selected_ids", "Add", 1, np.int64)),
+    "selected before the adjustments": (ALL, selected_before_adjustments),
+    "selected of what is not normalised": (ALL, selected_logits),
     "key scales for value scales": (INT8, swapped("GroupQueryAttention", -2, -1, 2)),
     "value scales for key scales": (
         INT8,

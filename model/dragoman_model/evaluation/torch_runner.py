@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +47,17 @@ class TorchRunner:
         encoded = time.perf_counter()
         logits = mask_logits(self._step(plan), self._model.config)  # [rows, V]
         _adjust(logits, plan.adjustments)
-        best = logits.log_softmax(dim=-1).topk(min(plan.num_candidates, logits.size(1)), dim=-1)
-        ids, log_probs = best.indices.numpy(force=True), best.values.numpy(force=True)
-        return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded)
+        log_probs = logits.log_softmax(dim=-1)
+        if len(plan.masks):
+            allowed = torch.as_tensor(plan.masks.allowed, device=self._device)
+            rows = self._tensor(plan.masks.rows)
+            log_probs[rows] = log_probs[rows].masked_fill(~allowed, float("-inf"))
+        best = _likeliest(log_probs, plan.num_candidates)
+        wide: tuple[Any, Any] = (None, None)
+        if len(plan.wide_rows):
+            wide = _likeliest(log_probs[self._tensor(plan.wide_rows)], plan.num_wide_candidates)
+        seconds = time.perf_counter() - encoded
+        return StepResult(*best, encoded - started, seconds, wide_ids=wide[0], wide_log_probs=wide[1])
 
     def probe(self) -> None:
         """Nothing to do: this runner is for evaluation, which ends with the first error."""
@@ -108,6 +117,12 @@ class TorchRunner:
 
     def _zeros(self, shape: tuple[int, ...]) -> KeyValue:
         return torch.zeros(shape, device=self._device), torch.zeros(shape, device=self._device)
+
+
+def _likeliest(log_probs: Tensor, count: int) -> tuple[Any, Any]:
+    """Ids and log-probabilities, [rows, count], of the likeliest tokens of each row of [rows, V]."""
+    best = log_probs.topk(min(count, log_probs.size(1)), dim=-1)
+    return best.indices.numpy(force=True), best.values.numpy(force=True)
 
 
 def _adjust(logits: Tensor, adjustments: Adjustments) -> None:

@@ -163,7 +163,18 @@ class Manifest:
 
 
 def tensor_names(decoder_layers: int) -> TensorNames:
-    """The tensor names that this format version prescribes."""
+    """The tensor names of bundles that this release writes."""
+    older = tensor_names_of_format_2(decoder_layers)
+    return TensorNames(
+        encoder_inputs=("source", "source_positions", "cells", "places", "source_lengths", "total_source_length"),
+        encoder_outputs=older.encoder_outputs,
+        decoder_inputs=(*older.decoder_inputs, "selected_rows", "masks", "num_selected_candidates"),
+        decoder_outputs=(*older.decoder_outputs, "selected_ids", "selected_log_probs", "aligned"),
+    )
+
+
+def tensor_names_of_format_2(decoder_layers: int) -> TensorNames:
+    """The tensor names of bundles of format 2, whose encoder takes sources of one length."""
 
     def per_layer(*prefixes: str) -> tuple[str, ...]:
         return tuple(f"{prefix}_{layer}" for layer in range(decoder_layers) for prefix in prefixes)

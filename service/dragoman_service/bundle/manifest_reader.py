@@ -28,6 +28,7 @@ from dragoman_service.bundle.manifest import (
     Score,
     TensorNames,
     tensor_names,
+    tensor_names_of_format_2,
 )
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.bundle.tokenizers.loading import KINDS
@@ -138,7 +139,10 @@ def _problems(manifest: Manifest, version: int) -> Iterable[str]:
     yield from _architecture_problems(manifest)
     # The number of layers is compared first: names for a huge number of layers would fill the memory.
     few = 1 <= cache.decoder_layers <= len(manifest.tensors.decoder_outputs)
-    if not few or manifest.tensors != tensor_names(cache.decoder_layers):
+    known = [tensor_names_of_format_2(cache.decoder_layers)] if few else []
+    # What format 2 had may be written again as format 3, with its graphs.
+    known += [tensor_names(cache.decoder_layers)] if few and version == FORMAT_VERSION else []
+    if manifest.tensors not in known:
         yield f"tensors: not those of format version {version} with {cache.decoder_layers} decoder layers"
     yield from _file_problems(manifest)
 
@@ -252,8 +256,9 @@ def _problems_of_format_3(manifest: Manifest) -> Iterable[str]:
         yield from _problems_of_dragoman_ids(special)
     if not tokenizer.files:
         yield "tokenizer.files: got none; allowed: one or more"
-    if manifest.alignments:
-        yield "alignments: got True; allowed: False, as no tensor of the decoder has them"
+    aligned = "aligned" in manifest.tensors.decoder_outputs
+    if manifest.alignments != aligned:
+        yield f"alignments: got {manifest.alignments}; allowed: {aligned}, as the outputs of the decoder say"
     yield from _generation_problems(generation)
     yield from _described_problems(manifest)
     for name, digest in manifest.origin.files.items() if manifest.origin else ():

@@ -77,6 +77,22 @@ class Adjustments:
 NO_ADJUSTMENTS = Adjustments.of(())
 
 
+class Masks:
+    """Restricts the candidates of rows to allowed tokens. Log-probabilities remain those over the whole vocabulary."""
+
+    __slots__ = ("allowed", "rows")
+
+    def __init__(self, rows: npt.NDArray[np.int64], allowed: npt.NDArray[np.bool_]) -> None:
+        """`rows` is [masks], each row at most once; `allowed` is [masks, vocabulary], with one True or more a row."""
+        self.rows, self.allowed = rows, allowed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+NO_MASKS = Masks(np.zeros(0, np.int64), np.zeros((0, 0), np.bool_))
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """One step of the running batch, over rows 0 to `len(tokens) - 1`.
@@ -93,13 +109,25 @@ class StepPlan:
     source_lengths: Integers
     """Per row: valid positions of cross-attention."""
     num_candidates: int
-    """Candidates wanted per row."""
+    """Candidates wanted per row, except for `wide_rows`. Every row pays for it, so it is to be small."""
     adjustments: Adjustments = NO_ADJUSTMENTS
     num_steps: int = 1
     """Number of decoder steps. Each step after the first feeds every row the likeliest candidate of the step before, at
     the next position, or at the last position of the caches."""
     upcoming: Sequence[tuple[int, ...]] = ()
     """Sources that will join as soon as rows are free. A runner may encode them while the decoder runs."""
+    masks: Masks = NO_MASKS
+    """Restricts rows to allowed tokens, in addition to `adjustments`."""
+    wide_rows: Integers = ()
+    """Rows of which `num_wide_candidates` candidates are wanted, each at most once. The other rows do not pay for them.
+    Whether a row is among them must depend on its own request alone: equal log-probabilities may stand in another
+    order."""
+    num_wide_candidates: int = 0
+
+    @property
+    def selects_rows(self) -> bool:
+        """Whether there are rows whose candidates are searched apart from the others."""
+        return len(self.wide_rows) > 0 or len(self.masks) > 0
 
     @property
     def num_rows(self) -> int:
@@ -124,6 +152,13 @@ class StepResult:
     """Seconds in the decoder, over all steps."""
     later: Sequence[tuple[Any, Any]] = ()
     """Token ids and log-probabilities of the second and later steps, if the plan has several."""
+    wide_ids: Any = None
+    """[wide rows, num_wide_candidates], the candidates of the plan's `wide_rows`, in their order. Those in `token_ids`
+    have no meaning for these rows. None if there are no such rows."""
+    wide_log_probs: Any = None
+    """The log-probabilities of `wide_ids`."""
+    aligned: Sequence[Any] = ()
+    """For every step, int64 [rows]: the source position that a row attends to most. Empty if the graphs give none."""
 
     @property
     def steps(self) -> Sequence[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 from dragoman_service.bundle.manifest import CacheLayout
 from dragoman_service.engine.plan import Adjustments
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
+from dragoman_service.runtime.selection import Selection
 
 
 class CudaCache:
@@ -79,6 +80,32 @@ class AdjustmentBuffer:
         return [array[:count] for array in self._on_gpu]
 
 
+class SelectionBuffer:
+    """Buffers for up to `room` selected rows of a step over `words` words, in pinned host memory and on the GPU.
+
+    The masks are zero at first.
+    """
+
+    def __init__(self, cuda: Cuda, room: int, words: int) -> None:
+        self.room = room
+        self._cuda = cuda
+        self._on_gpu = cuda.empty((room,), np.int64), cuda.empty((room, words), np.float32)
+        self._on_host = cuda.pinned((room,), np.int64), cuda.pinned((room, words), np.float32)
+
+    def upload(self, selection: Selection, stream: int) -> tuple[DeviceArray, DeviceArray]:
+        """Queue the copies to the GPU. Returns the rows and the masks there."""
+        on_host, masks_on_host = self._on_host
+        on_host[: len(selection.rows)], masks_on_host[: len(selection.masks)] = selection.rows, selection.masks
+        rows, masks = self.part(len(selection.rows), len(selection.masks))
+        for there, here in zip((rows, masks), self._on_host, strict=True):
+            self._cuda.copy(there, here[: there.shape[0]], stream)
+        return rows, masks
+
+    def part(self, rows: int, masks: int) -> tuple[DeviceArray, DeviceArray]:
+        """The first rows and the first masks, on the GPU."""
+        return self._on_gpu[0][:rows], self._on_gpu[1][:masks]
+
+
 def split_inputs(block: Any, max_rows: int) -> tuple[Any, Any, Any]:
     """Views of a block of bytes, on host or GPU: tokens int64, positions and source lengths int32, all [max_rows]."""
     at = (0, 8 * max_rows, 12 * max_rows)
@@ -86,10 +113,17 @@ def split_inputs(block: Any, max_rows: int) -> tuple[Any, Any, Any]:
     return tuple(_view(block, start, (max_rows,), kind) for start, kind in zip(at, kinds, strict=True))
 
 
-def split_outputs(block: Any, rows: int, candidates: int) -> tuple[Any, Any]:
-    """Views of a block of bytes, on host or GPU: ids int64 and log-probabilities float32, both [rows, candidates]."""
-    shape = (rows, candidates)
-    return _view(block, 0, shape, np.int64), _view(block, 8 * rows * candidates, shape, np.float32)
+def output_bytes(rows: int, candidates: int) -> int:
+    """Size of a block for `split_outputs`."""
+    return -(-(12 * rows * candidates + 8 * rows) // 8) * 8
+
+
+def split_outputs(block: Any, rows: int, candidates: int) -> tuple[Any, Any, Any]:
+    """Views of a block of bytes, on host or GPU: candidate ids int64 and their log-probabilities float32, both
+    [rows, candidates], and aligned source positions int64 [rows, 1]."""
+    shape, ids = (rows, candidates), 8 * rows * candidates
+    aligned = _view(block, ids, (rows, 1), np.int64)
+    return _view(block, 0, shape, np.int64), _view(block, ids + 8 * rows, shape, np.float32), aligned
 
 
 def _view(block: Any, start: int, shape: tuple[int, ...], dtype: Any) -> Any:

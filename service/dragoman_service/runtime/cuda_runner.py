@@ -16,9 +16,10 @@ from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime import golden
 from dragoman_service.runtime.capturing import CaptureLock
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
-from dragoman_service.runtime.cuda_memory import CudaCache, split_inputs, split_outputs
+from dragoman_service.runtime.cuda_memory import CudaCache, output_bytes, split_inputs, split_outputs
 from dragoman_service.runtime.cuda_sessions import CudaDecoder, CudaEncoder, open_cuda_session
 from dragoman_service.runtime.runner import MAX_ENCODE_TOKENS, check_plan, empty_step, encoder_batches
+from dragoman_service.runtime.selection import for_all_rows, from_all_rows, merge, select
 from dragoman_service.runtime.settings import GpuOptions
 
 GRAPH_CANDIDATES = (1, 8, 16, 32)
@@ -73,7 +74,7 @@ class CudaRunner(Runner):
             self._open_decoder(options, open_session)
             self._open_encoders(options, open_session)
             self._staged = cuda.pinned((options.steps, 16 * max_rows), np.uint8)
-            self._outputs = cuda.pinned((0,), np.uint8)
+            self._outputs, self._selected = cuda.pinned((0,), np.uint8), cuda.pinned((0,), np.uint8)
             self._encoded, self._joined = cuda.new_event(), cuda.new_event()
         except BaseException:
             self.close()
@@ -85,7 +86,7 @@ class CudaRunner(Runner):
         self.cache = CudaCache(self._cuda, manifest.cache, max_rows=rows, target=target, source=source)
         stream = self._cuda.new_stream()
         session = open_session(self.bundle.folder / DECODER, options, stream, graphs=options.graphs)
-        self._decoder = CudaDecoder(self._cuda, session, stream, self.cache)
+        self._decoder = CudaDecoder(self._cuda, session, stream, self.cache, manifest.tensors)
 
     def _open_encoders(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
         """Open two encoders of one graph: one encodes sources that join now, the other those that join later."""
@@ -93,9 +94,9 @@ class CudaRunner(Runner):
         stream = self._cuda.new_stream()
         session = open_session(self.bundle.folder / ENCODER, options, stream, graphs=False)
         tokens = max(MAX_ENCODE_TOKENS, limits.max_source_tokens)
-        layout = self.bundle.manifest.cache
+        layout, names = self.bundle.manifest.cache, self.bundle.manifest.tensors
         self._encode_now, self._encode_ahead = (
-            CudaEncoder(self._cuda, session, stream, layout, tokens) for _ in range(2)
+            CudaEncoder(self._cuda, session, stream, layout, tokens, names) for _ in range(2)
         )
         self._ahead: dict[tuple[int, ...], DeviceArray] = {}
         """Sources encoded before they joined."""
@@ -130,6 +131,9 @@ class CudaRunner(Runner):
         self.run(empty_step(self.bundle, 1))
 
     def _run(self, plan: StepPlan) -> StepResult:
+        if plan.selects_rows and not self._decoder.selects:
+            most = self.bundle.manifest.limits.max_candidates
+            return from_all_rows(plan, self._run(for_all_rows(plan, most)))
         self._check(plan)
         started = time.perf_counter()
         stream = self._decoder.stream
@@ -140,7 +144,8 @@ class CudaRunner(Runner):
         encoded = time.perf_counter()
         rows = next(bucket for bucket in self._row_buckets if bucket >= len(plan.tokens))
         candidates = self._candidates(plan.num_candidates)
-        size = 12 * rows * candidates
+        size = output_bytes(rows, candidates)
+        selection = select(plan, self._decoder.no_mask) if plan.selects_rows else None
         if len(self._outputs) < plan.num_steps * size:
             self._outputs = self._cuda.pinned((2 * plan.num_steps * size,), np.uint8)
         self._stage(plan, rows)
@@ -150,13 +155,20 @@ class CudaRunner(Runner):
             else:
                 self._decoder.feed_back(rows, candidates)
                 self._decoder.upload_positions(split_inputs(self._staged[step], self.max_rows)[1])
-            made = self._decoder.queue(rows, candidates, plan.adjustments, captured=candidates in self._captured)
+            captured = candidates in self._captured
+            made = self._decoder.queue(rows, candidates, plan.adjustments, selection, captured=captured)
             self._cuda.copy(self._outputs[step * size : (step + 1) * size], made, stream)
+        selected = self._read_selected() if selection else ()
         self._look_ahead(plan.upcoming)
         self._cuda.wait(stream)
-        steps = list(self._read(plan, rows, candidates))
-        (ids, log_probs), later = steps[0], tuple(steps[1:])
-        return StepResult(ids, log_probs, encoded - started, time.perf_counter() - encoded, later)
+        steps, aligned = [], []
+        for ids, log_probs, positions in self._read(plan, rows, candidates):
+            steps.append((ids, log_probs))
+            aligned.append(positions)
+        times = encoded - started, time.perf_counter() - encoded
+        given = tuple(aligned) if self._decoder.aligns else ()
+        result = StepResult(*steps[0], *times, later=tuple(steps[1:]), aligned=given)
+        return merge(plan, selection, result, *selected) if selection else result
 
     def verify_golden(self) -> list[str]:
         """Translate the bundle's golden sentences on this GPU. Returns the differences."""
@@ -171,8 +183,9 @@ class CudaRunner(Runner):
     def _check(self, plan: StepPlan) -> None:
         limits = self.bundle.manifest.limits
         check_plan(plan, self.max_rows, limits.max_candidates)
-        if not 1 <= plan.num_steps <= (1 if len(plan.adjustments) else self._steps):
-            raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {self._steps}, one with adjustments")
+        if not 1 <= plan.num_steps <= (1 if len(plan.adjustments) or plan.selects_rows else self._steps):
+            allowed = f"{self._steps}, one with adjustments or selected rows"
+            raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {allowed}")
         for name, longest, most in (
             ("positions", int(np.max(plan.positions)) + 1, self.max_positions),
             ("source positions", int(np.max(plan.source_lengths)), limits.max_source_tokens),
@@ -198,12 +211,26 @@ class CudaRunner(Runner):
 
     def _read(
         self, plan: StepPlan, rows: int, candidates: int
-    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        size, real = 12 * rows * candidates, len(plan.tokens)
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+        """Ids, log-probabilities and aligned positions of each step."""
+        size, real = output_bytes(rows, candidates), len(plan.tokens)
         for step in range(plan.num_steps):
-            ids, log_probs = split_outputs(self._outputs[step * size : (step + 1) * size], rows, candidates)
+            block = self._outputs[step * size : (step + 1) * size]
+            ids, log_probs, aligned = split_outputs(block, rows, candidates)
             wanted = slice(plan.num_candidates)
-            yield ids[:real, wanted], log_probs[:real, wanted]
+            yield ids[:real, wanted], log_probs[:real, wanted], aligned[:real, 0]
+
+    def _read_selected(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Queue the copies of the selected rows' candidates to the host. They are there when the stream is done."""
+        ids, log_probs = self._decoder.selected
+        rows, count = ids.shape
+        if len(self._selected) < output_bytes(rows, count):
+            self._selected = self._cuda.pinned((2 * output_bytes(rows, count),), np.uint8)
+        block = self._selected[: output_bytes(rows, count)]
+        copies = split_outputs(block, rows, count)
+        for here, there in zip(copies, (ids, log_probs), strict=False):
+            self._cuda.copy(here, there, self._decoder.stream)
+        return copies[0], copies[1]
 
     def _join(self, joins: Sequence[Join]) -> None:
         """Queue the copies of the joining rows' cross-attention; first encode sources that were not encoded ahead."""
@@ -211,7 +238,7 @@ class CudaRunner(Runner):
             return
         late = [join for join in joins if join.source not in self._ahead]
         for part in parts(late, self._encode_now.tokens):
-            batches = list(encoder_batches(part, MAX_ENCODE_TOKENS))
+            batches = list(encoder_batches(part, MAX_ENCODE_TOKENS, mixed=self._encode_now.mixes_lengths))
             encoded = self._encode_now.queue([[join.source for join in batch] for batch in batches])
             ordered = [join for batch in batches for join in batch]
             self._write(list(zip(ordered, encoded, strict=True)))
@@ -234,7 +261,7 @@ class CudaRunner(Runner):
         self._cuda.wait(encoder.stream)  # copies from its staging memory may still run if no source ever joined
         self._cuda.follow(encoder.stream, self._joined)  # rows that join in this step still read the last output
         first = next(parts([Join(source, ()) for source in dict.fromkeys(upcoming)], encoder.tokens))
-        batches = list(encoder_batches(first, MAX_ENCODE_TOKENS))
+        batches = list(encoder_batches(first, MAX_ENCODE_TOKENS, mixed=encoder.mixes_lengths))
         self._ahead = {}  # their memory is overwritten from here on, even if `queue` raises
         encoded = encoder.queue([[join.source for join in batch] for batch in batches])
         self._ahead = dict(zip((join.source for batch in batches for join in batch), encoded, strict=True))

@@ -15,14 +15,15 @@ from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.sessions import DecoderSession, EncoderSession, Graphs, Placement
 
 MAX_ENCODE_TOKENS = 1024
-"""Most source tokens in one run of the encoder, unless a single source is longer. It bounds the memory of a run."""
+"""Most source tokens in one run of the encoder, with padding, unless a single source is longer. It bounds the memory of
+a run."""
 
 
 class OrtRunner(Runner):
     """A bundle's graphs and the KV caches of its running rows. Use it from one thread at a time.
 
-    The result of a row is the same to the last bit whatever the other rows are: sources of different lengths never
-    share a run of the encoder, so there is no padding, and no kernel mixes rows.
+    The result of a row is the same to the last bit whatever the other rows are: no kernel mixes rows, and the encoder
+    computes nothing for padding but queries of attention that nobody reads.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class OrtRunner(Runner):
             max_target_positions=bundle.max_positions,
             max_source_tokens=manifest.limits.max_source_tokens,
         )
-        self.graphs = graphs or Graphs.open(bundle.folder, manifest.tensors, Placement(threads))
-        self._encoder = EncoderSession(self.graphs.encoder, manifest.cache)
-        self._decoder = DecoderSession(self.graphs.decoder, self.cache)
+        self.graphs = graphs or Graphs.open(bundle.folder, manifest.tensors, Placement(threads, manifest.weight_bits))
+        self._encoder = EncoderSession(self.graphs.encoder, manifest.cache, manifest.tensors)
+        most = manifest.limits.max_candidates
+        self._decoder = DecoderSession(self.graphs.decoder, self.cache, manifest.tensors, most)
 
     def run(self, plan: StepPlan) -> StepResult:
         """Perform one step; see `plan.Runner`.
@@ -70,12 +72,9 @@ class OrtRunner(Runner):
         self._make_room(plan)
         for copy in plan.copies:
             self.cache.copy_row(copy.source, copy.target, copy.length, copy.cross)
-        for joins in encoder_batches(plan.joins, MAX_ENCODE_TOKENS):
+        for joins in encoder_batches(plan.joins, MAX_ENCODE_TOKENS, mixed=self._encoder.mixes_lengths):
             self._encode(joins)
-        encoded = time.perf_counter()
-        ids, log_probs = self._decoder.run(plan)
-        decoded = time.perf_counter()
-        return StepResult(ids, log_probs, encoded - started, decoded - encoded)
+        return self._decoder.run(plan, time.perf_counter() - started)
 
     def prepare(self) -> None:
         """Warm up, and with `prove` run the longest positions and translate the golden sentences.
@@ -135,10 +134,10 @@ class OrtRunner(Runner):
         )
 
     def _encode(self, joins: Sequence[Join]) -> None:
-        cross = self._encoder.run([join.source for join in joins])
-        for index, join in enumerate(joins):
+        encoded = self._encoder.run([join.source for join in joins])
+        for join, values in zip(joins, encoded, strict=True):
             for row in join.rows:
-                self.cache.cross_attention.write_row(row, cross[:, :, index])
+                self.cache.cross_attention.write_row(row, values)
 
 
 def empty_step(bundle: Bundle, rows: int, num_candidates: int = 1) -> StepPlan:
@@ -150,18 +149,28 @@ def empty_step(bundle: Bundle, rows: int, num_candidates: int = 1) -> StepPlan:
 
 def check_plan(plan: StepPlan, max_rows: int, max_candidates: int) -> None:
     """Raise InvalidInput for more candidates than the model has, ValueError for more rows than the runner has."""
-    if not 1 <= plan.num_candidates <= max_candidates:
-        raise InvalidInput("num_candidates", plan.num_candidates, f"1 to {max_candidates}")
+    wide = {"num_wide_candidates": plan.num_wide_candidates} if len(plan.wide_rows) else {}
+    for field, number in {"num_candidates": plan.num_candidates, **wide}.items():
+        if not 1 <= number <= max_candidates:
+            raise InvalidInput(field, number, f"1 to {max_candidates}")
     if len(plan.tokens) > max_rows:
         raise ValueError(f"a plan of {len(plan.tokens)} rows; this runner has {max_rows}")
 
 
-def encoder_batches(joins: Iterable[Join], max_tokens: int) -> Iterator[list[Join]]:
-    """Group joins by source length, each group of at most `max_tokens` source tokens, or of one join."""
-    by_length: dict[int, list[Join]] = {}
-    for join in joins:
-        by_length.setdefault(len(join.source), []).append(join)
-    for length, group in by_length.items():
-        size = max(1, max_tokens // length)
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+def encoder_batches(joins: Iterable[Join], max_tokens: int, *, mixed: bool = True) -> Iterator[list[Join]]:
+    """Group joins, the longest sources first, into runs of the encoder.
+
+    Args:
+        joins: The joins.
+        max_tokens: Most tokens of a group, with its sources padded to the longest one. A single source may be longer.
+        mixed: Whether the sources of a group may have different lengths.
+    """
+    group: list[Join] = []
+    for join in sorted(joins, key=lambda join: -len(join.source)):
+        longest = len(group[0].source) if group else 0
+        if group and (longest * (len(group) + 1) > max_tokens or not (mixed or longest == len(join.source))):
+            yield group
+            group = []
+        group.append(join)
+    if group:
+        yield group

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_service.bundle.manifest import DECODER, ENCODER, CacheLayout, TensorNames
-from dragoman_service.engine.plan import Adjustments, StepPlan
+from dragoman_service.engine.plan import Adjustments, StepPlan, StepResult
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.processor import int8_may_overflow
+from dragoman_service.runtime.selection import Selection, for_all_rows, from_all_rows, merge, select, selects_rows
 
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimisations that are turned off: the fused kernel is not vectorised, the kernels of its parts are."""
@@ -27,6 +30,8 @@ class Placement:
 
     threads: int
     """Threads that one run uses, 1 or more."""
+    weight_bits: int = 8
+    """Bits of the weights of int8 graphs; see `Manifest.weight_bits`."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -45,7 +50,7 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # it plans memory for one shape, and shapes differ from run to run
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
-    if int8_may_overflow():  # select the exact kernels, which have half the speed
+    if placement.weight_bits > 7 and int8_may_overflow():  # select the exact kernels, which have half the speed
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(
@@ -75,14 +80,62 @@ class Graphs:
 class EncoderSession:
     """The encoder: sources -> the keys and values that the decoder's cross-attention reads."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, layout: CacheLayout, names: TensorNames) -> None:
         self._layout = layout
         self._session = session
+        self.mixes_lengths = mixes_lengths(names)
+        """Whether one run may have sources of different lengths."""
 
-    def run(self, sources: Sequence[Sequence[int]]) -> npt.NDArray[Any]:
-        """Encode sources of one length. Returns [layers, 2, batch, heads, length, head_dim] of the cache's type."""
-        (cross,) = self._session.run(["cross_kv"], {"source": np.array(sources, np.int64)})
-        return np.asarray(cross).reshape(self._layout.decoder_layers, 2, *cross.shape[1:])
+    def run(self, sources: Sequence[Sequence[int]]) -> list[npt.NDArray[Any]]:
+        """Encode sources. For each, in order, returns [layers, 2, heads, length, head_dim] of the cache's type."""
+        inputs = encoder_inputs(sources, mixed=self.mixes_lengths)
+        (cross,) = self._session.run(["cross_kv"], inputs)
+        return split_sources(cross.reshape(self._layout.decoder_layers, 2, *cross.shape[1:]), sources)
+
+
+def mixes_lengths(names: TensorNames) -> bool:
+    """Whether an encoder takes sources of different lengths. Those of format 2 do not."""
+    return "source_lengths" in names.encoder_inputs
+
+
+def encoder_inputs(sources: Sequence[Sequence[int]], *, mixed: bool) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of the encoder for sources of any lengths, N tokens together, or without `mixed` of one length.
+
+    Returns:
+        Without `mixed`, `source` [sources, length]. With it, `source` [N], the tokens of all sources, one source after
+        the other. `source_positions` [N], the place of each token in its source. `cells` [sources, longest], the number
+        of the token in each cell of the padded sources; cells of padding have that of any token. `places` [N, 2], the
+        cell of each token: the number of its source, and its place in it. `source_lengths` [sources].
+        `total_source_length`, a scalar, the length of the longest source.
+    """
+    if not mixed:
+        return {"source": np.array(sources, np.int64)}
+    lengths = np.array([len(source) for source in sources], np.int32)
+    longest, total = int(lengths.max()), int(lengths.sum())
+    starts = np.cumsum(lengths) - lengths
+    places = np.empty((total, 2), np.int64)
+    places[:, 0] = np.repeat(np.arange(len(sources)), lengths)
+    positions = np.arange(total) - np.repeat(starts, lengths)
+    places[:, 1] = positions
+    return {
+        "source": np.fromiter(itertools.chain.from_iterable(sources), np.int64, total),
+        "source_positions": positions,
+        "cells": np.minimum(starts[:, None] + np.arange(longest), total - 1),
+        "places": places,
+        "source_lengths": lengths,
+        "total_source_length": np.array(longest, np.int32),
+    }
+
+
+def split_sources(cross: Any, sources: Sequence[Sequence[int]]) -> list[Any]:
+    """The part of each source of the encoder's output, [layers, 2, heads, length, head_dim].
+
+    The output is [layers, 2, heads, tokens, head_dim], or in format 2 [layers, 2, sources, heads, length, head_dim].
+    """
+    if len(cross.shape) == 6:
+        return [cross[:, :, row] for row in range(len(sources))]
+    ends = list(itertools.accumulate(map(len, sources)))
+    return [cross[:, :, :, end - len(source) : end] for end, source in zip(ends, sources, strict=True)]
 
 
 class DecoderSession:
@@ -92,9 +145,14 @@ class DecoderSession:
     Therefore a binding is kept for every number of rows and every capacity of the caches.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, cache: KvCache) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, cache: KvCache, names: TensorNames, max_candidates: int
+    ) -> None:
         self._session = session
         self._cache = cache
+        self._max_candidates = max_candidates
+        self._selects = selects_rows(names)
+        self._aligns = "aligned" in names.decoder_outputs
         max_rows = cache.max_rows
         self._inputs: dict[str, npt.NDArray[Any]] = {
             "tokens": np.zeros((max_rows, 1), np.int64),
@@ -106,18 +164,23 @@ class DecoderSession:
             "total_source_length": np.zeros((), np.int32),
             "num_candidates": np.zeros(1, np.int64),
         }
+        words = [value.shape[1] for value in session.get_inputs() if value.name == "masks"]
+        self._no_mask = np.zeros((1, *words), np.float32)
+        self._nothing_selected = Selection(np.zeros(0, np.int64), self._no_mask, 1)
+        if self._selects:
+            self._scalars["num_selected_candidates"] = np.ones(1, np.int64)
         self._bound: dict[tuple[int, tuple[int, int]], _Binding] = {}
         """(Number of rows, capacities of the caches) -> the binding."""
 
-    def run(self, plan: StepPlan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def run(self, plan: StepPlan, encode_seconds: float = 0.0) -> StepResult:
         """Feed every row its token, whose keys and values are added to the cache.
 
-        The plan's copies and joins are left to the runner.
-
-        Returns:
-            Candidates [rows, num_candidates], most probable first, and their log-probabilities. A later call overwrites
-            both arrays.
+        The plan's copies and joins are left to the runner. A later call overwrites the arrays of the result.
         """
+        started = time.perf_counter()
+        selects = plan.selects_rows
+        if selects and not self._selects:
+            return from_all_rows(plan, self.run(for_all_rows(plan, self._max_candidates), encode_seconds))
         rows = len(plan.tokens)
         self._inputs["tokens"][:rows, 0] = plan.tokens
         self._inputs["positions"][:rows] = plan.positions
@@ -128,8 +191,15 @@ class DecoderSession:
         binding = self._binding(rows)
         binding.give_candidates(rows, plan.num_candidates)
         binding.give_adjustments(plan.adjustments)
+        selection = select(plan, self._no_mask) if selects else self._nothing_selected
+        if self._selects:
+            self._scalars["num_selected_candidates"][0] = selection.count
+            binding.give_selection(selection)
         self._session.run_with_iobinding(binding.runtime)
-        return binding.ids, binding.log_probs
+        aligned = (binding.aligned,) if self._aligns else ()
+        seconds = time.perf_counter() - started
+        result = StepResult(binding.ids, binding.log_probs, encode_seconds, seconds, aligned=aligned)
+        return merge(plan, selection, result, *binding.selected) if selects else result
 
     def _binding(self, rows: int) -> _Binding:
         key = (rows, self._cache.capacities)
@@ -151,20 +221,28 @@ class DecoderSession:
                     binding.bind(f"{kind}_{name}_{layer}", array[:rows])
                     # With the same memory as input and output, the kernel appends in place and copies nothing.
                     binding.bind(f"new_{kind}_{name}_{layer}", array[:rows], output=True)
+        if self._aligns:
+            aligned = np.zeros((rows, 1), np.int64)
+            binding.bind("aligned", aligned, output=True)
+            binding.aligned = aligned[:, 0]
         return binding
 
 
 class _Binding:
     """An ONNX Runtime binding, which holds tensors by address, and the arrays that it must keep alive."""
 
-    __slots__ = ("_adjust", "ids", "log_probs", "runtime")
+    __slots__ = ("_adjust", "_selection", "aligned", "ids", "log_probs", "runtime", "selected")
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         """The binding of ONNX Runtime."""
         self.ids = np.zeros((0, 0), np.int64)
         self.log_probs = np.zeros((0, 0), np.float32)
+        self.aligned = np.zeros(0, np.int64)
+        self.selected = np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
+        """Ids and log-probabilities of the selected rows."""
         self._adjust: Adjustments | None = None
+        self._selection: Selection | None = None
 
     def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
         """Bind an array by its address, because binding the array itself would copy it. The caller keeps it alive."""
@@ -187,6 +265,18 @@ class _Binding:
         self._adjust = adjustments
         for name in ("index", "penalty", "bias"):
             self.bind(f"adjust_{name}", getattr(adjustments, name))
+
+    def give_selection(self, selection: Selection) -> None:
+        """Bind the selected rows of a step, and outputs for them. Nothing is done for that of the last step."""
+        if selection is self._selection:
+            return
+        self._selection = selection
+        self.bind("selected_rows", selection.rows)
+        self.bind("masks", selection.masks)
+        shape = (len(selection.rows), selection.count)
+        ids, log_probs = self.selected = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        self.bind("selected_ids", ids, output=True)
+        self.bind("selected_log_probs", log_probs, output=True)
 
 
 def _check_names(
