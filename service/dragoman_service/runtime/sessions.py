@@ -97,7 +97,7 @@ def mixes_lengths(names: TensorNames) -> bool:
 
 
 def encoder_inputs(sources: Sequence[Sequence[int]], *, mixed: bool) -> dict[str, npt.NDArray[Any]]:
-    """The inputs of the encoder for sources of any lengths, N tokens together; without `mixed`, for those of one length.
+    """The inputs of the encoder for sources of any lengths, N tokens together; without `mixed`, for those of one.
 
     Returns:
         Without `mixed`, `source` [sources, length]. With it, `source` [N], the tokens of all sources, one source after
