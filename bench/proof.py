@@ -30,6 +30,7 @@ from dragoman_export.report import BOUNDS, MAX_DIVERGENCE_FROM_MODEL, MAX_EQUALI
 from dragoman_export.sources import Sources
 from dragoman_export.verify import verify_graphs
 from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import tensor_names
 from dragoman_service.runtime.runner import OrtRunner
 
 COLUMNS = (
@@ -92,9 +93,9 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
     cache = dataclasses.replace(manifest.cache, dtype=CACHE_DTYPE[precision])
     with tempfile.TemporaryDirectory() as name:
         write_graphs(model.config, prepared, Path(name))
-        graphs = Bundle(
-            Path(name), dataclasses.replace(manifest, precision=precision, cache=cache), bundle.tokenizer, ()
-        )
+        names = tensor_names(cache.decoder_layers)
+        manifest = dataclasses.replace(manifest, precision=precision, cache=cache, tensors=names)
+        graphs = Bundle(Path(name), manifest, bundle.tokenizer, ())
         runner = OrtRunner(graphs, max_rows=VERIFY_ROWS, threads=1)
         rows = []
         for seed in seeds:
