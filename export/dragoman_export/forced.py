@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,17 @@ from dragoman_model.config import ModelConfig
 from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
-from dragoman_service.engine.plan import Adjustment, Adjustments, Join, RowCopy, Runner, StepPlan, StepResult
+from dragoman_service.engine.plan import (
+    NO_MASKS,
+    Adjustment,
+    Adjustments,
+    Join,
+    Masks,
+    RowCopy,
+    Runner,
+    StepPlan,
+    StepResult,
+)
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Source ids and target ids."""
@@ -65,7 +76,8 @@ def forced_log_probs(runner: Runner, pairs: Sequence[Pair], config: ModelConfig)
         lengths = tuple(len(source) for source, _ in pairs)
         candidates = config.vocab_size - len(config.banned_ids)
         plan = StepPlan((), joins if position == 0 else (), tokens, (position,) * rows, lengths, candidates)
-        yield _by_id(runner.run(plan), config.vocab_size)
+        result = runner.run(plan)
+        yield _by_id(result.token_ids, result.log_probs, config.vocab_size)
 
 
 @torch.no_grad()
@@ -87,9 +99,12 @@ def busy_distance(model: Transformer, runner: Runner, plans: Sequence[StepPlan])
     differences = _Differences()
     vocab_size = model.config.vocab_size
     for plan in plans:
-        with torch.no_grad():
-            expected = _by_id(torch_runner.run(plan), vocab_size)
-        differences.add(expected, _by_id(runner.run(plan), vocab_size))
+        expected = torch_runner.run(plan)
+        wanted = [_by_id(ids, log_probs, vocab_size) for ids, log_probs in _all_candidates(expected)]
+        found = runner.run(plan)
+        got = [_by_id(ids, log_probs, vocab_size) for ids, log_probs in _all_candidates(found)]
+        for one, other in zip(wanted, got, strict=True):
+            differences.add(one, other)
     return differences.distance()
 
 
@@ -99,7 +114,8 @@ def busy_plans(
     """Random step plans of a busy batch.
 
     Rows join late and are at different positions. Rows are copied over others with their past, as in beam search, with
-    or without their source. Tokens are banned and repetitions penalised.
+    or without their source. Tokens are banned and repetitions penalised. Candidates of some rows are searched apart, and
+    some rows may have some words only.
 
     Args:
         model: The model, for the size of the vocabulary.
@@ -136,9 +152,21 @@ def busy_plans(
             tuple(len(sources[index]) for index in of_row),
             config.vocab_size - len(config.banned_ids),
             Adjustments.of(_adjustments(histories, rng)),
+            masks=_masks(rows, config.vocab_size, words, rng) if step % 2 else NO_MASKS,
+            wide_rows=tuple(row for row in range(rows) if row % 3 == step % 3),
+            num_wide_candidates=config.vocab_size - len(config.banned_ids),
         )
         plans.append(plan)
     return plans
+
+
+def _masks(rows: int, vocab_size: int, words: npt.NDArray[np.int64], rng: np.random.Generator) -> Masks:
+    """Random allowed words of a third of the rows."""
+    chosen = rng.permutation(rows)[: -(-rows // 3)].astype(np.int64)
+    allowed = np.zeros((len(chosen), vocab_size), np.bool_)
+    for each in allowed:
+        each[rng.choice(words, size=int(rng.integers(1, len(words))), replace=False)] = True
+    return Masks(chosen, allowed)
 
 
 def ordinary_ids(config: ModelConfig) -> npt.NDArray[np.int64]:
@@ -171,7 +199,12 @@ class _Differences:
         difference = np.zeros_like(expected)
         difference[possible] = expected[possible] - got[possible]
         self._errors.append(float(np.abs(difference).max()))
-        self._divergences += (np.exp(expected) * difference).sum(-1).tolist()
+        # Rows that may have some words only are normalised over these, or their divergence would be no divergence.
+        probabilities = np.exp(expected)
+        of_possible = probabilities.sum(-1, keepdims=True)
+        probabilities /= of_possible
+        shift = np.log(of_possible / np.exp(got).sum(-1, keepdims=True))
+        self._divergences += (probabilities * (difference - shift)).sum(-1).tolist()
         self._agreements += (expected.argmax(-1) == got.argmax(-1)).tolist()
 
     def distance(self) -> Distance:
@@ -182,12 +215,19 @@ class _Differences:
         return Distance(max(self._errors), float(np.mean(self._divergences)), agreement, max(self._divergences))
 
 
-def _by_id(result: StepResult, vocab_size: int) -> npt.NDArray[np.float64]:
-    """The candidates of a step as log-probabilities [rows, vocab_size]: minus infinity for ids that are no candidates.
+def _all_candidates(result: StepResult) -> Iterator[tuple[Any, Any]]:
+    """Ids and log-probabilities of all rows of a step, and of its wide rows."""
+    yield result.token_ids, result.log_probs
+    if result.wide_ids is not None:
+        yield result.wide_ids, result.wide_log_probs
+
+
+def _by_id(token_ids: Any, given: Any, vocab_size: int) -> npt.NDArray[np.float64]:
+    """Candidates as log-probabilities [rows, vocab_size]: minus infinity for ids that are no candidates.
 
     The result is wider if an id is beyond the vocabulary.
     """
-    ids, given = np.array(result.token_ids), np.array(result.log_probs)
+    ids, given = np.array(token_ids), np.array(given)
     words = max(vocab_size, int(ids[given != -np.inf].max(initial=0)) + 1)
     # Candidates with minus infinity may have any id: they go to an extra column, which is cut off.
     log_probs = np.full((len(ids), words + 1), -np.inf)

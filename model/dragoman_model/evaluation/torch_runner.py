@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,20 +11,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from dragoman_model.evaluation.reference_decode import mask_logits
-from dragoman_model.transformer import KeyValue, Ragged, Transformer
+from dragoman_model.transformer import DecoderLayer, KeyValue, Ragged, Transformer
 from dragoman_service.engine.plan import Adjustments, Integers, Join, RowCopy, StepPlan, StepResult
 
 
 class TorchRunner:
     """Executes the step plans of `dragoman_service.engine.scheduler` (a `dragoman_service.engine.plan.Runner`)."""
 
-    def __init__(self, model: Transformer, *, max_rows: int) -> None:
+    def __init__(self, model: Transformer, *, max_rows: int, alignment: tuple[int, int] = (-1, 0)) -> None:
         """Allocate the caches of self- and cross-attention, each [max_rows, H, positions, K], for every decoder layer.
 
         Args:
             model: In evaluation mode, on any device.
             max_rows: Largest number of rows of the running batch.
+            alignment: The decoder layer, negative from the end, and the head whose cross-attention gives the aligned
+                source positions.
         """
+        self._alignment = alignment
         config, self._device = model.config, model.output_bias.device
         shape = (max_rows, config.num_heads, config.max_positions, config.head_dim)
         self._model = model
@@ -45,7 +48,15 @@ class TorchRunner:
         for join in plan.joins:
             self._join(join)
         encoded = time.perf_counter()
-        logits = mask_logits(self._step(plan), self._model.config)  # [rows, V]
+        weights: list[Tensor] = []
+        layer, head = self._alignment
+        attention = cast(DecoderLayer, self._model.decoder[layer]).cross_attention
+        hook = attention.dropout.register_forward_hook(lambda _, given, __: weights.append(given[0]))
+        try:
+            logits = mask_logits(self._step(plan), self._model.config)  # [rows, V]
+        finally:
+            hook.remove()
+        aligned = weights[0][:, head, -1].argmax(-1).numpy(force=True)  # of [rows, H, 1, S]
         _adjust(logits, plan.adjustments)
         log_probs = logits.log_softmax(dim=-1)
         if len(plan.masks):
@@ -57,7 +68,9 @@ class TorchRunner:
         if len(plan.wide_rows):
             wide = _likeliest(log_probs[self._tensor(plan.wide_rows)], plan.num_wide_candidates)
         seconds = time.perf_counter() - encoded
-        return StepResult(*best, encoded - started, seconds, wide_ids=wide[0], wide_log_probs=wide[1])
+        return StepResult(
+            *best, encoded - started, seconds, wide_ids=wide[0], wide_log_probs=wide[1], aligned=(aligned,)
+        )
 
     def probe(self) -> None:
         """Nothing to do: this runner is for evaluation, which ends with the first error."""
