@@ -59,7 +59,9 @@ def shared(tensors: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> tuple[dict
     kept: dict[str, npt.NDArray[np.float32]] = {}
     aliases: dict[str, str] = {}
     for name, array in tensors:
-        same = next((it for it, other in kept.items() if array.shape == other.shape and np.array_equal(array, other)), None)
+        same = next(
+            (it for it, other in kept.items() if array.shape == other.shape and np.array_equal(array, other)), None
+        )
         if same is None:
             kept[name] = array
         else:

@@ -77,11 +77,13 @@ def write_folder(own: OwnModel, folder: Path, precision: str) -> list[str]:
         vocabulary[f">>{language}<<"] = number
     write_json(folder / "vocab.json", dict(sorted(vocabulary.items(), key=lambda it: it[1])))
     write_json(folder / "tokenizer_config.json", _tokenizer(own))
-    notes = [f"The class is {kind.architecture}: it computes what this model computes. AutoTokenizer finds its tokenizer."]
+    notes = [
+        f"The class is {kind.architecture}, which computes what this model computes; the tokenizer is MarianTokenizer."
+    ]
     if own.target_tags:
         notes.append("A source begins with the tag of its target language: " + ", ".join(map(_tag, own.target_tags)))
     if own.generation.normalisation != "power":
-        notes.append("Scores of beams are divided by their length, not by Dragoman's length penalty; greedy is the same.")
+        notes.append("Scores of beams are divided by their length, not by the length penalty of Dragoman.")
     return notes
 
 
@@ -210,9 +212,7 @@ def _tensors(own: OwnModel, kind: _Class) -> Iterator[tuple[str, Array]]:
         ):
             for leaf in ("weight", "bias") if there else ():
                 yield f"model.{stack}.{theirs}.{leaf}", own.tensor(f"{stack}_{ours}.{leaf}")
-    matrices = {
-        use: own.model.embedding_matrix(use).detach().float().numpy() for use in ("source", "target", "output")
-    }
+    matrices = {use: own.model.embedding_matrix(use).detach().float().numpy() for use in ("source", "target", "output")}
     if _separate(config):
         yield "model.encoder.embed_tokens.weight", matrices["source"]
         yield "model.decoder.embed_tokens.weight", matrices["target"]
