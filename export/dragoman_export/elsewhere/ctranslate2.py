@@ -73,7 +73,7 @@ def _tensors(own: OwnModel, precision: str) -> tuple[dict[str, Array], dict[str,
     half = precision == "fp16"
     for name, array in layers.items():
         if name.endswith("/weight"):
-            found |= stored(name, array, precision)  # type: ignore[arg-type]
+            found |= stored(name, array, precision)
         else:
             found[name] = array
     if half:
@@ -86,16 +86,17 @@ def _tensors(own: OwnModel, precision: str) -> tuple[dict[str, Array], dict[str,
 
 
 def _switches(config: ModelConfig) -> Iterator[tuple[str, Array]]:
-    scale = np.int8(1) if config.embedding_scale is None else np.float32(config.embedding_scale)
+    scale = config.embedding_scale
     for stack in ("encoder", "decoder"):
-        yield f"{stack}/num_heads", np.int16(config.num_heads)
-        yield f"{stack}/pre_norm", np.int8(config.norm == "pre")
-        yield f"{stack}/activation", np.int8(_CODES[config.activation])
-        yield f"{stack}/scale_embeddings", scale
-    yield "encoder/embeddings_merge", np.int8(0)
-    yield "decoder/start_from_zero_embedding", np.int8(0)
-    yield "decoder/alignment_layer", np.int16(-1)
-    yield "decoder/alignment_heads", np.int16(1)
+        yield f"{stack}/num_heads", np.array(config.num_heads, np.int16)
+        yield f"{stack}/pre_norm", np.array(config.norm == "pre", np.int8)
+        yield f"{stack}/activation", np.array(_CODES[config.activation], np.int8)
+        # A number of 8 bits is a flag: whether the factor is sqrt(d_model).
+        yield f"{stack}/scale_embeddings", np.array(1, np.int8) if scale is None else np.array(scale, np.float32)
+    for name in ("encoder/embeddings_merge", "decoder/start_from_zero_embedding"):
+        yield name, np.array(0, np.int8)
+    yield "decoder/alignment_layer", np.array(-1, np.int16)
+    yield "decoder/alignment_heads", np.array(1, np.int16)
 
 
 def _embeddings(own: OwnModel) -> Iterator[tuple[str, Any]]:

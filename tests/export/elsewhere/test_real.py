@@ -10,6 +10,7 @@ import torch
 
 from dragoman_export.elsewhere.own import OwnModel, read_own
 from dragoman_export.elsewhere.write import write_elsewhere
+from dragoman_export.imports.architecture import NEVER
 from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_service.bundle.tokenizer import Tokenizer
 from support.elsewhere_models import CT2_ALONE, SEVERAL, SWITCHES, checkpoint
@@ -17,6 +18,9 @@ from support.tiny import sentences
 
 TEXTS = sentences(20)
 LENGTH = 30
+LEAST = -100.0
+"""Log-probability below which all are equal."""
+CLOSE = {"rtol": 0, "atol": 2e-4}
 
 
 def expected(own: OwnModel, target: str = "de") -> tuple[list[list[int]], list[list[int]]]:
@@ -25,6 +29,14 @@ def expected(own: OwnModel, target: str = "de") -> tuple[list[list[int]], list[l
     sources = [list(tokenizer.source(tokenizer.encode(text), "en", target)) for text in TEXTS]
     with torch.no_grad():
         return sources, greedy_cached(own.model, sources, LENGTH)
+
+
+@torch.no_grad()
+def log_probabilities_of(own: OwnModel, source: list[int], target: list[int]) -> torch.Tensor:
+    """[T + 1, V], of the tokens of a target and of its end. Ids that no translation contains are impossible."""
+    logits = own.model(torch.tensor([source]), torch.tensor([[own.config.begin_id, *target]]))[0]
+    logits[:, list(own.config.banned_ids)] = NEVER
+    return logits.log_softmax(-1).clamp(min=LEAST)
 
 
 @pytest.mark.parametrize("name", [*SWITCHES, *CT2_ALONE])
@@ -37,7 +49,12 @@ def test_ctranslate2_translates_as_we_do(name: str, tmp_path: Path) -> None:
     translator = ctranslate2.Translator(str(folder), compute_type="float32", intra_threads=1)
     pieces = [[own.pieces[it] for it in ids[:-1]] for ids in sources]
     results = translator.translate_batch(pieces, beam_size=1, min_decoding_length=0, max_decoding_length=LENGTH)
-    assert [it.hypotheses[0] for it in results] == [[own.pieces[i] for i in ids] for ids in targets]
+    wanted = [[own.pieces[i] for i in ids] for ids in targets]
+    assert [it.hypotheses[0] for it in results] == wanted
+    for source, target, scored in zip(sources, targets, translator.score_batch(pieces, wanted), strict=True):
+        right = log_probabilities_of(own, source, target)
+        labels = torch.tensor([*target, 2])
+        torch.testing.assert_close(torch.tensor(scored.log_probs), right.gather(1, labels[:, None])[:, 0], **CLOSE)
     assert len({tuple(ids) for ids in targets}) > len(targets) // 2
 
 
@@ -58,6 +75,11 @@ def test_transformers_translates_as_we_do(name: str, tmp_path: Path) -> None:
     batch = tokenizer(texts, return_tensors="pt", padding=True)
     rows = model.eval().generate(**batch, num_beams=1, do_sample=False, max_length=LENGTH + 1).tolist()
     assert [[it for it in row[1:] if it not in (0, 2)] for row in rows] == targets
+    for source, target in zip(sources[:5], targets[:5], strict=True):
+        with torch.no_grad():
+            ids = {"input_ids": torch.tensor([source]), "decoder_input_ids": torch.tensor([[1, *target]])}
+            found = model(**ids).logits[0].log_softmax(-1).clamp(min=LEAST)
+        torch.testing.assert_close(found, log_probabilities_of(own, source, target), **CLOSE)
     ours = Tokenizer(own.tokenizer_model)
     shown = tokenizer.batch_decode(rows, skip_special_tokens=True)
     assert [it.strip() for it in shown] == [ours.decode(ids).strip() for ids in targets]
