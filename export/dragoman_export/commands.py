@@ -16,21 +16,44 @@ if TYPE_CHECKING:
     from dragoman_service.bundle.bundle import Bundle
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_OF_BUNDLES = {
+    "--publish": "publish",
+    "--name": "model_name",
+    "--version": "model_version",
+    "--description": "description",
+    "--sentences": "sentences",
+    "--golden": "golden",
+    "--calibration": "calibration",
+    "--scores": "scores",
+    "--notes": "notes",
+}
+"""Option that only the export of a bundle has -> its attribute."""
 
 
 class Export:
     """Convert a checkpoint to a model bundle for `dragoman serve`.
 
     The graphs are first compared with the PyTorch model, on real and on random sentences. The bundle is written only if
-    they agree.
+    they agree. With --to, a checkpoint or a bundle becomes a folder of CTranslate2 or of Hugging Face Transformers.
     """
 
-    help = "convert a checkpoint to a model bundle, verified against PyTorch"
+    help = "convert a checkpoint to a model bundle, verified against PyTorch, or to a folder of another program"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         add = parser.add_argument
-        add("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a checkpoint, from `dragoman train`")
+        add(
+            "checkpoint",
+            type=Path,
+            metavar="CHECKPOINT",
+            help="folder of a checkpoint, from `dragoman train`; with --to, it may be that of a bundle",
+        )
+        add(
+            "--to",
+            metavar="PROGRAM",
+            help="write a folder of another program to --output: ctranslate2 (--precision fp32, fp16 or int8), or hf, "
+            "Hugging Face Transformers (fp32 or fp16)",
+        )
         add_bundle_arguments(parser)
         add(
             "--calibration",
@@ -42,6 +65,8 @@ class Export:
 
     def run(self, args: argparse.Namespace) -> int:
         """Export. Returns the exit status."""
+        if args.to is not None:
+            return _export_elsewhere(args)
         from dragoman_export.precision import check_precision  # noqa: PLC0415
 
         check_precision(args.precision, args.calibration, _command(args))
@@ -54,6 +79,20 @@ def _export(args: argparse.Namespace, output: Path, name: str, version: str) -> 
     bundle, report = export_checkpoint(args.checkpoint, output, export_options(args, name, version))
     made(bundle)
     print_report(report, args.precision, "the trained checkpoint")
+    return 0
+
+
+def _export_elsewhere(args: argparse.Namespace) -> int:
+    from dragoman_export.elsewhere.write import write_elsewhere  # noqa: PLC0415
+    from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+
+    for option, attribute in _OF_BUNDLES.items():
+        if value := getattr(args, attribute):
+            raise InvalidInput(option, str(value), "no such option with --to, which writes no bundle")
+    notes = write_elsewhere(args.checkpoint, args.to, args.output, args.precision, force=args.force)
+    print(f"{args.output}: {args.to}, {args.precision}")
+    for note in notes:
+        print(f"note: {note}")
     return 0
 
 

@@ -36,13 +36,14 @@ class TokenizerParts:
     """The tokenizer of a checkpoint: its files, and what must be known to use them.
 
     kind     roles of files                                        settings
-    marian   source, target (SentencePiece), vocabulary            languages {own code: own code}, tags
-             (JSON piece -> id), target_vocabulary if it differs
+    marian   source, target (SentencePiece), vocabulary            languages {own code: own code}, tags, begin
+             (JSON piece -> id), target_vocabulary if it differs   (piece) if it is not padding
     m2m      model (SentencePiece), vocabulary (with `__en__`)     languages {own code: own code}, source_tag
                                                                    (`source`, or `target`: SMaLL-100)
     fairseq  model (SentencePiece)                                 languages {own code: id}, legacy
     pieces   vocabulary (JSON list), target_vocabulary if it       begin, end, unknown (pieces), add_source_bos,
-             differs, model, target_model if it differs            add_source_eos
+             differs, model, target_model if it differs            add_source_eos; source_prefix and languages
+                                                                   {own code: piece} if a tag names the target
     """
 
     kind: Literal["marian", "m2m", "fairseq", "pieces"]

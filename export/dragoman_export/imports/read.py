@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from dragoman_export.imports.families import argos, ctranslate2, m2m, marian, marian_npz, mbart
+from dragoman_export.imports.families import argos, blenderbot, ctranslate2, m2m, marian, marian_npz, mbart
 from dragoman_export.imports.files import parse_yaml, read_object, read_text
 from dragoman_export.imports.imported import Imported, ImportOptions
 from dragoman_service.errors import InvalidInput
@@ -15,6 +15,7 @@ READERS: dict[str, Callable[[Path, ImportOptions], Imported]] = {
     "marian": marian.read,
     "m2m_100": m2m.read,
     "mbart": mbart.read,
+    "blenderbot": blenderbot.read,
     "ctranslate2": ctranslate2.read,
     "argos": argos.read,
     "marian_npz": marian_npz.read,
@@ -24,7 +25,7 @@ SUPPORTED = (
     "OPUS-MT and other MarianMT, M2M-100, NLLB-200, SMaLL-100 and mBART-50 of Hugging Face, CTranslate2 models of "
     "these or of OpenNMT, packages of Argos Translate, and Transformers of Marian (.npz)"
 )
-_HUGGING_FACE = ("marian", "m2m_100", "mbart")
+_HUGGING_FACE = ("marian", "m2m_100", "mbart", "blenderbot")
 REFUSED = {
     "t5": "T5 and MADLAD-400 have relative positions and gated layers",
     "mt5": "mT5 has relative positions and gated layers",

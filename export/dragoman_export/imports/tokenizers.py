@@ -60,7 +60,8 @@ class BundleTokenizer:
             if role in _ROLES:
                 files[_ROLES[role]] = files.pop(role)
         own = self._imported.tokenizer.settings
-        return {"languages": tags.by_tag(own["languages"], self._tag_of)} if own["tags"] else {}
+        settings = {"begin_token": own["begin"]} if "begin" in own else {}
+        return settings | ({"languages": tags.by_tag(own["languages"], self._tag_of)} if own["tags"] else {})
 
     def _m2m(self, files: dict[str, bytes | Path]) -> dict[str, Any]:
         own = self._imported.tokenizer.settings
@@ -83,6 +84,9 @@ class BundleTokenizer:
 
     def _pieces(self, files: dict[str, bytes | Path]) -> dict[str, Any]:
         own, config = dict(self._imported.tokenizer.settings), self._imported.config
+        if "languages" in own:
+            pieces_of = own["languages"]
+            own["languages"] = {tag: pieces_of[code] for tag, code in tags.by_tag(pieces_of, self._tag_of).items()}
         if "target_vocabulary" in files:
             files["source_vocabulary"] = files.pop("vocabulary")
         if "target_model" in files:

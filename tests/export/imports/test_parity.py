@@ -35,7 +35,7 @@ def test_every_checkpoint_is_tested_and_every_family_has_one() -> None:
     assert {it.name for it in FOLDER.iterdir()} == set(NAMES)
     families = {str(read(name).origin["family"]) for name in NAMES}
     assert families == {"marian", "m2m-100", "small-100", "nllb", "mbart-50", "ctranslate2", "marian-npz"}
-    assert len(READERS) == 6  # NLLB and SMaLL-100 are of the class of M2M-100; Argos has tests of its own
+    assert len(READERS) == 7  # NLLB and SMaLL-100 are of the class of M2M-100; Argos and Blenderbot have own tests
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,6 +24,8 @@ _LANGUAGE = {
 }
 """Kind of tokenizer -> its tokens for languages."""
 _TAG = re.compile(r">>(.+)<<")
+_OWN_TAG = re.compile(r"<2([a-z]{2,3}(?:-[A-Za-z0-9]+)*)>")
+"""The tag of the target language in Dragoman's own models, which stands before the source."""
 _KNOWN = 0.5
 """Least share of the pieces of a tokenizer that the vocabulary of its model has."""
 
@@ -182,7 +184,10 @@ def _marian(folder: Path, options: ImportOptions, pieces: Vocabularies, models: 
 def _pieces(
     folder: Path, options: ImportOptions, pieces: Vocabularies, models: list[Path], named: Behaviour, zero_start: bool
 ) -> _Found:
-    if not (options.sources and options.targets):
+    tags = {match[1]: piece for piece in pieces.source if (match := _OWN_TAG.fullmatch(piece))} if models else {}
+    tags = tags if len(tags) > 1 else {}
+    targets = options.targets or tuple(tags)
+    if not (options.sources and targets):
         side = "targets" if options.sources else "sources"
         raise InvalidInput(side, None, f"languages, with --{side[:-1]}: a CTranslate2 folder does not say them")
     files: dict[str, bytes | Path] = {"vocabulary": _list_json(pieces.source)}
@@ -192,7 +197,7 @@ def _pieces(
         files["target_vocabulary"] = _list_json(pieces.target)
     if len(models) > 1:
         files["target_model"] = models[1]
-    settings = {
+    settings: dict[str, object] = {
         "begin": named.begin,
         "end": named.end,
         "unknown": named.unknown,
@@ -200,6 +205,11 @@ def _pieces(
         # Hugging Face's tokenizer adds it for Marian's models, so that their conversion does not say so.
         "add_source_eos": named.add_source_eos or zero_start,
     }
+    if tags:
+        for code in targets:
+            if code not in tags:
+                raise InvalidInput("targets", code, ", ".join(tags))
+        settings |= {"languages": {code: tags[code] for code in targets}, "source_prefix": ["{target_language}"]}
     notes = []
     if not models:
         settings["split"] = "characters"
@@ -208,7 +218,8 @@ def _pieces(
         notes.append(
             f"{named.end} is added to sources, as all models of Marian expect, although config.json does not say it."
         )
-    return TokenizerParts("pieces", files, settings), Languages(options.sources, options.targets), set(), notes
+    banned = {place for place, piece in enumerate(pieces.target) if piece in tags.values()}
+    return TokenizerParts("pieces", files, settings), Languages(options.sources, targets), banned, notes
 
 
 _FINDERS: dict[str, Callable[..., _Found]] = {"m2m": _m2m, "fairseq": _fairseq, "marian": _marian, "pieces": _pieces}

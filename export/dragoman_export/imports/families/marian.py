@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from dragoman_export.imports import positions as formulas
 from dragoman_export.imports.architecture import check_complete, positions
@@ -21,6 +24,21 @@ from dragoman_service.errors import InvalidInput
 _TAG = re.compile(r">>(.+)<<")
 _NAME = re.compile(r"opus-mt(?:-tc-big|-tc-base|-tc-bible-big|_tiny)?-(.+)-([^-]+)")
 """Name of a folder of OPUS-MT: source, target."""
+BEGIN = "<s>"
+"""What the decoder is fed first where it is not padding, as in Dragoman's own models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Where the classes differ that have MarianMT's tokenizer and an output bias."""
+
+    norm: Literal["post", "pre"]
+    positions: Sequence[LazyTensor]
+    """[P, D] of encoder and decoder."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of `ModelConfig`."""
+    tensors: Mapping[str, LazyTensor] = field(default_factory=dict)
+    """Parameters that only this class has."""
 
 
 def read(path: Path, options: ImportOptions) -> Imported:
@@ -29,6 +47,15 @@ def read(path: Path, options: ImportOptions) -> Imported:
     it = folder.config
     it.fixed(normalize_before=False, add_final_layer_norm=False, normalize_embedding=False, add_bias_logits=False)
     it.fixed(static_position_embeddings=True)
+    tables = _positions(folder, options, it.integer("max_position_embeddings"), it.integer("d_model"))
+    if options.positions == "marian":
+        folder.notes.append("Positions have Marian's own formula; Hugging Face Transformers computes them otherwise.")
+    return finish(folder, options, "marian", Body("post", tables))
+
+
+def finish(folder: Folder, options: ImportOptions, family: str, body: Body) -> Imported:
+    """Put an import together. Raises InvalidInput for what is missing, disagrees or is not supported."""
+    it = folder.config
     sizes, settings = folder.sizes(), folder.settings()
     words = it.integer("vocab_size")
     targets = it.integer("decoder_vocab_size", default=words)
@@ -37,11 +64,11 @@ def read(path: Path, options: ImportOptions) -> Imported:
         it.among("decoder_vocab_size", words)
     count = it.integer("max_position_embeddings")
     pad, end = it.integer("pad_token_id", 0), it.integer("eos_token_id", 0)
-    it.among("decoder_start_token_id", pad)
+    begin = it.integer("decoder_start_token_id", 0, default=pad)
     it.get("bos_token_id")
     tables, tensors = folder.embeddings(words, targets, sizes.d_model, bias=True).convert()
-    where, position_tensors = positions(*_positions(folder, options, count, sizes.d_model))
-    tensors |= folder.layers(sizes) | position_tensors
+    where, position_tensors = positions(*body.positions)
+    tensors |= folder.layers(sizes) | position_tensors | {**body.tensors}
     folder.tensors.finish()
     decoding = read_decoding(folder, end_id=end, max_positions=count)
     it.finish(NO_EFFECT | GENERATION)
@@ -49,20 +76,21 @@ def read(path: Path, options: ImportOptions) -> Imported:
     unknown = _expect(pieces, "<unk>", None)
     _expect(pieces, "</s>", end)
     _expect(pieces, "<pad>", pad)
+    if begin != pad:
+        _expect(pieces, BEGIN, begin)
+        parts = replace(parts, settings={**parts.settings, "begin": BEGIN})
     tags = {number for piece, number in pieces.items() if _TAG.fullmatch(piece)}
     folder.notes.append("<unk>, <pad> and the tags of languages are never produced, as Marian does by default.")
-    banned = banned_ids({pad, unknown} | tags | decoding.banned, end_id=end, words=targets)
+    banned = banned_ids({begin, pad, unknown} | tags | decoding.banned, end_id=end, words=targets)
     config = ModelConfig(
-        norm="post",
-        **settings | sizes.settings() | tables | where,
+        norm=body.norm,
+        **settings | sizes.settings() | tables | where | {**body.settings},
         pad_id=pad,
-        begin_id=pad,
+        begin_id=begin,
         end_id=end,
         unknown_id=unknown,
         banned_ids=banned,
     )
-    if options.positions == "marian":
-        folder.notes.append("Positions have Marian's own formula; Hugging Face Transformers computes them otherwise.")
     return Imported(
         config,
         check_complete(config, tensors),
@@ -70,7 +98,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         languages,
         decoding.generation,
         folder.licence,
-        folder.origin("marian"),
+        folder.origin(family),
         (*licence_notes(folder.licence), *folder.notes),
     )
 

@@ -31,7 +31,10 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "dragoman": Kind(("model",)),
     "marian": Kind(
-        ("source_model", "target_model"), ("vocabulary", "target_vocabulary"), ("languages", *_SIZES), marian.read
+        ("source_model", "target_model"),
+        ("vocabulary", "target_vocabulary"),
+        ("languages", "begin_token", *_SIZES),
+        marian.read,
     ),
     "m2m": Kind(
         ("model", "vocabulary"), settings=("languages", "language_ids", "target_in_source", *_SIZES), read=m2m.read

@@ -26,8 +26,9 @@ _SPECIAL = re.compile(r"</s>|<unk>|<pad>|<s>|>>.+<<")
 def read(given: Given) -> Parts:
     """Read the files.
 
-    - The decoder begins with padding. A target vocabulary without padding, as Marian writes it, gets it behind the last
-      id: Marian begins with a vector of zeros, which an importer appends to the table.
+    - The decoder begins with padding, unless the setting `begin_token` names another piece. A target vocabulary without
+      padding, as Marian writes it, gets it behind the last id: Marian begins with a vector of zeros, which an importer
+      appends to the table.
     - The tag of the target language comes from the request alone. What looks like a tag in a text is text.
     - OPUS-MT prepares texts with a script of its own before SentencePiece (full-width punctuation, invisible spaces).
       This is not done here: the models in Hugging Face's layout are used without it too.
@@ -54,6 +55,9 @@ def read(given: Given) -> Parts:
     tags = {piece[2:-2]: i for piece, i in source_ids.items() if piece.startswith(">>") and piece.endswith("<<")}
     languages = given.known_languages(tags, f"a code with a tag in the vocabulary: {', '.join(tags) or 'none'}")
     pieces = {i: piece for piece, i in target_ids.items()}
+    begin = given.text("begin_token", PAD)
+    if begin not in target_ids:
+        raise InvalidInput("tokenizer.settings.begin_token", begin, "a piece of the target vocabulary")
     return Parts(
         source=PieceEncoder(ModelSplitter(source_model), _ordinary(source_ids), source_ids[UNKNOWN]),
         target=PieceEncoder(ModelSplitter(target_model), _ordinary(target_ids), target_ids[UNKNOWN]),
@@ -64,7 +68,7 @@ def read(given: Given) -> Parts:
             bytes=byte_ids(target_model, pieces),
             leading=leading_spaces(target_model),
         ),
-        special=SpecialIds(target_ids[PAD], target_ids[PAD], target_ids[END], target_ids[UNKNOWN]),
+        special=SpecialIds(target_ids[PAD], target_ids[begin], target_ids[END], target_ids[UNKNOWN]),
         template=Template(before=(Language.TARGET,) if languages else (), after=(source_ids[END],)),
         source_vocab_size=given.size("source_vocab_size", max(source_ids.values()) + 1),
         source_languages=languages,
