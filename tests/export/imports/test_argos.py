@@ -14,27 +14,11 @@ from dragoman_export.imports.families import argos
 from dragoman_export.imports.read import read_checkpoint
 from dragoman_service.errors import InvalidInput
 from support.foreign.checkpoints import FOLDER, expected, scores, wanted
+from support.foreign.imports import argos_files as files
+from support.foreign.imports import argos_package as package
 
 MODEL = "ct2-opennmt-float32"
 METADATA = {"from_code": "en", "to_code": "de", "package_version": "1.9", "target_prefix": "", "type": "translate"}
-
-
-def files() -> dict[str, bytes]:
-    names = ("model.bin", "config.json", "source_vocabulary.json", "target_vocabulary.json")
-    found = {f"translate-en_de/model/{name}": (FOLDER / MODEL / name).read_bytes() for name in names}
-    return found | {
-        "translate-en_de/metadata.json": json.dumps(METADATA).encode(),
-        "translate-en_de/sentencepiece.model": (FOLDER / MODEL / "source.model").read_bytes(),
-        "translate-en_de/stanza/en.pt": b"never unpacked",
-    }
-
-
-def package(folder: Path, contents: dict[str, bytes]) -> Path:
-    path = folder / "en_de.argosmodel"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in contents.items():
-            archive.writestr(name, data)
-    return path
 
 
 def test_a_package_is_its_model_with_the_options_of_argos(tmp_path: Path) -> None:
