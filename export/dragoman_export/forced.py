@@ -114,8 +114,8 @@ def busy_plans(
     """Random step plans of a busy batch.
 
     Rows join late and are at different positions. Rows are copied over others with their past, as in beam search, with
-    or without their source. Tokens are banned and repetitions penalised. Candidates of some rows are searched apart, and
-    some rows may have some words only.
+    or without their source. Tokens are banned and repetitions penalised. Candidates of some rows are searched apart,
+    and some rows may have some words only.
 
     Args:
         model: The model, for the size of the vocabulary.
