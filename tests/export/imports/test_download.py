@@ -20,8 +20,13 @@ from dragoman_export.imports.download import checkpoint_at
 from dragoman_service.errors import InvalidInput
 
 REPOSITORY, COMMIT = "somebody/opus-mt-en-de", "a" * 40
-FILES = {"config.json": b"{}", "source.spm": b"s" * 25_000_000, "model.safetensors": b"m" * 10, "pytorch_model.bin": b"p",
-         "flax_model.msgpack": b"f"}  # fmt: skip
+FILES = {
+    "config.json": b"{}",
+    "source.spm": b"s" * 25_000_000,
+    "model.safetensors": b"m" * 10,
+    "pytorch_model.bin": b"p",
+    "flax_model.msgpack": b"f",
+}
 
 
 class Hub(BaseHTTPRequestHandler):
