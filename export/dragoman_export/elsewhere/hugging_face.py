@@ -80,6 +80,8 @@ def write_folder(own: OwnModel, folder: Path, precision: str) -> list[str]:
     notes = [
         f"The class is {kind.architecture}, which computes what this model computes; the tokenizer is MarianTokenizer."
     ]
+    if kind.model_type == "marian":
+        notes.append("Do not save it again with save_pretrained, which leaves the positions out and computes others.")
     if own.target_tags:
         notes.append("A source begins with the tag of its target language: " + ", ".join(map(_tag, own.target_tags)))
     if own.generation.normalisation != "power":

@@ -50,9 +50,18 @@ def write_elsewhere(path: Path, to: str, output: Path, precision: str = "fp32", 
         if own.card is not None:
             (partial / CARD).write_text(own.card, encoding="utf-8")
         partial.chmod(0o755)  # only the owner may read the folders of mkdtemp
-        if output.exists():
-            shutil.rmtree(output)
-        partial.rename(output)
+        _replace(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [*own.notes, *notes]
+
+
+def _replace(partial: Path, output: Path) -> None:
+    """Rename `partial` to `output`. An old folder is removed after that."""
+    if not output.exists():
+        partial.rename(output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+    output.rename(old / output.name)
+    partial.rename(output)
+    shutil.rmtree(old)

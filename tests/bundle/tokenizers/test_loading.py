@@ -104,6 +104,7 @@ def test_a_wrong_list(pieces: Any) -> None:
         ("marian", {"languages": {"de": 1}}, "tokenizer.settings.languages"),
         ("marian", {"languages": {"de": "deu", "DE": "fra"}}, "every language once"),
         ("marian", {"languages": ["de"]}, "tokenizer.settings.languages"),
+        ("marian", {"begin_token": "<x>"}, "begin_token: got '<x>'; allowed: a piece of the target vocabulary"),
         ("marian", {"vocab_size": 100}, "tokenizer.settings.vocab_size: got 100; allowed:"),
         ("marian", {"vocab_size": 2**40}, "tokenizer.settings.vocab_size"),
         ("marian", {"source_vocab_size": "9"}, "tokenizer.settings.source_vocab_size: got '9'"),

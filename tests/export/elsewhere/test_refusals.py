@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from dragoman_export.elsewhere.write import write_elsewhere
+from dragoman_export.exporter import ExportOptions
+from dragoman_export.imports.imported import ImportOptions
+from dragoman_export.imports.importer import import_checkpoint
+from dragoman_export.imports.read import read_checkpoint
 from dragoman_service.cli import main as cli
 from dragoman_service.errors import InvalidInput
-from support.elsewhere_models import checkpoint
+from support.elsewhere_models import SEVERAL, SWITCHES, checkpoint
+from support.foreign.checkpoints import change_json
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,26 @@ def test_a_folder_is_replaced_on_demand(tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert not (tmp_path / "out" / "old").exists()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_chatbot_is_no_translation_model(tmp_path: Path) -> None:
+    write_elsewhere(checkpoint(tmp_path / "checkpoint", {}), "hf", tmp_path / "out")
+    change_json(tmp_path / "out" / "tokenizer_config.json", tokenizer_class="BlenderbotTokenizer")
+    with pytest.raises(InvalidInput, match="tokenizer_class: got 'BlenderbotTokenizer'; allowed: MarianTokenizer"):
+        read_checkpoint(tmp_path / "out")
+
+
+def test_a_target_without_a_tag_is_refused_on_the_way_back(tmp_path: Path) -> None:
+    write_elsewhere(checkpoint(tmp_path / "checkpoint", {}, SEVERAL), "ctranslate2", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="targets: got 'it'; allowed: de, fr"):
+        read_checkpoint(tmp_path / "out", ImportOptions(sources=("en",), targets=("de", "it")))
+
+
+def test_a_bundle_of_an_imported_model_is_refused(tmp_path: Path) -> None:
+    write_elsewhere(checkpoint(tmp_path / "checkpoint", SWITCHES["pre"]), "hf", tmp_path / "hf")
+    import_checkpoint(tmp_path / "hf", tmp_path / "m" / "1", ExportOptions("m", "1"), ImportOptions())
+    with pytest.raises(InvalidInput, match=r"tokenizer.kind: got 'marian \(blenderbot\)'; allowed: a model of"):
+        write_elsewhere(tmp_path / "m" / "1", "hf", tmp_path / "out")
 
 
 def test_what_is_no_model_of_ours_is_refused(tmp_path: Path) -> None:

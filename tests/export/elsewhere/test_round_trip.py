@@ -21,6 +21,7 @@ from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.bundle.tokenizers.loading import load_tokenizer
+from dragoman_service.cli import main as cli
 from support.elsewhere_models import CLASSES, CT2_ALONE, SEVERAL, SWITCHES, checkpoint, log_probabilities
 from support.parity import shipped_bundle
 from support.tiny import sentences
@@ -101,6 +102,24 @@ def test_the_tag_of_the_target_language_is_kept(to: str, tmp_path: Path) -> None
         ids = ours.encode("the cat sees")
         assert theirs.source(ids, "en", target) == ours.source(ids, "en", target)
     assert set(own.target_tags.values()) <= set(imported.config.banned_ids)
+
+
+@pytest.mark.parametrize("to", ["ctranslate2", "hf"])
+def test_what_comes_back_translates_as_what_left(to: str, tmp_path: Path) -> None:
+    """From the command line out and in, to bundles whose golden sentences have the same ids and scores."""
+    path = checkpoint(tmp_path / "checkpoint", SWITCHES["pre"])
+    outputs = [str(tmp_path / "m" / version) for version in "12"]
+    assert cli.main(["export", str(path), "--output", outputs[0]]) == 0
+    assert cli.main(["export", str(path), "--to", to, "--output", str(tmp_path / "out")]) == 0
+    languages = ["--source", "en", "--target", "de"]
+    assert cli.main(["import", str(tmp_path / "out"), "--output", outputs[1], *languages]) == 0
+    left, back = ({it.source: it for it in Bundle.load(Path(output)).golden if it.beam_size == 1} for output in outputs)
+    both = [it for it in left.keys() & back.keys() if left[it].max_length == back[it].max_length]
+    assert len(both) > 1
+    for source in both:
+        assert back[source].source_ids == left[source].source_ids
+        assert back[source].target_ids == left[source].target_ids
+        assert back[source].token_scores == pytest.approx(left[source].token_scores, abs=1e-4)
 
 
 def test_int8_is_rounded_to_half_a_step_and_fp16_to_half_precision(tmp_path: Path) -> None:

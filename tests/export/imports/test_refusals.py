@@ -264,7 +264,7 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, files: dict[st
 
 def test_families_are_detected() -> None:
     found = {name: detect(FOLDER / name) for name in OPTIONS}
-    assert set(found.values()) | {"argos"} == set(READERS)
+    assert set(found.values()) | {"argos", "blenderbot"} == set(READERS)
     assert found["nllb"] == found["small-100"] == "m2m_100"
     assert found["marian-toy"] == found["marian-pre-norm"] == "marian_npz"
 

@@ -76,8 +76,11 @@ def finish(folder: Folder, options: ImportOptions, family: str, body: Body) -> I
     unknown = _expect(pieces, "<unk>", None)
     _expect(pieces, "</s>", end)
     _expect(pieces, "<pad>", pad)
+    if begin not in (pad, pieces.get(BEGIN)):
+        raise it.refusal(
+            "decoder_start_token_id", " or ".join(str(pieces[it]) for it in ("<pad>", BEGIN) if it in pieces)
+        )
     if begin != pad:
-        _expect(pieces, BEGIN, begin)
         parts = replace(parts, settings={**parts.settings, "begin": BEGIN})
     tags = {number for piece, number in pieces.items() if _TAG.fullmatch(piece)}
     folder.notes.append("<unk>, <pad> and the tags of languages are never produced, as Marian does by default.")
