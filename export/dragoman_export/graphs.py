@@ -203,12 +203,18 @@ def _attention_scale(config: ModelConfig) -> dict[str, float]:
 
 
 def _adjusted(builder: GraphBuilder, logits: str) -> str:
-    """Apply the adjustments of the step to logits [R, V]; see `plan.Adjustment`."""
-    old = builder.node("GatherND", [logits, "adjust_index"])  # [n]
+    """Apply the adjustments of the step to logits [R, V]; see `plan.Adjustment`.
+
+    ScatterElements works in place where the memory planner knows that its input and output have the same shape.
+    ScatterND would copy the logits in every step.
+    """
+    flat = builder.shaped(builder.reshape(logits, -1), ["logits"])
+    old = builder.node("Gather", [flat, "adjust_index"])  # [n]
     negative = builder.node("Less", [old, builder.constant("zero", 0, np.float32)])
     larger, smaller = (builder.node(op, [old, "adjust_penalty"]) for op in ("Mul", "Div"))
     new = builder.node("Add", [builder.node("Where", [negative, larger, smaller]), "adjust_bias"])
-    return builder.node("ScatterND", [logits, "adjust_index", new])
+    changed = builder.shaped(builder.node("ScatterElements", [flat, "adjust_index", new], axis=0), ["logits"])
+    return builder.shaped(builder.reshape(changed, -1, builder.num_words), ["rows", builder.num_words])
 
 
 def _candidates(builder: GraphBuilder, logits: str) -> None:
@@ -275,7 +281,7 @@ def decoder_signature(
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     """The inputs and the outputs of the decoder graph, with their types and shapes. `words` is the padded V.
 
-    `selected_rows` are rows whose candidates are given apart, as `selected_ids`. `masks` has a row for each of them, or
+    `adjust_index` has row * V + token of each adjustment. `selected_rows` are rows whose candidates are given apart, as `selected_ids`. `masks` has a row for each of them, or
     one for all.
     """
     fixed: dict[str, tuple[int, list[str | int]]] = {
@@ -285,7 +291,7 @@ def decoder_signature(
         "source_lengths": (TensorProto.INT32, ["rows"]),
         "total_source_length": (TensorProto.INT32, []),
         "num_candidates": (TensorProto.INT64, [1]),
-        "adjust_index": (TensorProto.INT64, ["adjustments", 2]),
+        "adjust_index": (TensorProto.INT64, ["adjustments"]),
         "adjust_penalty": (TensorProto.FLOAT, ["adjustments"]),
         "adjust_bias": (TensorProto.FLOAT, ["adjustments"]),
         "candidate_ids": (TensorProto.INT64, ["rows", "candidates"]),
