@@ -46,7 +46,9 @@ def seconds(encoder: EncoderSession, sources: Sequence[Sequence[int]], *, mixed:
     return time.thread_time() - started
 
 
-def measured(encoder: EncoderSession, draw: Callable[[], list[list[int]]], repeats: int) -> Iterator[tuple[float, float]]:
+def measured(
+    encoder: EncoderSession, draw: Callable[[], list[list[int]]], repeats: int
+) -> Iterator[tuple[float, float]]:
     """Seconds of a set of sources, in one run for each length and in one run."""
     for index in range(DRAWS * repeats):
         sources = draw()

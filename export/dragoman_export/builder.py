@@ -159,7 +159,7 @@ class GraphBuilder(ABC):
 
     @abstractmethod
     def logits(self, x: str) -> str:
-        """[..., D] -> logits [R, padded V], through the transposed embedding matrix (section 3.4)."""
+        """[..., D] -> logits [..., padded V], through the transposed embedding matrix (section 3.4)."""
 
     def rows(self, x: str, width: int) -> str:
         """Convert the output of an attention of the decoder, [R, 1, width], to an activation."""

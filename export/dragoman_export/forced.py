@@ -55,9 +55,7 @@ NO_DISTANCE = Distance(float("inf"), float("inf"), 0.0, float("inf"))
 """The distance if the graphs cannot be run."""
 
 
-def forced_log_probs(
-    runner: Runner, pairs: Sequence[Pair], config: ModelConfig
-) -> Iterator[npt.NDArray[np.float64]]:
+def forced_log_probs(runner: Runner, pairs: Sequence[Pair], config: ModelConfig) -> Iterator[npt.NDArray[np.float64]]:
     """Run the graphs with teacher forcing.
 
     Args:
@@ -116,8 +114,8 @@ def busy_plans(
     """Random step plans of a busy batch.
 
     Rows join late and are at different positions. Rows are copied over others with their past, as in beam search, with
-    or without their source. Tokens are banned and repetitions penalised. Candidates of some rows are searched apart, and
-    some rows may have some words only.
+    or without their source. Tokens are banned and repetitions penalised. Candidates of some rows are searched apart,
+    and some rows may have some words only.
 
     Args:
         model: The model, for the size of the vocabulary.

@@ -203,7 +203,7 @@ def _attention_scale(config: ModelConfig) -> dict[str, float]:
 
 
 def _adjusted(builder: GraphBuilder, logits: str) -> str:
-    """Apply the adjustments of the step to logits [R, V]; see `plan.Adjustment`.
+    """Apply the adjustments of the step to logits [R, V] or [R, 1, V] -> [R, V]; see `plan.Adjustment`.
 
     ScatterElements works in place where the memory planner knows that its input and output have the same shape.
     ScatterND would copy the logits in every step.
@@ -230,12 +230,11 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
         return
     words = builder.num_words
     blocks = builder.reshape(log_probs, -1, words // BLOCK, BLOCK)
-    maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)], keepdims=0)
+    maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)])  # [R, blocks, 1]
     most = builder.constant("num_blocks", [words // BLOCK], np.int64)
     best = ["best_maxima", "best_blocks"]
-    builder.node("TopK", [maxima, builder.node("Min", ["num_candidates", most])], best, axis=-1)
-    index = builder.node("Unsqueeze", ["best_blocks", builder.constant("new_axis", [2], np.int64)])
-    chosen = builder.reshape(builder.node("GatherND", [blocks, index], batch_dims=1), 0, -1)  # [R, k BLOCK]
+    builder.node("TopK", [maxima, builder.node("Min", ["num_candidates", most])], best, axis=1)  # [R, k, 1]
+    chosen = builder.reshape(builder.node("GatherND", [blocks, "best_blocks"], batch_dims=1), 0, -1)  # [R, k BLOCK]
     builder.node("TopK", [chosen, "num_candidates"], ["candidate_log_probs", "places"], axis=-1)
     ids = builder.constant("ids", np.arange(words).reshape(-1, BLOCK), np.int64)
     chosen_ids = builder.reshape(builder.node("Gather", [ids, "best_blocks"]), 0, -1)  # [R, k BLOCK]
@@ -281,8 +280,8 @@ def decoder_signature(
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     """The inputs and the outputs of the decoder graph, with their types and shapes. `words` is the padded V.
 
-    `adjust_index` has row * V + token of each adjustment. `selected_rows` are rows whose candidates are given apart, as `selected_ids`. `masks` has a row for each of them, or
-    one for all.
+    `adjust_index` has row * V + token of each adjustment. `selected_rows` are rows whose candidates are given apart, as
+    `selected_ids`. `masks` has a row for each of them, or one for all.
     """
     fixed: dict[str, tuple[int, list[str | int]]] = {
         "tokens": (TensorProto.INT64, ["rows", 1]),

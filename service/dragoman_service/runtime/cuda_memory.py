@@ -57,7 +57,7 @@ class AdjustmentBuffer:
     """Buffers for up to `room` adjustments of a step, in pinned host memory and on the GPU."""
 
     def __init__(self, cuda: Cuda, room: int, words: int) -> None:
-        """`words` is V of the graph, for indices in its flattened logits; 0 for a graph of format 2, which takes pairs."""
+        """`words` is V of the graph, for indices in its flattened logits; 0 for format 2, whose graphs take pairs."""
         self.room, self._words = room, words
         self._cuda = cuda
         shapes: tuple[tuple[tuple[int, ...], Any], ...] = (
@@ -78,7 +78,7 @@ class AdjustmentBuffer:
             self._cuda.copy(there, here[:count], stream)
 
     def columns(self, count: int) -> list[DeviceArray]:
-        """Index [count] or [count, 2], penalties [count] and biases [count] of the first `count` adjustments, on the GPU."""
+        """Index [count] or [count, 2], penalties and biases [count] of the first `count` adjustments, on the GPU."""
         return [array[:count] for array in self._on_gpu]
 
 
