@@ -171,7 +171,9 @@ class DecoderSession:
             "num_candidates": np.zeros(1, np.int64),
         }
         words = [value.shape[1] for value in session.get_inputs() if value.name == "masks"]
-        self._no_mask = np.zeros((1, *words), np.float32)
+        self._words = words[0] if words else 0
+        """V of the graph; 0 for one of format 2."""
+        self._no_mask = np.zeros((1, self._words), np.float32)
         self._nothing_selected = Selection(np.zeros(0, np.int64), self._no_mask, 1)
         self._bound: dict[tuple[int, tuple[int, int]], _Binding] = {}
         """(Number of rows, capacities of the caches) -> the binding."""
@@ -194,14 +196,13 @@ class DecoderSession:
         self._scalars["num_candidates"][0] = plan.num_candidates
         binding = self._binding(rows)
         binding.give_candidates(rows, plan.num_candidates)
-        binding.give_adjustments(plan.adjustments, self._no_mask.shape[-1] if self._selects else 0)
+        binding.give_adjustments(plan.adjustments, self._words)
         selection = select(plan, self._no_mask) if selects else self._nothing_selected
         if self._selects:
             binding.give_selection(selection)
         self._session.run_with_iobinding(binding.runtime)
-        aligned = (binding.aligned,) if self._aligns else ()
         seconds = time.perf_counter() - started
-        result = StepResult(binding.ids, binding.log_probs, encode_seconds, seconds, aligned=aligned)
+        result = StepResult(binding.ids, binding.log_probs, encode_seconds, seconds, aligned=binding.aligned)
         return merge(plan, selection, result, *binding.selected) if selects else result
 
     def _binding(self, rows: int) -> _Binding:
@@ -227,7 +228,7 @@ class DecoderSession:
         if self._aligns:
             aligned = np.zeros((rows, 1), np.int64)
             binding.bind("aligned", aligned, output=True)
-            binding.aligned = aligned[:, 0]
+            binding.aligned = (aligned[:, 0],)
         return binding
 
 
@@ -241,7 +242,8 @@ class _Binding:
         """The binding of ONNX Runtime."""
         self.ids = np.zeros((0, 0), np.int64)
         self.log_probs = np.zeros((0, 0), np.float32)
-        self.aligned = np.zeros(0, np.int64)
+        self.aligned: tuple[npt.NDArray[np.int64], ...] = ()
+        """The aligned source positions of the rows, if the graph gives them."""
         self.selected = np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
         """Ids and log-probabilities of the selected rows."""
         self._adjust: tuple[npt.NDArray[Any], ...] | None = None
@@ -269,8 +271,8 @@ class _Binding:
         """
         if not len(adjustments) and self._adjust is not None and not len(self._adjust[1]):
             return
-        index = flat_index(adjustments, words) if words else adjustments.index
-        self._adjust = index, adjustments.penalty, adjustments.bias
+        index: npt.NDArray[Any] = flat_index(adjustments, words) if words else adjustments.index
+        self._adjust = (index, adjustments.penalty, adjustments.bias)
         for name, array in zip(("index", "penalty", "bias"), self._adjust, strict=True):
             self.bind(f"adjust_{name}", array)
 
