@@ -1,7 +1,7 @@
 """Bundles of format 2 are served as before.
 
-`format_2` has the graphs, weights and golden sentences of a model of random weights in fp16, exported by the last release
-that wrote format 2. It has no tokenizer, which the runners do not need.
+`format_2` has the graphs, weights and golden sentences of a model of random weights in fp16, exported by the last
+release that wrote format 2. It has no tokenizer, which the runners do not need.
 """
 
 from __future__ import annotations
