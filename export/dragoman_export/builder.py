@@ -49,6 +49,7 @@ class GraphBuilder(ABC):
         self.weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
+        self._shapes: list[onnx.ValueInfoProto] = []
 
     def node(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str] = "", **attributes: Any) -> str:
         """Add a node. Without `outputs`, its output gets the name of the node."""
@@ -67,6 +68,11 @@ class GraphBuilder(ABC):
             raise ValueError(f"{name}: {x} is not the output of the last node")
         self._nodes[-1].output[0] = name
         return name
+
+    def shaped(self, x: str, shape: Sequence[str | int]) -> str:
+        """Declare the shape of an fp32 tensor, which ONNX Runtime cannot find out, for its memory planner."""
+        self._shapes.append(helper.make_tensor_value_info(x, TensorProto.FLOAT, list(shape)))
+        return x
 
     def contrib(self, op: str, inputs: Sequence[str], outputs: str | Sequence[str] = "", **attributes: Any) -> str:
         """Add a node with one of ONNX Runtime's own operators."""
@@ -153,7 +159,7 @@ class GraphBuilder(ABC):
 
     @abstractmethod
     def logits(self, x: str) -> str:
-        """[..., D] -> logits [R, padded V], through the transposed embedding matrix (section 3.4)."""
+        """[..., D] -> logits [..., padded V], through the transposed embedding matrix (section 3.4)."""
 
     def rows(self, x: str, width: int) -> str:
         """Convert the output of an attention of the decoder, [R, 1, width], to an activation."""
@@ -200,5 +206,7 @@ class GraphBuilder(ABC):
         self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
         """The finished graph."""
-        graph = helper.make_graph(self._nodes, name, inputs, outputs, list(self._initializers.values()))
+        graph = helper.make_graph(
+            self._nodes, name, inputs, outputs, list(self._initializers.values()), value_info=self._shapes
+        )
         return helper.make_model(graph, opset_imports=OPSETS, ir_version=IR_VERSION, producer_name="dragoman")

@@ -71,9 +71,8 @@ class Fp16Builder(GraphBuilder):
     def logits(self, x: str) -> str:
         matrix = self.parameter(f"{self.embedding('output')}.weight")
         product = self.contrib("FusedMatMul", [x, matrix], transB=1)  # [R, 1, padded V]
-        flat = self.node("Squeeze", [product, self.constant("one_axis", [1], np.int64)])
         bias = self.constant("masked_output_bias", self.masked_output_bias(), np.float32)
-        return self.node("Add", [self.node("Cast", [flat], to=TensorProto.FLOAT), bias])
+        return self.node("Add", [self.node("Cast", [product], to=TensorProto.FLOAT), bias])
 
 
 def rounded_to_half(model: Transformer) -> Transformer:

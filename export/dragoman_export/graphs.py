@@ -203,12 +203,18 @@ def _attention_scale(config: ModelConfig) -> dict[str, float]:
 
 
 def _adjusted(builder: GraphBuilder, logits: str) -> str:
-    """Apply the adjustments of the step to logits [R, V]; see `plan.Adjustment`."""
-    old = builder.node("GatherND", [logits, "adjust_index"])  # [n]
+    """Apply the adjustments of the step to logits [R, V] or [R, 1, V] -> [R, V]; see `plan.Adjustment`.
+
+    ScatterElements works in place where the memory planner knows that its input and output have the same shape.
+    ScatterND would copy the logits in every step.
+    """
+    flat = builder.shaped(builder.reshape(logits, -1), ["logits"])
+    old = builder.node("Gather", [flat, "adjust_index"])  # [n]
     negative = builder.node("Less", [old, builder.constant("zero", 0, np.float32)])
     larger, smaller = (builder.node(op, [old, "adjust_penalty"]) for op in ("Mul", "Div"))
     new = builder.node("Add", [builder.node("Where", [negative, larger, smaller]), "adjust_bias"])
-    return builder.node("ScatterND", [logits, "adjust_index", new])
+    changed = builder.shaped(builder.node("ScatterElements", [flat, "adjust_index", new], axis=0), ["logits"])
+    return builder.shaped(builder.reshape(changed, -1, builder.num_words), ["rows", builder.num_words])
 
 
 def _candidates(builder: GraphBuilder, logits: str) -> None:
@@ -224,12 +230,11 @@ def _candidates(builder: GraphBuilder, logits: str) -> None:
         return
     words = builder.num_words
     blocks = builder.reshape(log_probs, -1, words // BLOCK, BLOCK)
-    maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)], keepdims=0)
+    maxima = builder.node("ReduceMax", [blocks, builder.constant("last_axis", [-1], np.int64)])  # [R, blocks, 1]
     most = builder.constant("num_blocks", [words // BLOCK], np.int64)
     best = ["best_maxima", "best_blocks"]
-    builder.node("TopK", [maxima, builder.node("Min", ["num_candidates", most])], best, axis=-1)
-    index = builder.node("Unsqueeze", ["best_blocks", builder.constant("new_axis", [2], np.int64)])
-    chosen = builder.reshape(builder.node("GatherND", [blocks, index], batch_dims=1), 0, -1)  # [R, k BLOCK]
+    builder.node("TopK", [maxima, builder.node("Min", ["num_candidates", most])], best, axis=1)  # [R, k, 1]
+    chosen = builder.reshape(builder.node("GatherND", [blocks, "best_blocks"], batch_dims=1), 0, -1)  # [R, k BLOCK]
     builder.node("TopK", [chosen, "num_candidates"], ["candidate_log_probs", "places"], axis=-1)
     ids = builder.constant("ids", np.arange(words).reshape(-1, BLOCK), np.int64)
     chosen_ids = builder.reshape(builder.node("Gather", [ids, "best_blocks"]), 0, -1)  # [R, k BLOCK]
@@ -275,8 +280,8 @@ def decoder_signature(
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     """The inputs and the outputs of the decoder graph, with their types and shapes. `words` is the padded V.
 
-    `selected_rows` are rows whose candidates are given apart, as `selected_ids`. `masks` has a row for each of them, or
-    one for all.
+    `adjust_index` has row * V + token of each adjustment. `selected_rows` are rows whose candidates are given apart, as
+    `selected_ids`. `masks` has a row for each of them, or one for all.
     """
     fixed: dict[str, tuple[int, list[str | int]]] = {
         "tokens": (TensorProto.INT64, ["rows", 1]),
@@ -285,7 +290,7 @@ def decoder_signature(
         "source_lengths": (TensorProto.INT32, ["rows"]),
         "total_source_length": (TensorProto.INT32, []),
         "num_candidates": (TensorProto.INT64, [1]),
-        "adjust_index": (TensorProto.INT64, ["adjustments", 2]),
+        "adjust_index": (TensorProto.INT64, ["adjustments"]),
         "adjust_penalty": (TensorProto.FLOAT, ["adjustments"]),
         "adjust_bias": (TensorProto.FLOAT, ["adjustments"]),
         "candidate_ids": (TensorProto.INT64, ["rows", "candidates"]),

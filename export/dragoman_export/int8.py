@@ -51,10 +51,7 @@ class Int8Builder(GraphBuilder):
         scales = [self.parameter(f"output{INPUT_SCALE}"), self.parameter(f"output{WEIGHT_SCALE}")]
         zeros = [self._zero(128), self.constant("output.weight_zero", 0, np.int8)]
         inputs = [self._quantised(x, "output"), table, *scales, *zeros, bias]
-        # Squeeze, because after a Reshape the memory planner does not know that shapes are equal, and makes a copy.
-        return self.node(
-            "Squeeze", [self.contrib("MatMulIntegerToFloat", inputs), self.constant("one_axis", [1], np.int64)]
-        )
+        return self.contrib("MatMulIntegerToFloat", inputs)
 
     def cached(self, x: str) -> str:
         # The weights of the projection include the scales of the cache: QuantizeLinear with a scale per channel is many

@@ -151,7 +151,7 @@ def _decoder_deviations(
     adjustments = states.adjustments(ROWS)
     words = exact.config.vocab_size - len(exact.config.banned_ids)
     inputs |= _selection_inputs(exact)
-    found = apart.run(given, inputs | _search_inputs(words, adjustments))
+    found = apart.run(given, inputs | _search_inputs(exact, words, adjustments))
     expected = _expected(exact, apart.stack, given, exact.embedded(DECODER, tokens, positions[:, None]))
     yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
     for layer in range(exact.config.decoder_layers):
@@ -163,7 +163,7 @@ def _decoder_deviations(
     for changes in ((), adjustments):
         right = exact.log_probs(last, changes)
         for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):
-            yield from _candidates(apart.run(given, inputs | _search_inputs(count, changes)), count, right)
+            yield from _candidates(apart.run(given, inputs | _search_inputs(exact, count, changes)), count, right)
     yield from _selected_deviations(exact, apart, states, given, inputs, adjustments)
 
 
@@ -185,7 +185,7 @@ def _selected_deviations(
         ([3, 1], 1, states.masks(2)),
     ):
         selection = _selection_inputs(exact, rows, count, masks)
-        found = apart.run(given, inputs | _search_inputs(2, adjustments) | selection)
+        found = apart.run(given, inputs | _search_inputs(exact, 2, adjustments) | selection)
         right = exact.log_probs(
             last[rows], [it._replace(row=rows.index(it.row)) for it in adjustments if it.row in rows], masks
         )
@@ -339,11 +339,12 @@ def _spread(most: int) -> Tensor:
     return lengths[torch.arange(ROWS) * 5 % ROWS]
 
 
-def _search_inputs(count: int, adjustments: Sequence[Adjustment]) -> Arrays:
+def _search_inputs(exact: Exact, count: int, adjustments: Sequence[Adjustment]) -> Arrays:
     """The decoder's inputs for the number of candidates and the adjustments."""
+    words = padded_words(exact.config.vocab_size)
     return {
         "num_candidates": np.array([count], np.int64),
-        "adjust_index": np.array([(it.row, it.token) for it in adjustments], np.int64).reshape(-1, 2),
+        "adjust_index": np.array([it.row * words + it.token for it in adjustments], np.int64),
         "adjust_penalty": np.array([it.penalty for it in adjustments], np.float32),
         "adjust_bias": np.array([it.bias for it in adjustments], np.float32),
     }

@@ -212,7 +212,7 @@ def not_normalised(graph: onnx.GraphProto) -> None:
 
 def no_adjustments(graph: onnx.GraphProto) -> None:
     """Ignore the adjustments of the step."""
-    scatter = nodes(graph, "ScatterND")[0]
+    scatter = nodes(graph, "ScatterElements")[0]
     for node in graph.node:
         for place, name in enumerate(node.input):
             if name == scatter.output[0]:
@@ -424,23 +424,22 @@ def untied(graph: onnx.GraphProto) -> None:
 
 def adjusted_afterwards(graph: onnx.GraphProto) -> None:
     """Adjust log-probabilities instead of logits."""
-    (softmax,), (scatter,) = nodes(graph, "LogSoftmax"), nodes(graph, "ScatterND")
-    logits, log_probs = scatter.input[0], softmax.output[0]
+    (softmax,), (scatter,) = nodes(graph, "LogSoftmax"), nodes(graph, "ScatterElements")
+    flatten = maker(graph, scatter.input[0], "Reshape")
     kept = NodeProto()
     kept.CopyFrom(softmax)
     graph.node.remove(softmax)
-    every_reader(log_probs, scatter.output[0])(graph)
-    every_reader(logits, log_probs)(graph)
-    kept.input[0] = logits
-    first = min(place for place, node in enumerate(graph.node) if log_probs in node.input)
-    graph.node.insert(first, kept)
+    every_reader(kept.output[0], kept.input[0])(graph)
+    kept.input[0], kept.output[0] = flatten.input[0], "early"
+    graph.node.insert(list(graph.node).index(flatten), kept)
+    flatten.input[0] = "early"
 
 
 def offset_first(graph: onnx.GraphProto) -> None:
     """Add the bias of adjustments before the penalty."""
     where = nodes(graph, "Where")[-1]
     add = next(node for node in graph.node if "adjust_bias" in node.input)
-    (old,) = [node.output[0] for node in graph.node if "adjust_index" in node.input and node.op_type == "GatherND"]
+    (old,) = [node.output[0] for node in graph.node if "adjust_index" in node.input and node.op_type == "Gather"]
     every_reader(add.output[0], where.output[0])(graph)
     every_reader(old, add.output[0])(graph)
     kept = NodeProto()
@@ -480,10 +479,11 @@ def masks_ignored(graph: onnx.GraphProto) -> None:
 
 def selected_before_adjustments(graph: onnx.GraphProto) -> None:
     """Select rows of log-probabilities that have no adjustments."""
-    (scatter,) = nodes(graph, "ScatterND")
+    (scatter,) = nodes(graph, "ScatterElements")
+    logits = maker(graph, scatter.input[0], "Reshape").input[0]
     gather = next(node for node in graph.node if "selected_rows" in node.input)
     place = list(graph.node).index(gather)
-    graph.node.insert(place, helper.make_node("LogSoftmax", [scatter.input[0]], ["without"], axis=-1))
+    graph.node.insert(place, helper.make_node("LogSoftmax", [logits], ["without"], axis=-1))
     gather.input[0] = "without"
 
 
@@ -668,8 +668,8 @@ DECODER: dict[str, tuple[tuple[str, ...], Mutation]] = {
     "offset penalised": (ALL, offset_first),
     "bans negated": (ALL, behind("adjust_bias", "Neg")),
     "bans that only discourage": (ALL, computed("adjust_bias", "Max", -30, np.float32)),
-    "adjustments of the row before": (ALL, computed("adjust_index", "Sub", [1, 0], np.int64)),
-    "adjustments of the word before": (ALL, computed("adjust_index", "Sub", [0, 1], np.int64)),
+    "adjustments of the row before": (ALL, computed("adjust_index", "Sub", 384, np.int64)),
+    "adjustments of the word before": (ALL, computed("adjust_index", "Sub", 1, np.int64)),
     "adjusted after the softmax": (ALL, adjusted_afterwards),
     "softmax": (ALL, renamed("LogSoftmax", "Softmax")),
     "one candidate more": (ALL, computed("num_candidates", "Add", [1], np.int64)),

@@ -9,7 +9,7 @@ import numpy as np
 from dragoman_service.bundle.manifest import CacheLayout
 from dragoman_service.engine.plan import Adjustments
 from dragoman_service.runtime.cuda import Cuda, DeviceArray
-from dragoman_service.runtime.selection import Selection
+from dragoman_service.runtime.selection import Selection, flat_index
 
 
 class CudaCache:
@@ -56,11 +56,12 @@ class CudaCache:
 class AdjustmentBuffer:
     """Buffers for up to `room` adjustments of a step, in pinned host memory and on the GPU."""
 
-    def __init__(self, cuda: Cuda, room: int) -> None:
-        self.room = room
+    def __init__(self, cuda: Cuda, room: int, words: int) -> None:
+        """`words` is V of the graph, for indices in its flattened logits; 0 for format 2, whose graphs take pairs."""
+        self.room, self._words = room, words
         self._cuda = cuda
         shapes: tuple[tuple[tuple[int, ...], Any], ...] = (
-            ((room, 2), np.int64),
+            ((room,) if words else (room, 2), np.int64),
             ((room,), np.float32),
             ((room,), np.float32),
         )
@@ -71,12 +72,13 @@ class AdjustmentBuffer:
         """Queue the copies to the GPU."""
         count = len(adjustments)
         index, penalty, bias = self._on_host
-        index[:count], penalty[:count], bias[:count] = adjustments.index, adjustments.penalty, adjustments.bias
+        index[:count] = flat_index(adjustments, self._words) if self._words else adjustments.index
+        penalty[:count], bias[:count] = adjustments.penalty, adjustments.bias
         for there, here in zip(self.columns(count), self._on_host, strict=True):
             self._cuda.copy(there, here[:count], stream)
 
     def columns(self, count: int) -> list[DeviceArray]:
-        """Index [count, 2], penalties [count] and biases [count] of the first `count` adjustments, on the GPU."""
+        """Index [count] or [count, 2], penalties and biases [count] of the first `count` adjustments, on the GPU."""
         return [array[:count] for array in self._on_gpu]
 
 

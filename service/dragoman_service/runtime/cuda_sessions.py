@@ -193,9 +193,10 @@ class CudaDecoder:
             "total_source_length": np.array(cache.cross_attention.shape[4], np.int32),
         }
         self._counts: dict[int, npt.NDArray[np.int64]] = {}
-        self._no_adjustments = AdjustmentBuffer(cuda, 0)
-        self._adjustments = AdjustmentBuffer(cuda, 64)
         words = [value.shape[1] for value in session.get_inputs() if value.name == "masks"]
+        self._words = words[0] if words else 0
+        self._no_adjustments = AdjustmentBuffer(cuda, 0, self._words)
+        self._adjustments = AdjustmentBuffer(cuda, 64, self._words)
         self._no_selection = SelectionBuffer(cuda, 1, *words) if words else None
         self._selection = self._no_selection
         self.no_mask = np.zeros((1, *words), np.float32)
@@ -259,7 +260,7 @@ class CudaDecoder:
         Only one such step may be queued at a time: the next one overwrites the adjustments and the selection.
         """
         if len(adjustments) > self._adjustments.room:
-            self._adjustments = AdjustmentBuffer(self._cuda, 2 * len(adjustments))
+            self._adjustments = AdjustmentBuffer(self._cuda, 2 * len(adjustments), self._words)
         self._adjustments.upload(adjustments, self.stream)
         varying = dataclasses.replace(step, binding=self._session.io_binding())
         self._give(varying, rows, candidates)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_service.bundle.manifest import TensorNames
-from dragoman_service.engine.plan import NO_MASKS, StepPlan, StepResult
+from dragoman_service.engine.plan import NO_MASKS, Adjustments, StepPlan, StepResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ class Selection:
     """[selected or 1, V]: 0, or minus infinity for the words that a row may not have. One row is for all."""
     count: int
     """Candidates of each selected row."""
+
+
+def flat_index(adjustments: Adjustments, words: int) -> npt.NDArray[np.int64]:
+    """[adjustments], the index of each in the flattened logits [rows, `words`]."""
+    return adjustments.index[:, 0] * words + adjustments.index[:, 1]
 
 
 def selects_rows(names: TensorNames) -> bool:

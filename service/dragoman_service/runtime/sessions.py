@@ -18,7 +18,15 @@ from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.kv_cache import KvCache
 from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.processor import int8_may_overflow
-from dragoman_service.runtime.selection import Selection, for_all_rows, from_all_rows, merge, select, selects_rows
+from dragoman_service.runtime.selection import (
+    Selection,
+    flat_index,
+    for_all_rows,
+    from_all_rows,
+    merge,
+    select,
+    selects_rows,
+)
 
 SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """Graph optimisations that are turned off: the fused kernel is not vectorised, the kernels of its parts are."""
@@ -165,10 +173,10 @@ class DecoderSession:
             "num_candidates": np.zeros(1, np.int64),
         }
         words = [value.shape[1] for value in session.get_inputs() if value.name == "masks"]
-        self._no_mask = np.zeros((1, *words), np.float32)
+        self._words = words[0] if words else 0
+        """V of the graph; 0 for one of format 2."""
+        self._no_mask = np.zeros((1, self._words), np.float32)
         self._nothing_selected = Selection(np.zeros(0, np.int64), self._no_mask, 1)
-        if self._selects:
-            self._scalars["num_selected_candidates"] = np.ones(1, np.int64)
         self._bound: dict[tuple[int, tuple[int, int]], _Binding] = {}
         """(Number of rows, capacities of the caches) -> the binding."""
 
@@ -190,15 +198,13 @@ class DecoderSession:
         self._scalars["num_candidates"][0] = plan.num_candidates
         binding = self._binding(rows)
         binding.give_candidates(rows, plan.num_candidates)
-        binding.give_adjustments(plan.adjustments)
+        binding.give_adjustments(plan.adjustments, self._words)
         selection = select(plan, self._no_mask) if selects else self._nothing_selected
         if self._selects:
-            self._scalars["num_selected_candidates"][0] = selection.count
             binding.give_selection(selection)
         self._session.run_with_iobinding(binding.runtime)
-        aligned = (binding.aligned,) if self._aligns else ()
         seconds = time.perf_counter() - started
-        result = StepResult(binding.ids, binding.log_probs, encode_seconds, seconds, aligned=aligned)
+        result = StepResult(binding.ids, binding.log_probs, encode_seconds, seconds, aligned=binding.aligned)
         return merge(plan, selection, result, *binding.selected) if selects else result
 
     def _binding(self, rows: int) -> _Binding:
@@ -224,25 +230,27 @@ class DecoderSession:
         if self._aligns:
             aligned = np.zeros((rows, 1), np.int64)
             binding.bind("aligned", aligned, output=True)
-            binding.aligned = aligned[:, 0]
+            binding.aligned = (aligned[:, 0],)
         return binding
 
 
 class _Binding:
     """An ONNX Runtime binding, which holds tensors by address, and the arrays that it must keep alive."""
 
-    __slots__ = ("_adjust", "_selection", "aligned", "ids", "log_probs", "runtime", "selected")
+    __slots__ = ("_adjust", "_selected_count", "_selection", "aligned", "ids", "log_probs", "runtime", "selected")
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         """The binding of ONNX Runtime."""
         self.ids = np.zeros((0, 0), np.int64)
         self.log_probs = np.zeros((0, 0), np.float32)
-        self.aligned = np.zeros(0, np.int64)
+        self.aligned: tuple[npt.NDArray[np.int64], ...] = ()
+        """The aligned source positions of the rows, if the graph gives them."""
         self.selected = np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
         """Ids and log-probabilities of the selected rows."""
-        self._adjust: Adjustments | None = None
+        self._adjust: tuple[npt.NDArray[Any], ...] | None = None
         self._selection: Selection | None = None
+        self._selected_count = np.ones(1, np.int64)
 
     def bind(self, name: str, array: npt.NDArray[Any], *, output: bool = False) -> None:
         """Bind an array by its address, because binding the array itself would copy it. The caller keeps it alive."""
@@ -258,19 +266,25 @@ class _Binding:
         self.bind("candidate_ids", self.ids, output=True)
         self.bind("candidate_log_probs", self.log_probs, output=True)
 
-    def give_adjustments(self, adjustments: Adjustments) -> None:
-        """Bind the adjustments of a step. Nothing is done if neither it nor the last step has any."""
-        if not len(adjustments) and self._adjust is not None and not len(self._adjust):
+    def give_adjustments(self, adjustments: Adjustments, words: int) -> None:
+        """Bind the adjustments of a step. Nothing is done if neither it nor the last step has any.
+
+        `words` is V of the graph, for indices in its flattened logits; 0 for a graph of format 2, which takes pairs.
+        """
+        if not len(adjustments) and self._adjust is not None and not len(self._adjust[1]):
             return
-        self._adjust = adjustments
-        for name in ("index", "penalty", "bias"):
-            self.bind(f"adjust_{name}", getattr(adjustments, name))
+        index: npt.NDArray[Any] = flat_index(adjustments, words) if words else adjustments.index
+        self._adjust = (index, adjustments.penalty, adjustments.bias)
+        for name, array in zip(("index", "penalty", "bias"), self._adjust, strict=True):
+            self.bind(f"adjust_{name}", array)
 
     def give_selection(self, selection: Selection) -> None:
         """Bind the selected rows of a step, and outputs for them. Nothing is done for that of the last step."""
         if selection is self._selection:
             return
         self._selection = selection
+        self._selected_count = np.array([selection.count], np.int64)
+        self.bind("num_selected_candidates", self._selected_count)
         self.bind("selected_rows", selection.rows)
         self.bind("masks", selection.masks)
         shape = (len(selection.rows), selection.count)
