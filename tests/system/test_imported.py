@@ -67,7 +67,12 @@ def test_the_list_of_models_has_languages_and_defaults(models: dict[str, Model])
         "fr",
         "zh-Hans",
     ]
-    for name, languages in (("m2m", "de en fr"), ("small-100", "de en fr"), ("nllb", "de en fr"), ("mbart-50", "ar de en")):
+    for name, languages in (
+        ("m2m", "de en fr"),
+        ("small-100", "de en fr"),
+        ("nllb", "de en fr"),
+        ("mbart-50", "ar de en"),
+    ):
         assert sorted(models[name].source_languages) == sorted(models[name].target_languages) == languages.split(), name
     defaults = {name: (it.default_beam_size, it.default_length_penalty) for name, it in models.items()}
     assert defaults["opus-mt-en-de"] == (4, 1)
@@ -157,7 +162,9 @@ def test_a_stream_gives_the_whole_piece_by_piece(
         assert "".join(map(str, pieces)) == whole.text
 
 
-def searched(bundle: Bundle, name: str, case: Case, options: DecodingOptions, prefix: str = "") -> tuple[list[str], float]:
+def searched(
+    bundle: Bundle, name: str, case: Case, options: DecodingOptions, prefix: str = ""
+) -> tuple[list[str], float]:
     """The best hypothesis of our slow search over the checkpoint's own model, without caches and graphs."""
     tokenizer = bundle.tokenizer
     best = search_uncached(
@@ -178,9 +185,7 @@ def test_beams_are_those_of_a_slow_search_over_the_checkpoint(
 ) -> None:
     some = cases()[name][:4] if name in cases() else [Case("en", "de", "a b c", [], True, "")]
     for case, penalty in zip(some, (0.0, 1.0, 0.6, 1.4), strict=False):
-        (translation,) = client.translate(
-            [case.text], case.options(name, LENGTH, beam_size=4, length_penalty=penalty)
-        )
+        (translation,) = client.translate([case.text], case.options(name, LENGTH, beam_size=4, length_penalty=penalty))
         tokens, score = searched(bundles[name], name, case, DecodingOptions(beam_size=4, length_penalty=penalty))
         assert list(translation.hypotheses[0].tokens) == tokens, case
         assert translation.score == pytest.approx(score, abs=1e-4)

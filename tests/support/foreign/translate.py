@@ -33,7 +33,7 @@ TRIED = 60
 """Texts that are translated: random parameters give the same to many."""
 MAX_LENGTH = 24
 """Most target tokens."""
-WORDS = "a bad cat did eat fat hens in jail kept long men no one put red sun the up van we".split()
+WORDS = ("a bad cat did eat fat hens in jail kept long men no one put red sun the up van we").split()  # noqa: SIM905
 BANNED = {"<s>", "<pad>", "<unk>", "<blank>", "ar_AR", "en_XX", "de_DE"}
 """Pieces, beside the tags of languages and rows without a piece, that a bundle never produces."""
 
@@ -111,7 +111,9 @@ def vocabulary(folder: Path) -> list[str]:
     if pieces is None:
         model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "sentencepiece.bpe.model"))
         pieces = ["<s>", "<pad>", "</s>", "<unk>", *map(model.id_to_piece, range(3, model.get_piece_size()))]
-    return pieces + [it["content"] for it in read_json(folder / "tokenizer_config.json")["added_tokens_decoder"].values()]
+    return pieces + [
+        it["content"] for it in read_json(folder / "tokenizer_config.json")["added_tokens_decoder"].values()
+    ]
 
 
 def banned(pieces: list[str], rows: int) -> list[int]:
@@ -156,7 +158,8 @@ def translated(folder: Path, translator_folder: Path) -> list[dict[str, Any]]:
         names = ("source_vocabulary.json", "target_vocabulary.json")
     pieces = [read_json(translator_folder / it) for it in names]
     models = next(
-        it for it in (("source.spm", "target.spm"), ("source.model", "target.model"), ("sentencepiece.bpe.model",) * 2)
+        it
+        for it in (("source.spm", "target.spm"), ("source.model", "target.model"), ("sentencepiece.bpe.model",) * 2)
         if (folder / it[0]).exists()
     )
     read, write = (side(folder, *it) for it in zip(models, pieces, strict=True))
@@ -234,7 +237,12 @@ def main(folder: Path, output: Path) -> None:
         else:
             found[place.name] = hugging_face(place)
         found[place.name] = chosen(found[place.name])
-        print(place.name, len({str(it["ids"]) for it in found[place.name]}), [len(it["ids"]) for it in found[place.name]], sum(it["ended"] for it in found[place.name]))
+        print(
+            place.name,
+            len({str(it["ids"]) for it in found[place.name]}),
+            [len(it["ids"]) for it in found[place.name]],
+            sum(it["ended"] for it in found[place.name]),
+        )
     lines = [f"{json.dumps(name)}: [\n" + ",\n".join(map(json.dumps, cases)) + "\n]" for name, cases in found.items()]
     output.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
