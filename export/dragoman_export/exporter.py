@@ -166,7 +166,7 @@ def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
     Raises:
         VerificationError: the checker finds a problem.
     """
-    (folder / WEIGHTS).write_bytes(prepared.weights.to_bytes())
+    prepared.weights.write(folder / WEIGHTS)
     for name, build in ((ENCODER, build_encoder), (DECODER, build_decoder)):
         graph = build(prepared.builder(config, prepared.weights))
         onnx.save(graph, folder / name)
