@@ -166,7 +166,7 @@ def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
     Raises:
         VerificationError: the checker finds a problem.
     """
-    (folder / WEIGHTS).write_bytes(prepared.weights.to_bytes())
+    prepared.weights.write(folder / WEIGHTS)
     graphs = {
         ENCODER: build_encoder(prepared.builder(config, prepared.weights)),
         DECODER: build_decoder(prepared.builder(config, prepared.weights), prepared.alignment),

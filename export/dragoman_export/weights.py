@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -63,6 +64,13 @@ class Weights:
     def to_bytes(self) -> bytes:
         """The contents of the file."""
         return self.header + b"".join(tensor.tobytes() for tensor in self.tensors.values())
+
+    def write(self, path: Path) -> None:
+        """Write the file, one tensor after the other, so that memory holds no second copy of all."""
+        with path.open("wb") as file:
+            file.write(self.header)
+            for tensor in self.tensors.values():
+                file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
 
     def initializer(self, name: str, parts: Sequence[str], shape: Sequence[int] | None = None) -> onnx.TensorProto:
         """An ONNX tensor `name` that refers to `parts`, which must be neighbours in the file.

@@ -17,8 +17,12 @@ import pytest
 
 from cuda_stand_in.build import build
 from dragoman_service.bundle.bundle import Bundle
+from support.foreign.imports import imported_bundle
 
 PACKAGES = ("onnxruntime-gpu>=1.30,<1.33", "nvidia-cuda-runtime>=13,<14", "nvidia-cuda-crt>=13,<14")
+
+IMPORTS = ("opus-mt-en-de", "mbart-50", "ct2-opennmt-float32")
+"""Imports with the operators that our own models do not have."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,21 +32,31 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def found(tiny_fp16_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `probe` prints."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process that has the provider and the stand-ins."""
     packages, libraries = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("libraries")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), *PACKAGES]
     subprocess.run(pip, check=True)
     provider = packages / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
     build(provider, packages / "nvidia" / "cu13" / "include", libraries)
+    path = os.pathsep.join([str(packages), str(Path(__file__).parents[1]), *sys.path])
+    return {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="module", params=["tiny", *IMPORTS])
+def found(
+    request: pytest.FixtureRequest,
+    environment: dict[str, str],
+    tiny_fp16_bundle: Bundle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """What `probe` prints, of our own model and of imports."""
+    bundle = tiny_fp16_bundle
+    if request.param != "tiny":
+        bundle = imported_bundle(str(request.param), tmp_path_factory.mktemp("imported"), "fp16")
     probe = Path(__file__).with_name("probe.py")
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": str(libraries),
-        "PYTHONPATH": os.pathsep.join([str(packages), str(probe.parents[1]), *sys.path]),
-    }
     done = subprocess.run(
-        [sys.executable, probe, tiny_fp16_bundle.path], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, probe, bundle.path], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

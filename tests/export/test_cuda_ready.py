@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from dragoman_service.bundle.bundle import Bundle
+from support.foreign.imports import imported_bundle
 
 FLOAT, HALF, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32
 
@@ -22,12 +23,14 @@ KERNELS: dict[str, set[int]] = {
     "FusedMatMul": {HALF},
     "Gather": {FLOAT, HALF},
     "GatherND": {FLOAT, HALF},
+    "Gelu": {HALF},
     "GroupQueryAttention": {HALF},
     "LayerNormalization": {HALF},
     "Less": {FLOAT, INT32},
     "LogSoftmax": {FLOAT},
     "Mul": {FLOAT, HALF},
     "MultiHeadAttention": {HALF},
+    "QuickGelu": {HALF},
     "Relu": {HALF},
     "Reshape": {FLOAT, HALF},
     "ScatterElements": {FLOAT},
@@ -50,6 +53,8 @@ ON_THE_HOST = {
     "GroupQueryAttention": (6,),
 }
 """Inputs that the CUDA kernels want in host memory."""
+IMPORTS = ("opus-mt-en-de", "marian-untied", "marian-pre-norm", "m2m", "mbart-50", "ct2-opennmt-float32")
+"""Imports with every activation, place of a norm, two vocabularies, and heads that are padded and scaled."""
 
 
 def typed(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
@@ -67,9 +72,17 @@ def typed(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
     return graph, kinds
 
 
+@pytest.fixture(scope="module", params=["tiny", *IMPORTS])
+def folder(request: pytest.FixtureRequest, tiny_fp16_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of our own model, then those of imports."""
+    if request.param == "tiny":
+        return tiny_fp16_bundle.path
+    return imported_bundle(str(request.param), tmp_path_factory.mktemp("imported"), "fp16").path
+
+
 @pytest.fixture(params=["encoder.onnx", "decoder.onnx"])
-def path(request: pytest.FixtureRequest, tiny_fp16_bundle: Bundle) -> Path:
-    return tiny_fp16_bundle.path / str(request.param)
+def path(request: pytest.FixtureRequest, folder: Path) -> Path:
+    return folder / str(request.param)
 
 
 def test_every_node_has_a_kernel_on_the_gpu(path: Path) -> None:
@@ -99,9 +112,9 @@ def test_nothing_that_is_computed_on_the_gpu_is_needed_on_the_host(path: Path) -
     assert wanted & on_the_gpu == set()
 
 
-def test_the_host_says_nothing_that_changes_from_step_to_step(tiny_fp16_bundle: Bundle) -> None:
+def test_the_host_says_nothing_that_changes_from_step_to_step(folder: Path) -> None:
     """A captured step never reads it again."""
-    graph, _ = typed(tiny_fp16_bundle.path / "decoder.onnx")
+    graph, _ = typed(folder / "decoder.onnx")
     host = {
         node.input[place]
         for node in graph.node
@@ -113,8 +126,8 @@ def test_the_host_says_nothing_that_changes_from_step_to_step(tiny_fp16_bundle: 
     assert host & inputs == {"total_length", "total_source_length"} | counts
 
 
-def test_attention_may_take_the_kernel_for_single_queries(tiny_fp16_bundle: Bundle) -> None:
-    graph, _ = typed(tiny_fp16_bundle.path / "decoder.onnx")
+def test_attention_may_take_the_kernel_for_single_queries(folder: Path) -> None:
+    graph, _ = typed(folder / "decoder.onnx")
     attention = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
     causal = [attribute.i for node in attention for attribute in node.attribute if attribute.name == "causal"]
     assert causal == [1] * len(attention) != []

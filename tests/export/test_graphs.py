@@ -75,6 +75,13 @@ def test_the_model_can_be_read_back(tmp_path: Path, positions: str) -> None:
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+def test_weights_are_written_one_after_the_other(tmp_path: Path) -> None:
+    for dtype in (torch.float32, torch.float16):
+        weights = collect_weights(random_model(), dtype)
+        weights.write(tmp_path / "weights")
+        assert (tmp_path / "weights").read_bytes() == weights.to_bytes()
+
+
 def test_initializers_refer_to_their_bytes() -> None:
     model = random_model()
     weights = collect_weights(model)

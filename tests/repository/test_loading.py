@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import Generation
-from dragoman_service.client import Options, TranslationClient
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lanes import one_lane
 from dragoman_service.engine.settings import EngineSettings
@@ -22,9 +21,6 @@ from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServiceConfig
-from support.manifests import as_format_2
-from support.server_thread import serving
-from support.tiny import sentences
 
 
 def load(*paths: Path) -> Any:
@@ -96,21 +92,6 @@ def test_the_default_beam_is_the_operators_then_the_models_then_four(
     description = loading.describe(bundle, one_lane(settings.engine), "cpu", settings)
     assert (description.default_beam_size, description.default_length_penalty) == (beam, 0.3)
     assert (description.licence, description.languages) == ("MIT", tiny_bundle.manifest.languages)
-
-
-def test_a_bundle_of_format_2_is_served_as_the_same_bundle_of_format_3(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    older = Path(shutil.copytree(tiny_bundle.path, tmp_path / "older"))
-    value = as_format_2(json.loads((older / "manifest.json").read_text()))
-    (older / "manifest.json").write_text(json.dumps(value, indent=2) + "\n")
-    assert Bundle.load(older).manifest == tiny_bundle.manifest
-    answers = []
-    for path in (older, tiny_bundle.path):
-        models = load(path)
-        with serving(models) as server, TranslationClient(server.address) as client:
-            translations = client.translate(sentences(8, seed=3), Options(max_length=20, return_token_scores=True))
-            answers.append([it.hypotheses for it in translations])
-        models[0].engine.close()
-    assert answers[0] == answers[1]
 
 
 def test_lanes_share_one_set_of_weights_and_are_closed_together(

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import read_manifest, tensor_names_of_format_2
+from dragoman_service.bundle.manifest import tensor_names_of_format_2
+from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.engine.plan import Join, Masks, Runner, StepPlan
 from dragoman_service.engine.request import DecodingOptions, Request

@@ -48,7 +48,7 @@ def test_no_settings_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_row": 8}, "max_row: got 8; allowed: one of threads, lanes, max_rows, max_queue, max_queue_tokens"),
+        ({"max_row": 8}, "max_row: got 8; allowed: one of threads, lanes, max_rows, max_client_rows, max_queue"),
         ({"port": 8}, "port: got 8; allowed: one of threads"),
         ({"model": {"max_rows": 8}}, "model: got"),
         ({"max_rows": "8"}, "max_rows: got '8'; allowed: a whole number"),

@@ -48,7 +48,11 @@ def processes(server: ServerProcess) -> dict[str, int]:
     tasks = Path(f"/proc/{server.process.pid}/task").glob("*/children")
     children = [int(pid) for task in tasks for pid in task.read_text().split()]
     # The engine process has the longest list of libraries: the one that has a model mapped has its weights.
-    by_memory = sorted(children, key=lambda pid: -len(Path(f"/proc/{pid}/maps").read_text()))
+    maps: dict[int, int] = {}
+    for pid in children:
+        with suppress(OSError):  # one that has just been killed
+            maps[pid] = -len(Path(f"/proc/{pid}/maps").read_text())
+    by_memory = sorted(maps, key=lambda pid: maps[pid])
     return {"engine": by_memory[0], **{f"front {n}": pid for n, pid in enumerate(sorted(by_memory[1:]), start=1)}}
 
 

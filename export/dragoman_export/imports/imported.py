@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
+from dragoman_service.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,21 @@ class Imported:
     """What a user should know: what was ignored or banned, and why. One sentence or two each."""
 
     def load_into(self, model: Transformer) -> None:
-        """Fill a model, one tensor after the other. Parameters on the meta device get memory when their turn comes."""
+        """Fill a model, one tensor after the other. Parameters on the meta device get memory when their turn comes.
+
+        Raises:
+            InvalidInput: a tensor has an infinity or no number.
+        """
         for name, tensor in self.tensors.items():
             path, _, leaf = name.rpartition(".")
             owner = model.get_submodule(path)
-            old = getattr(owner, leaf)
+            old, array = getattr(owner, leaf), tensor.read()
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+                raise InvalidInput(f"parameter {name}", "numbers that are not finite", "finite numbers")
             if not old.is_meta:
                 with torch.no_grad():
-                    old.copy_(torch.from_numpy(tensor.read()))
+                    old.copy_(torch.from_numpy(array))
             else:
-                array = tensor.read()
                 if not (array.flags.owndata and array.flags.c_contiguous and array.flags.writeable):
                     array = array.copy(order="C")  # a view of a file, which somebody may change later
                 new = torch.from_numpy(array)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dragoman_export.imports.families.marian import languages_of
 from dragoman_export.imports.families.plain import split_of
-from dragoman_export.imports.families.vocabulary import SPECIAL, chosen, spm_pieces
+from dragoman_export.imports.families.vocabulary import SPECIAL, check_fit, chosen, spm_pieces
 from dragoman_export.imports.files import parse_json, read_text
 from dragoman_export.imports.imported import ImportOptions, Languages, TokenizerParts
 from dragoman_service.errors import InvalidInput
@@ -26,8 +26,6 @@ _LANGUAGE = {
 _TAG = re.compile(r">>(.+)<<")
 _OWN_TAG = re.compile(r"<2([a-z]{2,3}(?:-[A-Za-z0-9]+)*)>")
 """The tag of the target language in Dragoman's own models, which stands before the source."""
-_KNOWN = 0.5
-"""Least share of the pieces of a tokenizer that the vocabulary of its model has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ def read_tokens(
     both = {*pieces.source, *pieces.target}  # one model for both sides has pieces of each
     models = _models(options.tokenizer or folder, both)
     for model, vocabulary in zip(models, (pieces.source, pieces.target) if len(models) > 1 else (both,), strict=False):
-        _check_fit(model, vocabulary)
+        check_fit(model, vocabulary)
     kind = _kind(pieces, models, zero_start=zero_start)
     parts, languages, more, notes = _FINDERS[kind](folder, options, pieces, models, named, zero_start)
     target = {piece: place for place, piece in enumerate(pieces.target)}
@@ -254,14 +252,6 @@ def _models(place: Path, pieces: Iterable[str]) -> list[Path]:
         )
         raise InvalidInput("tokenizer", ", ".join(it.name for it in found) or None, allowed)
     return found
-
-
-def _check_fit(model: Path, vocabulary: Iterable[str]) -> None:
-    pieces = spm_pieces(model)
-    count = len(set(vocabulary).intersection(pieces))
-    if count < _KNOWN * len(pieces):
-        allowed = f"the tokenizer of this model; of its {len(pieces)} pieces, the vocabulary has only {count}"
-        raise InvalidInput("tokenizer", model.name, allowed)
 
 
 def _pad(pieces: Vocabularies) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from dragoman_export.imports import positions
 from dragoman_export.imports.families import codes, fairseq
 from dragoman_export.imports.families.hugging_face import Folder
-from dragoman_export.imports.families.vocabulary import SPECIAL, language_ids, spm_file, spm_pieces
+from dragoman_export.imports.families.vocabulary import SPECIAL, check_fit, language_ids, spm_file, spm_pieces
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
 from dragoman_service.errors import InvalidInput
@@ -54,10 +54,10 @@ def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
 
 def _m2m(folder: Folder, words: int) -> fairseq.Tokens:
     model = spm_file(folder)
-    spm_pieces(model)  # a check that it is one
     path = need(folder.path, "vocab.json", "it gives the pieces their ids")
     folder.used.append(path)
     entries = vocabulary(path)
+    check_fit(model, entries)
     for token, number in SPECIAL.items():
         if entries.get(token) != number:
             raise InvalidInput(f"{path.name}: {token}", entries.get(token), f"the id {number}")

@@ -13,7 +13,7 @@ from dragoman_export.imports.architecture import check_complete, positions
 from dragoman_export.imports.families.generation import banned_ids, read_decoding
 from dragoman_export.imports.families.groups import is_group
 from dragoman_export.imports.families.hugging_face import GENERATION, NO_EFFECT, Folder
-from dragoman_export.imports.families.vocabulary import spm_pieces
+from dragoman_export.imports.families.vocabulary import check_fit
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, Languages, TokenizerParts
 from dragoman_export.imports.lazy import LazyTensor
@@ -121,13 +121,13 @@ def _tokenizer(
     path = folder.path
     why = "OPUS-MT models with Moses and BPE instead of SentencePiece are not supported"
     files = {role: need(path, f"{role}.spm", why) for role in ("source", "target")}
-    for file in files.values():
-        spm_pieces(file)  # a check that it is one
     files["vocabulary"] = need(path, "vocab.json", "it gives the pieces their ids")
     source = target = vocabulary(files["vocabulary"])
     if folder.tokenizer.get("separate_vocabs"):
         files["target_vocabulary"] = need(path, "target_vocab.json", "tokenizer_config.json says separate_vocabs")
         target = vocabulary(files["target_vocabulary"])
+    check_fit(files["source"], source)
+    check_fit(files["target"], target)
     for pieces, words, role in ((source, source_words, "vocabulary"), (target, target_words, "target_vocabulary")):
         if max(pieces.values(), default=0) >= words:
             name = files.get(role, files["vocabulary"]).name

@@ -13,7 +13,7 @@ from dragoman_export.imports.families.generation import banned_ids
 from dragoman_export.imports.families.marian import languages_of
 from dragoman_export.imports.families.marian_vocabulary import read_vocabulary
 from dragoman_export.imports.families.plain import split_of
-from dragoman_export.imports.families.vocabulary import spm_pieces
+from dragoman_export.imports.families.vocabulary import check_fit
 from dragoman_export.imports.files import digests, need, parse_yaml, read_text
 from dragoman_export.imports.formats.npz import read_npz
 from dragoman_export.imports.imported import Generation, Imported, ImportOptions, Languages, TokenizerParts
@@ -284,8 +284,8 @@ def _tokenizer(
     if options.tokenizer is None and not any(folder.glob("*.spm")) and split_of([*source, *target]) is not None:
         return _words(source, target), []
     models = _models(options.tokenizer or folder)
-    for file in {*models.values()}:
-        spm_pieces(file)  # a check that it is one
+    check_fit(models["source"], source)
+    check_fit(models["target"], target)
     files: dict[str, bytes | Path] = {**models, "vocabulary": json.dumps(source, ensure_ascii=False).encode()}
     if target != source:
         files["target_vocabulary"] = json.dumps(target, ensure_ascii=False).encode()

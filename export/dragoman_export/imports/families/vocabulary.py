@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -18,6 +18,8 @@ SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
 _FROM_ENGLISH, _TO_ENGLISH = ("one-to-many", "wide-en-x"), ("many-to-one", "wide-x-en")
 """Parts of the names of published models that are trained from English, or into English, alone."""
 MODEL = "sentencepiece.bpe.model"
+_KNOWN = 0.5
+"""Least share of the pieces of a tokenizer that the vocabulary of its model has."""
 
 
 def spm_file(folder: Folder) -> Path:
@@ -36,6 +38,15 @@ def spm_pieces(path: Path) -> list[str]:
         return [model.id_to_piece(it) for it in range(model.get_piece_size())]
     except (RuntimeError, ValueError) as error:
         raise InvalidInput(path.name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+
+
+def check_fit(model: Path, vocabulary: Iterable[str]) -> None:
+    """Raise InvalidInput for a SentencePiece model most of whose pieces a vocabulary lacks, or for another file."""
+    pieces = spm_pieces(model)
+    count = len(set(vocabulary).intersection(pieces))
+    if count < _KNOWN * len(pieces):
+        allowed = f"the tokenizer of this model; of its {len(pieces)} pieces, the vocabulary has only {count}"
+        raise InvalidInput("tokenizer", model.name, allowed)
 
 
 def added_tokens(folder: Folder) -> dict[str, int]:
