@@ -58,7 +58,7 @@ lock: $(DEV)  ## bring requirements/*.lock in line with pyproject.toml (ARGS=--u
 	$(COMPILE) requirements/build.in --output-file requirements/build.lock
 	$(COMPILE) pyproject.toml --extra cpu --output-file requirements/serve.lock
 	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/serve-gpu.lock
-	$(COMPILE) pyproject.toml --extra cpu --extra train --extra export --extra dev requirements/build.in \
+	$(COMPILE) pyproject.toml --extra cpu --extra train --extra export --extra hf --extra dev requirements/build.in \
 		--no-emit-package torch --output-file requirements/dev.lock
 
 sbom: $(SERVING) $(DEV)  ## list what serves, .venv, in dist/sbom.json (CycloneDX)

@@ -77,7 +77,8 @@ def _translations(
         else:
             runner = OrtRunner(bundle, max_rows=MAX_ROWS, threads=1)
             requests = [Request(id=i, source=tuple(source), max_length=MAX_LENGTH) for i, source in enumerate(sources)]
-            yield "Dragoman", precision, [list(found.tokens) for found in translate(runner, requests, MAX_ROWS)]
+            found = translate(runner, requests, MAX_ROWS, bundle.manifest.special_ids)
+            yield "Dragoman", precision, [list(hypothesis.tokens) for hypothesis in found]
         compute_type = {"fp32": "float32"}.get(precision, precision)
         translator = ctranslate2.Translator(str(ct2_path(name, cache)), compute_type=compute_type, intra_threads=1)
         pieces = source_pieces(checkpoint, sources)

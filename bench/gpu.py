@@ -198,7 +198,8 @@ def memory(args: argparse.Namespace) -> None:
     table, done = [], 0
     for _ in range(5):
         wanted = args.sentences // 5
-        translate(runner, [Request(i, sources[i % len(sources)], 40) for i in range(wanted)], 256)
+        requests = [Request(i, sources[i % len(sources)], 40) for i in range(wanted)]
+        translate(runner, requests, 256, bundle.manifest.special_ids)
         done += wanted
         free, total = cuda.memory()
         table.append((f"{done:,}", f"{(total - free) / 2**20:,.0f}"))

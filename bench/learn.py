@@ -140,7 +140,7 @@ def checkpoint_of(bundle: Path, folder: Path) -> Path:
     model = read_model(bundle, manifest.architecture)
     limits = manifest.limits
     longest = (limits.max_source_tokens, limits.max_target_tokens + 1)
-    config = CheckpointConfig(model.config, manifest.language_pairs, *longest, {"step": 0})
+    config = CheckpointConfig(model.config, tuple(manifest.languages.all_pairs()), *longest, {"step": 0})
     save_checkpoint(folder, model.state_dict(), config, (bundle / "tokenizer.model").read_bytes())
     return folder
 

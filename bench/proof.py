@@ -22,15 +22,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from bench.measure.common import print_header, print_table, progress
-from dragoman_export.exporter import CACHE_DTYPE, VERIFY_ROWS, write_graphs
+from dragoman_export.exporter import VERIFY_ROWS, write_graphs
 from dragoman_export.golden_sentences import golden_length
+from dragoman_export.new_manifest import CACHE_DTYPE
 from dragoman_export.precision import prepare
 from dragoman_export.read_back import read_model
 from dragoman_export.report import BOUNDS, MAX_DIVERGENCE_FROM_MODEL, MAX_EQUALISATION_ERROR, Report
 from dragoman_export.sources import Sources
 from dragoman_export.verify import verify_graphs
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import tensor_names
+from dragoman_service.bundle.manifest import WEIGHT_BITS, tensor_names
 from dragoman_service.runtime.runner import OrtRunner
 
 COLUMNS = (
@@ -85,7 +86,7 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
     bundle = Bundle.load(path)
     manifest = bundle.manifest
     model = read_model(path, manifest.architecture)
-    read = Sources(bundle.tokenizer, manifest.language_pairs, manifest.limits.max_source_tokens)
+    read = Sources(bundle.tokenizer, tuple(manifest.languages.all_pairs()), manifest.limits.max_source_tokens)
     sources = [it.ids for it in read.golden(None, None)]
     calibrated = [it.ids for it in read.read(calibration, "calibration")] if calibration else sources
     length = golden_length(manifest)
@@ -93,9 +94,9 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
     cache = dataclasses.replace(manifest.cache, dtype=CACHE_DTYPE[precision])
     with tempfile.TemporaryDirectory() as name:
         write_graphs(model.config, prepared, Path(name))
-        names = tensor_names(cache.decoder_layers)
-        manifest = dataclasses.replace(manifest, precision=precision, cache=cache, tensors=names)
-        graphs = Bundle(Path(name), manifest, bundle.tokenizer, ())
+        tensors = tensor_names(cache.decoder_layers)
+        changed = dataclasses.replace(manifest, precision=precision, cache=cache, tensors=tensors, alignments=True)
+        graphs = Bundle(Path(name), dataclasses.replace(changed, weight_bits=WEIGHT_BITS), bundle.tokenizer, ())
         runner = OrtRunner(graphs, max_rows=VERIFY_ROWS, threads=1)
         rows = []
         for seed in seeds:

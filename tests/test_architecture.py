@@ -31,7 +31,7 @@ EXTRAS = {
     "dragoman_protos": (),
     "dragoman_service": ("cpu",),
     "dragoman_model": ("cpu", "train"),
-    "dragoman_export": ("cpu", "export"),
+    "dragoman_export": ("cpu", "export", "hf"),
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

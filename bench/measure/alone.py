@@ -23,7 +23,7 @@ def translate_alone(bundle_path: Path, sentences: Sequence[str], search: Search)
     for sentence in sentences:
         source = (*tokenizer.encode(sentence), tokenizer.end_id)
         request = Request(id=0, source=source, max_length=search.max_length, options=options)
-        (hypothesis,) = translate(runner, [request], search.beam_size)
+        (hypothesis,) = translate(runner, [request], search.beam_size, bundle.manifest.special_ids)
         texts.append(on_one_line(tokenizer.decode(hypothesis.tokens)))
     runner.close()
     return texts

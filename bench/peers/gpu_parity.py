@@ -64,7 +64,7 @@ def print_parity(cache: Path, rows: int) -> bool:
             ("GPU, no graphs", make_runner(bundle, rows, GpuOptions(graphs=False)), rows),
             ("GPU, alone", make_runner(bundle, options.num_rows, GpuOptions()), options.num_rows),
         ):
-            results[name] = translate(runner, requests, at_most)
+            results[name] = translate(runner, requests, at_most, bundle.manifest.special_ids)
             runner.close()
         rows_of_table = [
             (name, f"{found.same:.1%}", f"{found.score:.1e}")

@@ -3,6 +3,8 @@
 bundled   deploy/models/en-de/1 itself: width 256, 6 + 2 layers, 8,000 words
 small     grown from it to the preset `small`: width 256, 6 + 2 layers, 8,000 words
 base      grown from it to the preset `base`: width 512, 6 + 6 layers, 32,000 words
+opus      grown to the shape of OPUS-MT's models: width 512, 6 + 6 layers, 58,101 words (but pre-norm and ReLU)
+nllb      grown to the shape of NLLB-200 600M: width 1,024, 12 + 12 layers, 256,206 words
 
 All compute the same function. Each exists in two variants: as it is, with translations of real lengths, and `forced`,
 which never ends a sentence, so that every translation has the requested number of tokens.
@@ -34,9 +36,15 @@ from dragoman_service.errors import InvalidInput
 
 BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
 CT2, MARIAN = (Path(__file__).with_name(name) for name in ("ct2_convert.py", "marian.py"))
-PRESETS = {"small": {"vocab_size": 8000}, "base": {"vocab_size": 32000}}
-"""Preset of a grown model -> settings that the preset does not have."""
-MODELS = ("bundled", *PRESETS)
+GROWN = {
+    "small": {"preset": "small", "vocab_size": 8000},
+    "base": {"preset": "base", "vocab_size": 32000},
+    "opus": {"preset": "base", "vocab_size": 58101},
+    "nllb": {"d_model": 1024, "num_heads": 16, "d_ff": 4096, "encoder_layers": 12, "decoder_layers": 12,
+             "vocab_size": 256206},
+}  # fmt: skip
+"""Grown model -> its shape."""
+MODELS = ("bundled", *GROWN)
 
 
 def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
@@ -120,15 +128,15 @@ def _write_checkpoint(name: str, output: Path, forced: bool) -> None:
     manifest = bundle.manifest
     model = read_model(BUNDLED, manifest.architecture)
     tokenizer_model = (BUNDLED / "tokenizer.model").read_bytes()
-    if name in PRESETS:
-        settings = {"preset": name, "norm": "pre", "max_positions": model.config.max_positions, **PRESETS[name]}
+    if name in GROWN:
+        settings = {"norm": "pre", "max_positions": model.config.max_positions, **GROWN[name]}
         config = ModelConfig.from_settings(settings)
         model, tokenizer_model = grow(model, config), grow_tokenizer(tokenizer_model, config.vocab_size)
     if forced:
         model = without_end(model, SPECIAL_IDS["end_id"])
     config_file = CheckpointConfig(
         model=model.config,
-        language_pairs=manifest.language_pairs,
+        language_pairs=tuple(manifest.languages.all_pairs()),
         max_source_tokens=manifest.limits.max_source_tokens,
         max_target_tokens=manifest.limits.max_target_tokens + 1,
         training=manifest.training,

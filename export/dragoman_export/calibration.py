@@ -26,7 +26,12 @@ class Ranges:
 
 
 @torch.no_grad()
-def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: int) -> Ranges:
+def calibrate(
+    model: Transformer,
+    sources: Sequence[Sequence[int]],
+    max_length: int,
+    forced: Sequence[Sequence[int]] | None = None,
+) -> Ranges:
     """Translate sentences greedily and measure the ranges.
 
     Args:
@@ -34,11 +39,13 @@ def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: 
         sources: Token ids of typical source sentences, each with the end of the sentence. A few hundred of all kinds
             are needed: larger numbers than these sentences give will be clipped.
         max_length: Largest number of target tokens.
+        forced: Of each source, target ids that are fed before any is chosen, the same number for all; None: none.
     """
+    given = [()] * len(sources) if forced is None else forced
     targets = [
         target
         for start in range(0, len(sources), BATCH)
-        for target in greedy_cached(model, sources[start : start + BATCH], max_length)
+        for target in greedy_cached(model, sources[start : start + BATCH], max_length, given[start : start + BATCH])
     ]
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
@@ -54,10 +61,10 @@ def calibrate(model: Transformer, sources: Sequence[Sequence[int]], max_length: 
     linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     handles = [module.register_forward_hook(watch(name)) for name, module in linears]
     try:
-        for source, target in zip(sources, targets, strict=True):
+        for source, before, target in zip(sources, given, targets, strict=True):
             # One at a time, because the activations of padding must not widen a range.
             batch = torch.tensor([list(source)])
-            fed = torch.tensor([[model.config.begin_id, *target]])
+            fed = torch.tensor([[model.config.begin_id, *before, *target]])
             decoded = model.decode(fed, model.project_cross(model.encode(batch)), model.source_mask(batch))
             _widen(inputs, "output", decoded)
     finally:

@@ -6,60 +6,55 @@ import argparse
 import re
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dragoman_export.exporter import ExportOptions
+    from dragoman_export.report import Report
+    from dragoman_service.bundle.bundle import Bundle
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_OF_BUNDLES = {
+    "--publish": "publish",
+    "--name": "model_name",
+    "--version": "model_version",
+    "--description": "description",
+    "--sentences": "sentences",
+    "--golden": "golden",
+    "--calibration": "calibration",
+    "--scores": "scores",
+    "--notes": "notes",
+}
+"""Option that only the export of a bundle has -> its attribute."""
 
 
 class Export:
     """Convert a checkpoint to a model bundle for `dragoman serve`.
 
     The graphs are first compared with the PyTorch model, on real and on random sentences. The bundle is written only if
-    they agree.
+    they agree. With --to, a checkpoint or a bundle becomes a folder of CTranslate2 or of Hugging Face Transformers.
     """
 
-    help = "convert a checkpoint to a model bundle, verified against PyTorch"
+    help = "convert a checkpoint to a model bundle, verified against PyTorch, or to a folder of another program"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
         add = parser.add_argument
-        add("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a checkpoint, from `dragoman train`")
-        where = parser.add_mutually_exclusive_group(required=True)
-        where.add_argument(
-            "--output", type=Path, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, which is created"
-        )
-        where.add_argument(
-            "--publish",
-            metavar="PATH|URL",
-            help="model repository to which the complete bundle is added; a server that watches it loads the bundle",
-        )
-        add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
         add(
-            "--version",
-            dest="model_version",
-            help="version of the model (default: the last folder of --output, or the next one of the repository)",
-        )
-        add("--description", default="", help="description of the model, one line")
-        add(
-            "--precision",
-            default="fp32",
-            help="number format of the bundle: fp32, int8 (for CPUs) or fp16 (for GPUs); default: fp32",
-        )
-        add(
-            "--sentences",
+            "checkpoint",
             type=Path,
-            metavar="FILE",
-            help="source sentences for the verification, one per line (default: those of --golden)",
+            metavar="CHECKPOINT",
+            help="folder of a checkpoint, from `dragoman train`; with --to, it may be that of a bundle",
         )
         add(
-            "--golden",
-            action="append",
-            metavar="[LANGUAGE=]FILE",
-            help="source sentences, one per line, from which the golden sentences are chosen: a server translates them "
-            "as a check before it serves the bundle. If the model has several source languages, give LANGUAGE=FILE for "
-            "each (default: --sentences if there is one source language, else built-in ones for de, en, fr and ko)",
+            "--to",
+            metavar="PROGRAM",
+            help="write a folder of another program to --output: ctranslate2 (--precision fp32, fp16 or int8), or hf, "
+            "Hugging Face Transformers (fp32 or fp16)",
         )
+        add_bundle_arguments(parser)
         add(
             "--calibration",
             type=Path,
@@ -67,73 +62,154 @@ class Export:
             help="required for int8, whose scales are measured on these sentences: a few hundred typical source "
             "sentences of all kinds, one per line",
         )
-        add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
-        add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
-        add("--force", action="store_true", help="replace an existing bundle")
 
     def run(self, args: argparse.Namespace) -> int:
         """Export. Returns the exit status."""
+        if args.to is not None:
+            return _export_elsewhere(args)
         from dragoman_export.precision import check_precision  # noqa: PLC0415
 
         check_precision(args.precision, args.calibration, _command(args))
-        if args.output:
-            output: Path = args.output.resolve()
-            return self._export(
-                args, args.output, args.model_name or output.parent.name, args.model_version or output.name
-            )
-        return self._publish(args)
+        return write_or_publish(args, lambda output, name, version: _export(args, output, name, version))
 
-    def _publish(self, args: argparse.Namespace) -> int:
-        """Export to a temporary folder, and add the verified bundle to the repository."""
-        from dragoman_service.errors import InvalidInput  # noqa: PLC0415
-        from dragoman_service.repository.repository import Repository  # noqa: PLC0415
 
-        if not args.model_name:
-            raise InvalidInput("--name", "", "the name of a model, with --publish")
-        repository = Repository(args.publish, Path())
-        version = args.model_version or repository.next_version(args.model_name)
-        repository.check_new(args.model_name, version)  # before the export, which takes minutes
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = Path(folder, args.model_name, version)
-            status = self._export(args, bundle, args.model_name, version)
-            print(f"published: {repository.publish(bundle, args.model_name, version)}")
-        return status
+def _export(args: argparse.Namespace, output: Path, name: str, version: str) -> int:
+    from dragoman_export.exporter import export_checkpoint  # noqa: PLC0415
 
-    @staticmethod
-    def _export(args: argparse.Namespace, output: Path, name: str, version: str) -> int:
-        from dragoman_export.exporter import ExportOptions, export_checkpoint  # noqa: PLC0415
+    bundle, report = export_checkpoint(args.checkpoint, output, export_options(args, name, version))
+    made(bundle)
+    print_report(report, args.precision, "the trained checkpoint")
+    return 0
 
-        options = ExportOptions(
-            name=name,
-            version=version,
-            description=args.description,
-            precision=args.precision,
-            sentences=args.sentences,
-            golden=_golden(args.golden or ()),
-            calibration=args.calibration,
-            scores=args.scores,
-            notes=args.notes,
-            force=args.force,
-        )
-        bundle, report = export_checkpoint(args.checkpoint, output, options)
-        print(f"{bundle.path}: {bundle.manifest.name} version {bundle.manifest.version}, {bundle.manifest.precision}")
+
+def _export_elsewhere(args: argparse.Namespace) -> int:
+    from dragoman_export.elsewhere.write import write_elsewhere  # noqa: PLC0415
+    from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+
+    for option, attribute in _OF_BUNDLES.items():
+        if value := getattr(args, attribute):
+            raise InvalidInput(option, str(value), "no such option with --to, which writes no bundle")
+    notes = write_elsewhere(args.checkpoint, args.to, args.output, args.precision, force=args.force)
+    print(f"{args.output}: {args.to}, {args.precision}")
+    for note in notes:
+        print(f"note: {note}")
+    return 0
+
+
+def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the commands that write bundles."""
+    add = parser.add_argument
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--output", type=Path, metavar="FOLDER/NAME/VERSION", help="folder of the bundle, which is created"
+    )
+    where.add_argument(
+        "--publish",
+        metavar="PATH|URL",
+        help="model repository to which the complete bundle is added; a server that watches it loads the bundle",
+    )
+    add("--name", dest="model_name", help="name of the model (default: the last folder but one of --output)")
+    add(
+        "--version",
+        dest="model_version",
+        help="version of the model (default: the last folder of --output, or the next one of the repository)",
+    )
+    add("--description", default="", help="description of the model, one line")
+    add(
+        "--precision",
+        default="fp32",
+        help="number format of the bundle: fp32, int8 (for CPUs) or fp16 (for GPUs); default: fp32",
+    )
+    add(
+        "--sentences",
+        type=Path,
+        metavar="FILE",
+        help="source sentences for the verification, one per line (default: those of --golden)",
+    )
+    add(
+        "--golden",
+        action="append",
+        metavar="[LANGUAGE=]FILE",
+        help="source sentences, one per line, from which the golden sentences are chosen: a server translates them "
+        "as a check before it serves the bundle. If the model has several source languages, give LANGUAGE=FILE for "
+        "each (default: --sentences if there is one source language, else the built-in ones of its language)",
+    )
+    add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
+    add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
+    add("--force", action="store_true", help="replace an existing bundle")
+
+
+def write_or_publish(args: argparse.Namespace, write: Callable[[Path, str, str], int]) -> int:
+    """Write a bundle to --output, or to a temporary folder from which it is published.
+
+    Args:
+        args: The arguments of `add_bundle_arguments`.
+        write: Is given the folder, the name and the version of the bundle. Returns the exit status.
+    """
+    if args.output:
+        output: Path = args.output.resolve()
+        return write(args.output, args.model_name or output.parent.name, args.model_version or output.name)
+    return _publish(args, write)
+
+
+def _publish(args: argparse.Namespace, write: Callable[[Path, str, str], int]) -> int:
+    """Write to a temporary folder, and add the verified bundle to the repository."""
+    from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+    from dragoman_service.repository.repository import Repository  # noqa: PLC0415
+
+    if not args.model_name:
+        raise InvalidInput("--name", "", "the name of a model, with --publish")
+    repository = Repository(args.publish, Path())
+    version = args.model_version or repository.next_version(args.model_name)
+    repository.check_new(args.model_name, version)  # before the work, which takes minutes
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder, args.model_name, version)
+        status = write(bundle, args.model_name, version)
+        print(f"published: {repository.publish(bundle, args.model_name, version)}")
+    return status
+
+
+def export_options(args: argparse.Namespace, name: str, version: str) -> ExportOptions:
+    """The options that the arguments of `add_bundle_arguments` and --calibration give."""
+    from dragoman_export.exporter import ExportOptions  # noqa: PLC0415
+
+    return ExportOptions(
+        name=name,
+        version=version,
+        description=args.description,
+        precision=args.precision,
+        sentences=args.sentences,
+        golden=_golden(args.golden or ()),
+        calibration=args.calibration,
+        scores=args.scores,
+        notes=args.notes,
+        force=args.force,
+    )
+
+
+def made(bundle: Bundle) -> None:
+    """Print what was written."""
+    print(f"{bundle.path}: {bundle.manifest.name} version {bundle.manifest.version}, {bundle.manifest.precision}")
+
+
+def print_report(report: Report, precision: str, model: str) -> None:
+    """Print how near the graphs are to the model. `model` is what it is called."""
+    print(
+        f"{report.sentences} sentences translated as PyTorch does ({len(report.ties)} ties); "
+        f"log-probabilities within {report.distance.log_prob_error:.1e}"
+    )
+    part, step = report.largest(in_steps=False), report.largest(in_steps=True)
+    print(
+        f"{len(report.parts)} parts of the graphs within {part.error:.1e} of their exact results"
+        + (f", integers within {max(0.0, step.error):.1e} of a step" if step.part else "")
+    )
+    if precision != "fp32":
+        lost = report.from_model
         print(
-            f"{report.sentences} sentences translated as PyTorch does ({len(report.ties)} ties); "
-            f"log-probabilities within {report.distance.log_prob_error:.1e}"
+            f"{precision} against {model}: divergence {lost.divergence:.1e} nats, at worst "
+            f"{lost.worst:.1e}; log-probabilities within {lost.log_prob_error:.2f}; the same likeliest token at "
+            f"{lost.agreement:.1%} of the positions; {report.same_translations:.1%} of the translations the same"
         )
-        part, step = report.largest(in_steps=False), report.largest(in_steps=True)
-        print(
-            f"{len(report.parts)} parts of the graphs within {part.error:.1e} of their exact results"
-            + (f", integers within {max(0.0, step.error):.1e} of a step" if step.part else "")
-        )
-        if args.precision != "fp32":
-            lost = report.from_model
-            print(
-                f"{args.precision} against the trained checkpoint: divergence {lost.divergence:.1e} nats, at worst "
-                f"{lost.worst:.1e}; log-probabilities within {lost.log_prob_error:.2f}; the same likeliest token at "
-                f"{lost.agreement:.1%} of the positions; {report.same_translations:.1%} of the translations the same"
-            )
-        return 0
 
 
 def _golden(given: Sequence[str]) -> Path | dict[str, Path] | None:

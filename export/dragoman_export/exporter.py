@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 import json
 import tempfile
 from collections.abc import Mapping
@@ -15,36 +13,35 @@ import onnx
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
+from dragoman_export.new_manifest import Facts, make_manifest
 from dragoman_export.precision import Prepared, check_precision, prepare
 from dragoman_export.report import Report, VerificationError
-from dragoman_export.sources import Sources, read_text
+from dragoman_export.sources import Sources, read_text, sample_pairs
 from dragoman_export.verify import verify_graphs
-from dragoman_model.checkpoint import Checkpoint, load_checkpoint
+from dragoman_model.checkpoint import load_checkpoint
 from dragoman_model.config import ModelConfig
+from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import (
     DECODER,
     ENCODER,
-    FORMAT_VERSION,
     GOLDEN,
     MODEL_CARD,
     TOKENIZER,
     WEIGHTS,
-    CacheLayout,
-    Limits,
-    Manifest,
     Score,
-    SpecialIds,
-    from_json,
-    tensor_names,
 )
+from dragoman_service.bundle.tokenizers.loading import load_tokenizer
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer
+from dragoman_service.bundle.typed_json import from_json
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.runtime.runner import OrtRunner
 
-CACHE_DTYPE = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-"""Precision -> type of the cached keys and values."""
 VERIFY_ROWS = 32
 """Rows of the batch in which sentences are translated for comparison."""
+MOST_VERIFIED = 240
+"""Sentences that are translated for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +67,29 @@ class ExportOptions:
     """Whether to replace an existing bundle."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exportable:
+    """A model that can become a bundle, wherever it comes from."""
+
+    model: Transformer
+    """In evaluation mode, on the CPU."""
+    facts: Facts
+    tokenizer_files: Mapping[str, bytes | Path]
+    """Name of a file of the tokenizer, as `facts.tokenizer` has it -> its contents, or a file to copy."""
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer as the bundle will have it. Raises InvalidInput if its files are damaged or do not fit."""
+        files = self.tokenizer_files
+
+        def read(name: str) -> bytes:
+            contents = files[name]
+            return contents if isinstance(contents, bytes) else contents.read_bytes()
+
+        return load_tokenizer(self.facts.tokenizer, read)
+
+
 def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tuple[Bundle, Report]:
-    """Build the graphs, verify them, and write the bundle. If the verification fails, nothing is written to `output`.
+    """Export a checkpoint of our own; see `export_model`.
 
     Args:
         folder: The folder of the checkpoint.
@@ -85,32 +103,61 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
     """
     command = f"dragoman export {folder} --output {output} --precision {options.precision} --calibration FILE"
     check_precision(options.precision, options.calibration, command)
-    if output.exists() and not options.force:
-        raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
+    check_output(output, options)
     checkpoint = load_checkpoint(folder)
-    manifest = _manifest(checkpoint, options)
+    config, words = checkpoint.config, checkpoint.tokenizer.vocab_size
+    if words != config.model.vocab_size:
+        allowed = f"the model's vocabulary size, {config.model.vocab_size}"
+        raise InvalidInput("checkpoint.tokenizer", f"{words} subwords", allowed)
+    facts = Facts(
+        name=options.name,
+        version=options.version,
+        description=options.description,
+        languages=Languages(config.language_pairs),
+        max_source_tokens=config.max_source_tokens,
+        max_target_tokens=config.max_target_tokens - 1,  # that of training includes the end of the sentence
+        training=config.training,
+        scores=read_scores(options.scores),
+    )
+    return export_model(Exportable(checkpoint.model, facts, {TOKENIZER: checkpoint.tokenizer_model}), output, options)
+
+
+def export_model(exportable: Exportable, output: Path, options: ExportOptions) -> tuple[Bundle, Report]:
+    """Build the graphs, verify them, and write the bundle. If the verification fails, nothing is written to `output`.
+
+    Raises as `export_checkpoint` does.
+    """
+    model, tokenizer = exportable.model, exportable.tokenizer()
+    manifest = make_manifest(model.config, options.precision, exportable.facts)
     card = write_model_card(manifest, read_text(options.notes, "notes") if options.notes else "")
-    sources = Sources.of(checkpoint, manifest.limits.max_source_tokens)
+    sources = Sources(tokenizer, sample_pairs(manifest.languages), manifest.limits.max_source_tokens)
     candidates = sources.golden(options.golden, options.sentences)
-    verified = sources.read(options.sentences, "sentences") if options.sentences else candidates
-    calibration = sources.read(options.calibration, "calibration") if options.calibration else verified
+    verified = (sources.read(options.sentences, "sentences") if options.sentences else candidates)[:MOST_VERIFIED]
+    calibration = sources.read(options.calibration, "calibration") if options.calibration else sources.typical()
     length = golden_length(manifest)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
-        prepared = prepare(checkpoint.model, options.precision, [it.ids for it in calibration], length)
-        write_graphs(checkpoint.config.model, prepared, staging)
-        runner = _open(Bundle(staging, manifest, checkpoint.tokenizer, ()))
-        ids = [it.ids for it in verified]
-        report = verify_graphs(prepared, checkpoint.model, runner, ids, max_rows=VERIFY_ROWS, max_length=length)
+        ids, forced = ([getattr(it, part) for it in calibration] for part in ("ids", "forced"))
+        prepared = prepare(model, options.precision, ids, length, forced)
+        write_graphs(model.config, prepared, staging)
+        runner = _open(Bundle(staging, manifest, tokenizer, ()))
+        ids, forced = ([getattr(it, part) for it in verified] for part in ("ids", "forced"))
+        report = verify_graphs(prepared, model, runner, ids, max_rows=VERIFY_ROWS, max_length=length, forced=forced)
         report.check()
         golden = make_golden(runner, blank_sentences(candidates, length), max_rows=VERIFY_ROWS, manifest=manifest)
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
-            TOKENIZER: checkpoint.tokenizer_model,
+            **exportable.tokenizer_files,
             GOLDEN: golden_to_json(golden),
             MODEL_CARD: card.encode(),
         }
         return write_bundle(output, manifest, files, force=options.force), report
+
+
+def check_output(output: Path, options: ExportOptions) -> None:
+    """Raise InvalidInput for a bundle that exists, unless it is to be replaced."""
+    if output.exists() and not options.force:
+        raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
 
 
 def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
@@ -139,39 +186,7 @@ def _open(bundle: Bundle) -> OrtRunner:
         raise VerificationError(f"the exported graphs cannot be opened: {'; '.join(error.problems)}") from error
 
 
-def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
-    config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    model = config.model
-    if tokenizer.vocab_size != model.vocab_size:
-        allowed = f"the model's vocabulary size, {model.vocab_size}"
-        raise InvalidInput("checkpoint.tokenizer", f"{tokenizer.vocab_size} subwords", allowed)
-    return Manifest(
-        format_version=FORMAT_VERSION,
-        name=options.name,
-        version=options.version,
-        description=options.description,
-        architecture=model.to_json(),
-        special_ids=SpecialIds(tokenizer.pad_id, tokenizer.begin_id, tokenizer.end_id, tokenizer.unknown_id),
-        vocab_size=model.vocab_size,
-        limits=Limits(
-            max_source_tokens=min(config.max_source_tokens, model.max_positions),
-            # The limit of training includes the end of the sentence, that of a translation does not.
-            max_target_tokens=max(1, min(config.max_target_tokens, model.max_positions) - 1),
-            max_candidates=model.vocab_size - len(model.banned_ids),
-        ),
-        language_pairs=config.language_pairs,
-        precision=options.precision,
-        cache=CacheLayout(model.decoder_layers, model.num_heads, model.head_dim, CACHE_DTYPE[options.precision]),
-        tensors=tensor_names(model.decoder_layers),
-        files={},
-        training=config.training,
-        scores=_scores(options.scores),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        producer=f"dragoman {importlib.metadata.version('dragoman')}",
-    )
-
-
-def _scores(path: Path | None) -> tuple[Score, ...]:
+def read_scores(path: Path | None) -> tuple[Score, ...]:
     if path is None:
         return ()
     problems: list[str] = []

@@ -9,7 +9,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
-from dragoman_export.sources import Source
+from dragoman_export.sources import MOST_PAIRS, Source
 from dragoman_service.bundle.bundle import GoldenSentence
 from dragoman_service.bundle.manifest import Manifest
 from dragoman_service.engine.plan import Runner, StepPlan, StepResult
@@ -19,8 +19,8 @@ from dragoman_service.runtime.golden import request_for, translate
 BEAM_SIZES = (1, 4)
 LENGTH_PENALTY = 0.6
 MAX_GOLDEN = 8
-"""Largest number of sentences for each beam size; the number of language pairs, if that is larger. They are enough to
-find a wrong kernel, and few enough to be checked at every start."""
+"""Largest number of sentences for each beam size; the number of language pairs that an export translates, if that is
+larger. They are enough to find a wrong kernel, and few enough to be checked at every start."""
 MAX_LENGTH = 64
 """Largest number of target tokens. A model with random weights would produce tokens up to its own limit."""
 MAX_TRIED = 64
@@ -81,11 +81,9 @@ def make_golden(
         InvalidInput: the translations of all sentences change with jitter.
     """
     jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
-    requests = [request_for(blank, i) for i, blank in enumerate(blanks)]
-    found = translate(runner, requests, max_rows)
-    trials = [
-        translate(JitteredRunner(runner, jitter, most, seed), requests, max_rows) for seed in range(JITTERED_TRIALS)
-    ]
+    requests = [request_for(blank, i, manifest) for i, blank in enumerate(blanks)]
+    runners = [runner, *(JitteredRunner(runner, jitter, most, seed) for seed in range(JITTERED_TRIALS))]
+    found, *trials = [translate(each, requests, max_rows, manifest.special_ids) for each in runners]
     golden = [
         dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)
         for blank, best, *others in zip(blanks, found, *trials, strict=True)
@@ -94,7 +92,8 @@ def make_golden(
     if not golden:
         allowed = "at least one whose translation does not depend on rounding: give more sentences with --golden"
         raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
-    kept = max(MAX_GOLDEN, len(manifest.language_pairs))
+    languages = manifest.languages
+    kept = max(MAX_GOLDEN, MOST_PAIRS if languages.sources else len(languages))
     return tuple(
         sentence
         for beam_size in BEAM_SIZES
@@ -105,7 +104,9 @@ def make_golden(
 def blank_sentences(sources: Sequence[Source], max_length: int) -> list[GoldenSentence]:
     """The sentences to translate, without translations: the first `MAX_TRIED` ones, with every beam size."""
     return [
-        GoldenSentence(source.text, source.ids, beam_size, LENGTH_PENALTY, max_length, (), (), 0.0)
+        GoldenSentence(
+            source.text, source.ids, beam_size, LENGTH_PENALTY, max_length, (), (), 0.0, source.forced, source.languages
+        )
         for beam_size in BEAM_SIZES
         for source in sources[:MAX_TRIED]
     ]

@@ -68,7 +68,7 @@ class Stack:
         self.active = {} if config.activation == "relu" else {
             f"{sub_layer}.active": sub_layer for sub_layer in self.sub_layers if sub_layer.endswith("feed_forward")
         }  # fmt: skip
-        """Joint after an activation function -> the feed-forward network. ReLU has none: int8 graphs do not compute it."""
+        """Joint after an activation function -> the feed-forward network. ReLU has none: int8 graphs lack it."""
         self.attended = {
             attended(sub_layer): sub_layer for sub_layer in self.sub_layers if sub_layer.endswith("attention")
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dragoman_service.bundle.manifest import Manifest
+from dragoman_service.bundle.languages import MAX_SHOWN, Languages
+from dragoman_service.bundle.manifest import Manifest, Origin
 
 LIMITS = """## Limits
 
@@ -22,19 +23,21 @@ def write_model_card(manifest: Manifest, notes: str = "") -> str:
         notes: Additional Markdown, with headings of the second level: origin and licences of the data, strengths and
             weaknesses of the model.
     """
-    pairs = ", ".join(f"{source} to {target}" for source, target in manifest.language_pairs)
-    limits = manifest.limits
+    limits, languages = manifest.limits, manifest.languages
     lines = [
         f"# {manifest.name} {manifest.version}",
         "",
-        manifest.description or f"A Transformer that translates {pairs}.",
+        manifest.description or f"A Transformer that translates {languages.summary}.",
         "",
-        f"- Languages: {pairs}",
+        f"- Languages: {languages.summary}",
+        *(_sides(languages) if len(languages) > MAX_SHOWN else []),
+        f"- Licence: {manifest.licence or 'not known'}",
         f"- Precision: {manifest.precision}",
-        f"- Vocabulary: {manifest.vocab_size} subwords",
+        f"- Vocabulary: {_vocabulary(manifest)}",
         f"- Longest sentence: {limits.max_source_tokens} subwords in, {limits.max_target_tokens} out",
         f"- Made by {manifest.producer}, {manifest.created}",
         "",
+        *_origin(manifest.origin),
         "## Architecture",
         "",
         *_table(manifest.architecture),
@@ -51,6 +54,27 @@ def write_model_card(manifest: Manifest, notes: str = "") -> str:
         LIMITS,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sides(languages: Languages) -> list[str]:
+    return [f"- From: {', '.join(languages.all_sources)}", f"- Into: {', '.join(languages.all_targets)}"]
+
+
+def _vocabulary(manifest: Manifest) -> str:
+    if manifest.source_vocab_size == manifest.vocab_size:
+        return f"{manifest.vocab_size} subwords"
+    return f"{manifest.source_vocab_size} subwords of the source, {manifest.vocab_size} of the target"
+
+
+def _origin(origin: Origin | None) -> list[str]:
+    """The section on the checkpoint of other people from which the bundle was made; nothing if there is none."""
+    if origin is None:
+        return []
+    notes = [f"- {note}" for note in origin.notes]
+    rows = [f"| {_cell(name)} | `{digest}` |" for name, digest in origin.files.items()]
+    head = ["## Origin", "", f"Made from a checkpoint of the family {origin.family}, which Dragoman did not train.", ""]
+    table = ["| File of the checkpoint | SHA-256 |", "|---|---|", *rows, ""] if rows else []
+    return [*head, *notes, *([""] if notes else []), *table]
 
 
 def _training(summary: dict[str, Any]) -> list[str]:

@@ -95,7 +95,7 @@ class _Apart:
         apart = path.with_name(f"{path.stem}.apart.onnx")
         try:
             onnx.save(graph, apart)
-            self._session = open_session(apart, Placement(1))
+            self._session = open_session(apart, Placement(1, manifest.WEIGHT_BITS))
         finally:
             apart.unlink(missing_ok=True)
 

@@ -42,11 +42,19 @@ class Prepared:
     """Token ids of the sentences that the scales of `rounding` were measured on."""
     max_length: int = 0
     """Largest number of target tokens in this measurement."""
+    forced: tuple[Sequence[int], ...] | None = None
+    """Of each of these sentences, target ids that are fed before any is chosen."""
     alignment: tuple[int, int] = LAST_LAYER
     """The cross-attention that gives `aligned`; see `graphs.build_decoder`."""
 
 
-def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]], max_length: int) -> Prepared:
+def prepare(
+    model: Transformer,
+    precision: str,
+    sources: Sequence[Sequence[int]],
+    max_length: int,
+    forced: Sequence[Sequence[int]] | None = None,
+) -> Prepared:
     """Prepare a model for a precision.
 
     Args:
@@ -54,16 +62,18 @@ def prepare(model: Transformer, precision: str, sources: Sequence[Sequence[int]]
         precision: One of `PRECISIONS`.
         sources: Token ids of typical source sentences, on which the scales of int8 are measured.
         max_length: Largest number of target tokens in this measurement.
+        forced: Of each source, target ids that are fed before any is chosen; None: none.
     """
     if precision == "fp32":
         return Prepared(precision, collect_weights(model), model, Fp32Builder, model, Rounding())
     if precision == "fp16":
         weights, reference = collect_weights(model, torch.float16), rounded_to_half(model)
         return Prepared(precision, weights, reference, Fp16Builder, model, Rounding())
-    balanced, ranges = equalised(model, calibrate(model, sources, max_length))
+    balanced, ranges = equalised(model, calibrate(model, sources, max_length, forced))
     weights, reference = quantised_weights(balanced, ranges), quantised_model(balanced, ranges)
     rounding = Rounding.of(ranges, model.config.activation)
-    return Prepared(precision, weights, reference, Int8Builder, balanced, rounding, tuple(sources), max_length)
+    kept = None if forced is None else tuple(forced)
+    return Prepared(precision, weights, reference, Int8Builder, balanced, rounding, tuple(sources), max_length, kept)
 
 
 def check_precision(precision: str, calibration: Path | None, command: str) -> None:

@@ -1,8 +1,8 @@
 """Quantisation to int8: the weights of an int8 bundle, and a PyTorch model that rounds in the same way.
 
-A number x is stored as the integer round(x / scale). The quantisation is symmetric. There is one scale for an
-activation, one for each output of a matrix, one for each word of the embedding matrix, and one for each channel of
-cached keys and values. Only the input of the second matrix of a feed-forward network is not symmetric.
+A number x is stored as the integer round(x / scale). Activations have 8 bits, weights 7. The quantisation is symmetric,
+except for the input of the second matrix of a feed-forward network. There is one scale for an activation, one for each
+output of a matrix, one for each word of the embedding matrix, and one for each channel of cached keys and values.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ from dragoman_export.weights import (
 from dragoman_model.activations import LEAST
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
+from dragoman_service.bundle.manifest import WEIGHT_BITS
 
 INPUT_SCALE, WEIGHT_SCALE, CACHE_SCALE = ".input_scale", ".weight_scale", ".cache_scale"
 """Suffixes of the names of scales in the weights file."""
+LARGEST_WEIGHT: int = 2 ** (WEIGHT_BITS - 1) - 1
+"""Largest integer of a weight. With 7 bits, two products with unsigned 8-bit activations add up to at most 2 * 255 * 63
+= 32,130, which fits 16 bits. So the fast kernels of processors without VNNI are exact too. BLEU does not suffer: see
+`docs/bundles.md`."""
 _SMALLEST = 1e-8
 """Lower bound of ranges, so that no scale is zero."""
 
@@ -134,8 +139,8 @@ def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
 
 
 def quantised_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A matrix [out, in] -> int8 [out, in] from -127 to 127, and the scale of each row, [out]."""
-    scale = weight.abs().amax(1).clamp(min=_SMALLEST) / 127
+    """A matrix [out, in] -> int8 [out, in] of at most `LARGEST_WEIGHT`, and the scale of each row, [out]."""
+    scale = weight.abs().amax(1).clamp(min=_SMALLEST) / LARGEST_WEIGHT
     return torch.round(weight / scale[:, None]).to(torch.int8), scale
 
 
@@ -150,7 +155,7 @@ def rounded(x: Tensor, scale: Tensor, least: int) -> Tensor:
 
 
 def least_integer(name: str, scale: float = 1.0, activation: str = "relu") -> int:
-    """The least integer for the input of a matrix: after an activation function its least value, 0 for ReLU; else -128."""
+    """The least integer for the input of a matrix: after an activation function that of its least value, else -128."""
     return -zero_point(scale, activation) if name.endswith(".outer") else -128
 
 

@@ -16,7 +16,10 @@ ROWS = 32
 
 
 def renew_golden(path: Path, sentences: Path | None = None) -> Bundle:
-    """Choose and translate golden sentences, and replace those of a bundle. No other file is changed.
+    """Choose and translate golden sentences, and replace those of a bundle.
+
+    Of the other files only the manifest changes: it gets the new hash, and a manifest of an older format becomes one of
+    the present format.
 
     Args:
         path: The folder of the bundle, NAME/VERSION. No server may be using it.
@@ -28,7 +31,8 @@ def renew_golden(path: Path, sentences: Path | None = None) -> Bundle:
     """
     bundle = Bundle.load(path)
     manifest = bundle.manifest
-    sources = Sources(bundle.tokenizer, manifest.language_pairs, manifest.limits.max_source_tokens)
+    pairs = tuple(manifest.languages.all_pairs())
+    sources = Sources(bundle.tokenizer, pairs, manifest.limits.max_source_tokens)
     blanks = blank_sentences(sources.golden(sentences, None), golden_length(manifest))
     runner = OrtRunner(bundle, max_rows=ROWS, threads=1)
     golden = make_golden(runner, blanks, max_rows=ROWS, manifest=manifest)

@@ -35,9 +35,9 @@ BOUNDS = {
     "int8": Bounds(log_prob_error=1.0, divergence=1e-3, worst=0.1, tie_margin=0.3, part=1e-4),
 }
 """Precision -> bounds. `verify` has the measured values and the command, and explains why int8 has larger bounds."""
-MAX_DIVERGENCE_FROM_MODEL = 0.02
+MAX_DIVERGENCE_FROM_MODEL = 0.05
 """Bound of the divergence of the graphs from the trained model in fp32, in nats, mean over positions. It is 17 times
-the value of the bundled int8 models, and 1.7 times that of the worst of forty models with random weights."""
+the value of the bundled int8 models, and 1.9 times that of the worst models with random weights."""
 MAX_EQUALISATION_ERROR = 1e-3
 """Bound of the change of a log-probability by channel equalisation, before rounding."""
 

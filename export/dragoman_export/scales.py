@@ -30,7 +30,8 @@ def scale_problems(prepared: Prepared) -> Iterator[str]:
     rounding = prepared.rounding
     if not prepared.calibration:
         return
-    ranges = calibrate(prepared.unrounded, prepared.calibration[:SENTENCES], prepared.max_length)
+    forced = prepared.forced and prepared.forced[:SENTENCES]
+    ranges = calibrate(prepared.unrounded, prepared.calibration[:SENTENCES], prepared.max_length, forced)
     steps = {name: scale * (255 + rounding.least(name)) for name, scale in rounding.inputs.items()}
     inputs = {name: ranges.inputs[name].amax().view(1) for name in steps}
     yield from _misfits("the inputs of matrices", inputs, steps, prepared)

@@ -1,109 +1,71 @@
-"""Built-in source sentences for the verification of an export, in the source languages of the project's recipes."""
+"""Built-in source sentences: golden ones, with which an export is verified, and varied ones, which calibrate int8.
 
-BUILT_IN: dict[str, tuple[str, ...]] = {
-    "en": (
-        "Hello!",
-        "Thank you very much.",
-        "Where is the railway station?",
-        "I would like a cup of coffee, please.",
-        "The weather is beautiful today.",
-        "She has lived in Berlin for seven years.",
-        "Could you tell me what time it is?",
-        "We are going to the cinema tonight.",
-        "My brother is two years older than I am.",
-        "He did not say a word about it.",
-        "The children are playing in the garden.",
-        "How much does this book cost?",
-        "If it rains tomorrow, we will stay at home.",
-        "The train leaves at half past nine in the morning.",
-        "I have never seen such a beautiful garden before.",
-        "The old man sat down on a bench and fed the birds.",
-        "You should have told me that you were coming; I would have cooked something.",
-        "Although the road was long and steep, nobody complained.",
-        "The committee will publish its report on 12 March 2026 at 10:30 a.m.",
-        "Version 2.5 of the program is 30% faster and needs 64 MB less memory.",
-        "“Nobody knows,” she said, “what will happen next.”",
-        "Yes.",
-        "Open the door and let the cat in before it gets dark.",
-        "Scientists have discovered that the ice is melting faster than anyone had expected ten years ago.",
-    ),
-    "de": (
-        "Hallo!",
-        "Vielen Dank.",
-        "Wo ist der Bahnhof?",
-        "Ich hätte gern eine Tasse Kaffee, bitte.",
-        "Das Wetter ist heute schön.",
-        "Sie wohnt seit sieben Jahren in Berlin.",
-        "Könnten Sie mir sagen, wie spät es ist?",
-        "Wir gehen heute Abend ins Kino.",
-        "Mein Bruder ist zwei Jahre älter als ich.",
-        "Er hat kein Wort darüber gesagt.",
-        "Die Kinder spielen im Garten.",
-        "Wie viel kostet dieses Buch?",
-        "Wenn es morgen regnet, bleiben wir zu Hause.",
-        "Der Zug fährt um halb zehn Uhr morgens ab.",
-        "Ich habe noch nie einen so schönen Garten gesehen.",
-        "Der alte Mann setzte sich auf eine Bank und fütterte die Vögel.",
-        "Du hättest mir sagen sollen, dass du kommst; ich hätte etwas gekocht.",
-        "Obwohl der Weg lang und steil war, beklagte sich niemand.",
-        "Der Ausschuss veröffentlicht seinen Bericht am 12. März 2026 um 10.30 Uhr.",
-        "Version 2.5 des Programms ist 30 % schneller und braucht 64 MB weniger Speicher.",
-        "„Niemand weiß“, sagte sie, „was als Nächstes geschieht.“",
-        "Ja.",
-        "Mach die Tür auf und lass die Katze herein, bevor es dunkel wird.",
-        "Forscher haben entdeckt, dass das Eis schneller schmilzt, als man vor zehn Jahren erwartet hatte.",
-    ),
-    "fr": (
-        "Bonjour !",
-        "Merci beaucoup.",
-        "Où est la gare ?",
-        "Je voudrais une tasse de café, s’il vous plaît.",
-        "Il fait beau aujourd’hui.",
-        "Elle habite à Berlin depuis sept ans.",
-        "Pourriez-vous me dire quelle heure il est ?",
-        "Nous allons au cinéma ce soir.",
-        "Mon frère a deux ans de plus que moi.",
-        "Il n’en a pas dit un mot.",
-        "Les enfants jouent dans le jardin.",
-        "Combien coûte ce livre ?",
-        "S’il pleut demain, nous resterons à la maison.",
-        "Le train part à neuf heures et demie du matin.",
-        "Je n’ai jamais vu un aussi beau jardin.",
-        "Le vieil homme s’est assis sur un banc et a nourri les oiseaux.",
-        "Tu aurais dû me dire que tu venais ; j’aurais préparé quelque chose.",
-        "Bien que la route fût longue et raide, personne ne s’est plaint.",
-        "Le comité publiera son rapport le 12 mars 2026 à 10 h 30.",
-        "La version 2.5 du programme est 30 % plus rapide et utilise 64 Mo de mémoire en moins.",
-        "« Personne ne sait, dit-elle, ce qui va se passer ensuite. »",
-        "Oui.",
-        "Ouvre la porte et laisse entrer le chat avant qu’il ne fasse nuit.",
-        "Des chercheurs ont découvert que la glace fond plus vite qu’on ne le pensait il y a dix ans.",
-    ),
-    "ko": (
-        "안녕하세요!",
-        "정말 감사합니다.",
-        "기차역이 어디에 있습니까?",
-        "커피 한 잔 주세요.",
-        "오늘은 날씨가 좋습니다.",
-        "그녀는 베를린에서 칠 년 동안 살았습니다.",
-        "지금 몇 시인지 알려 주시겠어요?",
-        "우리는 오늘 저녁에 영화관에 갑니다.",
-        "제 형은 저보다 두 살 많습니다.",
-        "그는 그것에 대해 한마디도 하지 않았다.",
-        "아이들이 정원에서 놀고 있습니다.",
-        "이 책은 얼마입니까?",
-        "내일 비가 오면 우리는 집에 있을 것입니다.",
-        "기차는 아침 아홉 시 반에 출발합니다.",
-        "저는 이렇게 아름다운 정원을 본 적이 없습니다.",
-        "노인은 벤치에 앉아 새들에게 먹이를 주었다.",
-        "온다고 말해 주지 그랬어요. 그러면 뭔가 요리했을 텐데요.",
-        "길은 멀고 가팔랐지만 아무도 불평하지 않았다.",
-        "위원회는 2026년 3월 12일 오전 10시 30분에 보고서를 발표할 예정입니다.",
-        "프로그램 버전 2.5는 30% 더 빠르고 메모리를 64MB 적게 사용합니다.",
-        "“다음에 무슨 일이 일어날지 아무도 몰라요.” 그녀가 말했다.",
-        "네.",
-        "어두워지기 전에 문을 열고 고양이를 들여보내세요.",
-        "과학자들은 얼음이 십 년 전에 예상했던 것보다 더 빨리 녹고 있다는 사실을 발견했습니다.",
-    ),
-}
-"""Language -> sentences, which are the same in every language."""
+The files `builtin/LANGUAGE.txt` have the same sentences in every language, one per line, the golden ones first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from importlib import resources
+
+GOLDEN = 24
+"""Number of golden sentences at the beginning of each file. A bundle's golden sentences change with them."""
+SCRIPTS = {
+    "ar": "Arab", "bg": "Cyrl", "ca": "Latn", "cs": "Latn", "da": "Latn", "de": "Latn", "el": "Grek", "en": "Latn",
+    "es": "Latn", "et": "Latn", "fa": "Arab", "fi": "Latn", "fr": "Latn", "he": "Hebr", "hi": "Deva", "hr": "Latn",
+    "hu": "Latn", "id": "Latn", "it": "Latn", "ja": "Jpan", "ko": "Kore", "lt": "Latn", "lv": "Latn", "ms": "Latn",
+    "nb": "Latn", "nl": "Latn", "pl": "Latn", "pt": "Latn", "ro": "Latn", "ru": "Cyrl", "sk": "Latn", "sl": "Latn",
+    "sr": "Cyrl", "sv": "Latn", "sw": "Latn", "ta": "Taml", "th": "Thai", "tl": "Latn", "tr": "Latn", "uk": "Cyrl",
+    "ur": "Arab", "vi": "Latn", "zh": "Hans", "zh-Hant": "Hant",
+}  # fmt: skip
+"""Language with a file -> the script of its sentences, ISO 15924."""
+_SAME = {
+    "arb": "ar", "cmn": "zh", "ekk": "et", "fil": "tl", "lvs": "lv", "no": "nb", "pes": "fa", "swh": "sw", "zsm": "ms",
+}  # fmt: skip
+"""Tag -> the language of the file, where a group of languages and its standard member have tags of their own."""
+_HANT_REGIONS = ("HK", "MO", "TW")
+
+
+class _BuiltIn(Mapping[str, tuple[str, ...]]):
+    """Language -> sentences. A file is read when its language is first asked for."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+
+    def __getitem__(self, language: str) -> tuple[str, ...]:
+        if language not in SCRIPTS:
+            raise KeyError(language)
+        return _read(language)[: self._most]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SCRIPTS)
+
+    def __len__(self) -> int:
+        return len(SCRIPTS)
+
+
+BUILT_IN: Mapping[str, tuple[str, ...]] = _BuiltIn(GOLDEN)
+"""Language -> golden sentences, which are the same in every language."""
+CALIBRATION: Mapping[str, tuple[str, ...]] = _BuiltIn(None)
+"""Language -> the golden sentences and 40 more: questions, lists, numbers, headlines, instructions, long sentences."""
+
+
+def built_in_language(tag: str) -> str | None:
+    """The key of `BUILT_IN` for a BCP 47 tag, None if there is none: `de-AT` -> `de`, `zh-TW` -> `zh-Hant`.
+
+    A tag that names another script than the file's has none: `sr-Latn`.
+    """
+    language, *others = tag.split("-")
+    language = _SAME.get(language, language)
+    script = next((it.title() for it in others if len(it) == 4 and it.isalpha()), None)
+    traditional = script == "Hant" or (script is None and any(it.upper() in _HANT_REGIONS for it in others))
+    if language == "zh" and traditional:
+        return "zh-Hant"
+    return language if language in SCRIPTS and script in (None, SCRIPTS[language]) else None
+
+
+@functools.cache
+def _read(language: str) -> tuple[str, ...]:
+    file = resources.files("dragoman_export") / "builtin" / f"{language}.txt"
+    return tuple(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dragoman_export.sentences import BUILT_IN
-from dragoman_model.checkpoint import Checkpoint
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_export.sentences import BUILT_IN, CALIBRATION, built_in_language
+from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer
 from dragoman_service.errors import InvalidInput
+
+MOST_PAIRS = 12
+"""Language pairs of a model with sets of languages that an export translates."""
 
 
 class Source(NamedTuple):
@@ -18,6 +21,10 @@ class Source(NamedTuple):
     text: str
     ids: tuple[int, ...]
     """Its token ids, with the tag and the end of the sentence."""
+    forced: tuple[int, ...] = ()
+    """Target ids that the decoder is fed before any is chosen."""
+    languages: tuple[str, ...] = ()
+    """Its language and that of the translation."""
 
 
 class Sources:
@@ -31,11 +38,6 @@ class Sources:
         self.languages = list(dict.fromkeys(source for source, _ in language_pairs))
         """The source languages of the model."""
 
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, max_tokens: int) -> Sources:
-        """The sources for the model of a checkpoint."""
-        return cls(checkpoint.tokenizer, checkpoint.config.language_pairs, max_tokens)
-
     def read(self, path: Path, field: str) -> list[Source]:
         """Read a file of sentences, one per line. Each is returned for every target language.
 
@@ -47,8 +49,19 @@ class Sources:
         texts = self._fitting(read_text(path, field).splitlines())
         if not texts:
             raise InvalidInput(field, str(path), f"at least one sentence of at most {self._room} subwords")
-        targets = dict.fromkeys(target for _, target in self._pairs)
-        return [self._source(text, target) for text in texts for target in targets]
+        targets: dict[str, str] = {}
+        for source, target in self._pairs:
+            targets.setdefault(target, source)
+        return [self._source(text, source, target) for text in texts for target, source in targets.items()]
+
+    def typical(self) -> list[Source]:
+        """Built-in sentences of all kinds, in the source languages that have some, for every target language."""
+        found: list[Source] = []
+        for source, target in self._pairs:
+            language = built_in_language(source)
+            texts = self._fitting(CALIBRATION[language]) if language else []
+            found += [self._source(text, source, target) for text in texts]
+        return found
 
     def golden(self, given: Path | Mapping[str, Path] | None, sentences: Path | None) -> list[Source]:
         """The sentences to choose golden sentences from, each for every target language of its source language.
@@ -70,7 +83,7 @@ class Sources:
         }
         most = max(map(len, texts.values()))
         return [
-            self._source(texts[source][place], target)
+            self._source(texts[source][place], source, target)
             for place in range(most)
             for source, target in self._pairs
             if place < len(texts[source])
@@ -91,15 +104,15 @@ class Sources:
         return given
 
     def _built_in(self, language: str) -> list[str]:
-        texts = BUILT_IN.get(language.partition("-")[0])
-        if texts is None:
+        found = built_in_language(language)
+        if found is None:
             option = "--golden FILE" if len(self.languages) == 1 else f"--golden {language}=FILE"
             allowed = (
                 f"sentences in the source language {language}, one per line, with {option}; "
                 f"there are built-in ones for {', '.join(sorted(BUILT_IN))} only"
             )
             raise InvalidInput("golden", None, allowed)
-        fitting = self._fitting(texts)
+        fitting = self._fitting(BUILT_IN[found])
         if not fitting:
             raise InvalidInput(
                 "golden", "the built-in ones", f"at least one sentence of at most {self._room} subwords, with --golden"
@@ -124,8 +137,10 @@ class Sources:
     def _fitting(self, texts: Sequence[str]) -> list[str]:
         return [text for text in dict.fromkeys(texts) if 0 < len(self._tokenizer.encode(text)) <= self._room]
 
-    def _source(self, text: str, target: str) -> Source:
-        return Source(text, self._tokenizer.source(self._tokenizer.encode(text), target))
+    def _source(self, text: str, source: str, target: str) -> Source:
+        tokenizer = self._tokenizer
+        ids = tokenizer.source(tokenizer.encode(text), source, target)
+        return Source(text, ids, tokenizer.forced(target), (source, target))
 
 
 def read_text(path: Path, field: str) -> str:
@@ -143,3 +158,21 @@ def read_text(path: Path, field: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InvalidInput(field, str(path), f"a readable UTF-8 file (line {line}: {error})") from error
+
+
+def sample_pairs(languages: Languages) -> list[tuple[str, str]]:
+    """The pairs of a model; of sets of languages, at most `MOST_PAIRS`: sources with built-in sentences, all over both.
+
+    Models such as NLLB have 40,602 pairs, whose sentences all pass the same graphs.
+    """
+    if len(languages) <= MOST_PAIRS or not languages.sources:
+        return list(languages.all_pairs())
+    sources = [it for it in languages.all_sources if built_in_language(it)] or list(languages.all_sources)
+    targets = languages.all_targets
+    pairs: dict[tuple[str, str], None] = {}
+    for number in range(4 * MOST_PAIRS):
+        source = sources[number * len(sources) // MOST_PAIRS % len(sources)]
+        target = targets[(number * len(targets) // MOST_PAIRS + number) % len(targets)]
+        if languages.translates(source, target) and len(pairs) < MOST_PAIRS:
+            pairs[source, target] = None
+    return list(pairs)

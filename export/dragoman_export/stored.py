@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dragoman_export.precision import Prepared
+from dragoman_export.quantise import LARGEST_WEIGHT
 from dragoman_export.read_back import read_model
 from dragoman_export.weights import Weights, position_tables
 from dragoman_service.bundle.manifest import DECODER, ENCODER, WEIGHTS
 
-_HALF_STEP = 0.5001 / 127
-"""Half a step of an 8-bit number, with a tolerance, in units of the largest number of its row."""
+_HALF_STEP = 0.5001 / LARGEST_WEIGHT
+"""Half a step of a weight, with a tolerance, in units of the largest number of its row."""
 
 
 def stored_problems(folder: Path, prepared: Prepared) -> Iterator[str]:
@@ -77,7 +78,8 @@ def _step(precision: str, x: Tensor, *, rows: bool) -> Tensor:
     if precision == "fp16":
         return x.abs() * 2.0**-11 + 2.0**-25
     if precision == "int8" and rows:
-        return x.abs().amax(1, keepdim=True) * _HALF_STEP + 1e-7
+        largest: Tensor = x.abs().amax(1, keepdim=True)
+        return largest * _HALF_STEP + 1e-7
     return torch.zeros(())
 
 

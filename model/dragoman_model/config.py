@@ -159,7 +159,7 @@ class ModelConfig:
         return (self.decoder_d_ff or self.d_ff) if stack == "decoder" else self.d_ff
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON-ready values. Differences from the model of the paper are left out where there are none."""
+        """The fields as JSON-ready values. From `activation` on, those that have their default are left out."""
         fields = dataclasses.fields(self)
         new = [field.name for field in fields].index("activation")
         values: dict[str, Any] = {}

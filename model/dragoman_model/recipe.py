@@ -297,5 +297,7 @@ def _model(settings: Any, tokenizer: TokenizerConfig) -> ModelConfig:
         if name in settings:
             raise InvalidInput(f"model.{name}", settings[name], "no value: only imported checkpoints have it")
     if settings.get("positions") == "table":
-        raise InvalidInput("model.positions", "table", "'sinusoidal' or 'learned': only imported checkpoints have tables")
+        raise InvalidInput(
+            "model.positions", "table", "'sinusoidal' or 'learned': only imported checkpoints have tables"
+        )
     return ModelConfig.from_settings({"preset": "base", **settings, "vocab_size": tokenizer.vocab_size})

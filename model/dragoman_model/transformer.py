@@ -1,7 +1,7 @@
 """The Transformer of Vaswani et al. 2017, "Attention Is All You Need". Sections and tables are those of this paper.
 
-Other families of translation models differ from it in a few places: see the fields of `ModelConfig`. The defaults are the
-model of the paper.
+Other families of translation models differ from it in a few places: see the fields of `ModelConfig`. The defaults are
+the model of the paper.
 
 Letters of tensor shapes: B batch, S source length, T target length, P past target positions, D `d_model`, H heads, K
 `head_dim`, V vocabulary.
@@ -94,7 +94,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The position-wise feed-forward network (section 3.3): two linear layers and an activation function between them."""
+    """The position-wise feed-forward network (section 3.3): two linear layers, an activation function between them."""
 
     def __init__(self, config: ModelConfig, d_ff: int) -> None:
         super().__init__()

@@ -10,39 +10,21 @@ from typing import Any
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence, golden_to_json, write_bundle
-from dragoman_service.bundle.manifest import (
-    FORMAT_VERSION,
-    CacheLayout,
-    Limits,
-    Manifest,
-    Score,
-    SpecialIds,
-    read_manifest,
-    tensor_names,
-)
+from dragoman_service.bundle.manifest import Score, tensor_names
+from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.typed_json import MAY_BE_ABSENT, from_json
 from dragoman_service.errors import BundleError, InvalidInput
+from support.manifests import manifest_of
 from support.tiny import tokenizer_model
 
 GOLDEN = (GoldenSentence("a cat.", (261, 2), 1, 0.6, 8, (270, 271), (-0.5, -1.0), -1.25),)
-MANIFEST = Manifest(
-    format_version=FORMAT_VERSION,
+MANIFEST = manifest_of(
     name="en-de",
-    version="1",
-    description="",
     architecture={"d_model": 32, "max_positions": 64},
-    special_ids=SpecialIds(0, 1, 2, 3),
     vocab_size=Tokenizer(tokenizer_model()).vocab_size,
-    limits=Limits(max_source_tokens=64, max_target_tokens=64, max_candidates=100),
-    language_pairs=(("en", "de"),),
-    precision="fp32",
-    cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16, dtype="float32"),
-    tensors=tensor_names(2),
-    files={},
     training={"steps": 10},
     scores=(Score("tatoeba", "BLEU", 30.5, "nrefs:1"),),
-    created="2026-01-01T00:00:00Z",
-    producer="dragoman 0",
 )
 
 
@@ -140,10 +122,7 @@ def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (set_to("limits", "max_candidates", value=10**6), "limits.max_candidates"),
         (set_to("limits", value=[]), "limits: got []; allowed: an object"),
         (set_to("special_ids", "end", value=3), "special_ids: got (0, 1, 3, 3)"),
-        (set_to("language_pairs", value=[]), "language_pairs: got none"),
-        (set_to("language_pairs", value=[["en"]]), "language_pairs[0]: got ['en']; allowed: a list of 2"),
-        (set_to("language_pairs", value=[["en", "German!"]]), "language_pairs[0]: got ['en', 'German!']"),
-        (set_to("language_pairs", value=[["en", "de"]] * 2), "language_pairs[1]: ['en', 'de'] is listed twice"),
+        (set_to("languages", "pairs", value=[["en"]]), "languages.pairs[0]: got ['en']; allowed: a list of 2"),
         (set_to("precision", value="int3"), "precision: got 'int3'; allowed: fp32, fp16, int8"),
         (set_to("cache", "dtype", value="float8"), "cache.dtype: got 'float8'; allowed: float32, float16, int8"),
         (set_to("cache", "num_heads", value=4), "cache.head_dim: got 4 heads of 16; allowed: together d_model, 32"),
@@ -155,7 +134,7 @@ def set_to(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
             f"limits.max_target_tokens: got {10**15}; allowed: up to architecture.max_positions, 64",
         ),
         (set_to("architecture", "max_positions", value="many"), "architecture.max_positions: got 'many'; allowed: int"),
-        (set_to("cache", "decoder_layers", value=3), "tensors: not those of format version 2 with 3 decoder layers"),
+        (set_to("cache", "decoder_layers", value=3), "tensors: not those of format version 3 with 3 decoder layers"),
         (set_to("name", value="../up"), "name: got '../up'"),
         (set_to("scores", 0, "value", value="high"), "scores[0].value: got 'high'; allowed: float"),
         (set_to("files", "../../etc/passwd", value="0" * 64), "files: got '../../etc/passwd'; allowed: relative paths"),
@@ -173,7 +152,11 @@ def test_a_wrong_manifest_names_the_field(
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("{", "not JSON"), ("[]", "allowed: an object"), ('{"format_version": 1}', "format_version: got 1; allowed: 2")],
+    [
+        ("{", "not JSON"),
+        ("[]", "allowed: an object"),
+        ('{"format_version": 1}', "format_version: got 1; allowed: 2 or 3"),
+    ],
 )
 def test_a_manifest_from_elsewhere_is_refused(text: str, expected: str) -> None:
     manifest, problems = read_manifest(text)
@@ -188,10 +171,40 @@ def test_golden_sentences_are_needed(folder: Path, text: str) -> None:
     assert any(problem.startswith("golden.json:") and "SHA" not in problem for problem in problems_of(folder))
 
 
-def test_golden_ids_must_be_in_the_vocabulary(tmp_path: Path) -> None:
-    golden = golden_to_json((dataclasses.replace(GOLDEN[0], target_ids=(10**6,)),))
-    with pytest.raises(BundleError, match="token id 1000000"):
+@pytest.mark.parametrize("field", ["source_ids", "target_ids", "forced_ids"])
+def test_golden_ids_must_be_in_the_vocabulary(tmp_path: Path, field: str) -> None:
+    golden = golden_to_json((dataclasses.replace(GOLDEN[0], **{field: (10**6,)}),))  # type: ignore[arg-type]
+    with pytest.raises(BundleError, match=f"{field}: token id 1000000"):
         write_bundle(tmp_path / "1", MANIFEST, {**contents(), "golden.json": golden})
+
+
+def test_forced_ids_may_be_absent(tmp_path: Path) -> None:
+    value = json.loads(golden_to_json(GOLDEN))
+    del value["sentences"][0]["forced_ids"]
+    bundle = write_bundle(tmp_path / "1", MANIFEST, {**contents(), "golden.json": json.dumps(value).encode()})
+    assert bundle.golden == GOLDEN
+    forced = (dataclasses.replace(GOLDEN[0], forced_ids=(7, 8)),)
+    bundle = write_bundle(tmp_path / "2", MANIFEST, {**contents(), "golden.json": golden_to_json(forced)})
+    assert bundle.golden == forced
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grown:
+    first: int = 0
+    number: int = dataclasses.field(default=3, metadata=MAY_BE_ABSENT)
+
+
+def test_fields_that_were_added_later_may_be_absent() -> None:
+    problems: list[str] = []
+    assert from_json(_Grown, {"first": 1}, "", problems) == _Grown(1)
+    assert from_json(_Grown, {"first": 1, "number": 4}, "", problems) == _Grown(1, 4)
+    assert problems == []
+    assert from_json(_Grown, {"number": "four", "other": 1}, "here", problems) is None
+    assert problems == [
+        "here.first: missing",
+        "here.other: unknown field",
+        "here.number: got 'four'; allowed: int",
+    ]
 
 
 def test_a_missing_folder_or_manifest_is_reported(tmp_path: Path) -> None:
@@ -209,6 +222,6 @@ def test_a_link_out_of_the_bundle_is_refused(folder: Path, tmp_path: Path) -> No
 
 def test_tensor_names_are_listed_per_layer() -> None:
     names = tensor_names(2)
-    assert len(names.decoder_inputs) == 9 + 4 * 2
+    assert len(names.decoder_inputs) == 9 + 4 * 2 + 3
     assert len(set(names.decoder_inputs)) == len(names.decoder_inputs)
-    assert names.decoder_inputs[-4:] == ("self_key_1", "self_value_1", "cross_key_1", "cross_value_1")
+    assert names.decoder_inputs[13:17] == ("self_key_1", "self_value_1", "cross_key_1", "cross_value_1")

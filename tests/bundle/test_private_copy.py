@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dragoman_service.bundle.bundle import MANIFEST, Bundle
-from dragoman_service.bundle.manifest import FILES, WEIGHTS
+from dragoman_service.bundle.manifest import FILES, TOKENIZER, WEIGHTS
 from dragoman_service.bundle.private_copy import PrivateCopy, sha256_of
 from dragoman_service.errors import BundleError
 from support.small_disk import small_disk
@@ -34,7 +34,7 @@ def test_a_bundle_is_read_from_its_copy_alone(place: Path, scratch: Path) -> Non
     with PrivateCopy(place) as copy:
         bundle = Bundle.load(place, copy)
         assert (bundle.path, bundle.folder) == (place, copy.folder)
-        assert {file.name for file in copy.folder.iterdir()} == {*FILES, MANIFEST}
+        assert {file.name for file in copy.folder.iterdir()} == {*FILES, TOKENIZER, MANIFEST}
         assert sha256_of(copy.folder / WEIGHTS) == bundle.manifest.files[WEIGHTS]
         assert copy.folder.stat().st_mode & 0o077 == 0, "others can read it"
     assert not list(scratch.iterdir())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.cli import main as cli
 from dragoman_service.cli.connection import server_address
 from dragoman_service.cli.main import main
@@ -180,7 +181,31 @@ def test_no_server_there(capsys: Capture, command: tuple[str, ...]) -> None:
 
 def test_models(server: str, capsys: Capture) -> None:
     assert run("models", "--server", server) == 0
-    assert "loud 1 (en to de, fp32; default)\n  Shouts.\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "loud 1 (en to de, fp32; default)\n  Shouts.\n" in shown
+    assert "  sentences up to 101 tokens, beam size up to 16, 4 by default\n" in shown
+
+
+def test_models_of_many_languages(engine: FakeWorkers, capsys: Capture) -> None:
+    tags = tuple(f"{a}{b}" for a in "abcdef" for b in "abcdef")
+    many = served(engine, languages=Languages((), tags, tags[1:]), licence="CC-BY-4.0\nforged")
+    with serving([many]) as running:
+        assert run("models", "--server", running.address) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "loud 1 (1225 pairs of 36 languages, fp32; default)",
+        "  Shouts.",
+        f"  from {' '.join(tags)}",
+        f"  into {' '.join(tags[1:])}",
+        "  sentences up to 101 tokens, beam size up to 16, 4 by default",
+        "  licence CC-BY-4.0\\nforged",
+    ]
+
+
+def test_help_of_an_option_without_a_default_shows_none(capsys: Capture) -> None:
+    assert run("serve", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 is the fastest (default: that of each model, or 4) " in shown
+    assert "None" not in shown
 
 
 def test_help_names_every_command(capsys: Capture) -> None:

@@ -12,8 +12,9 @@ from dragoman_service.bundle.bundle import Bundle, GoldenSentence, golden_to_jso
 from dragoman_service.bundle.manifest import Score
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.cli.main import main
+from support.manifests import manifest_of
 from support.operated import Operated, operated
-from support.stores import MANIFEST, Store
+from support.stores import Store
 from support.tiny import tokenizer_model
 
 Capture = pytest.CaptureFixture[str]
@@ -192,7 +193,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     files = {name: name.encode() for name in ("encoder.onnx", "decoder.onnx", "weights.safetensors", "MODEL_CARD.md")}
     return write_bundle(
         tmp_path_factory.mktemp("made") / "anything",
-        dataclasses.replace(MANIFEST, name="en-de", version="4", vocab_size=size),
+        manifest_of(name="en-de", version="4", vocab_size=size),
         {**files, "tokenizer.model": tokenizer_model(), "golden.json": golden_to_json(golden)},
     )
 

@@ -13,6 +13,9 @@ import pytest
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.manifest import Generation
+from dragoman_service.client import values
 from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
 from dragoman_service.client.errors import (
     CallCancelled,
@@ -131,6 +134,28 @@ def test_stream_left_early_is_given_up() -> None:
 def test_list_models(client: TranslationClient) -> None:
     (model,) = client.list_models()
     assert (model.name, model.language_pairs, model.max_texts) == ("loud", (("en", "de"),), 1024)
+    assert (model.default_beam_size, model.default_length_penalty, model.length_normalisation) == (4, 1.4, "gnmt")
+    assert model.translates("EN", "de")
+    assert not model.translates("de", "en")
+
+
+def test_a_model_of_sets_is_listed() -> None:
+    languages = Languages((("ja", "en"),), ("en", "de"), ("de", "fr"))
+    many = served(FakeWorkers(), languages=languages, licence="CC-BY-4.0", generation=Generation(beam_size=2))
+    with serving([many]) as server, TranslationClient(server.address) as client:
+        (model,) = client.list_models()
+    assert (model.source_languages, model.target_languages) == (("en", "de"), ("de", "fr"))
+    assert (model.licence, model.default_beam_size) == ("CC-BY-4.0", 2)
+    tags = ("en", "DE", "fr", "ja", "xx")
+    for source in tags:
+        for target in tags:
+            assert model.translates(source, target) == languages.translates(source, target), (source, target)
+
+
+def test_a_server_that_says_nothing_of_defaults_is_an_older_one() -> None:
+    (model,) = values.models(pb.ListModelsResponse(models=[pb.ModelInfo(name="m")]))
+    assert (model.default_beam_size, model.default_length_penalty, model.source_languages) == (None, None, ())
+    assert (model.length_normalisation, model.licence) == ("gnmt", "")
 
 
 def test_errors_come_back_by_kind(client: TranslationClient) -> None:

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from dragoman_service.engine.plan import Adjustment
-from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from dragoman_service.engine.request import FinishReason, Hypothesis, Normalisation, Request
 from oracle.search.constraints import Constraints
 from support.builders import make_request, make_scheduler, run_alone, run_to_end, streamed
 from support.fake_runner import BEGIN, END, WORDS, FakeRunner, candidates
@@ -17,47 +17,49 @@ from support.naive_beam import NaiveBeamSearch
 from support.one_search import OneSearch, make_search
 
 
-def penalty(length: int, alpha: float) -> float:
-    return ((5 + length) / 6) ** alpha
+def penalty(length: int, alpha: float, normalisation: Normalisation = Normalisation.GNMT) -> float:
+    return ((5 + length) / 6 if normalisation is Normalisation.GNMT else length) ** alpha
 
 
 def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float, FinishReason]]:
     """Textbook beam search: a list of hypotheses without rows or caches, recomputed at every position."""
-    options, size = request.options, request.options.beam_size
+    options, size, form = request.options, request.options.beam_size, request.normalisation
     constraints = Constraints(options, END)
+    given = (BEGIN, *request.forced)
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, request.target_prefix)]
     finished: list[tuple[tuple[int, ...], float, FinishReason]] = []
     while True:
         children = []
         for total, tokens in live:
             adjustments = constraints.adjustments(0, tokens)
-            for token, log_prob in zip(*candidates(request.source, (BEGIN, *tokens), adjustments), strict=True):
+            for token, log_prob in zip(*candidates(request.source, (*given, *tokens), adjustments), strict=True):
                 if log_prob > -math.inf:
                     children.append((total + log_prob, tokens, token))
         children.sort(key=lambda child: -child[0])
         for total, tokens, token in children[:size]:
             if token == END:
-                score = total / penalty(len(tokens) + 1, options.length_penalty)
+                score = total / penalty(len(tokens) + 1, options.length_penalty, form)
                 finished.append((tokens, score, FinishReason.STOP))
         finished.sort(key=lambda hypothesis: -hypothesis[1])
         if len(live[0][1]) == request.max_length:  # this step was made only to see who ends
             ended = {tokens for _, tokens, token in children[:size] if token == END}
             for total, tokens in live:
                 if tokens not in ended:
-                    score = total / penalty(len(tokens), options.length_penalty)
+                    score = total / penalty(len(tokens), options.length_penalty, form)
                     finished.append((tokens, score, FinishReason.LENGTH))
             finished.sort(key=lambda hypothesis: -hypothesis[1])
             return finished[: options.num_hypotheses]
         live = [(total, (*tokens, token)) for total, tokens, token in children if token != END][:size]
-        best_possible = live[0][0] / penalty(request.max_length + 1, options.length_penalty)
+        best_possible = live[0][0] / penalty(request.max_length + 1, options.length_penalty, form)
         wanted = finished[: options.num_hypotheses]
         if len(finished) >= size or (len(wanted) == options.num_hypotheses and best_possible <= wanted[-1][1]):
             return wanted
 
 
+@pytest.mark.parametrize("normalisation", Normalisation)
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 @pytest.mark.parametrize("beam_size", [2, 4, 7])
-def test_agrees_with_the_reference(beam_size: int, alpha: float) -> None:
+def test_agrees_with_the_reference(beam_size: int, alpha: float, normalisation: Normalisation) -> None:
     for request_id in range(25):
         request = make_request(
             request_id,
@@ -69,6 +71,8 @@ def test_agrees_with_the_reference(beam_size: int, alpha: float) -> None:
             min_length=request_id % 4 if request_id % 4 < 3 else 0,
             no_repeat_ngram_size=(0, 2)[request_id % 2],
             repetition_penalty=(1.0, 1.4)[request_id // 2 % 2],
+            forced=(9, END)[: request_id // 3 % 3],
+            normalisation=normalisation,
         )
         found = run_alone(request).hypotheses
         expected = reference_beam_search(request)
@@ -95,6 +99,8 @@ def test_agrees_with_the_naive_search_to_the_last_bit(beam_size: int) -> None:
             beam_size=beam_size,
             num_hypotheses=rng.randint(1, beam_size),
             length_penalty=rng.choice([0.0, 0.6, 2.0]),
+            forced=tuple(rng.choices([*WORDS, END], k=rng.randrange(3))),
+            normalisation=rng.choice(list(Normalisation)),
         )
         search = make_search(request, begin_id=BEGIN, end_id=END)
         naive = NaiveBeamSearch(request, begin_id=BEGIN, end_id=END)

@@ -17,8 +17,8 @@ GOOD = SchedulerSnapshot(
     cached_positions=23,
     waiting=(WaitingRequest(request_id=3, num_rows=4, source_length=5),),
     running=(
-        RunningRequest(request_id=1, num_rows=2, rows=(0, 2), source_length=5, position=3, max_length=9),
-        RunningRequest(request_id=2, num_rows=1, rows=(1,), source_length=7, position=0, max_length=9),
+        RunningRequest(request_id=1, num_rows=2, rows=(0, 2), source_length=5, position=3, max_position=9),
+        RunningRequest(request_id=2, num_rows=1, rows=(1,), source_length=7, position=0, max_position=9),
     ),
 )
 PLAN = StepPlan(

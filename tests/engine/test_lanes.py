@@ -239,7 +239,6 @@ def test_no_more_lanes_than_threads(fields: dict[str, int]) -> None:
     [
         ({"lanes": -1}, "lanes: got -1"),
         ({"lanes": 5, "max_rows": 4}, "lanes: got 5; allowed: 0 to 4"),
-        ({"lanes": 2, "max_rows": 6}, "default_beam_size: got 4; allowed: 1 to 3"),
     ],
 )
 def test_settings_of_lanes_that_do_not_fit(fields: dict[str, int], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import threading
@@ -20,6 +21,7 @@ from dragoman_service.engine.request import (
     Finished,
     FinishReason,
     Hypothesis,
+    Normalisation,
     Priority,
     Progress,
     Request,
@@ -40,6 +42,7 @@ from support.fake_workers import FakeWorkers
 from support.fronts import Front
 from support.link_client import LinkClient, serve
 from support.waiting import wait_until
+from support.worlds import World
 
 REQUEST = Request(
     7,
@@ -51,6 +54,8 @@ REQUEST = Request(
     stream=True,
     client="ipv6:[::1] \ud800",
     priority=Priority.BATCH,
+    forced=(128_022, 9),
+    normalisation=Normalisation.POWER,
 )
 
 
@@ -74,6 +79,14 @@ def test_a_message_crosses_as_it_is(message: Open | Expect | Submit | Cancel) ->
     (item,) = through(item_of_message(5, message))
     assert item[1] == 5
     assert message_of(item) == message
+
+
+def test_any_request_crosses_as_it_is() -> None:
+    rng = random.Random(0)
+    messages = [Submit(number, World().request(rng, number)) for number in range(500)]
+    items = through(*(item_of_message(number, message) for number, message in enumerate(messages)))
+    assert [message_of(item) for item in items] == messages
+    assert len({(len(it.request.forced), it.request.normalisation) for it in messages}) == 6
 
 
 @pytest.mark.parametrize(

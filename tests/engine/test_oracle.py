@@ -14,7 +14,7 @@ from engine.test_scheduler_random import random_request
 from oracle.scheduler import Scheduler as OldScheduler
 from support import invariants
 from support.builders import make_scheduler, streamed
-from support.fake_runner import BEGIN, END, FakeRunner
+from support.fake_runner import BEGIN, END, PAD, FakeRunner
 from support.worlds import World, WorldRunner
 
 MAX_ROWS = 24
@@ -38,9 +38,9 @@ def outcome(scheduler: Scheduler | OldScheduler, seed: int, requests: int) -> di
     return heard
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_both_decide_the_same(seed: int) -> None:
-    limits = {"max_rows": MAX_ROWS, "begin_id": BEGIN, "end_id": END}
+@pytest.mark.parametrize(("seed", "begin"), [*((seed, BEGIN) for seed in range(6)), (6, END), (7, PAD)])
+def test_both_decide_the_same(seed: int, begin: int) -> None:
+    limits = {"max_rows": MAX_ROWS, "begin_id": begin, "end_id": END}
     new, old = outcome(Scheduler(**limits), seed, 400), outcome(OldScheduler(max_queue=64, **limits), seed, 400)
     for request_id, events in old.items():
         assert new[request_id] == events, request_id
@@ -154,5 +154,6 @@ def check_crowd(crowd: Crowd, requests: int = 80) -> None:
     for request in crowd.requests.values():
         crowd.check(request)
     batch = crowd.scheduler._batch
-    left = [batch._copies, batch._beams, batch._streams, batch._sampled, batch._prefixed, batch._constrained]
+    left = [batch._copies, batch._beams, batch._streams, batch._sampled, batch._given, batch._constrained]
     assert not any(left)
+    assert batch.num_watched == 0

@@ -14,6 +14,7 @@ from dragoman_service.engine.request import (
     Failed,
     Finished,
     Hypothesis,
+    Normalisation,
     Priority,
     Request,
     Sampling,
@@ -22,7 +23,7 @@ from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure
 from support import invariants
 from support.builders import make_scheduler, run_alone, streamed
-from support.fake_runner import END, WORDS, FakeRunner
+from support.fake_runner import BEGIN, END, WORDS, FakeRunner
 
 MAX_ROWS = 12
 MAX_WAITING = 10
@@ -64,6 +65,8 @@ def random_request(rng: random.Random, request_id: int, now: float, plain_share:
         stream=not plain and rng.random() < 0.5,
         client=rng.choice("abc"),
         priority=rng.choice(list(Priority)),
+        forced=tuple(rng.choices([*WORDS, END, BEGIN], k=rng.choice([0, 0, 1, 2]))),
+        normalisation=rng.choice(list(Normalisation)),
     )
 
 

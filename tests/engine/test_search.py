@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from dragoman_service.engine.plan import Adjustment
-from dragoman_service.engine.request import FinishReason, Sampling
-from dragoman_service.engine.search import constraints, sampling
+from dragoman_service.engine.request import Finished, FinishReason, Normalisation, Sampling
+from dragoman_service.engine.search import constraints, sampling, scores
 from dragoman_service.engine.search.sampling import Draws
-from dragoman_service.errors import EngineFailure
-from support.builders import make_request, run_alone
-from support.fake_runner import BEGIN, END, candidates
+from dragoman_service.errors import EngineFailure, InvalidInput
+from support.builders import make_request, make_scheduler, run_alone, run_to_end
+from support.fake_runner import BEGIN, END, FakeRunner, candidates
 from support.one_search import OneSearch, make_search
 
 NAN = math.nan
@@ -93,6 +93,126 @@ def test_nan_is_our_fault_and_said_to_be(options: dict[str, object]) -> None:
     rows = len(search.next_tokens)
     with pytest.raises(EngineFailure, match="NaN"):
         search.advance([[7]] * rows, [[NAN]] * rows)
+
+
+# --- ids that are fed and not shown
+
+FORCED = (9, END)
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"sampling": Sampling(seed=1), "num_hypotheses": 2}])
+@pytest.mark.parametrize("prefix", [(), (7, 8)])
+def test_forced_ids_are_fed_after_the_first_and_before_the_prefix(
+    options: dict[str, object], prefix: tuple[int, ...]
+) -> None:
+    search = start(
+        forced=FORCED, target_prefix=prefix, length_penalty=1.0, normalisation=Normalisation.POWER, **options
+    )
+    rows = len(search.next_tokens)
+    fed = []
+    for _ in (*FORCED, *prefix):
+        fed.append(search.next_tokens)
+        if "sampling" not in options:  # which sample is the best is known only at the end
+            assert search.decided(0) == prefix[: max(0, len(fed) - 1 - len(FORCED))]
+        search.advance([[END, 4, 5, 6, 7, 8]] * rows, [[NAN] * 6] * rows)
+    fed.append(search.next_tokens)
+    assert fed == [[token] * rows for token in (BEGIN, *FORCED, *prefix)]
+    search.advance([[11, 12, 13, 14, 15, 16]] * rows, [[-3.0, -60.0, -60.0, -70.0, -70.0, -80.0]] * rows)
+    search.advance([[END, 4, 5, 6, 7, 8]] * rows, [[-1.0, -60.0, -60.0, -70.0, -70.0, -80.0]] * rows)
+    assert search.done
+    best = search.hypotheses()[0]
+    assert best.tokens == (*prefix, 11)
+    assert best.token_scores == (*(0.0 for _ in prefix), -3.0)
+    assert best.score == pytest.approx(-4.0 / (len(prefix) + 2))
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"sampling": Sampling(seed=1), "num_hypotheses": 2}])
+def test_forced_ids_do_not_count_and_are_not_seen(options: dict[str, object]) -> None:
+    constraints = {"min_length": 1, "max_length": 2, "repetition_penalty": 1.5, "no_repeat_ngram_size": 1}
+    search = start(forced=(9, 8), **constraints, **options)
+    rows = len(search.next_tokens)
+    for _ in range(2):
+        assert search.adjustments(range(rows)) == []
+        search.advance([[4, 5, 6, 7, 8, 9]] * rows, [[-1.0] * 6] * rows)
+    assert {(it.token, it.bias) for it in search.adjustments(range(rows))} == {(END, BANNED)}
+    search.advance([[11, 12, 13, 14, 15, 16]] * rows, [[-0.1, -60.0, -60.0, -70.0, -70.0, -80.0]] * rows)
+    assert {it.token for it in search.adjustments([0] * rows)} <= {11, 12, 13}
+    assert not search.done
+    search.advance([[6, 5, 4, 17, 18, 19]] * rows, [[-0.1, -60.0, -60.0, -70.0, -70.0, -80.0]] * rows)
+    assert search.done
+    assert search.hypotheses()[0].tokens == (11, 6)
+
+
+@pytest.mark.parametrize("given", [{"forced": (9, 8)}, {"target_prefix": (9, 8)}])
+def test_penalties_are_not_computed_anew_once_the_given_ids_are_fed(given: dict[str, tuple[int, ...]]) -> None:
+    search = start(repetition_penalty=1.5, **given)
+    plain = []
+    for token in (4, 5, 6, 7):
+        search.adjustments([0])
+        plain.append(search._batch._constrained._options().plain)
+        search.advance([[token]], [[-1.0]])
+    assert plain == [False, False, True, True]
+    produced = {6, 7, *given.get("target_prefix", ())}
+    assert {it.token for it in search.adjustments([0])} == produced
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}])
+def test_a_translation_is_cut_where_the_positions_end(options: dict[str, object]) -> None:
+    request = make_request(forced=FORCED, target_prefix=(7,), min_length=9, **options)
+    scheduler = make_scheduler(max_positions=5)
+    scheduler.add(request, 0.0)
+    (finished,) = run_to_end(scheduler, FakeRunner(8))
+    assert isinstance(finished, Finished)
+    assert len(finished.hypotheses[0].tokens) == 3
+    assert finished.hypotheses[0].finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(("forced", "prefix", "field"), [((9,) * 5, (), "forced"), ((9,) * 3, (7, 8), "target_prefix")])
+def test_what_has_no_position_is_refused(forced: tuple[int, ...], prefix: tuple[int, ...], field: str) -> None:
+    request = make_request(forced=forced, target_prefix=prefix)
+    make_scheduler(max_positions=6).add(request, 0.0)
+    with pytest.raises(InvalidInput, match="fewer than the 5 positions") as caught:
+        make_scheduler(max_positions=5).add(request, 0.0)
+    assert caught.value.field == field
+
+
+def test_plans_have_several_steps_once_the_given_ids_are_fed() -> None:
+    scheduler, runner = make_scheduler(max_steps=4), FakeRunner(8)
+    for request in (make_request(1, forced=(9,)), make_request(2, target_prefix=(7, 8)), make_request(3)):
+        scheduler.add(request, 0.0)
+    finished = {event.request_id: event for event in run_to_end(scheduler, runner)}
+    assert [plan.num_steps for plan in runner.plans[:4]] == [1, 1, 4, 4]
+    alone = run_alone(make_request(1, forced=(9,)))
+    assert finished[1].hypotheses == alone.hypotheses  # type: ignore[union-attr]
+
+
+# --- scores
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "alpha", "stopped", "cut"),
+    [
+        (Normalisation.GNMT, 1.0, -3.0 / (8 / 6), -2.0 / (7 / 6)),
+        (Normalisation.POWER, 1.0, -1.0, -1.0),
+        (Normalisation.POWER, 2.0, -3.0 / 9, -0.5),
+        (Normalisation.GNMT, 0.0, -3.0, -2.0),
+        (Normalisation.POWER, 0.0, -3.0, -2.0),
+    ],
+)
+def test_the_length_penalty(normalisation: Normalisation, alpha: float, stopped: float, cut: float) -> None:
+    request = make_request(length_penalty=alpha, normalisation=normalisation)
+    assert scores.stopped([7, 8], [-1.0, -1.0], -3.0, request).score == pytest.approx(stopped)
+    assert scores.cut([7, 8], [-1.0, -1.0], request).score == pytest.approx(cut)
+
+
+@pytest.mark.parametrize("normalisation", Normalisation)
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"sampling": Sampling()}])
+def test_a_hypothesis_without_tokens_has_a_score(options: dict[str, object], normalisation: Normalisation) -> None:
+    search = start(normalisation=normalisation, **options)
+    rows = len(search.next_tokens)
+    search.advance([[7, 8]] * rows, [[BANNED] * 2] * rows)
+    assert search.done
+    assert [(it.tokens, it.score) for it in search.hypotheses()] == [((), 0.0)]
 
 
 # --- sampling

@@ -32,7 +32,7 @@ def few_sentences(tmp_path: Path) -> Path:
 def test_what_the_manifest_says(tiny_bundle: Bundle) -> None:
     manifest = tiny_bundle.manifest
     assert (manifest.name, manifest.version, manifest.precision) == ("tiny", "1", "fp32")
-    assert manifest.language_pairs == (("en", "de"),)
+    assert manifest.languages.pairs == (("en", "de"),)
     assert manifest.limits.max_source_tokens == MAX_POSITIONS
     assert manifest.limits.max_target_tokens == MAX_POSITIONS - 1
     assert manifest.limits.max_candidates == manifest.vocab_size - 3

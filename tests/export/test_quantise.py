@@ -40,25 +40,25 @@ def reference(ranges: Ranges) -> Transformer:
     return quantised_model(MODEL, ranges)
 
 
-def test_the_largest_number_of_a_row_is_127_whatever_its_sign() -> None:
+def test_the_largest_number_of_a_row_is_63_whatever_its_sign() -> None:
     weight = torch.tensor([[0.5, -0.25, 0.1], [-3.0, 1.0, 0.0], [1e-3, -1e-3, 5e-4]])
     integers, scale = quantised_rows(weight)
-    assert integers.tolist() == [[127, -64, 25], [-127, 42, 0], [127, -127, 64]]
+    assert integers.tolist() == [[63, -31, 13], [-63, 21, 0], [63, -63, 32]]
     assert integers.dtype == torch.int8
-    assert torch.equal(scale, torch.tensor([0.5, 3.0, 1e-3]) / 127)
+    assert torch.equal(scale, torch.tensor([0.5, 3.0, 1e-3]) / 63)
     assert ((dequantised(integers, scale) - weight).abs() <= scale[:, None] * 0.5001).all()
 
 
 def test_a_row_of_zeros_stays_one() -> None:
     integers, scale = quantised_rows(torch.tensor([[0.0, 0.0], [0.0, 2.0]]))
-    assert integers.tolist() == [[0, 0], [0, 127]]
+    assert integers.tolist() == [[0, 0], [0, 63]]
     assert (scale > 0).all()
     assert dequantised(integers, scale)[0].tolist() == [0.0, 0.0]
 
 
 def test_halves_are_rounded_to_even() -> None:
-    integers, _ = quantised_rows(torch.tensor([[127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5]]))
-    assert integers.tolist() == [[127, 0, 2, 2, 0, -2, -2]]
+    integers, _ = quantised_rows(torch.tensor([[63.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5]]))
+    assert integers.tolist() == [[63, 0, 2, 2, 0, -2, -2]]
 
 
 @pytest.mark.parametrize(("zero", "least"), [(128, -128), (0, 0)])

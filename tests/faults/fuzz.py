@@ -21,8 +21,10 @@ with atheris.instrument_imports(include=["dragoman_service"]):
     from google.protobuf.message import DecodeError
 
     from dragoman_protos.v1 import translation_pb2 as pb
-    from dragoman_service.bundle.manifest import read_manifest
+    from dragoman_service.bundle.languages import Languages
+    from dragoman_service.bundle.manifest_reader import read_manifest
     from dragoman_service.errors import InvalidInput
+    from dragoman_service.repository.models import ModelDescription
     from dragoman_service.repository.repository import read_aliases
     from dragoman_service.server.access.token_file import TokenFileError, parse
     from dragoman_service.server.convert import decoding_options, priority_of
@@ -30,12 +32,15 @@ with atheris.instrument_imports(include=["dragoman_service"]):
     from dragoman_service.text.segmenter import segment
 
 
+MODEL = ModelDescription("m", "1", "", Languages((("en", "de"),)), "fp32", "cpu", 100, 100, 100, 16)
+
+
 def fuzz_request(data: bytes) -> None:
     """The options of a request, from any message that protobuf understands."""
     with suppress(DecodeError, InvalidInput):
         request = pb.TranslateRequest.FromString(data)
         priority_of(request.priority)
-        options = decoding_options(request.options, 4)
+        options = decoding_options(request.options, MODEL)
         assert 1 <= options.num_rows <= 16
 
 
@@ -46,9 +51,12 @@ def fuzz_text(data: bytes) -> None:
 
 
 def fuzz_manifest(data: bytes) -> None:
-    """A manifest is read, or has problems."""
+    """A manifest is read, or has problems. One that is read is written so that it is read again as it is."""
     manifest, problems = read_manifest(data.decode("utf-8", "ignore"))
     assert (manifest is None) == bool(problems)
+    if manifest is not None:
+        assert read_manifest(manifest.to_json()) == (manifest, [])
+        assert len(manifest.languages.summary) < 2_000
 
 
 def fuzz_aliases(data: bytes) -> None:

@@ -107,7 +107,7 @@ def stop_in_order(server: ServerProcess) -> None:
 
 def test_every_file_may_be_damaged_in_every_way(tiny_bundle: Bundle, tmp_path: Path) -> None:
     places: dict[str, tuple[Path, str, Callable[[Path], None]]] = {}
-    for file in (*FILES, MANIFEST):
+    for file in (*FILES, TOKENIZER, MANIFEST):
         for damage in DAMAGES:
             name = f"{file.split('.')[0]}-{damage.__name__}"
             places[name] = (add_version(tmp_path, tiny_bundle.path, name, "1"), file, damage)
@@ -149,7 +149,8 @@ def test_a_server_that_watches_its_repository_says_it_too(tiny_bundle: Bundle, t
         wait_until(lambda: changed_files(server) == {"tiny": 7.0}, seconds=60)
         # Each file is named once, when it is first seen changed.
         named = " ".join(warnings(server))
-        assert {file: named.count(f"{file} ") for file in (*FILES, MANIFEST)} == dict.fromkeys((*FILES, MANIFEST), 1)
+        files = (*FILES, TOKENIZER, MANIFEST)
+        assert {file: named.count(f"{file} ") for file in files} == dict.fromkeys(files, 1)
         add_version(repository, tiny_bundle.path, "tiny", "2")
         wait_until(lambda: changed_files(server) == {"tiny": 0.0}, seconds=60)
         stop_in_order(server)

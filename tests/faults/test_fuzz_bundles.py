@@ -22,9 +22,10 @@ from dragoman_service.bundle.manifest import FILES, GOLDEN, TOKENIZER
 from faults.bundle_loader import Loader, Outcome, loader
 from faults.damage import DEPTH, NESTED, as_text, damaged, damaged_json
 from faults.graph_damage import edited
+from support.manifests import as_format_2
 
 MANIFEST = "manifest.json"
-PARSED = tuple(name for name in FILES if name != "MODEL_CARD.md")
+PARSED = (*(name for name in FILES if name != "MODEL_CARD.md"), TOKENIZER)
 """What the service reads, beside checking that it is what was written."""
 
 
@@ -92,7 +93,7 @@ def bench(tiny_bundle: Bundle, child: Loader, tmp_path: Path) -> Iterator[Bench]
 
 
 @rounds(5, 300)
-@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+@pytest.mark.parametrize("name", [MANIFEST, *FILES, TOKENIZER])
 def test_a_damaged_file_is_refused_by_its_name(bench: Bench, name: str, rounds: int) -> None:
     rng = random.Random(f"damage to {name}")
     good = (bench.whole / name).read_bytes()
@@ -143,7 +144,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+@pytest.mark.parametrize("name", [MANIFEST, *FILES, TOKENIZER])
 def test_what_is_no_file_is_refused_by_its_name(bench: Bench, name: str, kind: str) -> None:
     (bench.folder / name).unlink()
     KINDS[kind](bench.folder / name)
@@ -203,6 +204,16 @@ def test_a_manifest_of_odd_values_is_refused_or_does_no_harm(bench: Bench, round
         bench.try_it(f"change {number}: {text[:2_000]}")
 
 
+@rounds(15, 800)
+def test_a_manifest_of_format_2_of_odd_values_is_refused_or_does_no_harm(bench: Bench, rounds: int) -> None:
+    rng = random.Random("manifest of format 2")
+    good = as_format_2(bench.manifest())
+    for number in range(rounds):
+        text = damaged_json(good, rng)
+        (bench.folder / MANIFEST).write_text(text)
+        bench.try_it(f"change {number}: {text[:2_000]}")
+
+
 @rounds(50, 1_500)
 def test_golden_sentences_of_odd_values_are_refused_or_do_no_harm(bench: Bench, rounds: int) -> None:
     rng = random.Random("golden")
@@ -224,6 +235,18 @@ def put(*where: Any) -> Callable[[dict[str, Any]], None]:
         value[key] = new
 
     return change
+
+
+def older(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """The same change of a manifest of format 2."""
+
+    def changed(manifest: dict[str, Any]) -> None:
+        value = as_format_2(manifest)
+        manifest.clear()
+        manifest.update(value)
+        change(manifest)
+
+    return changed
 
 
 def cache_of(layers: int) -> Callable[[dict[str, Any]], None]:
@@ -256,6 +279,23 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "layers by the billion": cache_of(10**9),
     "limits that the model does not have": limits_of(1_000),
     "limits that no message can tell": limits_of(2**40),
+    "an end that is no id": put("special_ids", "end", 10**9),
+    "an end that no translation contains": put("banned_ids", [0, 1, 2, 3]),
+    "ids that no translation contains by the billion": put("banned_ids", [10**9]),
+    "a source vocabulary by the billion": put("source_vocab_size", 10**12),
+    "a tokenizer that is none": put("tokenizer", "kind", "\ud800"),
+    "a tokenizer whose file is a folder": put("tokenizer", "files", {"model": "."}),
+    "a tokenizer whose file is elsewhere": put("tokenizer", "files", {"model": "/dev/zero"}),
+    "a tokenizer that the server does not have": put("tokenizer", "kind", "marian"),
+    "settings in settings": put("tokenizer", "settings", {"a": NESTED}),
+    "languages that are none": put("languages", "sources", ["x" * 5_000]),
+    "a side without languages": put("languages", "sources", ["fr"]),
+    "a beam wider than any server's": put("generation", "beam_size", 10**9),
+    "a penalty that is none": put("generation", "length_penalty", float("nan")),
+    "a format 2 of fields of format 3": older(put("licence", "MIT")),
+    "a format 2 without pairs": older(put("language_pairs", [])),
+    "a normalisation that is none": put("generation", "normalisation", ""),
+    "hashes of an origin that are none": put("origin", {"family": "m", "files": {"a": "b"}, "notes": []}),
 }
 
 

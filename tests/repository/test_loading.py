@@ -10,7 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import Generation
+from dragoman_service.client import Options, TranslationClient
 from dragoman_service.engine.engine import Engine
+from dragoman_service.engine.lanes import one_lane
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository import loading
@@ -19,6 +22,9 @@ from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServiceConfig
+from support.manifests import as_format_2
+from support.server_thread import serving
+from support.tiny import sentences
 
 
 def load(*paths: Path) -> Any:
@@ -73,6 +79,38 @@ def test_two_models_of_one_name_are_refused_before_any_is_started(
     monkeypatch.setattr(loading, "_start", lambda *arguments: pytest.fail("started"))
     with pytest.raises(InvalidInput, match="tiny"):
         load(tiny_bundle.path, tiny_bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_operator", "beam"),
+    [(None, None, 4), (2, None, 2), (2, 1, 1), (None, 1, 1), (6, None, 6), (16, None, 8), (2, 7, 7)],
+)
+def test_the_default_beam_is_the_operators_then_the_models_then_four(
+    tiny_bundle: Bundle, of_model: int | None, of_operator: int | None, beam: int
+) -> None:
+    generation = Generation(of_model, 0.3)
+    bundle = dataclasses.replace(
+        tiny_bundle, manifest=dataclasses.replace(tiny_bundle.manifest, generation=generation, licence="MIT")
+    )
+    settings = ModelSettings(engine=EngineSettings(max_rows=8, lanes=1), default_beam_size=of_operator)
+    description = loading.describe(bundle, one_lane(settings.engine), "cpu", settings)
+    assert (description.default_beam_size, description.default_length_penalty) == (beam, 0.3)
+    assert (description.licence, description.languages) == ("MIT", tiny_bundle.manifest.languages)
+
+
+def test_a_bundle_of_format_2_is_served_as_the_same_bundle_of_format_3(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    older = Path(shutil.copytree(tiny_bundle.path, tmp_path / "older"))
+    value = as_format_2(json.loads((older / "manifest.json").read_text()))
+    (older / "manifest.json").write_text(json.dumps(value, indent=2) + "\n")
+    assert Bundle.load(older).manifest == tiny_bundle.manifest
+    answers = []
+    for path in (older, tiny_bundle.path):
+        models = load(path)
+        with serving(models) as server, TranslationClient(server.address) as client:
+            translations = client.translate(sentences(8, seed=3), Options(max_length=20, return_token_scores=True))
+            answers.append([it.hypotheses for it in translations])
+        models[0].engine.close()
+    assert answers[0] == answers[1]
 
 
 def test_lanes_share_one_set_of_weights_and_are_closed_together(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.errors import DragomanError, InvalidInput, NotFound
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import Alias, ModelEntry, ModelRegistry, check_names, version_order
@@ -21,7 +23,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def model(name: str, version: str = "1", pairs: Pairs = (EN_DE,)) -> ServedModel:
-    return served(ENGINE, name=name, version=version, language_pairs=pairs)
+    return served(ENGINE, name=name, version=version, languages=Languages(pairs))
 
 
 def entry(*models: ServedModel, default: str = "", **aliases: Alias) -> ModelEntry:
@@ -186,8 +188,77 @@ def test_route_says_what_there_is(
 
 
 def two_models() -> ModelRegistry:
-    three = served(ENGINE, name="three", language_pairs=(("en", "fr"), ("fr", "en")))
+    three = served(ENGINE, name="three", languages=Languages((("en", "fr"), ("fr", "en"))))
     return ModelRegistry([served(ENGINE, name="two"), three])
+
+
+# --- many languages
+
+TAGS = tuple(f"{a}{b}{c}" for a in "abcdef" for b in "abcdef" for c in "abcdef")[:202]
+MANY = served(ENGINE, name="many", languages=Languages((), TAGS, TAGS))
+
+
+def test_a_model_of_sets_translates_any_language_into_any_other() -> None:
+    models = ModelRegistry([model("one"), MANY])
+    route = models.route("", "AAB", "fce")
+    assert (route.model, route.source_language, route.target_language) == (MANY, "aab", "fce")
+    assert meant(models, source="en") == "one@1"
+
+
+def test_a_region_is_a_language_of_its_own_in_sets_too() -> None:
+    tags = ("en", "pt", "pt-BR", "zh-Hant")
+    models = ModelRegistry([served(ENGINE, languages=Languages((), tags, tags))])
+    assert models.route("", "PT", "pt-br").target_language == "pt-BR"
+    assert "no language pair en to zh" in refusal(models, "", "en", "zh")
+    assert "no language pair pt-PT to en" in refusal(models, "", "pt-PT", "en")
+
+
+def test_a_set_of_one_language_may_be_left_open() -> None:
+    models = ModelRegistry([served(ENGINE, languages=Languages((), ("en",), ("de", "fr", "en")))])
+    route = models.route("", "", "fr")
+    assert (route.source_language, route.target_language) == ("en", "fr")
+    with pytest.raises(InvalidInput, match="target_language: got ''; allowed: one of the languages of en to de, en to"):
+        models.route("", "en", "")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("", "", "source_language: got ''; allowed: one of 202 languages; ListModels lists them"),
+        ("aaa", "", "target_language: got ''; allowed: one of 201 languages; ListModels lists them"),
+        ("", "aaa", "source_language: got ''; allowed: one of 201 languages; ListModels lists them"),
+    ],
+)
+def test_a_choice_of_many_languages_is_not_listed(source: str, target: str, message: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ModelRegistry([MANY]).route("", source, target)
+    assert str(caught.value) == message
+
+
+def test_a_refusal_counts_many_languages_and_lists_few() -> None:
+    models = ModelRegistry([model("one"), MANY])
+    expected = "no language pair aaa to xx; there are: one: en to de; many: 40602 pairs of 202 languages"
+    assert refusal(models, "", "aaa", "xx") == expected
+    assert refusal(models, "", "aaa", "aaa").startswith("no language pair aaa to aaa")
+
+
+def test_a_refusal_of_a_server_of_many_models_stays_short() -> None:
+    models = ModelRegistry([model(f"model-{number}") for number in range(3_000)])
+    for message in (refusal(models, "", "xx", "yy"), refusal(models, "x")):
+        assert len(message) < 3_200
+        shown = message.count("model-")
+        assert shown > 50
+        assert message.endswith(f"and {3_000 - shown} others; ListModels lists them")
+
+
+def test_a_route_takes_the_same_time_with_many_languages() -> None:
+    models = ModelRegistry([MANY])
+    start = time.perf_counter()
+    for _ in range(5_000):
+        models.route("", "fce", "aaa")
+        with pytest.raises(NotFound):
+            models.route("many", "xx", "aaa")
+    assert time.perf_counter() - start < 10  # 1 s; a search through the pairs would take a minute
 
 
 # --- what serves

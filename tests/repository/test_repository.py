@@ -163,7 +163,7 @@ def test_aliases_and_settings_are_read(store: Store, repository: Repository) -> 
         ("aliases.json", "{", "Expecting property name"),
         ("aliases.json", "[]", r"got \[\]; allowed: an object"),
         ("aliases.json", '{"stable": "1"}', "stable: got '1'; allowed: an object"),
-        ("aliases.json", '{"stable": {"version": "1"}}', r"stable\.share: missing"),
+        ("aliases.json", '{"stable": {"share": 0.0}}', r"stable\.version: missing"),
         ("aliases.json", '{"stable": {"version": 1, "share": 0.0}}', r"stable\.version: got 1; allowed: str"),
         ("aliases.json", '{"stable": {"version": "1", "share": 0.0, "x": 1}}', "unknown field"),
         ("aliases.json", '{"a b": {"version": "1", "share": 0.0}}', "alias: got 'a b'"),

@@ -95,7 +95,7 @@ def test_the_first_rows_of_a_layer_are_contiguous() -> None:
 
 
 def test_both_caches_are_accounted_for_and_copied_as_asked() -> None:
-    cache = KvCache(LAYOUT, max_rows=4, max_target_tokens=64, max_source_tokens=200)
+    cache = KvCache(LAYOUT, max_rows=4, max_target_positions=64, max_source_tokens=200)
     cache.reserve(target_length=40, source_length=100, kept_rows=0)
     per_position = 2 * 2 * 4 * 3 * 8 * 4
     assert cache.num_bytes == per_position * (32 + 64 + 32 + 128)

@@ -85,16 +85,16 @@ class Options(sessions.onnxruntime.SessionOptions):
         self.entries[key] = value
 
 
-@pytest.mark.parametrize("overflow", [False, True])
+@pytest.mark.parametrize(("bits", "overflow", "slow"), [(8, False, False), (8, True, True), (7, True, False)])
 def test_graphs_are_opened_with_the_exact_kernels_where_the_fast_ones_may_be_wrong(
-    monkeypatch: pytest.MonkeyPatch, overflow: bool
+    monkeypatch: pytest.MonkeyPatch, bits: int, overflow: bool, slow: bool
 ) -> None:
     opened: list[Options] = []
     monkeypatch.setattr(sessions, "int8_may_overflow", lambda: overflow)
     monkeypatch.setattr(sessions.onnxruntime, "SessionOptions", Options)
     monkeypatch.setattr(sessions.onnxruntime, "InferenceSession", lambda _, options, **__: opened.append(options))
-    open_session(Path(ENCODER), Placement(1))
-    assert opened[0].entries.get("session.x64quantprecision") == ("1" if overflow else None)
+    open_session(Path(ENCODER), Placement(1, bits))
+    assert opened[0].entries.get("session.x64quantprecision") == ("1" if slow else None)
 
 
 def everything(bundle: Bundle) -> list[tuple[list[list[int]], list[list[float]]]]:

@@ -13,6 +13,8 @@ from dragoman_protos.metadata import DETAILS_KEY
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service import errors
+from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.manifest import Generation
 from dragoman_service.engine.request import Event, Failed, Progress, Request
 from dragoman_service.server.status import status_of
 from dragoman_service.translation.settings import RequestLimits
@@ -112,6 +114,55 @@ def test_list_models(stub: Stub) -> None:
     assert (model.limits.max_source_tokens, model.limits.max_target_tokens, model.limits.max_texts) == (101, 200, 20)
     assert (model.limits.max_characters, model.limits.max_beam_size) == (100_000, 16)
     assert model.limits.max_sentences == 20_000
+    assert (list(model.source_languages), list(model.target_languages), model.licence) == ([], [], "")
+    assert (model.default_options.beam_size, model.default_options.length_penalty) == (4, 1.4)
+    assert model.length_normalisation == "gnmt"
+
+
+def test_a_model_of_many_languages_is_listed_in_few_bytes() -> None:
+    tags = tuple(f"{a}{b}{c}-Latn" for a in "abcdef" for b in "abcdef" for c in "abcdef")[:202]
+    many = served(FakeWorkers(), languages=Languages((("en", "de"),), tags, tags[1:]), licence="MIT")
+    with serving([many]) as server, grpc.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
+        reply = stub.ListModels(pb.ListModelsRequest())
+        request = pb.TranslateRequest(texts=["a"], source_language="AAA-latn", target_language="fce-Latn")
+        assert stub.Translate(request).translations[0].hypotheses[0].text == "A"
+        error = refusal(lambda: stub.Translate(pb.TranslateRequest(texts=["a"], target_language="xx")))
+    (model,) = reply.models
+    assert (tuple(model.source_languages), tuple(model.target_languages)) == (tags, tags[1:])
+    assert [(pair.source_language, pair.target_language) for pair in model.language_pairs] == [("en", "de")]
+    assert model.licence == "MIT"
+    assert reply.ByteSize() < 6_000
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert len(error.details()) < 200
+
+
+def test_a_request_gets_the_defaults_of_the_model_unless_it_says_otherwise() -> None:
+    workers = FakeWorkers()
+    model = served(workers, generation=Generation(beam_size=6, length_penalty=0.2, normalisation="power"))
+    asked = [{}, {"beam_size": 2}, {"length_penalty": 0.0}, {"num_hypotheses": 8}]
+    with serving([model]) as server, grpc.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
+        for options in asked:
+            stub.Translate(pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(**options)))
+        stub.Translate(pb.TranslateRequest(texts=["a"], options=pb.DecodingOptions(sampling=pb.Sampling())))
+        (listed,) = stub.ListModels(pb.ListModelsRequest()).models
+    found = [(request.options.beam_size, request.options.length_penalty) for request in workers.submitted]
+    assert found == [(6, 0.2), (2, 0.2), (6, 0.0), (8, 0.2), (1, 0.2)]
+    assert (listed.default_options.beam_size, listed.default_options.length_penalty) == (6, 0.2)
+    assert listed.length_normalisation == "power"
+
+
+def test_a_default_of_the_model_is_within_the_limit_of_the_server() -> None:
+    workers = FakeWorkers()
+    with (
+        serving([served(workers, generation=Generation(beam_size=6), max_rows=5)]) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = Stub(channel)
+        stub.Translate(pb.TranslateRequest(texts=["a"]))
+        (listed,) = stub.ListModels(pb.ListModelsRequest()).models
+    assert workers.submitted[0].options.beam_size == listed.default_options.beam_size == 5
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,10 @@ def test_no_settings_change_nothing() -> None:
         ({"max_rows": True}, "max_rows: got True; allowed: a whole number"),
         ({"max_rows": 0}, "max_rows: got 0; allowed: 1 or more"),
         ({"max_rows": 1}, "default_beam_size: got 2"),
+        (
+            {"max_rows": 2, "lanes": 2},
+            r"default_beam_size: got 2; allowed: 1 to 1 \(no more than max_rows for each lane",
+        ),
         ({"lanes": 33}, "lanes: got 33; allowed: 0 to 32"),
         ({"max_queue": 0}, "max_queue: got 0"),
         ({"max_queue_tokens": 0}, "max_queue_tokens: got 0"),

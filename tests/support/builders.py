@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dragoman_service.engine.plan import Runner
-from dragoman_service.engine.request import DecodingOptions, Event, Finished, Progress, Request
+from dragoman_service.engine.request import DecodingOptions, Event, Finished, Normalisation, Progress, Request
 from dragoman_service.engine.scheduler import Scheduler
 from support import invariants
 from support.fake_runner import BEGIN, END, FakeRunner
@@ -18,6 +18,8 @@ def make_request(
     max_length: int = 20,
     target_prefix: tuple[int, ...] = (),
     stream: bool = False,
+    forced: tuple[int, ...] = (),
+    normalisation: Normalisation = Normalisation.GNMT,
     **options: object,
 ) -> Request:
     """Make a request. `options` are fields of `DecodingOptions`. The default source depends on the id."""
@@ -28,6 +30,8 @@ def make_request(
         options=DecodingOptions(**options),  # type: ignore[arg-type]
         target_prefix=target_prefix,
         stream=stream,
+        forced=forced,
+        normalisation=normalisation,
     )
 
 
@@ -39,6 +43,7 @@ def make_scheduler(
     max_steps: int = 1,
     look_ahead: bool = False,
     max_client_rows: int | None = None,
+    max_positions: int | None = None,
 ) -> Scheduler:
     """Make a scheduler for the vocabulary of the fake runner."""
     return Scheduler(
@@ -50,6 +55,7 @@ def make_scheduler(
         max_steps=max_steps,
         look_ahead=look_ahead,
         max_client_rows=max_client_rows,
+        max_positions=max_positions,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.request import (
     Event,
@@ -34,11 +35,17 @@ class CharacterTokenizer:
     end_id = END
     source_overhead = 1
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
         return (*ids, END)
+
+    def forced(self, target_language: str) -> tuple[int, ...]:
+        return ()
 
     def encode(self, text: str) -> list[int]:
         return [FIRST + ord(character) for character in text]
+
+    def encode_target(self, text: str) -> list[int]:
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.pieces(ids))
@@ -164,7 +171,7 @@ def served(workers: FakeWorkers, permits: int = 1000, **changes: Any) -> ServedM
         name="loud",
         version="1",
         description="Shouts.",
-        language_pairs=(("en", "de"),),
+        languages=Languages((("en", "de"),)),
         precision="fp32",
         device="cpu",
         max_source_tokens=101,

@@ -34,8 +34,8 @@ class RunningRequest:
     """Valid positions of cross attention."""
     position: int
     """Position of its next step, which is also the number of self-attention positions cached."""
-    max_length: int
-    """Maximum number of target tokens."""
+    max_position: int
+    """Largest position that it may reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,8 @@ def _waiting(waiting: Waiting) -> WaitingRequest:
 
 def _running(active: ActiveRequest, position: int) -> RunningRequest:
     request = active.request
-    return RunningRequest(
-        request.id, request.options.num_rows, tuple(active.rows), len(request.source), position, request.max_length
-    )
+    most = len(request.forced) + request.max_length
+    return RunningRequest(request.id, request.options.num_rows, tuple(active.rows), len(request.source), position, most)
 
 
 def check(snapshot: SchedulerSnapshot) -> list[str]:
@@ -126,8 +125,8 @@ def _check_requests(snapshot: SchedulerSnapshot) -> list[str]:
     for request in snapshot.running:
         if len(request.rows) != request.num_rows:
             problems.append(f"request {request.request_id} owns {len(request.rows)} rows, not {request.num_rows}")
-        if not 0 <= request.position <= request.max_length:
-            problems.append(f"request {request.request_id} is at position {request.position} of {request.max_length}")
+        if not 0 <= request.position <= request.max_position:
+            problems.append(f"request {request.request_id} is at position {request.position} of {request.max_position}")
     cached = sum(len(request.rows) * (request.position + request.source_length) for request in snapshot.running)
     if cached != snapshot.cached_positions:
         problems.append(f"{cached} positions are cached, {snapshot.cached_positions} are counted")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from dragoman_service.engine.request import FinishReason, Hypothesis, Normalisation, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,12 @@ class NaiveBeamSearch:
         self.live = [_Draft()]
         self.finished: list[Hypothesis] = []
         self.identical = True
+        self.forced = list(request.forced)
 
     def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
+        if self.forced:
+            self.next_tokens = [self.forced.pop(0)] * self.size
+            return
         length, prefix = len(self.live[0].tokens), self.request.target_prefix
         if length < len(prefix):
             self.live = [self.live[0].plus(prefix[length], 0.0)]
@@ -89,7 +93,9 @@ class NaiveBeamSearch:
         self.finished = sorted(self.finished, key=lambda hypothesis: -hypothesis.score)[: self.size]
 
     def penalty(self, length: int) -> float:
-        return float(((5 + length) / 6) ** self.request.options.length_penalty)
+        is_power = self.request.normalisation is Normalisation.POWER
+        base = max(1, length) if is_power else (5 + length) / 6
+        return float(base**self.request.options.length_penalty)
 
     def bound(self, draft: _Draft) -> float:
         return draft.total / self.penalty(self.request.max_length)

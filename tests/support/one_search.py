@@ -15,10 +15,10 @@ from support.fake_runner import BEGIN, END
 
 
 class OneSearch:
-    """Rows are numbered from 0. `max_positions` is that of the model; by default the request's `max_length`."""
+    """Rows are numbered from 0. `max_positions` is that of the model; by default what `max_length` tokens need."""
 
     def __init__(self, request: Request, *, max_positions: int | None = None) -> None:
-        limit = request.max_length if max_positions is None else max_positions
+        limit = len(request.forced) + request.max_length if max_positions is None else max_positions
         self._batch = Batch(request.options.num_rows, begin_id=BEGIN, end_id=END, max_positions=limit)
         self._batch.join(Waiting(request, 0.0))
         (self._active,) = self._batch.active.values()
@@ -48,7 +48,7 @@ class OneSearch:
 
     def decided(self, start: int) -> tuple[int, ...]:
         self._active.streamed = start
-        return tuple(self._batch._decided(self._active, self._batch.position(self._active)))
+        return tuple(self._batch._decided(self._active, self._batch.length(self._active)))
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         return self._active.hypotheses()

@@ -71,6 +71,6 @@ def served(
     length = options.max_length or MAX_LENGTH
     requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]
     try:
-        return translate(runner, requests, max_rows)
+        return translate(runner, requests, max_rows, bundle.manifest.special_ids)
     finally:
         runner.close()

@@ -13,40 +13,15 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dragoman_service.bundle.manifest import (
-    FILES,
-    FORMAT_VERSION,
-    CacheLayout,
-    Limits,
-    Manifest,
-    SpecialIds,
-    tensor_names,
-)
+from dragoman_service.bundle.manifest import FILES, TOKENIZER
+from support.manifests import manifest_of
 
-MANIFEST = Manifest(
-    format_version=FORMAT_VERSION,
-    name="m",
-    version="1",
-    description="",
-    architecture={},
-    special_ids=SpecialIds(0, 1, 2, 3),
-    vocab_size=100,
-    limits=Limits(max_source_tokens=64, max_target_tokens=64, max_candidates=90),
-    language_pairs=(("en", "de"),),
-    precision="fp32",
-    cache=CacheLayout(decoder_layers=2, num_heads=2, head_dim=16, dtype="float32"),
-    tensors=tensor_names(2),
-    files={},
-    training={},
-    scores=(),
-    created="2026-01-01T00:00:00Z",
-    producer="dragoman 0",
-)
+MANIFEST = manifest_of()
 
 
 def bundle_files(version: str = "1", *more: str) -> dict[str, bytes]:
     """The files of a bundle by name, with the manifest. `more` are additional files."""
-    contents = {name: f"{name} of {version}".encode() for name in (*FILES, *more)}
+    contents = {name: f"{name} of {version}".encode() for name in (*FILES, TOKENIZER, *more)}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = dataclasses.replace(MANIFEST, version=version, files=digests)
     return {**contents, "manifest.json": manifest.to_json().encode()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from dragoman_service.engine.plan import Adjustment, StepPlan
-from dragoman_service.engine.request import DecodingOptions, Priority, Request, Sampling
+from dragoman_service.engine.request import DecodingOptions, Normalisation, Priority, Request, Sampling
 from support.fake_runner import BEGIN, END, PAD, UNKNOWN, FakeRunner
 
 _MASKED = (PAD, BEGIN, UNKNOWN)
@@ -50,6 +50,8 @@ class World:
             max_length=max_length,
             options=dataclasses.replace(options, min_length=min(options.min_length, max_length)),
             target_prefix=tuple(rng.choices([*words, END], k=prefix)),
+            forced=tuple(rng.choices([*words, END, PAD], k=rng.choice([0, 0, 1, 3]))),
+            normalisation=rng.choice(list(Normalisation)),
             stream=not plain and rng.random() < 0.5,
             client=rng.choice("abc"),
             priority=rng.choice(list(Priority)),

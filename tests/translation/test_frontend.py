@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dragoman_service.engine.request import DecodingOptions, Event, FinishReason, Request, Sampling
+from dragoman_service.engine.request import (
+    DecodingOptions,
+    Event,
+    Finished,
+    FinishReason,
+    Normalisation,
+    Request,
+    Sampling,
+)
 from dragoman_service.errors import InvalidInput
 from dragoman_service.translation.prepare import Sender
-from support.fake_workers import FIRST, FakeWorkers, served, shout
+from support.fake_workers import END, FIRST, CharacterTokenizer, FakeWorkers, hypothesis_of, served, shout
 from support.frontends import call, collect, on_frontend, translate
 
 
@@ -121,6 +130,36 @@ def test_deadline_and_stream_flag_reach_the_engine() -> None:
     engine = FakeWorkers()
     translate(served(engine), "a", sender=Sender(deadline=1e12))
     assert [(request.deadline, request.stream) for request in engine.submitted] == [(1e12, False)]
+
+
+class _TwoSides(CharacterTokenizer):
+    """Tells the model both languages, and has other ids for the target side."""
+
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
+        return (*map(ord, source_language + target_language), *super().source(ids, source_language, target_language))
+
+    def forced(self, target_language: str) -> tuple[int, ...]:
+        return tuple(map(ord, target_language))
+
+    def encode_target(self, text: str) -> list[int]:
+        return [1000 + i for i in self.encode(text)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_model_and_its_tokenizer_want_reaches_the_engine(stream: bool) -> None:
+    engine = FakeWorkers(lambda request: [Finished(request.id, (hypothesis_of(request, "x", 0),))])
+    model = served(engine, normalisation=Normalisation.POWER, max_target_tokens=2)
+    model = replace(model, tokenizer=_TwoSides())
+    wanted = call(model, "a", target_prefixes=("X",))
+    if stream:
+        on_frontend(model, lambda frontend: collect(frontend.stream(wanted)))
+    else:
+        on_frontend(model, lambda frontend: frontend.translate(wanted))
+    (request,) = engine.submitted
+    assert request.source == (*b"ende", FIRST + ord("a"), END)
+    assert request.forced == tuple(b"de")
+    assert request.target_prefix == (1000 + FIRST + ord("X"),)
+    assert (request.max_length, request.normalisation) == (2, Normalisation.POWER)
 
 
 @pytest.mark.parametrize("seed", [None, 0, 5])

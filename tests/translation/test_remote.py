@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.manifest import Generation
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.link import EngineLink
 from dragoman_service.engine.request import DecodingOptions
@@ -123,6 +125,19 @@ def test_models_and_aliases_are_those_of_the_other_process() -> None:
         assert observer.watched == []
 
     mirrored(shared, work)
+
+
+def test_a_model_of_sets_is_described_as_in_the_other_process() -> None:
+    languages = Languages((("ja", "en"),), ("en", "de"), ("de", "fr"))
+    one = served(FakeWorkers(), languages=languages, licence="MIT", generation=Generation(2, 0.5, "power"))
+
+    async def work(frontend: Frontend, observer: Observer) -> None:
+        route = frontend.models.route("", "EN", "FR")
+        assert (route.source_language, route.target_language) == ("en", "fr")
+        assert route.model.description == one.description
+        assert route.model.description.default_beam_size == 2
+
+    mirrored(Shared(one), work)
 
 
 def test_a_version_that_is_gone_is_forgotten_once_its_calls_have_ended() -> None:

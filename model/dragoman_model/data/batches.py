@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dragoman_model.data.corpus import Pair
 from dragoman_model.transformer import PAD_ID
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import ANY_LANGUAGE, Tokenizer
 
 BUCKET_POOL = 1000
 """Number of batches whose pairs are sorted by length together. Padding was 13 % of the multiplications of the recipe
@@ -76,7 +76,7 @@ def tokenize(
         source_ids, target_ids = encoded[2 * index], encoded[2 * index + 1]
         longest = max(len(source_ids) + tokenizer.source_overhead, len(target_ids) + 1)
         if source_ids and target_ids and longest <= max_tokens:
-            sources.append(tokenizer.source(source_ids, language))
+            sources.append(tokenizer.source(source_ids, ANY_LANGUAGE, language))
             targets.append([tokenizer.begin_id, *target_ids, tokenizer.end_id])
             kept.append(index)
     return Tokenized(np.array(kept, dtype=np.int64), *flatten(sources), *flatten(targets))

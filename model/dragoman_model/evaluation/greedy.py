@@ -13,16 +13,22 @@ from dragoman_model.transformer import Transformer
 
 
 @torch.no_grad()
-def greedy_cached(model: Transformer, sources: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
+def greedy_cached(
+    model: Transformer,
+    sources: Sequence[Sequence[int]],
+    max_length: int,
+    forced: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
     """Greedy decoding of a padded batch.
 
     Args:
         model: In evaluation mode, on any device.
         sources: Token ids of each source; the last is the end of the sentence.
         max_length: Largest number of target tokens, without the end of the sentence.
+        forced: Of each source, token ids that are fed before any is chosen, the same number for all; None: none.
 
     Returns:
-        Token ids of each target, without the end of the sentence.
+        Token ids of each target, without forced ids and the end of the sentence.
     """
     device, config = model.output_bias.device, model.config
     ids = [torch.tensor(list(each)) for each in sources]
@@ -31,6 +37,10 @@ def greedy_cached(model: Transformer, sources: Sequence[Sequence[int]], max_leng
     tokens = torch.full((len(sources),), config.begin_id, device=device)  # [B]
     ended = torch.zeros_like(tokens, dtype=torch.bool)
     past = None
+    if forced is not None:
+        for column in torch.tensor([list(each) for each in forced], dtype=torch.int64, device=device).T:
+            _, past = model.decode_step(tokens, past, cross, mask)
+            tokens = column
     columns: list[Tensor] = []
     for _ in range(max_length):
         logits, past = model.decode_step(tokens, past, cross, mask)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.engine.request import DecodingOptions, FinishReason, Hypothesis
+from dragoman_service.engine.request import DecodingOptions, FinishReason, Hypothesis, Normalisation
 from dragoman_service.errors import InvalidInput
 
 NEVER = float("-inf")
@@ -29,20 +29,25 @@ def mask_logits(logits: Tensor, config: ModelConfig) -> Tensor:
 
 
 @torch.no_grad()
-def greedy_uncached(model: Transformer, source: Sequence[int], max_length: int) -> tuple[list[int], list[float]]:
+def greedy_uncached(
+    model: Transformer, source: Sequence[int], max_length: int, forced: Sequence[int] = ()
+) -> tuple[list[int], list[float]]:
     """Greedy search without options and caches: the definition that all faster decoding must agree with.
 
     Args:
         model: In evaluation mode.
         source: Token ids; the last is the end of the sentence.
-        max_length: Largest number of decoder steps.
+        max_length: Largest number of tokens, the end of the sentence included.
+        forced: Token ids that are fed before any is chosen.
 
     Returns:
-        Token ids and their log-probabilities. Both include the end of the sentence if it was reached.
+        Token ids and their log-probabilities, without the forced ones. Both include the end of the sentence if it was
+        reached.
     """
     source_ids = torch.tensor([list(source)])  # [1, S]
     config = model.config
-    target, scores = [config.begin_id], []
+    given = [config.begin_id, *forced]
+    target, scores = list(given), list[float]()
     for _ in range(max_length):
         logits = mask_logits(model(source_ids, torch.tensor([target]))[0, -1], config)  # [V]
         token = int(logits.argmax())
@@ -50,7 +55,7 @@ def greedy_uncached(model: Transformer, source: Sequence[int], max_length: int) 
         scores.append(float(logits.log_softmax(-1)[token]))
         if token == config.end_id:
             break
-    return target[1:], scores
+    return target[len(given) :], scores
 
 
 @torch.no_grad()
@@ -61,6 +66,8 @@ def search_uncached(
     options: DecodingOptions = DecodingOptions(),  # noqa: B008 (frozen)
     target_prefix: Sequence[int] = (),
     max_positions: int | None = None,
+    forced: Sequence[int] = (),
+    normalisation: Normalisation = Normalisation.GNMT,
 ) -> list[Hypothesis]:
     """Greedy or beam search with all options of `DecodingOptions` except sampling.
 
@@ -71,6 +78,9 @@ def search_uncached(
         options: Options of the search.
         target_prefix: Token ids that every hypothesis begins with; fewer than `max_length`.
         max_positions: Number of decoder positions that may be used; None: those of the model.
+        forced: Token ids that are fed before those of the prefix, and are no part of a hypothesis; together with these
+            fewer than `max_positions`.
+        normalisation: The length penalty.
 
     Returns:
         The `options.num_hypotheses` best hypotheses, best first; fewer if the search found fewer.
@@ -80,8 +90,15 @@ def search_uncached(
     """
     if options.sampling is not None:
         raise InvalidInput("sampling", options.sampling, "None: reference decoding has no sampling")
+    positions = max_positions or model.config.max_positions
     oracle = _Oracle(
-        model, torch.tensor([list(source)]), max_length, options, max_positions or model.config.max_positions
+        model=model,
+        source=torch.tensor([list(source)]),
+        given=(model.config.begin_id, *forced),
+        max_length=max_length,
+        cut_length=positions - len(forced),
+        options=options,
+        normalisation=normalisation,
     )
     start = _Draft(tuple(target_prefix), (0.0,) * len(target_prefix))
     finished = oracle.greedy(start) if options.beam_size == 1 else oracle.beam(start)
@@ -107,9 +124,13 @@ class _Oracle:
     model: Transformer
     source: Tensor
     """[1, S]."""
+    given: tuple[int, ...]
+    """What is fed before the tokens of a hypothesis."""
     max_length: int
+    cut_length: int
+    """Number of tokens after which no position is left."""
     options: DecodingOptions
-    max_positions: int
+    normalisation: Normalisation
 
     @property
     def end_id(self) -> int:
@@ -117,7 +138,7 @@ class _Oracle:
 
     def greedy(self, draft: _Draft) -> list[Hypothesis]:
         """Greedy search: append the likeliest token until the end of the sentence or a limit."""
-        while len(draft.tokens) < self.max_positions:
+        while len(draft.tokens) < self.cut_length:
             score, token = (value.item() for value in self._log_probs([draft])[0].max(dim=0))
             if score == NEVER:
                 break
@@ -147,10 +168,11 @@ class _Oracle:
             if not growing:
                 return finished or [self._cut(draft) for draft in live][:size]
             live = growing
-            if len(live[0].tokens) == self.max_positions:
+            if len(live[0].tokens) == self.cut_length:
                 return sorted([*finished, *map(self._cut, live)], key=lambda hypothesis: -hypothesis.score)[:size]
-            # The bound of all later scores: no further log-probability, the length penalty of the longest hypothesis.
-            bound = sum(live[0].scores) / self._length_penalty(self.max_length)
+            # The bound of all later scores: no further log-probability, the length penalty of the longest hypothesis
+            # with its end.
+            bound = sum(live[0].scores) / self._length_penalty(min(self.max_length + 1, self.cut_length))
             wanted = self.options.num_hypotheses
             if len(finished) == size or (len(finished) >= wanted and bound <= finished[wanted - 1].score):
                 return finished
@@ -167,7 +189,7 @@ class _Oracle:
 
     def _log_probs(self, drafts: Sequence[_Draft]) -> Tensor:
         """[drafts, V] log-probabilities of the next token. All hypotheses must have the same length."""
-        target = torch.tensor([[self.model.config.begin_id, *draft.tokens] for draft in drafts])
+        target = torch.tensor([[*self.given, *draft.tokens] for draft in drafts])
         every = self.model(self.source.expand(len(drafts), -1), target)
         logits = mask_logits(every[:, -1], self.model.config)
         for row, draft in zip(logits, drafts, strict=True):
@@ -197,5 +219,6 @@ class _Oracle:
         return Hypothesis(draft.tokens, draft.scores, score, FinishReason.LENGTH)
 
     def _length_penalty(self, length: int) -> float:
-        """The length penalty of Wu et al. 2016, equation 14."""
-        return float(((5 + length) / 6) ** self.options.length_penalty)
+        """The length penalty: of Wu et al. 2016, equation 14, or a power of the length."""
+        base = (5 + length) / 6 if self.normalisation is Normalisation.GNMT else max(1, length)
+        return float(base**self.options.length_penalty)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.connection import Tls, Token
 from dragoman_service.client.values import Options
@@ -161,7 +162,7 @@ def load_checkpoint_system(
         name=folder.name,
         version="0",
         description="",
-        language_pairs=config.language_pairs,
+        languages=Languages(config.language_pairs),
         precision="fp32",
         device=device,
         max_source_tokens=config.max_source_tokens,

@@ -13,7 +13,7 @@ from dragoman_model.recipe import Training
 from dragoman_model.training.loss import loss_sum
 from dragoman_model.training.optim import matmul_precision
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizer import ANY_LANGUAGE, Tokenizer
 
 ROWS = 128
 """Sentences decoded together."""
@@ -51,7 +51,8 @@ def translate_greedily(model: Transformer, tokenizer: Tokenizer, measured: Valid
     # A source with more tokens than the model has positions is cut, here alone. Training dropped such pairs.
     limit = model.config.max_positions - tokenizer.source_overhead
     language = measured.target_language
-    sources = [tokenizer.source(tokenizer.encode(source)[:limit], language) for source, _ in measured.pairs]
+    encoded = [tokenizer.encode(source)[:limit] for source, _ in measured.pairs]
+    sources = [tokenizer.source(ids, ANY_LANGUAGE, language) for ids in encoded]
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     translations = [""] * len(sources)
     for start in range(0, len(order), ROWS):

@@ -9,13 +9,18 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, TOKENIZER, Manifest, from_json, read_manifest
+from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.manifest import FORMAT_VERSION, GOLDEN, Manifest
+from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.private_copy import PrivateCopy, sha256_of
-from dragoman_service.bundle.tokenizer import Tokenizer
+from dragoman_service.bundle.tokenizers.loading import load_tokenizer
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer
+from dragoman_service.bundle.typed_json import MAY_BE_ABSENT, from_json, shown
 from dragoman_service.errors import BundleError, InvalidInput
 
 __all__ = ["FORMAT_VERSION", "Bundle", "GoldenSentence", "Manifest", "write_bundle"]
@@ -44,6 +49,10 @@ class GoldenSentence:
     """The log-probability of each of `target_ids`."""
     score: float
     """As in `engine.request.Hypothesis`."""
+    forced_ids: tuple[int, ...] = field(default=(), metadata=MAY_BE_ABSENT)
+    """Ids that the decoder is fed after the first one; see `engine.request.Request.forced`."""
+    languages: tuple[str, ...] = field(default=(), metadata=MAY_BE_ABSENT)
+    """Language of the source and of the translation. Bundles of format 2 do not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,11 @@ class Bundle:
     def folder(self) -> Path:
         """The folder from which runners open the graphs."""
         return self.copy.folder if self.copy else self.path
+
+    @property
+    def max_positions(self) -> int:
+        """Positions at which a row is fed a token: those of the longest translation and of the forced ids before it."""
+        return self.manifest.limits.max_target_tokens + self.tokenizer.target_overhead
 
     @classmethod
     def load(cls, path: Path, copy: PrivateCopy | None = None) -> Bundle:
@@ -89,7 +103,8 @@ class Bundle:
         problems = [
             problem for name, digest in manifest.files.items() for problem in _check_file(path, name, digest, copy)
         ]
-        if any(_not_a_file(folder / name) for name in (TOKENIZER, GOLDEN)):  # opening a pipe may hang
+        parsed = (GOLDEN, *manifest.tokenizer.files.values())
+        if any(_not_a_file(folder / name) for name in parsed):  # opening a pipe may hang
             raise BundleError(path, problems)
         tokenizer = _load_tokenizer(folder, manifest, problems)
         golden = _load_golden(folder, manifest, problems)
@@ -164,20 +179,46 @@ def _check_file(root: Path, name: str, digest: str, copy: PrivateCopy | None) ->
 
 
 def _load_tokenizer(path: Path, manifest: Manifest, problems: list[str]) -> Tokenizer | None:
+    spec = manifest.tokenizer
+    names = ", ".join(spec.files.values())
     try:
-        tokenizer = Tokenizer(path / TOKENIZER)
+        tokenizer = load_tokenizer(spec, lambda name: (path / name).read_bytes())
     except OSError:
         return None  # a missing file has been reported
     except (InvalidInput, ValueError) as error:
-        problems.append(f"{TOKENIZER}: {error}")
+        problems.append(f"{names}: {error}")
         return None
-    if tokenizer.vocab_size != manifest.vocab_size:
-        problems.append(f"{TOKENIZER}: {tokenizer.vocab_size} subwords, the manifest says {manifest.vocab_size}")
-    targets = sorted({target for _, target in manifest.language_pairs})
-    tags = tokenizer.target_tags
-    if (tags or len(targets) > 1) and (missing := [target for target in targets if target not in tags]):
-        problems.append(f"{TOKENIZER}: no tag for {', '.join(missing)}, to which the manifest says it translates")
+    sizes = ((tokenizer.vocab_size, manifest.vocab_size), (tokenizer.source_vocab_size, manifest.source_vocab_size))
+    for got, wanted in dict.fromkeys(sizes):
+        if got != wanted:
+            problems.append(f"{names}: {got} subwords, the manifest says {wanted}")
+    special = (tokenizer.pad_id, tokenizer.begin_id, tokenizer.end_id, tokenizer.unknown_id)
+    if special != (wanted_ids := dataclasses.astuple(manifest.special_ids)):
+        problems.append(f"{names}: padding, begin, end, unknown = {special}, the manifest says {wanted_ids}")
+    problems += _language_problems(tokenizer, manifest.languages, names)
     return tokenizer
+
+
+def _language_problems(tokenizer: Tokenizer, languages: Languages, names: str) -> Iterator[str]:
+    """Languages of the manifest that the tokenizer does not know."""
+    sources, targets = languages.all_sources, languages.all_targets
+    if not sources or not targets:  # reported
+        return
+    inputs = {target: _input(tokenizer, sources[0], target) for target in targets}
+    known = Counter(inputs.values())
+    unknown = [it for it, given in inputs.items() if given is None or (known[given] > 1 and len(targets) > 1)]
+    if unknown:
+        yield f"{names}: no tag for {shown(', '.join(unknown))[1:-1]}, to which the manifest says it translates"
+    elif odd := [it for it in sources if _input(tokenizer, it, targets[0]) is None]:
+        yield f"{names}: no tag for {shown(', '.join(odd))[1:-1]}, from which the manifest says it translates"
+
+
+def _input(tokenizer: Tokenizer, source: str, target: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """What the model gets beside the ids of a text; None if the tokenizer does not know the languages."""
+    try:
+        return tokenizer.source((), source, target), tokenizer.forced(target)
+    except InvalidInput:
+        return None
 
 
 def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[GoldenSentence, ...]:
@@ -197,10 +238,13 @@ def _load_golden(path: Path, manifest: Manifest, problems: list[str]) -> tuple[G
         if not 1 <= sentence.beam_size <= MAX_GOLDEN_BEAM:
             found.append(f"sentences[{index}].beam_size: got {sentence.beam_size}; allowed: 1 to {MAX_GOLDEN_BEAM}")
     if not found:
-        ids = {i for sentence in golden for i in (*sentence.source_ids, *sentence.target_ids)}
-        found += [
-            f"token id {i}; allowed: 0 to {manifest.vocab_size - 1}" for i in ids if not 0 <= i < manifest.vocab_size
-        ]
+        kinds = (
+            ("source_ids", manifest.source_vocab_size),
+            *((it, manifest.vocab_size) for it in ("forced_ids", "target_ids")),
+        )
+        for field, size in kinds:
+            ids = {i for sentence in golden for i in getattr(sentence, field)}
+            found += [f"{field}: token id {i}; allowed: 0 to {size - 1}" for i in ids if not 0 <= i < size]
     problems += [f"{GOLDEN}: {problem}" for problem in found]
     return golden if not found else ()
 

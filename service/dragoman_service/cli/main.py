@@ -24,6 +24,8 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tensorboard": ("TensorBoard", ("train",)),
     "matplotlib": ("Matplotlib", ("train",)),
     "onnx": ("ONNX", ("export",)),
+    "huggingface_hub": ("the Hugging Face Hub", ("hf",)),
+    "yaml": ("PyYAML", ("export",)),
     "cryptography": ("cryptography", _BASE),
     "google": ("Protocol Buffers", _BASE),
     "grpc": ("gRPC", _BASE),
@@ -37,7 +39,7 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tqdm": ("tqdm", _BASE),
 }
 _ORDER = (
-    "serve", "translate", "models", "tokens", "data", "train", "evaluate", "runs", "export", "distill",
+    "serve", "translate", "models", "tokens", "data", "train", "evaluate", "runs", "export", "import", "distill",
     "back-translate",
 )  # fmt: skip
 

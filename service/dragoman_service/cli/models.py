@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dragoman_service.bundle.languages import MAX_SHOWN, Languages
 from dragoman_service.cli.connection import (
     add_connection_arguments,
     add_server_argument,
@@ -95,12 +96,19 @@ def _list(args: argparse.Namespace) -> int:
     reported = errors_reported(args.server, connection=connection)
     with reported, TranslationClient(args.server, **connection) as client:
         for model in client.list_models(deadline=10):
-            pairs = ", ".join(f"{source} to {target}" for source, target in model.language_pairs)
+            languages = Languages(model.language_pairs, model.source_languages, model.target_languages)
             names = ", ".join(["default"] * model.is_default + list(model.aliases))
-            print(f"{model.name} {model.version} ({pairs}, {model.precision}; {names or 'by version only'})")
+            head = f"{languages.summary}, {model.precision}; {names or 'by version only'}"
+            print(f"{model.name} {model.version} ({head})")
             if model.description:
                 print(f"  {_on_a_line(model.description)}")
-            print(f"  sentences up to {model.max_source_tokens} tokens, beam size up to {model.max_beam_size}")
+            if len(languages) > MAX_SHOWN:
+                print(_on_a_line(f"  from {' '.join(languages.all_sources)}"))
+                print(_on_a_line(f"  into {' '.join(languages.all_targets)}"))
+            default = f", {model.default_beam_size} by default" if model.default_beam_size else ""
+            print(f"  sentences up to {model.max_source_tokens} tokens, beam size up to {model.max_beam_size}{default}")
+            if model.licence:
+                print(_on_a_line(f"  licence {model.licence}"))
             for score in model.scores:
                 print(_on_a_line(f"  {score.metric} {score.value:.1f} on {score.test_set} {score.signature}".rstrip()))
     return 0

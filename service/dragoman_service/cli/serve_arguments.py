@@ -332,7 +332,7 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         "--default-beam-size",
         type=int,
         default=fallback.model.default_beam_size,
-        help="beam size of requests that do not choose one; 1 is the fastest",
+        help="beam size of requests that do not choose one; 1 is the fastest (default: that of each model, or 4)",
     )
     calls.add_argument(
         "--max-queue",
@@ -393,4 +393,7 @@ def _add_stop_arguments(stop: argparse._ArgumentGroup, fallback: ServiceConfig) 
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the paragraphs of the description and adds the default to the help of each option."""
+    """Keeps the paragraphs of the description and adds the default to the help of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)

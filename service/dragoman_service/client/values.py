@@ -108,7 +108,8 @@ class Model:
     version: str
     description: str
     language_pairs: tuple[tuple[str, str], ...]
-    """(source, target)."""
+    """(source, target). A model of many languages has `source_languages` and `target_languages` instead; `translates`
+    considers both."""
     precision: str
     max_source_tokens: int
     max_target_tokens: int
@@ -120,6 +121,24 @@ class Model:
     """Other names for this version: NAME@ALIAS."""
     is_default: bool = True
     """Whether the name alone means this version."""
+    source_languages: tuple[str, ...] = ()
+    """Languages that the model translates into every one of `target_languages` but themselves."""
+    target_languages: tuple[str, ...] = ()
+    licence: str = ""
+    """Licence of the model; empty: unknown."""
+    default_beam_size: int | None = None
+    """Beam size of requests that do not choose one. None: the server is an older one, which does not say."""
+    default_length_penalty: float | None = None
+    length_normalisation: str = "gnmt"
+    """How a length penalty applies; see `DecodingOptions` in translation.proto."""
+
+    def translates(self, source: str, target: str) -> bool:
+        """Whether the model translates from one language into the other. Upper and lower case are the same."""
+        low = (source.lower(), target.lower())
+        if low in {(one.lower(), other.lower()) for one, other in self.language_pairs}:
+            return True
+        sides = zip(low, (self.source_languages, self.target_languages), strict=True)
+        return low[0] != low[1] and all(tag in map(str.lower, tags) for tag, tags in sides)
 
 
 def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
@@ -234,4 +253,10 @@ def _model(info: pb.ModelInfo) -> Model:
         ),
         aliases=tuple(info.aliases),
         is_default=info.is_default,
+        source_languages=tuple(info.source_languages),
+        target_languages=tuple(info.target_languages),
+        licence=info.licence,
+        default_beam_size=info.default_options.beam_size if info.HasField("default_options") else None,
+        default_length_penalty=info.default_options.length_penalty if info.HasField("default_options") else None,
+        length_normalisation=info.length_normalisation or "gnmt",
     )

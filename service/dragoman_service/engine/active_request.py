@@ -27,9 +27,8 @@ class ActiveRequest:
     """A request that owns rows."""
 
     __slots__ = (
-        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "interruptions", "max_steps",
-        "next_progress", "prefix_length", "queue_seconds", "request", "rows", "started", "streamed", "submitted",
-        "watched",
+        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "given", "in_given", "interruptions",
+        "max_steps", "next_progress", "queue_seconds", "request", "rows", "started", "streamed", "submitted",
     )  # fmt: skip
 
     def __init__(self, waiting: Waiting, rows: list[int], started: int, max_positions: int) -> None:
@@ -43,8 +42,11 @@ class ActiveRequest:
         self.started = started
         self.streamed = waiting.streamed
         """Number of tokens sent in `Progress` events."""
-        self.prefix_length = len(request.target_prefix)
-        self.max_steps = min(request.max_length + 1, max_positions)
+        self.given = request.forced + request.target_prefix
+        """Ids that are fed, one a step, before any is chosen."""
+        self.in_given = bool(self.given)
+        """Whether the next id is given. It stays so for a beam, which keeps count itself."""
+        self.max_steps = min(len(request.forced) + request.max_length + 1, max_positions)
         """Number of steps after which all hypotheses are cut."""
         self.beam = beams.Beam(request, self.max_steps) if options.beam_size > 1 else None
         """The search, if it is a beam search."""
@@ -57,8 +59,6 @@ class ActiveRequest:
             options.min_length > 0 or options.no_repeat_ngram_size > 0 or options.repetition_penalty != 1.0
         )
         """Whether some logits are changed before candidates are chosen."""
-        self.watched = bool(self.beam or self.draws or request.stream or self.prefix_length or self.constrained)
-        """Whether every step must be examined before the next."""
         self.finished: dict[int, Hypothesis] = {}
         """Without a beam: number of the hypothesis -> hypothesis, for those that have finished."""
         self.next_progress = -math.inf
@@ -66,6 +66,11 @@ class ActiveRequest:
         self.queue_seconds = self.encode_seconds = 0.0
         self.encoded = 0.0
         """Time at which the encoder had finished."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether every step must be examined before the next."""
+        return bool(self.in_given or self.beam or self.draws or self.request.stream or self.constrained)
 
     @property
     def num_candidates(self) -> int:

@@ -76,7 +76,7 @@ class Batch:
         self._constrained = ConstrainedRows(max_rows, end_id)
         self._copies: list[tuple[int, int]] = []  # source and target rows, for beams
         self._streams: list[ActiveRequest] = []
-        self._prefixed: list[ActiveRequest] = []
+        self._given: list[ActiveRequest] = []  # those without a beam whose next id is given
         self._sampled: list[ActiveRequest] = []
         self._beams: list[ActiveRequest] = []
         self._steps = 0  # made so far
@@ -164,8 +164,8 @@ class Batch:
             return
         if active.beam is not None:
             yield self._beams
-        elif active.prefix_length:
-            yield self._prefixed
+        elif active.in_given:
+            yield self._given
         if active.draws:
             yield self._sampled
         if active.request.stream:
@@ -217,13 +217,13 @@ class Batch:
         new, log_prob = token_ids[:, 0], log_probs[:, 0]
         self._clean = _all_above(log_prob, BANNED)
         done: list[ActiveRequest] = []
-        forced: list[int] = []
-        if self._beams or self._sampled or self._prefixed:
+        given: list[int] = []
+        if self._beams or self._sampled or self._given:
             new, log_prob = new.astype(np.int64), log_prob.astype(np.float64)
             if self._sampled:
                 self._draw(token_ids, log_probs, new, log_prob)
-            if self._prefixed:
-                forced = self._force(new, log_prob)
+            if self._given:
+                given = self._give(new, log_prob)
             if self._beams:
                 new, done = self._advance_beams(token_ids, log_probs, new, step)
         positions = self.positions[:rows]
@@ -234,10 +234,10 @@ class Batch:
         self._steps_left -= 1
         self.cached_positions += rows - len(self._holes)
         if self._steps_left <= 0 or not self._clean or _contains(new, self._end_id):
-            self._end_rows(new == self._end_id, log_prob, forced, step)
+            self._end_rows(new == self._end_id, log_prob, given, step)
         step.ended += done
         if self._constrained:
-            self._constrained.note(new)
+            self._constrained.note(new, self.positions)
         if self._sampled:
             self.tokens[:rows][~self._live[:rows]] = self._end_id  # to be fed; its row has ended
         return step
@@ -249,7 +249,7 @@ class Batch:
         time. `last_progress` gives the remaining tokens of a request that has ended.
         """
         for active in self._streams:
-            length = self.position(active)
+            length = self.length(active)
             if now < active.next_progress or length <= active.streamed:
                 continue
             tokens = self._decided(active, length)
@@ -259,8 +259,12 @@ class Batch:
                 yield Progress(active.request.id, tuple(tokens))
 
     def position(self, active: ActiveRequest) -> int:
-        """Number of steps that a request has made, which is also the length of its live hypotheses."""
+        """Number of steps that a request has made."""
         return self._steps - active.started
+
+    def length(self, active: ActiveRequest) -> int:
+        """Number of tokens of its live hypotheses; below 0 while ids are fed that do not count."""
+        return self._steps - active.started - len(active.request.forced)
 
     # Rows.
 
@@ -306,25 +310,30 @@ class Batch:
         new[rows] = token_ids[rows, drawn]
         log_prob[rows] = log_probs[rows, drawn]
 
-    def _force(self, new: Ints, log_prob: Floats) -> list[int]:
-        """Write the next token of forced prefixes into `new` and `log_prob`; returns the rows."""
-        forced: list[int] = []
-        for active in self._prefixed:
-            prefix, position = active.request.target_prefix, self.position(active)
-            if position < active.prefix_length:
-                forced += active.rows
-                for row in active.rows:
-                    new[row], log_prob[row] = prefix[position], 0.0
-        return forced
+    def _give(self, new: Ints, log_prob: Floats) -> list[int]:
+        """Write the next of the ids that requests are given into `new` and `log_prob`; returns the rows."""
+        rows: list[int] = []
+        for active in self._given[:]:
+            position = self.position(active)
+            rows += active.rows
+            for row in active.rows:
+                new[row], log_prob[row] = active.given[position], 0.0
+            if position + 1 == len(active.given):  # from now on it chooses, and may be in plans of several steps
+                self._given.remove(active)
+                active.in_given = False
+                self.num_watched -= not active.watched
+                if active.constrained:
+                    self._constrained.renew()
+        return rows
 
     def _end_rows(
-        self, is_end: npt.NDArray[np.bool_], log_prob: npt.NDArray[Any], forced: Sequence[int], step: Advance
+        self, is_end: npt.NDArray[np.bool_], log_prob: npt.NDArray[Any], given: Sequence[int], step: Advance
     ) -> None:
         """Finish the hypotheses of rows that chose the end of sentence, reached their limit, or have no candidate."""
         rows = len(is_end)
         left = self._limits[:rows] - self.positions[:rows]
         ended = is_end | (left <= 0) | ~(log_prob > BANNED)  # NaN too
-        ended[list(forced)] = False
+        ended[list(given)] = False
         ended &= self._live[:rows]
         self._steps_left = int(left.min(initial=_NO_LIMIT, where=left > 0))
         for row in ended.nonzero()[0].tolist():
@@ -336,13 +345,13 @@ class Batch:
                 if not any(failed is active for failed, _ in step.failed):
                     step.failed.append((active, EngineFailure(_NAN)))
                 continue
-            tokens, token_scores = self._log.of(row, self.position(active))
-            request, alpha = active.request, active.request.options.length_penalty
+            tokens, token_scores = self._log.of(row, self.length(active))
+            request = active.request
             if last > BANNED and tokens[-1] == self._end_id:
-                hypothesis = scores.stopped(tokens[:-1], token_scores[:-1], scores.total(token_scores), alpha)
+                hypothesis = scores.stopped(tokens[:-1], token_scores[:-1], scores.total(token_scores), request)
             else:
                 kept = len(tokens) - 1 if last == BANNED else request.max_length
-                hypothesis = scores.cut(tokens[:kept], token_scores[:kept], alpha)
+                hypothesis = scores.cut(tokens[:kept], token_scores[:kept], request)
             active.finished[active.rows.index(row)] = hypothesis
             if len(active.finished) == len(active.rows):
                 step.ended.append(active)

@@ -45,6 +45,10 @@ class ConstrainedRows:
         self._requests.remove(active)
         self._table = None
 
+    def renew(self) -> None:
+        """To be called when a request begins to choose."""
+        self._table = None
+
     def move(self, row: int, target: int) -> None:
         """Follow a request from a row to another one."""
         self._distinct[target] = self._distinct[row]
@@ -57,8 +61,8 @@ class ConstrainedRows:
             self._distinct[targets] = self._distinct[sources]
             self._num_distinct[targets] = self._num_distinct[sources]
 
-    def note(self, new: npt.NDArray[Any]) -> None:
-        """Add the newest tokens of all rows to their distinct tokens."""
+    def note(self, new: npt.NDArray[Any], positions: Ints) -> None:
+        """Add the newest tokens of all rows, which are at `positions` now, to their distinct tokens."""
         table = self._options()
         if not table.penalised:
             return
@@ -69,7 +73,10 @@ class ConstrainedRows:
             self._distinct = np.concatenate((self._distinct, np.zeros_like(self._distinct)), axis=1)
         known = self._distinct[rows, :width] == tokens[:, None]
         known &= np.arange(width) < counts[:, None]
-        fresh = np.flatnonzero(~known.any(axis=1))
+        is_fresh = ~known.any(axis=1)
+        if table.forced is not None:
+            is_fresh &= positions[rows] > table.forced
+        fresh = np.flatnonzero(is_fresh)
         self._distinct[rows[fresh], counts[fresh]] = tokens[fresh]
         self._num_distinct[rows[fresh]] += 1
         if table.penalties is not None:
@@ -79,17 +86,19 @@ class ConstrainedRows:
             else:
                 table.penalties = None
 
-    def adjustments(self, log: TokenLog, lengths: Ints, live: Bools) -> Adjustments:
+    def adjustments(self, log: TokenLog, positions: Ints, live: Bools) -> Adjustments:
         """The changes to the logits of the next step.
 
         Args:
             log: The tokens of all rows.
-            lengths: [rows of the batch], numbers of tokens.
+            positions: [rows of the batch], numbers of tokens, those that do not count included.
             live: [rows of the batch], whether the row has a hypothesis that grows.
         """
         table = self._options()
         rows, min_length, ngram, penalty = table.rows, table.min_length, table.ngram, table.penalty
-        lengths = lengths[rows]
+        lengths = positions[rows]
+        if table.forced is not None:
+            lengths -= table.forced
         if not table.plain:
             at = ((lengths >= table.prefix) & live[rows]).nonzero()[0]
             if not len(at):
@@ -144,19 +153,25 @@ class ConstrainedRows:
 class _Table:
     """The options of the requests, an entry for each of their rows."""
 
-    __slots__ = ("min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "rows", "sizes")
+    __slots__ = (
+        "forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "rows", "sizes",
+    )  # fmt: skip
 
     def __init__(self, requests: Sequence[ActiveRequest]) -> None:
-        each = [(row, active.prefix_length, active.request.options) for active in requests for row in active.rows]
+        each = [(row, active.request, active.request.options) for active in requests for row in active.rows]
         self.rows = np.array([row for row, _, _ in each], np.int64)
-        self.prefix = np.array([prefix for _, prefix, _ in each], np.int64)
+        self.prefix = np.array([len(request.target_prefix) for _, request, _ in each], np.int64)
         self.min_length = np.array([options.min_length for _, _, options in each], np.int64)
         self.ngram = np.array([options.no_repeat_ngram_size for _, _, options in each], np.int64)
         self.penalty = np.array([options.repetition_penalty for _, _, options in each], np.float64)
         self.sizes = sorted(set(self.ngram.tolist()) - {0})
         self.penalised = bool(np.count_nonzero(self.penalty != 1.0))
-        self.plain = all(len(active.rows) == 1 and not active.prefix_length for active in requests)
-        """Whether every row has its own hypothesis, and chooses all of its tokens."""
+        self.plain = all(len(active.rows) == 1 and not active.in_given for active in requests)
+        """Whether every row has its own hypothesis, and chooses its next token."""
+        self.forced: Ints | None = None
+        """Numbers of forced ids; None if there are none."""
+        if any(active.request.forced for active in requests):
+            self.forced = np.array([len(request.forced) for _, request, _ in each], np.int64)
         self.penalties: _Penalties | None = None
         """The penalties of all rows; None if they must be computed anew."""
 

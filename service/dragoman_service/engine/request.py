@@ -29,6 +29,18 @@ class Priority(enum.Enum):
     """Work that may be delayed by interactive requests."""
 
 
+class Normalisation(enum.Enum):
+    """Length penalty: what a sum of log-probabilities is divided by, for a length l in tokens and an exponent a.
+
+    The end of the sentence counts in l if the hypothesis ended by itself. `search.scores` has the formulas.
+    """
+
+    GNMT = "gnmt"
+    """((5 + l) / 6) ** a (Wu et al. 2016, equation 14)."""
+    POWER = "power"
+    """l ** a, as in Hugging Face's transformers, CTranslate2 and Marian."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Options of random sampling: temperature first, then the `top_k` likeliest tokens, then the nucleus `top_p`."""
@@ -59,7 +71,8 @@ class DecodingOptions:
     num_hypotheses: int = 1
     """Translations returned, best first: at most `beam_size`, or so many independent samples with `sampling`."""
     length_penalty: float = 1.4
-    """Alpha of Wu et al. 2016, equation 14: score = log-probability / ((5 + length) / 6) ** alpha. 0 to 5."""
+    """Exponent of the length penalty, by which the sum of log-probabilities is divided. The model decides which
+    `Normalisation` it belongs to. 0 to 5."""
     min_length: int = 0
     """Minimum number of target tokens, without the end of the sentence."""
     max_length: int | None = None
@@ -115,6 +128,13 @@ class Request:
     client: str = ""
     """Client of the request. Waiting clients share the work fairly."""
     priority: Priority = Priority.INTERACTIVE
+    forced: tuple[int, ...] = ()
+    """Target token ids that every row is fed after the first one and before `target_prefix`, such as the language.
+
+    They take positions of the model, and are no part of the translation: they are not scored, shown or counted, and
+    penalties and bans do not see them."""
+    normalisation: Normalisation = Normalisation.GNMT
+    """Length penalty of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +142,9 @@ class Hypothesis:
     """One finished translation."""
 
     tokens: tuple[int, ...]
-    """Target token ids, the forced prefix included, the end of the sentence not."""
+    """Target token ids, the target prefix included, forced ids and the end of the sentence not."""
     token_scores: tuple[float, ...]
-    """Natural log-probability of each of `tokens`; 0 for those of the forced prefix, which had no alternative."""
+    """Natural log-probability of each of `tokens`; 0 for those of the target prefix, which had no alternative."""
     score: float
     """Sum of log-probabilities, the end of the sentence included, over the length penalty."""
     finish_reason: FinishReason
@@ -173,8 +193,11 @@ class Failed:
 Event = Progress | Finished | Failed
 
 
-def check_request(request: Request, max_rows: int) -> None:
-    """Raise InvalidInput for a request that can never run in a batch of `max_rows`."""
+def check_request(request: Request, max_rows: int, max_positions: int | None = None) -> None:
+    """Raise InvalidInput for a request that can never run in a batch of `max_rows`, each of `max_positions` positions.
+
+    None means that there is no limit of positions.
+    """
     if request.options.num_rows > max_rows:
         field = "beam_size" if request.options.sampling is None else "num_hypotheses"
         raise InvalidInput(field, request.options.num_rows, f"at most {max_rows}, the rows of this server")
@@ -183,6 +206,11 @@ def check_request(request: Request, max_rows: int) -> None:
     if len(request.target_prefix) >= request.max_length:
         allowed = f"fewer tokens than max_length, which is {request.max_length}"
         raise InvalidInput("target_prefix", f"{len(request.target_prefix)} tokens", allowed)
+    given = len(request.forced) + len(request.target_prefix)
+    if max_positions is not None and given >= max_positions:
+        field = "target_prefix" if request.target_prefix else "forced"
+        got = f"{len(request.forced)} forced tokens and {len(request.target_prefix)} of the prefix"
+        raise InvalidInput(field, got, f"together fewer than the {max_positions} positions of the model")
 
 
 def _check(name: str, value: object, good: bool, allowed: str) -> None:

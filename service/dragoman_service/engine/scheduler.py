@@ -42,7 +42,7 @@ class Scheduler:
     Rows do not move between `plan` and `commit`, so `add`, `abort` and `expire` are allowed at any time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - limits, all of them named by callers
         self,
         *,
         max_rows: int,
@@ -82,6 +82,7 @@ class Scheduler:
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
+        self._max_positions = max_positions
         self.latency = LatencyEstimate()
         self._max_encode_tokens = max_encode_tokens
         self._stream_interval = stream_interval
@@ -129,7 +130,7 @@ class Scheduler:
 
     def validate(self, request: Request) -> None:
         """Raise `InvalidInput` for a request that can never run here. Reads constants only: any thread may call it."""
-        check_request(request, self.max_rows)
+        check_request(request, self.max_rows, self._max_positions)
 
     def add(self, request: Request, now: float) -> None:
         """Put a request, submitted at `now`, at the end of the queue.

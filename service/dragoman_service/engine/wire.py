@@ -23,6 +23,7 @@ from dragoman_service.engine.request import (
     Finished,
     FinishReason,
     Hypothesis,
+    Normalisation,
     Priority,
     Progress,
     Request,
@@ -78,7 +79,7 @@ def item_of_message(model: int, message: Message) -> Item:
         return (
             SUBMIT, model, message.call, request.id, request.source, request.max_length, _fields_of(request.options),
             request.target_prefix, request.deadline, request.stream, request.client,
-            request.priority is Priority.BATCH,
+            request.priority is Priority.BATCH, request.forced, request.normalisation.value,
         )  # fmt: skip
     if isinstance(message, Open):
         return (OPEN, model, *message)
@@ -91,10 +92,11 @@ def message_of(item: Item) -> Message:
     """The message of an item."""
     kind = item[0]
     if kind == SUBMIT:
-        (_, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch) = item
+        _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form = item
         priority = Priority.BATCH if is_batch else Priority.INTERACTIVE
         request = Request(
-            id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority
+            id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority, forced,
+            Normalisation(form),
         )  # fmt: skip
         return Submit(call, request)
     if kind == OPEN:

@@ -16,13 +16,13 @@ from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import BundleError, DragomanError
-from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.models import ModelDescription, ServedModel
 from dragoman_service.repository.observer import ModelObserver
 from dragoman_service.repository.registry import check_names
 from dragoman_service.repository.repository import Listed, Repository
 from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.device import choose_device
+from dragoman_service.runtime.golden import normalisation_of
 from dragoman_service.runtime.processor import num_cores
 from dragoman_service.runtime.runners import make_runners
 
@@ -111,7 +111,7 @@ def _start(bundle: Bundle, settings: ModelSettings, models: ModelObserver, cores
     if problem:
         _log.warning("%s runs on the CPU: %s", bundle.manifest.name, problem)
     division = divide(settings.engine, cores) if device == "cpu" else one_lane(settings.engine)
-    description = describe(bundle, division, device, settings.caps)
+    description = describe(bundle, division, device, settings)
     with _as_problems_of(bundle):
         runners = make_runners(bundle, settings.gpu, device, division, models.watch_gpu)
         if bundle.copy:  # now, so that little is left behind by a process that is killed while it loads
@@ -147,8 +147,8 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
     on_gpu = device == "cuda"
     scheduler = Scheduler(
         max_rows=division.rows,
-        begin_id=bundle.tokenizer.begin_id,
-        end_id=bundle.tokenizer.end_id,
+        begin_id=bundle.manifest.special_ids.begin,
+        end_id=bundle.manifest.special_ids.end,
         stream_interval=settings.engine.stream_interval,
         max_steps=settings.gpu.steps if on_gpu else 1,
         look_ahead=on_gpu,
@@ -158,14 +158,16 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
     return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 
 
-def describe(bundle: Bundle, division: Division, device: str, caps: CallCaps) -> ModelDescription:
+def describe(bundle: Bundle, division: Division, device: str, settings: ModelSettings) -> ModelDescription:
     """What the world is told about a bundle."""
-    manifest = bundle.manifest
+    manifest, caps, generation = bundle.manifest, settings.caps, bundle.manifest.generation
+    if settings.default_beam_size is not None:
+        generation = replace(generation, beam_size=settings.default_beam_size)
     return ModelDescription(
         name=manifest.name,
         version=manifest.version,
         description=manifest.description,
-        language_pairs=manifest.language_pairs,
+        languages=manifest.languages,
         precision=manifest.precision,
         device=device,
         max_source_tokens=manifest.limits.max_source_tokens,
@@ -173,7 +175,10 @@ def describe(bundle: Bundle, division: Division, device: str, caps: CallCaps) ->
         max_candidates=manifest.limits.max_candidates,
         max_rows=division.lanes * division.rows,
         lanes=division.lanes,
+        normalisation=normalisation_of(manifest),
         scores=manifest.scores,
+        licence=manifest.licence,
+        generation=generation,
         caps=caps,
     )
 

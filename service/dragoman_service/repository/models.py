@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dragoman_service.bundle.manifest import Score
+from dragoman_service.bundle.languages import Languages
+from dragoman_service.bundle.manifest import Generation, Score
 from dragoman_service.bundle.private_copy import PrivateCopy
 from dragoman_service.engine.engine import Connection, OnAnswers
+from dragoman_service.engine.request import DecodingOptions, Normalisation
 from dragoman_service.engine.stats import EngineStats
 from dragoman_service.repository.call_caps import CallCaps
+
+DEFAULT_BEAM_SIZE = 4
+"""Beam size of requests for which neither the caller, nor the operator, nor the model has one."""
 
 
 class TextDecoder(Protocol):
@@ -34,6 +39,10 @@ class TextTokenizer(Protocol):
         """Token ids, without the end of the sentence."""
         ...
 
+    def encode_target(self, text: str) -> list[int]:
+        """Token ids of the beginning of a translation."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
         ...
@@ -43,8 +52,12 @@ class TextTokenizer(Protocol):
         """How many ids `source` adds to those of a text."""
         ...
 
-    def source(self, ids: Sequence[int], target_language: str) -> tuple[int, ...]:
-        """What a model reads to translate a text of these ids into a language."""
+    def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
+        """What a model reads to translate a text of these ids from a language into another."""
+        ...
+
+    def forced(self, target_language: str) -> tuple[int, ...]:
+        """See `engine.request.Request.forced`."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -92,8 +105,7 @@ class ModelDescription:
     name: str
     version: str
     description: str
-    language_pairs: tuple[tuple[str, str], ...]
-    """(source, target), lower case."""
+    languages: Languages
     precision: str
     device: str
     """Where it runs: cpu or cuda."""
@@ -107,15 +119,20 @@ class ModelDescription:
     """Rows of its running batches, all lanes together."""
     lanes: int = 1
     """Running batches that have these rows, each as many as the others."""
+    normalisation: Normalisation = Normalisation.GNMT
+    """Length penalty of its scores."""
     scores: tuple[Score, ...] = ()
+    licence: str = ""
+    """Licence of the weights; empty: unknown."""
+    generation: Generation = field(default_factory=Generation)
+    """What requests get that leave an option unset, where the operator has not set it either."""
     caps: CallCaps = field(default_factory=CallCaps)
     """Limits of the operator."""
 
     @property
     def summary(self) -> str:
-        """Name, version and language pairs, on one line."""
-        pairs = ", ".join(f"{source} to {target}" for source, target in self.language_pairs)
-        return f"{self.name} {self.version} ({pairs})"
+        """Name, version and languages, on one line."""
+        return f"{self.name} {self.version} ({self.languages.summary})"
 
     @property
     def max_request_rows(self) -> int:
@@ -126,6 +143,17 @@ class ModelDescription:
     def max_beam_size(self) -> int:
         """Maximum beam size of a request."""
         return min(self.caps.max_beam_size, self.max_request_rows)
+
+    @property
+    def default_beam_size(self) -> int:
+        """Beam size of requests that do not choose one: never more than a request may ask for."""
+        return min(self.generation.beam_size or DEFAULT_BEAM_SIZE, self.max_beam_size)
+
+    @property
+    def default_length_penalty(self) -> float:
+        """Length penalty of requests that do not choose one."""
+        penalty = self.generation.length_penalty
+        return DecodingOptions().length_penalty if penalty is None else penalty
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

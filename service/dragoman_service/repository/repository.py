@@ -27,7 +27,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from dragoman_service.bundle.bundle import MANIFEST
-from dragoman_service.bundle.manifest import NAME, from_json, read_manifest
+from dragoman_service.bundle.manifest import NAME
+from dragoman_service.bundle.manifest_reader import read_manifest
+from dragoman_service.bundle.typed_json import from_json
 from dragoman_service.errors import InvalidInput, RepositoryError
 from dragoman_service.repository.registry import Alias, version_order
 

@@ -33,12 +33,12 @@ class ModelSettings:
 
     caps: CallCaps = field(default_factory=CallCaps)
     """Limits on calls."""
-    default_beam_size: int = 4
-    """Beam size of requests that do not choose one; 1 is greedy search."""
+    default_beam_size: int | None = None
+    """Beam size of requests that do not choose one; 1 is greedy search. None: that of each model, or 4."""
 
     def __post_init__(self) -> None:
         most = min(MAX_BEAM_SIZE, -(-self.engine.max_rows // max(1, self.engine.lanes)))
-        if not 1 <= self.default_beam_size <= most:
+        if self.default_beam_size is not None and not 1 <= self.default_beam_size <= most:
             allowed = f"1 to {most} (no more than max_rows for each lane)"
             raise InvalidInput("default_beam_size", self.default_beam_size, allowed)
         if self.device not in DEVICES:

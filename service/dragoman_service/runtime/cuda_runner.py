@@ -65,8 +65,8 @@ class CudaRunner(Runner):
         self._cuda = cuda
         self._row_buckets = row_buckets(options, max_rows)
         limits = bundle.manifest.limits
-        self.max_positions = limits.max_target_tokens
-        self._last_position = limits.max_target_tokens - 1
+        self.max_positions = bundle.max_positions
+        self._last_position = self.max_positions - 1
         most = limits.max_candidates
         self._captured = sorted({min(number, most) for number in GRAPH_CANDIDATES}) if options.graphs else []
         self._steps = options.steps
@@ -82,8 +82,7 @@ class CudaRunner(Runner):
 
     def _open_decoder(self, options: GpuOptions, open_session: Callable[..., Any]) -> None:
         manifest, rows = self.bundle.manifest, self.max_rows
-        limits = manifest.limits
-        target, source = limits.max_target_tokens, limits.max_source_tokens
+        target, source = self.max_positions, manifest.limits.max_source_tokens
         self.cache = CudaCache(self._cuda, manifest.cache, max_rows=rows, target=target, source=source)
         stream = self._cuda.new_stream()
         session = open_session(self.bundle.folder / DECODER, options, stream, graphs=options.graphs)
@@ -188,7 +187,7 @@ class CudaRunner(Runner):
             allowed = f"{self._steps}, one with adjustments or selected rows"
             raise ValueError(f"a plan of {plan.num_steps} steps; this runner makes {allowed}")
         for name, longest, most in (
-            ("positions", int(np.max(plan.positions)) + 1, limits.max_target_tokens),
+            ("positions", int(np.max(plan.positions)) + 1, self.max_positions),
             ("source positions", int(np.max(plan.source_lengths)), limits.max_source_tokens),
         ):
             if longest > most:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from dragoman_service.bundle.bundle import Bundle, GoldenSentence
-from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.bundle.manifest import Manifest
+from dragoman_service.bundle.tokenizers.protocol import SpecialIds
 from dragoman_service.engine.plan import Runner
-from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Request
+from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Normalisation, Request
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import DragomanError
 
@@ -19,7 +20,12 @@ It is far above the differences between processors, and far below the error of a
 """
 
 
-def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> list[Hypothesis]:
+def normalisation_of(manifest: Manifest) -> Normalisation:
+    """The length penalty of a model."""
+    return Normalisation(manifest.generation.normalisation)
+
+
+def translate(runner: Runner, requests: Sequence[Request], max_rows: int, special_ids: SpecialIds) -> list[Hypothesis]:
     """The best hypothesis of each request, in order. The requests are decoded together with continuous batching.
 
     Raises:
@@ -27,8 +33,8 @@ def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> lis
     """
     scheduler = Scheduler(
         max_rows=max_rows,
-        begin_id=SPECIAL_IDS["begin_id"],
-        end_id=SPECIAL_IDS["end_id"],
+        begin_id=special_ids.begin,
+        end_id=special_ids.end,
         max_positions=runner.max_positions,
     )
     for request in requests:
@@ -43,10 +49,16 @@ def translate(runner: Runner, requests: Sequence[Request], max_rows: int) -> lis
     return [best[request.id] for request in requests]
 
 
-def request_for(golden: GoldenSentence, request_id: int) -> Request:
-    """The request that must give a golden sentence's translation."""
-    options = DecodingOptions(beam_size=golden.beam_size, length_penalty=golden.length_penalty)
-    return Request(id=request_id, source=golden.source_ids, max_length=golden.max_length, options=options)
+def request_for(golden: GoldenSentence, request_id: int, manifest: Manifest) -> Request:
+    """The request that must give a golden sentence's translation by the bundle of a manifest."""
+    return Request(
+        id=request_id,
+        source=golden.source_ids,
+        max_length=golden.max_length,
+        options=DecodingOptions(beam_size=golden.beam_size, length_penalty=golden.length_penalty),
+        forced=golden.forced_ids,
+        normalisation=normalisation_of(manifest),
+    )
 
 
 def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
@@ -55,13 +67,15 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     Sentences whose beam is wider than `max_rows` are left out: this server cannot run such requests.
     """
     golden = [sentence for sentence in bundle.golden if sentence.beam_size <= max_rows]
-    tolerance = SCORE_TOLERANCE[bundle.manifest.precision]
+    manifest = bundle.manifest
+    tolerance = SCORE_TOLERANCE[manifest.precision]
     problems = []
     for sentence in golden:
-        if sentence.source_ids not in _possible_sources(bundle, sentence.source):
+        if not _has_these_ids(bundle, sentence):
             problems.append(f"golden sentence {sentence.source!r}: the tokenizer gives other ids")
     try:
-        found = translate(runner, [request_for(sentence, i) for i, sentence in enumerate(golden)], max_rows)
+        requests = [request_for(sentence, i, manifest) for i, sentence in enumerate(golden)]
+        found = translate(runner, requests, max_rows, manifest.special_ids)
     except (DragomanError, RuntimeError, ValueError) as error:
         return [*problems, f"golden sentences cannot be translated: {error}"]
     return [
@@ -70,11 +84,12 @@ def verify(bundle: Bundle, runner: Runner, *, max_rows: int) -> list[str]:
     ]
 
 
-def _possible_sources(bundle: Bundle, text: str) -> list[tuple[int, ...]]:
-    """The source ids of a text for every target language of the bundle."""
-    tokenizer = bundle.tokenizer
-    ids = tokenizer.encode(text)
-    return [tokenizer.source(ids, target) for target in {target for _, target in bundle.manifest.language_pairs}]
+def _has_these_ids(bundle: Bundle, golden: GoldenSentence) -> bool:
+    """Whether a golden sentence has the source and forced ids of its languages, or of some pair if it has none."""
+    tokenizer, languages = bundle.tokenizer, bundle.manifest.languages
+    ids, wanted = tokenizer.encode(golden.source), (golden.source_ids, golden.forced_ids)
+    pairs = languages.matching(*golden.languages) if len(golden.languages) == 2 else languages.all_pairs()
+    return any((tokenizer.source(ids, source, target), tokenizer.forced(target)) == wanted for source, target in pairs)
 
 
 def differences(golden: GoldenSentence, found: Hypothesis, tolerance: float) -> Iterator[str]:

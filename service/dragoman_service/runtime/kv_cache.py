@@ -88,9 +88,11 @@ class AttentionCache:
 class KvCache:
     """The two caches of a decoder. `self_attention` gains a position each step; `cross_attention` is set at joining."""
 
-    def __init__(self, layout: CacheLayout, *, max_rows: int, max_target_tokens: int, max_source_tokens: int) -> None:
+    def __init__(
+        self, layout: CacheLayout, *, max_rows: int, max_target_positions: int, max_source_tokens: int
+    ) -> None:
         self.max_rows = max_rows
-        self.self_attention = AttentionCache(layout, max_rows, max_target_tokens)
+        self.self_attention = AttentionCache(layout, max_rows, max_target_positions)
         self.cross_attention = AttentionCache(layout, max_rows, max_source_tokens)
 
     @property

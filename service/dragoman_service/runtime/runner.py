@@ -47,15 +47,15 @@ class OrtRunner(Runner):
         manifest = bundle.manifest
         self.bundle = bundle
         self.max_rows = max_rows
-        self.max_positions = manifest.limits.max_target_tokens
+        self.max_positions = bundle.max_positions
         self._prove = prove
         self.cache = KvCache(
             manifest.cache,
             max_rows=max_rows,
-            max_target_tokens=manifest.limits.max_target_tokens,
+            max_target_positions=bundle.max_positions,
             max_source_tokens=manifest.limits.max_source_tokens,
         )
-        self.graphs = graphs or Graphs.open(bundle.folder, manifest.tensors, Placement(threads))
+        self.graphs = graphs or Graphs.open(bundle.folder, manifest.tensors, Placement(threads, manifest.weight_bits))
         self._encoder = EncoderSession(self.graphs.encoder, manifest.cache, manifest.tensors)
         most = manifest.limits.max_candidates
         self._decoder = DecoderSession(self.graphs.decoder, self.cache, manifest.tensors, most)
@@ -103,7 +103,7 @@ class OrtRunner(Runner):
         special = self.bundle.manifest.special_ids
         trial = OrtRunner(self.bundle, max_rows=1, threads=1, graphs=self.graphs, prove=False)
         join = Join(source=(special.end,) * limits.max_source_tokens, rows=(0,))
-        last = limits.max_target_tokens - 1
+        last = self.max_positions - 1
         try:
             trial.run(StepPlan((), (join,), (special.begin,), (last,), (limits.max_source_tokens,), num_candidates=1))
         finally:

@@ -38,6 +38,8 @@ class Placement:
 
     threads: int
     """Threads that one run uses, 1 or more."""
+    weight_bits: int = 8
+    """Bits of the weights of int8 graphs; see `Manifest.weight_bits`."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -56,7 +58,7 @@ def open_session(path: Path, placement: Placement) -> onnxruntime.InferenceSessi
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # it plans memory for one shape, and shapes differ from run to run
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the gRPC server
-    if int8_may_overflow():  # select the exact kernels, which have half the speed
+    if placement.weight_bits > 7 and int8_may_overflow():  # select the exact kernels, which have half the speed
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(
@@ -105,7 +107,7 @@ def mixes_lengths(names: TensorNames) -> bool:
 
 
 def encoder_inputs(sources: Sequence[Sequence[int]], *, mixed: bool) -> dict[str, npt.NDArray[Any]]:
-    """The inputs of the encoder for sources of any lengths, N tokens together; without `mixed`, for those of one.
+    """The inputs of the encoder for sources of any lengths, N tokens together, or without `mixed` of one length.
 
     Returns:
         Without `mixed`, `source` [sources, length]. With it, `source` [N], the tokens of all sources, one source after

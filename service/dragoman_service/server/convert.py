@@ -22,15 +22,16 @@ _FINISH_REASONS = {
 }
 
 
-def decoding_options(message: pb.DecodingOptions, default_beam_size: int) -> DecodingOptions:
-    """Convert the options. An unset field takes its default. Raises InvalidInput."""
+def decoding_options(message: pb.DecodingOptions, model: ModelDescription) -> DecodingOptions:
+    """Convert the options. An unset field takes its default, which may be that of the model. Raises InvalidInput."""
     given = {field.name: value for field, value in message.ListFields() if field.name != "sampling"}
     sampling = None
     if message.HasField("sampling"):
         sampling = Sampling(**{field.name: value for field, value in message.sampling.ListFields()})
     if "beam_size" not in given:
         # The default beam size must not contradict a request for sampling or for n translations.
-        given["beam_size"] = 1 if sampling else _beam_for(given.get("num_hypotheses", 1), default_beam_size)
+        given["beam_size"] = 1 if sampling else _beam_for(given.get("num_hypotheses", 1), model.default_beam_size)
+    given.setdefault("length_penalty", model.default_length_penalty)
     return DecodingOptions(**given, sampling=sampling)
 
 
@@ -69,8 +70,10 @@ def model_info(
         version=model.version,
         description=model.description,
         language_pairs=[
-            pb.LanguagePair(source_language=source, target_language=target) for source, target in model.language_pairs
+            pb.LanguagePair(source_language=source, target_language=target) for source, target in model.languages.pairs
         ],
+        source_languages=model.languages.sources,
+        target_languages=model.languages.targets,
         precision=model.precision,
         limits=pb.ModelLimits(
             max_source_tokens=model.max_source_tokens,
@@ -86,6 +89,11 @@ def model_info(
         ],
         aliases=aliases,
         is_default=is_default,
+        licence=model.licence,
+        default_options=pb.DecodingOptions(
+            beam_size=model.default_beam_size, length_penalty=model.default_length_penalty
+        ),
+        length_normalisation=model.generation.normalisation,
     )
 
 

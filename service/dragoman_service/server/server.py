@@ -132,7 +132,7 @@ class Server:
         self._server = grpc.aio.server(
             options=public_options(config, self._config.intake, shares_port=not self._part.alone)
         )
-        servicer = TranslationServicer(self._frontend, config, self._config.model.default_beam_size)
+        servicer = TranslationServicer(self._frontend, config)
         clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
         most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
         methods = Methods(

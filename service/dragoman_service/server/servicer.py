@@ -31,10 +31,9 @@ Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     """Answers calls. To be registered with `Methods`, which reads the requests and handles the errors."""
 
-    def __init__(self, frontend: Frontend, settings: ServerSettings, default_beam_size: int) -> None:
+    def __init__(self, frontend: Frontend, settings: ServerSettings) -> None:
         self._frontend = frontend
         self._settings = settings
-        self._default_beam_size = default_beam_size
 
     async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
         async with _admitted(answering, request.texts, request.target_prefixes):
@@ -133,7 +132,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         return Call(
             texts=tuple(texts),
             route=route,
-            options=decoding_options(request.options, min(self._default_beam_size, model.max_beam_size)),
+            options=decoding_options(request.options, model),
             target_prefixes=tuple(prefixes),
             memory=answering.memory,
             sender=Sender(

@@ -111,7 +111,7 @@ def prepare_steps(
     or has no sentence.
     """
     tokenizer, model = route.model.tokenizer, route.model.description
-    prefix_tokens = tuple(tokenizer.encode(prefix)) if prefix else ()
+    prefix_tokens = tuple(tokenizer.encode_target(prefix)) if prefix else ()
     longest = max_length(options, model)
     if len(prefix_tokens) >= longest:
         allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
@@ -150,17 +150,21 @@ def requests(
     stream: bool,
 ) -> Iterator[Request]:
     """Yield the requests of the sentences of a text, in order."""
+    tokenizer, model = route.model.tokenizer, route.model.description
+    forced = tokenizer.forced(route.target_language)
     for index, sentence in enumerate(prepared.sentences):
         yield Request(
             id=new_id(),
-            source=route.model.tokenizer.source(sentence.tokens, route.target_language),
-            max_length=max_length(options, route.model.description),
+            source=tokenizer.source(sentence.tokens, route.source_language, route.target_language),
+            max_length=max_length(options, model),
             options=_with_seed(options),
             target_prefix=prepared.prefix if index == 0 else (),
             deadline=sender.deadline,
             stream=stream,
             client=sender.client,
             priority=sender.priority,
+            forced=forced,
+            normalisation=model.normalisation,
         )
 
 

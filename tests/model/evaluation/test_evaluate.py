@@ -12,7 +12,8 @@ import sacrebleu
 from dragoman_model.commands.evaluate import EvaluateCommand
 from dragoman_model.evaluation.evaluate import evaluate, read_test_sets, table, write_lines
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import Score, from_json
+from dragoman_service.bundle.manifest import Score
+from dragoman_service.bundle.typed_json import from_json
 from dragoman_service.errors import InvalidInput
 from support.fake_workers import FakeWorkers, served
 from support.server_thread import serving

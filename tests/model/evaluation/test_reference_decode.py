@@ -14,7 +14,15 @@ from dragoman_model.evaluation.reference_decode import greedy_uncached, search_u
 from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
-from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis, Request, Sampling
+from dragoman_service.engine.request import (
+    DecodingOptions,
+    Finished,
+    FinishReason,
+    Hypothesis,
+    Normalisation,
+    Request,
+    Sampling,
+)
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import InvalidInput
 from support.tiny_model import half_trained_model, make_model
@@ -36,19 +44,35 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def make_requests(count: int) -> list[Request]:
+def make_requests(count: int, end_id: int = END_ID) -> list[Request]:
     rng = random.Random(1)
     requests = []
     for number, options in zip(range(count), itertools.cycle(OPTIONS), strict=False):
         max_length = rng.choice((10, 12, 14) if "min_length" in options else (3, 8, 14))
-        source = (*rng.choices(range(4, 40), k=rng.randint(1, 9)), END_ID)
-        prefix = tuple(rng.choices(range(4, 40), k=rng.choice((0, 0, 2))))
-        requests.append(Request(number, source, max_length, DecodingOptions(**options), prefix))
+        source = (*rng.choices(range(4, 39), k=rng.randint(1, 9)), end_id)
+        prefix = tuple(rng.choices(range(4, 39), k=rng.choice((0, 0, 2))))
+        request = Request(
+            number,
+            source,
+            max_length,
+            DecodingOptions(**options),
+            prefix,
+            forced=tuple(rng.choices(range(39), k=rng.choice((0, 1, 3)))),
+            normalisation=rng.choice(list(Normalisation)),
+        )
+        requests.append(request)
     return requests
 
 
-def run_engine(model: Transformer, requests: list[Request]) -> dict[int, Finished]:
-    scheduler = Scheduler(max_rows=11, end_id=END_ID, begin_id=1, max_encode_tokens=20)
+def run_engine(model: Transformer, requests: list[Request], max_positions: int | None = None) -> dict[int, Finished]:
+    config = model.config
+    scheduler = Scheduler(
+        max_rows=11,
+        end_id=config.end_id,
+        begin_id=config.begin_id,
+        max_encode_tokens=20,
+        max_positions=max_positions or config.max_positions,
+    )
     runner = TorchRunner(model, max_rows=11)
     finished: dict[int, Finished] = {}
     for request in requests:
@@ -60,16 +84,65 @@ def run_engine(model: Transformer, requests: list[Request]) -> dict[int, Finishe
     return finished
 
 
+def search(model: Transformer, request: Request, max_positions: int | None = None) -> list[Hypothesis]:
+    return search_uncached(
+        model,
+        request.source,
+        request.max_length,
+        request.options,
+        request.target_prefix,
+        max_positions,
+        request.forced,
+        request.normalisation,
+    )
+
+
 def test_oracle_and_crowded_engine_agree() -> None:
     model = half_trained_model()
-    requests = make_requests(72)
+    requests = make_requests(108)
     finished = run_engine(model, requests)
     seen = set()
     for request in requests:
-        expected = search_uncached(model, request.source, request.max_length, request.options, request.target_prefix)
+        expected = search(model, request)
         assert_same(finished[request.id].hypotheses, expected, request)
         seen |= {hypothesis.finish_reason for hypothesis in expected}
     assert seen == set(FinishReason), "the requests must cover both ways to end"
+
+
+@pytest.mark.parametrize("max_positions", [6, 9])
+def test_they_agree_where_positions_run_out(max_positions: int) -> None:
+    model = half_trained_model()
+    requests = make_requests(72)
+    finished = run_engine(model, requests, max_positions)
+    for request in requests:
+        assert_same(finished[request.id].hypotheses, search(model, request, max_positions), request)
+        fed = [len(request.forced) + len(h.tokens) for h in finished[request.id].hypotheses]
+        assert max(fed) <= max_positions
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"begin_id": 2, "banned_ids": (0, 3)},
+        {"begin_id": 39, "pad_id": 39, "end_id": 0, "unknown_id": 1, "banned_ids": (1, 39)},
+    ],
+    ids=["begin is end", "begin is padding"],
+)
+def test_they_agree_with_any_special_ids(ids: dict[str, Any]) -> None:
+    model = make_model(seed=4, norm="pre", positions="learned", **ids)
+    config = model.config
+    requests = make_requests(48, config.end_id)
+    finished = run_engine(model, requests)
+    chosen = set()
+    for request in requests:
+        expected = search(model, request)
+        assert_same(finished[request.id].hypotheses, expected, request)
+        chosen |= {i for h in expected for i in h.tokens[len(request.target_prefix) :]}
+    assert not chosen & {*config.banned_ids, config.end_id}
+    assert len(chosen) > 5
+    sources, forced = [request.source for request in requests], [(5, config.end_id)] * len(requests)
+    uncached = [greedy_uncached(model, source, 10, (5, config.end_id))[0] for source in sources]
+    assert greedy_cached(model, sources, 10, forced) == [[i for i in ids if i != config.end_id] for ids in uncached]
 
 
 def assert_same(got: tuple[Hypothesis, ...], expected: list[Hypothesis], request: Request) -> None:
@@ -87,15 +160,34 @@ def test_greedy_uncached_is_the_search_without_options() -> None:
     (hypothesis,) = search_uncached(model, source, 12)
     assert tuple(i for i in ids if i != END_ID) == hypothesis.tokens
     assert scores[: len(hypothesis.tokens)] == pytest.approx(hypothesis.token_scores)
-    assert hypothesis.score == pytest.approx(sum(scores) / ((5 + len(ids)) / 6) ** DecodingOptions().length_penalty)
+    alpha = DecodingOptions().length_penalty
+    assert hypothesis.score == pytest.approx(sum(scores) / ((5 + len(ids)) / 6) ** alpha)
+    (hypothesis,) = search_uncached(model, source, 12, normalisation=Normalisation.POWER)
+    assert hypothesis.score == pytest.approx(sum(scores) / len(ids) ** alpha)
 
 
-def test_greedy_cached_batch_equals_uncached() -> None:
+def test_forced_ids_are_fed_and_no_part_of_the_translation() -> None:
+    model = half_trained_model()
+    source, forced = (7, 8, 9, END_ID), (30, 7)
+    ids, scores = greedy_uncached(model, source, 12, forced)
+    (hypothesis,) = search_uncached(model, source, 12, forced=forced)
+    assert tuple(i for i in ids if i != END_ID) == hypothesis.tokens
+    assert scores[: len(hypothesis.tokens)] == pytest.approx(hypothesis.token_scores)
+    (shown,) = search_uncached(model, source, 14, target_prefix=forced)
+    assert shown.tokens == (*forced, *hypothesis.tokens), "the decoder is fed the same"
+    assert shown.score < 0 > hypothesis.score != shown.score, "the prefix counts in the length"
+
+
+@pytest.mark.parametrize("num_forced", [0, 1, 3])
+def test_greedy_cached_batch_equals_uncached(num_forced: int) -> None:
     model = half_trained_model()
     sources = [request.source for request in make_requests(20)]
-    expected = [[i for i in greedy_uncached(model, source, 10)[0] if i != END_ID] for source in sources]
-    assert greedy_cached(model, sources, 10) == expected
-    assert len({len(ids) for ids in expected}) > 2
+    forced = [tuple(range(4 + index, 4 + index + num_forced)) for index in range(len(sources))]
+    uncached = [greedy_uncached(model, source, 10, ids)[0] for source, ids in zip(sources, forced, strict=True)]
+    expected = [[i for i in ids if i != END_ID] for ids in uncached]
+    assert greedy_cached(model, sources, 10, forced) == expected
+    assert num_forced or greedy_cached(model, sources, 10) == expected
+    assert len({len(ids) for ids in expected}) > 1
 
 
 def test_beam_search_is_exhaustive_when_the_beam_is_wide_enough() -> None:

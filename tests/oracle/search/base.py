@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from dragoman_service.engine.request import Hypothesis
+from dragoman_service.engine.request import Hypothesis, Normalisation, Request
 from dragoman_service.errors import EngineFailure
 from oracle.plan import Adjustment
 
@@ -57,9 +57,10 @@ class Search(ABC):
         """The finished hypotheses, best first, at most as many as were asked for. Only when `done`."""
 
 
-def length_penalty(length: int, alpha: float) -> float:
-    """What a sum of log-probabilities is divided by (Wu et al. 2016, equation 14); `length` in tokens."""
-    return float(((5 + length) / 6) ** alpha)
+def length_penalty(length: int, request: Request) -> float:
+    """What a sum of log-probabilities is divided by; `length` in tokens."""
+    base = {Normalisation.GNMT: (5 + length) / 6, Normalisation.POWER: length or 1}[request.normalisation]
+    return float(base**request.options.length_penalty)
 
 
 def has_candidate(log_probs: Sequence[float]) -> bool:

@@ -45,8 +45,8 @@ class BeamSearch(Search):
     """
 
     __slots__ = (
-        "_alpha", "_beam_size", "_constraints", "_end_id", "_finished", "_identical", "_length", "_live", "_max_length",
-        "_max_penalty", "_num_hypotheses", "_prefix", "_rows",
+        "_beam_size", "_constraints", "_end_id", "_fed", "_finished", "_identical", "_length", "_live", "_max_length",
+        "_max_penalty", "_num_hypotheses", "_prefix", "_request", "_rows",
     )  # fmt: skip
 
     def __init__(self, request: Request, *, begin_id: int, end_id: int) -> None:
@@ -60,10 +60,11 @@ class BeamSearch(Search):
         self.done = False
         self._num_hypotheses = options.num_hypotheses
         self._constraints = Constraints(options, end_id)
-        self._alpha = options.length_penalty
+        self._request = request
+        self._fed = 0  # of the forced ids
         self._prefix = request.target_prefix
         self._max_length = request.max_length
-        self._max_penalty = length_penalty(request.max_length + 1, options.length_penalty)  # its end counts
+        self._max_penalty = length_penalty(request.max_length + 1, request)  # its end counts
         self._end_id = end_id
         root = _Node(None, begin_id, 0.0, 0.0)
         self._rows: list[_Node | None] = [root] + [None] * (options.beam_size - 1)
@@ -73,7 +74,7 @@ class BeamSearch(Search):
         self._finished: list[Hypothesis] = []  # best first, at most beam_size
 
     def adjustments(self, rows: Sequence[int]) -> Sequence[Adjustment]:
-        if not self._constraints.active or self._length < len(self._prefix):
+        if not self._constraints.active or self._length < len(self._prefix) or self._fed < len(self._request.forced):
             return ()
         return [
             adjustment
@@ -85,6 +86,10 @@ class BeamSearch(Search):
     def advance(  # noqa: PLR0912
         self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]
     ) -> None:
+        if self._fed < len(self._request.forced):
+            self.next_tokens = [self._request.forced[self._fed]] * self._beam_size
+            self._fed += 1
+            return
         if self._length < len(self._prefix):
             self._force(self._prefix[self._length])
             return
@@ -179,7 +184,7 @@ class BeamSearch(Search):
 
     def _finish(self, node: _Node, total: float, length: int, reason: FinishReason) -> None:
         """Keep a finished hypothesis if it is among the best; `total` and `length` are what its score is made of."""
-        score = total / length_penalty(length, self._alpha)
+        score = total / length_penalty(length, self._request)
         if len(self._finished) == self._beam_size and score <= self._finished[-1].score:
             return  # of equals, the earlier one stays ahead
         nodes = node.last(self._length)

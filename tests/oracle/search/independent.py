@@ -27,14 +27,14 @@ class _Draft:
         self.scores.append(log_prob)
         self.total += log_prob
 
-    def stopped(self, end_log_prob: float, alpha: float) -> Hypothesis:
+    def stopped(self, end_log_prob: float, request: Request) -> Hypothesis:
         """This hypothesis, ended by the end of the sentence, which counts in sum and length."""
-        score = (self.total + end_log_prob) / length_penalty(len(self.tokens) + 1, alpha)
+        score = (self.total + end_log_prob) / length_penalty(len(self.tokens) + 1, request)
         return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.STOP)
 
-    def cut(self, alpha: float) -> Hypothesis:
+    def cut(self, request: Request) -> Hypothesis:
         """This hypothesis, incomplete."""
-        score = self.total / length_penalty(len(self.tokens), alpha)
+        score = self.total / length_penalty(len(self.tokens), request)
         return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.LENGTH)
 
 
@@ -42,7 +42,8 @@ class IndependentSearch(Search):
     """One hypothesis per chooser. Greedy search is the case of a single row that takes the likeliest candidate."""
 
     __slots__ = (
-        "_alpha", "_choosers", "_constraints", "_drafts", "_end_id", "_finished", "_max_length", "_prefix", "_writing",
+        "_choosers", "_constraints", "_drafts", "_end_id", "_fed", "_finished", "_max_length", "_prefix", "_request",
+        "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -58,14 +59,16 @@ class IndependentSearch(Search):
         self._finished: list[Hypothesis | None] = [None] * len(choosers)
         self._constraints = Constraints(request.options, end_id)
         self.demanding = self._constraints.active
-        self._alpha = request.options.length_penalty
+        self._request = request
         self._prefix = request.target_prefix
-        self.feeds_likeliest = not (self.demanding or self._prefix) and all(c is likeliest for c in choosers)
+        self._fed = 0  # of the forced ids
+        given = request.forced or self._prefix
+        self.feeds_likeliest = not (self.demanding or given) and all(c is likeliest for c in choosers)
         self._max_length = request.max_length
         self._end_id = end_id
 
     def adjustments(self, rows: Sequence[int]) -> Sequence[Adjustment]:
-        if not self._constraints.active:
+        if not self._constraints.active or self._fed < len(self._request.forced):
             return ()
         return [
             adjustment
@@ -75,6 +78,10 @@ class IndependentSearch(Search):
         ]
 
     def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
+        if self._fed < len(self._request.forced):
+            self.next_tokens = [self._request.forced[self._fed]] * len(self._choosers)
+            self._fed += 1
+            return
         for row in self._writing:
             self.next_tokens[row] = self._write(row, token_ids[row], log_probs[row])
 
@@ -86,13 +93,13 @@ class IndependentSearch(Search):
             draft.append(self._prefix[length], 0.0)
             return self._prefix[length]
         if not has_candidate(log_probs):
-            return self._finish(row, draft.cut(self._alpha))
-        index = self._choosers[row](log_probs, length)
+            return self._finish(row, draft.cut(self._request))
+        index = self._choosers[row](log_probs, self._fed + length)
         token, log_prob = token_ids[index], log_probs[index]
         if token == self._end_id:
-            return self._finish(row, draft.stopped(log_prob, self._alpha))
+            return self._finish(row, draft.stopped(log_prob, self._request))
         if length == self._max_length:
-            return self._finish(row, draft.cut(self._alpha))
+            return self._finish(row, draft.cut(self._request))
         draft.append(token, log_prob)
         return token
 

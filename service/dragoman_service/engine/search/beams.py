@@ -31,8 +31,8 @@ class Beam:
     """The hypotheses of a request. Each has a place from 0 to `size - 1`, which is also its row within the request."""
 
     __slots__ = (
-        "_alpha", "_costs", "_finished", "_length", "_live", "_max_length", "_max_penalty", "_max_steps", "_paths",
-        "_prefix", "_threshold", "_wanted", "size",
+        "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty", "_paths",
+        "_prefix", "_request", "_threshold", "_wanted", "size",
     )  # fmt: skip
 
     def __init__(self, request: Request, max_steps: int) -> None:
@@ -40,11 +40,13 @@ class Beam:
         options = request.options
         self.size = options.beam_size
         self._wanted = options.num_hypotheses
-        self._alpha = options.length_penalty
+        self._request = request
         self._prefix = request.target_prefix
-        self._max_length, self._max_steps = request.max_length, max_steps
-        self._max_penalty = scores.length_penalty(max_steps, options.length_penalty)  # of the longest, with its end
-        self._length = 0  # tokens of every live hypothesis
+        self._given = request.forced + request.target_prefix
+        self._max_length, self._longest = request.max_length, max_steps - len(request.forced)
+        self._max_penalty = scores.length_penalty(self._longest, request)  # of the longest, with its end
+        # Tokens of every live hypothesis; below 0 while ids are fed that do not count.
+        self._length = -len(request.forced)
         self._live = [0]  # places of live hypotheses, best first
         # By place: minus the sum of log-probabilities, infinity without a hypothesis; and the tokens.
         self._costs = [0.0, *[math.inf] * (self.size - 1)]
@@ -84,15 +86,16 @@ class Beam:
             Whether the search goes on.
         """
         if self._length < len(self._prefix):
-            token = self._prefix[self._length]
+            token = self._given[self._length - len(self._prefix)]
             for row in rows:
                 tokens[row] = token
-            self._paths[0] = (token, 0.0, self._paths[0])
+            if self._length >= 0:
+                self._paths[0] = (token, 0.0, self._paths[0])
             self._length += 1
             return True
         going, ends = self._children(rows, candidates, log_probs, end_id)
         for cost, place, _ in ends:
-            self._keep(scores.stopped(*self._tokens(self._paths[place]), -cost, self._alpha))
+            self._keep(scores.stopped(*self._tokens(self._paths[place]), -cost, self._request))
         if self._length == self._max_length:  # this step only shows which hypotheses end here
             ended = {place for _, place, _ in ends}
             self._cut(self._paths[place] for place in self._live if place not in ended)
@@ -106,7 +109,7 @@ class Beam:
             for place, row in enumerate(rows):
                 if self._paths[place] is None:
                     tokens[row] = end_id
-        if self._length == self._max_steps:  # no position is left
+        if self._length == self._longest:  # no position is left
             self._cut(self._paths[place] for place in self._live)
             return False
         return going[0][0] / -self._max_penalty > self._threshold
@@ -210,7 +213,7 @@ class Beam:
     def _cut(self, paths: Iterable[Path]) -> None:
         """Finish live hypotheses as they are."""
         for path in paths:
-            self._keep(scores.cut(*self._tokens(path), self._alpha))
+            self._keep(scores.cut(*self._tokens(path), self._request))
 
     def _keep(self, hypothesis: Hypothesis) -> None:
         """Add a finished hypothesis if it is among the best. Of equals, the earlier comes first."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dragoman_service.engine.request import FinishReason, Hypothesis
+from dragoman_service.engine.request import FinishReason, Hypothesis, Normalisation, Request
 
 BANNED = float("-inf")
 """Log-probability of a banned token, and the bias that bans it."""
 
 
-def length_penalty(length: int, alpha: float) -> float:
-    """Divisor of a sum of log-probabilities (Wu et al. 2016, equation 14); `length` in tokens."""
+def length_penalty(length: int, request: Request) -> float:
+    """Divisor of a sum of log-probabilities, which does not fall with `length`, in tokens.
+
+    A length of 0 counts as 1 in `Normalisation.POWER`: a hypothesis that was cut before its first token has sum 0.
+    """
+    alpha = request.options.length_penalty
+    if request.normalisation is Normalisation.POWER:
+        return float(max(length, 1) ** alpha)
     return float(((5 + length) / 6) ** alpha)
 
 
@@ -23,13 +29,13 @@ def total(log_probs: Iterable[float]) -> float:
     return value
 
 
-def stopped(tokens: list[int], log_probs: list[float], end_total: float, alpha: float) -> Hypothesis:
+def stopped(tokens: list[int], log_probs: list[float], end_total: float, request: Request) -> Hypothesis:
     """Make a hypothesis that ends by itself. The end of the sentence counts in `end_total` and in the length."""
-    score = end_total / length_penalty(len(tokens) + 1, alpha)
+    score = end_total / length_penalty(len(tokens) + 1, request)
     return Hypothesis(tuple(tokens), tuple(log_probs), score, FinishReason.STOP)
 
 
-def cut(tokens: list[int], log_probs: list[float], alpha: float) -> Hypothesis:
+def cut(tokens: list[int], log_probs: list[float], request: Request) -> Hypothesis:
     """Make a hypothesis that was cut before the end of the sentence."""
-    score = total(log_probs) / length_penalty(len(tokens), alpha)
+    score = total(log_probs) / length_penalty(len(tokens), request)
     return Hypothesis(tuple(tokens), tuple(log_probs), score, FinishReason.LENGTH)

@@ -54,8 +54,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _STEADY_SECONDS = 60.0
 """Seconds after which the end of a process counts as the first one."""
 _SILENT_SECONDS = 10.0
-"""Seconds without a word after which a process counts as hanging. A front is then killed and replaced. The engine process
-is only reported, because a step may be long; whoever watches `/live` restarts the server."""
+"""Seconds without a word after which a process counts as hanging. A front is then killed and replaced. The engine
+process is only reported, because a step may be long; whoever watches `/live` restarts the server."""
 _SCRAPE_SECONDS = 2.0
 """Seconds that a process has to tell its metrics; else those of its last answer are shown."""
 _END_SECONDS = 30.0

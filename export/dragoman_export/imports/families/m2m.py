@@ -1,0 +1,88 @@
+"""M2M-100, NLLB-200, SMaLL-100 and WMT 2021: the class M2M100 of Hugging Face, with computed positions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dragoman_export.imports import positions
+from dragoman_export.imports.families import codes, fairseq
+from dragoman_export.imports.families.hugging_face import Folder
+from dragoman_export.imports.families.vocabulary import SPECIAL, language_ids, spm_file, spm_pieces
+from dragoman_export.imports.files import need, vocabulary
+from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
+from dragoman_service.errors import InvalidInput
+
+SAVED_POSITIONS = "model.*.embed_positions.weights"
+"""Tables in older files, of the same formula."""
+_LISTS = {"m2m100": codes.M2M_100, "wmt21": codes.WMT_21}
+"""`language_codes` of tokenizer_config.json -> languages."""
+_SMALL_100 = "tokenization_small100.py"
+"""File of SMaLL-100's own tokenizer, which is not executed."""
+
+
+def read(path: Path, options: ImportOptions) -> Imported:
+    """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported."""
+    folder = Folder(path, "m2m_100", options)
+    it = folder.config
+    it.fixed(normalize_before=True, add_final_layer_norm=True, normalize_embedding=False, add_bias_logits=False)
+    it.fixed(static_position_embeddings=True)
+    words = it.integer("vocab_size")
+    tokens = _nllb(folder, words) if is_nllb(folder) else _m2m(folder, words)
+    count, width = it.integer("max_position_embeddings"), it.integer("d_model")
+    table = positions.tensor2tensor(count, width, first=fairseq.FIRST_POSITION)
+    folder.tensors.ignore(SAVED_POSITIONS)
+    return fairseq.finish(folder, options, tokens, fairseq.Body((table, table)))
+
+
+def is_nllb(folder: Folder) -> bool:
+    """Whether the ids are those of SentencePiece with fairseq's offset, instead of a vocabulary file."""
+    kind = str(folder.tokenizer.get("tokenizer_class", ""))
+    return kind.startswith("Nllb") or not (folder.path / "vocab.json").is_file()
+
+
+def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
+    model = spm_file(folder)
+    pieces = len(spm_pieces(model)) + 1
+    languages = language_ids(folder, r"([a-z]{3}_[A-Z][a-z]{3})", codes.NLLB_200, pieces, words)
+    legacy = folder.tokenizer.get("legacy_behaviour", False)
+    if not isinstance(legacy, bool):
+        raise InvalidInput("tokenizer_config.json: legacy_behaviour", legacy, "true or false")
+    parts = TokenizerParts("fairseq", {"model": model}, {"languages": languages, "legacy": legacy})
+    return fairseq.Tokens("nllb", parts, languages, pieces)
+
+
+def _m2m(folder: Folder, words: int) -> fairseq.Tokens:
+    model = spm_file(folder)
+    spm_pieces(model)  # a check that it is one
+    path = need(folder.path, "vocab.json", "it gives the pieces their ids")
+    folder.used.append(path)
+    entries = vocabulary(path)
+    for token, number in SPECIAL.items():
+        if entries.get(token) != number:
+            raise InvalidInput(f"{path.name}: {token}", entries.get(token), f"the id {number}")
+    own = {token: number for token, number in entries.items() if token.startswith("__") and token.endswith("__")}
+    pieces = max(number for token, number in entries.items() if token not in own) + 1
+    if pieces > words:
+        raise InvalidInput(f"{path.name}: largest id", pieces - 1, f"less than {words}, the rows of the embeddings")
+    usual = _LISTS.get(str(folder.tokenizer.get("language_codes", "m2m100")))
+    if usual is None:
+        raise InvalidInput(
+            "tokenizer_config.json: language_codes", folder.tokenizer["language_codes"], " or ".join(map(repr, _LISTS))
+        )
+    languages = {token.strip("_"): number for token, number in own.items()}
+    languages = languages or language_ids(folder, r"__([a-z]+)__", usual, pieces, words)
+    small = is_small_100(folder)
+    if small:
+        folder.notes.append("SMaLL-100: the encoder reads the target language; its own tokenizer file is not executed.")
+    full = entries | {f"__{code}__": number for code, number in languages.items()}
+    settings = {"languages": {code: code for code in languages}, "source_tag": "target" if small else "source"}
+    files: dict[str, bytes | Path] = {"model": model, "vocabulary": json.dumps(full, ensure_ascii=False).encode()}
+    family = "small-100" if small else "m2m-100"
+    return fairseq.Tokens(family, TokenizerParts("m2m", files, settings), languages, pieces)
+
+
+def is_small_100(folder: Folder) -> bool:
+    """Whether the folder is one of SMaLL-100, whose class and configuration are those of M2M-100."""
+    kind = str(folder.tokenizer.get("tokenizer_class", "")).upper()
+    return kind.startswith("SMALL100") or (folder.path / _SMALL_100).is_file()

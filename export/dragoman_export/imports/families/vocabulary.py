@@ -1,0 +1,121 @@
+"""Ids of special tokens and languages of Hugging Face's multilingual tokenizers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from dragoman_export.imports.families.hugging_face import Folder
+from dragoman_export.imports.files import need, object_if_there, read_bytes
+from dragoman_export.imports.imported import ImportOptions, Languages
+from dragoman_service.errors import InvalidInput
+
+SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+"""The first ids of fairseq's dictionaries."""
+_FROM_ENGLISH, _TO_ENGLISH = ("one-to-many", "wide-en-x"), ("many-to-one", "wide-x-en")
+"""Parts of the names of published models that are trained from English, or into English, alone."""
+MODEL = "sentencepiece.bpe.model"
+
+
+def spm_file(folder: Folder) -> Path:
+    """The SentencePiece model of a folder. Raises InvalidInput if it is not there."""
+    why = "tokenizer.json alone, as Transformers 5 saves it, is not enough; take this file from the original model"
+    path = need(folder.path, MODEL, why)
+    folder.used.append(path)
+    return path
+
+
+def spm_pieces(path: Path) -> list[str]:
+    """The pieces of a SentencePiece model. Raises InvalidInput if the file is none."""
+    data = read_bytes(path)
+    try:
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
+        return [model.id_to_piece(it) for it in range(model.get_piece_size())]
+    except (RuntimeError, ValueError) as error:
+        raise InvalidInput(path.name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+
+
+def added_tokens(folder: Folder) -> dict[str, int]:
+    """Token -> id, of all tokens that the files of the tokenizer add to the pieces.
+
+    Raises:
+        InvalidInput: two files disagree about an id.
+    """
+    found: dict[str, int] = {}
+    for name, read in (
+        ("tokenizer.json", lambda it: [(token["content"], token["id"]) for token in it.get("added_tokens", [])]),
+        ("added_tokens.json", lambda it: list(it.items())),
+        (
+            "tokenizer_config.json",
+            lambda it: [
+                (token["content"], int(number)) for number, token in it.get("added_tokens_decoder", {}).items()
+            ],
+        ),
+    ):
+        path = folder.path / name
+        try:
+            entries = read(object_if_there(path))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InvalidInput(name, "tokens of another form", f"tokens with ids ({error!r})") from error
+        if entries:
+            folder.used.append(path)
+        for token, number in entries:
+            if not isinstance(number, int) or found.setdefault(token, number) != number:
+                raise InvalidInput(f"{name}: {token}", number, f"the id of another file of this folder, {found[token]}")
+    return found
+
+
+def language_ids(folder: Folder, pattern: str, usual: Sequence[str], first: int, words: int) -> dict[str, int]:
+    """Language -> id.
+
+    Args:
+        folder: The folder, whose own files count if they name languages.
+        pattern: Of a token that stands for a language; its group is the language.
+        usual: Languages of the published model, with ids from `first` on.
+        first: The first id after the pieces.
+        words: Rows of the embeddings.
+
+    Raises:
+        InvalidInput: an id is not in the vocabulary, or is that of a piece or of two languages.
+    """
+    matches = [(re.fullmatch(pattern, token), number) for token, number in added_tokens(folder).items()]
+    found = {match[1]: number for match, number in matches if match} or {it: first + n for n, it in enumerate(usual)}
+    for code, number in found.items():
+        if not first <= number < words or list(found.values()).count(number) > 1:
+            allowed = f"an id of its own from {first}, after the pieces, to {words - 1}, the last row of the embeddings"
+            raise InvalidInput(f"id of the language {code}", number, allowed)
+    return found
+
+
+def chosen(known: Sequence[str], options: ImportOptions, name: str = "") -> Languages:
+    """All languages in both directions, those that the user names, or those that the name of the model tells.
+
+    Args:
+        known: All languages of the model.
+        options: What the user says counts.
+        name: The name of the model.
+
+    Raises:
+        InvalidInput: the user names one that the model does not have.
+    """
+    for side, codes in (("sources", options.sources), ("targets", options.targets)):
+        for code in codes:
+            if code not in known:
+                raise InvalidInput(side, code, f"languages of the model: {', '.join(known)}")
+    english = tuple(it for it in known if it.partition("_")[0] in ("en", "eng"))
+    from_english = any(it in name for it in _FROM_ENGLISH) and english
+    to_english = any(it in name for it in _TO_ENGLISH) and english
+    return Languages(
+        options.sources or (english if from_english else tuple(known)),
+        options.targets or (english if to_english else tuple(known)),
+    )
+
+
+def check_special(folder: Folder) -> None:
+    """Check that the special ids of config.json are fairseq's. Raises InvalidInput if one is not."""
+    names = {"bos_token_id": "<s>", "pad_token_id": "<pad>", "eos_token_id": "</s>", "decoder_start_token_id": "</s>"}
+    for name, token in names.items():
+        folder.config.among(name, SPECIAL[token])

@@ -1,0 +1,167 @@
+"""From the language codes of model families to BCP 47 tags (RFC 5646), and the families' lists of languages.
+
+A tag is as short as it can be: the two-letter code where ISO 639-1 has one, and no script where the family has the
+language in one script alone, or where it is the usual one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from dragoman_service.errors import InvalidInput
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NLLB_CODES = _words("""
+    ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab arb_Arab ars_Arab
+    ary_Arab arz_Arab asm_Beng ast_Latn awa_Deva ayr_Latn azb_Arab azj_Latn bak_Cyrl bam_Latn ban_Latn bel_Cyrl
+    bem_Latn ben_Beng bho_Deva bjn_Arab bjn_Latn bod_Tibt bos_Latn bug_Latn bul_Cyrl cat_Latn ceb_Latn ces_Latn
+    cjk_Latn ckb_Arab crh_Latn cym_Latn dan_Latn deu_Latn dik_Latn dyu_Latn dzo_Tibt ell_Grek eng_Latn epo_Latn
+    est_Latn eus_Latn ewe_Latn fao_Latn pes_Arab fij_Latn fin_Latn fon_Latn fra_Latn fur_Latn fuv_Latn gla_Latn
+    gle_Latn glg_Latn grn_Latn guj_Gujr hat_Latn hau_Latn heb_Hebr hin_Deva hne_Deva hrv_Latn hun_Latn hye_Armn
+    ibo_Latn ilo_Latn ind_Latn isl_Latn ita_Latn jav_Latn jpn_Jpan kab_Latn kac_Latn kam_Latn kan_Knda kas_Arab
+    kas_Deva kat_Geor knc_Arab knc_Latn kaz_Cyrl kbp_Latn kea_Latn khm_Khmr kik_Latn kin_Latn kir_Cyrl kmb_Latn
+    kon_Latn kor_Hang kmr_Latn lao_Laoo lvs_Latn lij_Latn lim_Latn lin_Latn lit_Latn lmo_Latn ltg_Latn ltz_Latn
+    lua_Latn lug_Latn luo_Latn lus_Latn mag_Deva mai_Deva mal_Mlym mar_Deva min_Latn mkd_Cyrl plt_Latn mlt_Latn
+    mni_Beng khk_Cyrl mos_Latn mri_Latn zsm_Latn mya_Mymr nld_Latn nno_Latn nob_Latn npi_Deva nso_Latn nus_Latn
+    nya_Latn oci_Latn gaz_Latn ory_Orya pag_Latn pan_Guru pap_Latn pol_Latn por_Latn prs_Arab pbt_Arab quy_Latn
+    ron_Latn run_Latn rus_Cyrl sag_Latn san_Deva sat_Beng scn_Latn shn_Mymr sin_Sinh slk_Latn slv_Latn smo_Latn
+    sna_Latn snd_Arab som_Latn sot_Latn spa_Latn als_Latn srd_Latn srp_Cyrl ssw_Latn sun_Latn swe_Latn swh_Latn
+    szl_Latn tam_Taml tat_Cyrl tel_Telu tgk_Cyrl tgl_Latn tha_Thai tir_Ethi taq_Latn taq_Tfng tpi_Latn tsn_Latn
+    tso_Latn tuk_Latn tum_Latn tur_Latn twi_Latn tzm_Tfng uig_Arab ukr_Cyrl umb_Latn urd_Arab uzn_Latn vec_Latn
+    vie_Latn war_Latn wol_Latn xho_Latn ydd_Hebr yor_Latn yue_Hant zho_Hans zho_Hant zul_Latn
+""")
+"""The languages of NLLB-200 in the order of their ids, as its dictionary has them."""
+
+M2M_CODES = _words("""
+    af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht hu hy
+    id ig ilo is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa pl ps pt ro ru
+    sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu
+""")
+"""The languages of M2M100 in the order of their ids."""
+
+MBART50_CODES = _words("""
+    ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP
+    nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN
+    mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE sw_KE ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI
+""")
+"""The languages of mBART-50 in the order of their ids."""
+
+_TWO_LETTERS = dict(
+    pair.split(":")
+    for pair in _words("""
+    aar:aa abk:ab afr:af aka:ak amh:am ara:ar arg:an asm:as ava:av ave:ae aym:ay aze:az bak:ba bam:bm bel:be ben:bn
+    bis:bi bod:bo bos:bs bre:br bul:bg cat:ca ces:cs cha:ch che:ce chu:cu chv:cv cor:kw cos:co cre:cr cym:cy dan:da
+    deu:de div:dv dzo:dz ell:el eng:en epo:eo est:et eus:eu ewe:ee fao:fo fas:fa fij:fj fin:fi fra:fr fry:fy ful:ff
+    gla:gd gle:ga glg:gl glv:gv grn:gn guj:gu hat:ht hau:ha hbs:sh heb:he her:hz hin:hi hmo:ho hrv:hr hun:hu hye:hy
+    ibo:ig ido:io iii:ii iku:iu ile:ie ina:ia ind:id ipk:ik isl:is ita:it jav:jv jpn:ja kal:kl kan:kn kas:ks kat:ka
+    kau:kr kaz:kk khm:km kik:ki kin:rw kir:ky kom:kv kon:kg kor:ko kua:kj kur:ku lao:lo lat:la lav:lv lim:li lin:ln
+    lit:lt ltz:lb lub:lu lug:lg mah:mh mal:ml mar:mr mkd:mk mlg:mg mlt:mt mon:mn mri:mi msa:ms mya:my nau:na nav:nv
+    nbl:nr nde:nd ndo:ng nep:ne nld:nl nno:nn nob:nb nor:no nya:ny oci:oc oji:oj ori:or orm:om oss:os pan:pa pli:pi
+    pol:pl por:pt pus:ps que:qu roh:rm ron:ro run:rn rus:ru sag:sg san:sa sin:si slk:sk slv:sl sme:se smo:sm sna:sn
+    snd:sd som:so sot:st spa:es sqi:sq srd:sc srp:sr ssw:ss sun:su swa:sw swe:sv tah:ty tam:ta tat:tt tel:te tgk:tg
+    tgl:tl tha:th tir:ti ton:to tsn:tn tso:ts tuk:tk tur:tr twi:tw uig:ug ukr:uk urd:ur uzb:uz ven:ve vie:vi vol:vo
+    wln:wa wol:wo xho:xh yid:yi yor:yo zha:za zho:zh zul:zu
+""")
+)
+"""ISO 639-3 -> ISO 639-1, all of it (https://iso639-3.sil.org)."""
+
+_MEMBERS = dict(
+    pair.split(":")
+    for pair in _words("""
+    als:sq arb:ar ayr:ay azj:az cmn:zh ekk:et gaz:om gug:gn khk:mn kmr:ku knc:kr lvs:lv npi:ne ory:or pbt:ps pes:fa
+    plt:mg swh:sw uzn:uz ydd:yi zsm:ms
+""")
+)
+"""ISO 639-3 -> the tag of the macrolanguage whose name people use for this member, the one that is most spoken."""
+
+_OPUS = re.compile(r"([a-z]{2,3})(?:[_-]([A-Za-z]{4}))?(?:[_-]([A-Za-z]{2}|[0-9]{3}))?")
+_NLLB = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
+_MBART = re.compile(r"([a-z]{2})_[A-Z]{2}")
+_M2M = re.compile(r"[a-z]{2,3}")
+_ARGOS = {"zt": "zh-Hant", "pb": "pt-BR"}
+"""Codes that Argos made up."""
+
+
+def _language(code: str) -> str:
+    return _MEMBERS.get(code) or _TWO_LETTERS.get(code, code)
+
+
+def _usual_scripts() -> dict[str, str]:
+    """Language -> its script, of those that NLLB has in one alone."""
+    scripts: dict[str, set[str]] = {}
+    for code in NLLB_CODES:
+        language, _, script = code.partition("_")
+        scripts.setdefault(_language(language), set()).add(script)
+    return {language: found.pop() for language, found in scripts.items() if len(found) == 1}
+
+
+_USUAL_SCRIPTS = _usual_scripts()
+
+
+def nllb(code: str) -> str:
+    """The tag of a code of NLLB-200, such as `eng_Latn` (en) or `zho_Hans` (zh-Hans)."""
+    match = _matched(_NLLB, code, "a code of NLLB such as eng_Latn")
+    return _tag(match[1], match[2])
+
+
+def m2m(code: str) -> str:
+    """The tag of a code of M2M100, SMaLL-100 or WMT21, which are those of ISO 639-1 or 639-3 but for one."""
+    _matched(_M2M, code, "a code of M2M100 such as en or ceb")
+    return "nso" if code == "ns" else code
+
+
+def mbart50(code: str) -> str:
+    """The tag of a code of mBART-50, such as `en_XX`. Its regions, one to a language, are left out."""
+    return _matched(_MBART, code, "a code of mBART-50 such as en_XX")[1]
+
+
+def opus(code: str) -> str:
+    """The tag of a code of OPUS-MT: `deu` or `de`, `cmn_Hans`, `pt_br`, `srp_Latn`."""
+    match = _matched(_OPUS, code, "a code of OPUS-MT such as deu, cmn_Hans or pt_br")
+    return _tag(*match.groups())
+
+
+def argos(code: str) -> str:
+    """The tag of a code of Argos Translate."""
+    return _ARGOS.get(code) or opus(code)
+
+
+def by_tag(codes: Iterable[str], tag_of: Callable[[str], str]) -> dict[str, str]:
+    """Tag -> code, the form that the setting `languages` of a tokenizer has.
+
+    OPUS-MT has models with two codes for one language, such as `crh` and `crh_Latn`. The code that says less gets the
+    short tag, and the other one keeps its script.
+
+    Raises:
+        InvalidInput: a code that is not one of the family's, or two codes of one tag.
+    """
+    found: dict[str, str] = {}
+    for code in sorted(codes, key=len):
+        tag = tag_of(code)
+        if tag in found and (match := _OPUS.fullmatch(code)) and match[2]:
+            tag = _tag(*match.groups(), drop_usual=False)
+        if tag in found:
+            raise InvalidInput("language code", code, f"one code for each language; {found[tag]} is {tag} too")
+        found[tag] = code
+    return found
+
+
+def _tag(language: str, script: str | None = None, region: str | None = None, *, drop_usual: bool = True) -> str:
+    parts = [_language(language)]
+    if script and not (drop_usual and _USUAL_SCRIPTS.get(parts[0]) == script.title()):
+        parts.append(script.title())
+    if region:
+        parts.append(region.upper())
+    return "-".join(parts)
+
+
+def _matched(pattern: re.Pattern[str], code: str, allowed: str) -> re.Match[str]:
+    match = pattern.fullmatch(code)
+    if match is None:
+        raise InvalidInput("language code", code, allowed)
+    return match

@@ -1,0 +1,84 @@
+"""The fields of a checkpoint's configuration. Each is read, known to have no effect, or refused by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from dragoman_service.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a text: a long list of names, short to write."""
+    return tuple(text.split())
+
+
+class Switches:
+    """Reads fields one by one, and remembers which have been read."""
+
+    def __init__(self, where: str, values: Mapping[str, Any]) -> None:
+        """`where` is the name of the file, for messages."""
+        self._where, self._values, self._read = where, values, set[str]()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a field as it stands, or `default` if it is missing or null."""
+        self._read.add(name)
+        value = self._values.get(name)
+        return default if value is None else value
+
+    def integer(self, name: str, least: int = 1, default: int | None = None) -> int:
+        """A whole number. Raises InvalidInput if it is none, less than `least`, or missing without a default."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self.refusal(name, f"a whole number, {least} or more")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A number of any size. Raises InvalidInput if it is none."""
+        value = self.get(name, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+            raise self.refusal(name, "a number")
+        return float(value)
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """True or false. Raises InvalidInput if it is neither, or missing without a default."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise self.refusal(name, "true or false")
+        return value
+
+    def choice(self, name: str, choices: Mapping[str, T], default: str | None = None) -> T:
+        """What a name stands for. Raises InvalidInput if it is none of `choices`."""
+        value = self.get(name, default)
+        if not isinstance(value, str) or value not in choices:
+            raise self.refusal(name, " or ".join(map(repr, choices)))
+        return choices[value]
+
+    def fixed(self, **values: Any) -> None:
+        """Fields that may have one value alone, or be missing. Raises InvalidInput for another value."""
+        for name, value in values.items():
+            self.among(name, value)
+
+    def among(self, name: str, *allowed: Any) -> Any:
+        """The value of a field that may have some values alone, or be missing. Raises InvalidInput for another one."""
+        value = self.get(name, allowed[0])
+        if not any(value == it and type(value) is type(it) for it in allowed):
+            raise self.refusal(name, " or ".join(map(repr, allowed)))
+        return value
+
+    def refusal(self, name: str, allowed: str) -> InvalidInput:
+        """The error for the value of a field."""
+        return InvalidInput(f"{self._where}: {name}", self._values.get(name), allowed)
+
+    def finish(self, ignored: Iterable[str]) -> None:
+        """Check that every field has been read, is one of `ignored`, or begins with an underscore.
+
+        Raises:
+            InvalidInput: one is none of these.
+        """
+        for name in sorted(map(str, self._values.keys() - self._read - set(ignored))):
+            if not name.startswith("_"):
+                raise self.refusal(name, "no such field: it is unknown whether the model depends on it")

@@ -1,0 +1,320 @@
+"""What is not supported, missing or damaged is refused with one message that names it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from dragoman_export.imports.imported import ImportOptions
+from dragoman_export.imports.read import READERS, detect, read_checkpoint
+from dragoman_service.errors import InvalidInput
+from support.foreign.checkpoints import ENGLISH_GERMAN, FOLDER, OPTIONS, change_json, change_tensors, copied
+
+Change = Callable[[Path], object]
+VECTOR = np.zeros(16, np.float32)
+
+
+def config(**values: Any) -> Change:
+    return fields("config.json", **values)
+
+
+def tensors(**values: Any) -> Change:
+    return lambda it: change_tensors(it, **values)
+
+
+def without(name: str) -> Change:
+    return lambda it: (it / name).unlink()
+
+
+def capitals(folder: Path) -> None:
+    path = folder / "shared_vocabulary.json"
+    pieces = json.loads(path.read_text())
+    path.write_text(json.dumps([it.upper() if it == "▁cat" else it for it in pieces]))
+
+
+def text(file: str, contents: str) -> Change:
+    return lambda it: (it / file).write_text(contents)
+
+
+def fields(file: str, **values: Any) -> Change:
+    return lambda it: change_json(it / file, **values)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "opus-mt-en-de",
+            config(activation_function="tanh"),
+            "config.json: activation_function: got 'tanh'; allowed: 'relu'",
+        ),
+        ("opus-mt-en-de", config(normalize_before=True), "config.json: normalize_before: got True; allowed: False"),
+        ("opus-mt-en-de", config(decoder_attention_heads=4), "decoder_attention_heads: got 4; allowed: 2"),
+        ("opus-mt-en-de", config(d_model="16"), "d_model: got '16'; allowed: a whole number, 1 or more"),
+        ("opus-mt-en-de", config(d_model=True), "d_model: got True"),
+        ("opus-mt-en-de", config(encoder_layers=...), "encoder_layers: got None; allowed: a whole number"),
+        (
+            "opus-mt-en-de",
+            config(encoder_layers=3),
+            "model.safetensors: model.encoder.layers.2.self_attn.q_proj.weight: got None",
+        ),
+        (
+            "opus-mt-en-de",
+            config(encoder_layers=1),
+            "tensors: got 'model.encoder.layers.1.encoder|tensors: got 'model.encoder.layers.1",
+        ),
+        (
+            "opus-mt-en-de",
+            config(encoder_ffn_dim=24),
+            r"layers.0.fc1.weight: got 'shape \[32, 16\]'; allowed: shape \[24, 16\]",
+        ),
+        ("opus-mt-en-de", config(vocab_size=40, decoder_vocab_size=40), r"model.shared.weight: got 'shape \[47, 16\]'"),
+        ("opus-mt-en-de", config(decoder_vocab_size=46), "decoder_vocab_size: got 46; allowed: 47"),
+        ("opus-mt-en-de", config(quantization_config={"bits": 4}), "quantization_config: got"),
+        ("opus-mt-en-de", config(rope_theta=3), "config.json: rope_theta: got 3; allowed: no such field"),
+        (
+            "opus-mt-en-de",
+            config(eos_token_id=2),
+            "vocab.json: got 0; allowed: an entry </s> with the id 2|forced_eos_token_id: got 0",
+        ),
+        (
+            "opus-mt-en-de",
+            config(pad_token_id=1, decoder_start_token_id=1),
+            "vocab.json: got 46; allowed: an entry <pad> with the id 1",
+        ),
+        ("opus-mt-en-de", config(decoder_start_token_id=0), "decoder_start_token_id: got 0; allowed: 46"),
+        ("opus-mt-en-de", config(tie_word_embeddings=False), "lm_head.weight: got None|embed_tokens"),
+        ("opus-mt-en-de", tensors(extra__weight=VECTOR), "model.safetensors: tensors: got 'extra.weight'"),
+        (
+            "opus-mt-en-de",
+            tensors(final_logits_bias=VECTOR),
+            r"final_logits_bias: got 'shape \[16\]'; allowed: shape \[1, 47\]",
+        ),
+        ("opus-mt-en-de", tensors(model__shared__weight=None), "model.encoder.embed_tokens.weight: got None"),
+        (
+            "opus-mt-en-de",
+            tensors(model__decoder__layers__1__fc2__bias=None),
+            "model.decoder.layers.1.fc2.bias: got None",
+        ),
+        ("opus-mt-en-de", without("source.spm"), "source.spm: got None; allowed: .*OPUS-MT models with Moses and BPE"),
+        ("opus-mt-en-de", text("target.spm", "?"), "target.spm: got '1 bytes'; allowed: a SentencePiece model"),
+        ("marian-toy", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
+        ("opus-mt-en-de", without("vocab.json"), "vocab.json: got None"),
+        (
+            "opus-mt-en-de",
+            without("model.safetensors"),
+            "weights: got None; allowed: model.safetensors or pytorch_model.bin",
+        ),
+        ("opus-mt-en-de", fields("vocab.json", twice=0), "vocab.json: got 'two pieces with the same id'"),
+        ("opus-mt-en-de", fields("vocab.json", large=47), "vocab.json: largest id: got 47; allowed: less than 47"),
+        ("opus-mt-en-de", fields("vocab.json", odd="1"), "vocab.json: odd: got '1'; allowed: an id"),
+        (
+            "opus-mt-en-de",
+            lambda it: (it / "config.json").write_text("[" * 99_999),
+            "config.json: got 'damaged'; allowed: JSON",
+        ),
+        ("opus-mt-en-de", lambda it: (it / "config.json").write_bytes(b"\xff"), "config.json: .*UTF-8"),
+        ("opus-mt-en-de", fields("generation_config.json", bad_words_ids=[[1, 2]]), "bad_words_ids: got"),
+        ("opus-mt-en-de", fields("generation_config.json", bad_words_ids=[[47]]), "got 47; allowed: less than 47"),
+        ("opus-mt-en-de", fields("generation_config.json", begin_suppress_tokens=[3]), "begin_suppress_tokens"),
+        ("m2m", config(pad_token_id=0), "config.json: pad_token_id: got 0; allowed: 1"),
+        ("m2m", config(normalize_before=False), "normalize_before: got False; allowed: True"),
+        (
+            "m2m",
+            without("sentencepiece.bpe.model"),
+            "sentencepiece.bpe.model: got None; .*tokenizer.json alone, as Transformers 5",
+        ),
+        ("m2m", lambda it: (it / "sentencepiece.bpe.model").write_bytes(b"?"), "allowed: a SentencePiece model"),
+        ("m2m", fields("vocab.json", **{"</s>": 1, "<pad>": 2}), "vocab.json: <pad>: got 2; allowed: the id 1"),
+        ("m2m", fields("tokenizer_config.json", language_codes="mine"), "language_codes: got 'mine'"),
+        ("m2m", tensors(model__encoder__layer_norm__bias=None), "model.encoder.layer_norm.bias: got None"),
+        ("nllb", config(vocab_size=50), "got .*50|id of the language"),
+        (
+            "nllb",
+            fields("tokenizer_config.json", added_tokens_decoder={"3": {"content": "eng_Latn"}}),
+            "id of the language eng_Latn: got 3",
+        ),
+        ("nllb", fields("added_tokens.json", eng_Latn=50), "eng_Latn: got 49; allowed: the id of another file.* 50"),
+        ("nllb", fields("tokenizer_config.json", legacy_behaviour="yes"), "legacy_behaviour: got 'yes'"),
+        ("mbart-50", fields("tokenizer_config.json", tokenizer_class="MBartTokenizer"), "mBART-25"),
+        (
+            "mbart-50",
+            config(max_position_embeddings=50),
+            r"embed_positions.weight: got 'shape \[42, 16\]'; allowed: shape \[52, 16\]",
+        ),
+        ("ct2-opennmt-float32", config(decoder_start_token=None), "decoder_start_token: got None; allowed: a token"),
+        (
+            "ct2-opennmt-float32",
+            config(eos_token="</end>"),
+            "config.json: got '</end>'; allowed: a piece of the target",
+        ),
+        ("ct2-opennmt-float32", config(mystery=1), "config.json: mystery: got 1"),
+        ("ct2-opennmt-float32", config(quantization_type=1), "quantization_type: got 1"),
+        ("ct2-opennmt-float32", without("target_vocabulary.json"), "target_vocabulary.json: got None"),
+        ("ct2-opennmt-float32", without("target.model"), None),
+        (
+            "ct2-opennmt-float32",
+            text("source_vocabulary.json", '["a", "b"]'),
+            "tokenizer: got 'source.model'; allowed: the tokenizer of this model",
+        ),
+        ("ct2-nllb-float16", capitals, "vocabulary: got .*CAT"),
+        ("marian-toy", without("source.spm"), None),
+        ("marian-toy", text("decoder.yml", "word-penalty: 1"), "decoder.yml: word-penalty: got 1"),
+        ("marian-toy", text("decoder.yml", "models: [a.npz, b.npz]"), "decoder.yml: models: .*ensembles"),
+        ("marian-toy", text("decoder.yml", "- 1"), "decoder.yml: got .*options by name"),
+        (
+            "marian-toy",
+            text("decoder.yml", "!!python/object/apply:os.system [ls]"),
+            "decoder.yml: .*YAML of plain values",
+        ),
+    ],
+)
+def test_one_message_names_what_is_wrong(tmp_path: Path, name: str, change: Change, message: str | None) -> None:
+    folder = copied(name, tmp_path)
+    change(folder)
+    if message is None:
+        read_checkpoint(folder, OPTIONS[name])  # one model is enough for both sides
+        return
+    with pytest.raises(InvalidInput, match=message):
+        read_checkpoint(folder, OPTIONS[name])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("type", "s2s"),
+        ("transformer-decoder-autoreg", "rnn"),
+        ("transformer-ffn-depth", 3),
+        ("transformer-tied-layers", [1, 1]),
+        ("transformer-no-projection", True),
+        ("transformer-no-affine", True),
+        ("transformer-alibi-shift", True),
+        ("transformer-disable-position-embeddings", True),
+        ("transformer-postprocess", "da"),
+        ("transformer-ffn-activation", "tanh"),
+        ("transformer-postprocess-emb", "x"),
+        ("transformer-new-switch", 1),
+        ("enc-depth", "2"),
+    ],
+)
+def test_a_switch_of_marian_is_named(tmp_path: Path, option: str, value: Any) -> None:
+    folder = copied("marian-toy", tmp_path)
+    with np.load(folder / "model.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    options = yaml.safe_load(arrays["special:model.yml"].tobytes().rstrip(b"\0")) | {option: value}
+    arrays["special:model.yml"] = np.frombuffer(yaml.safe_dump(options).encode() + b"\0" * 5, np.int8)
+    np.savez(folder / "model.npz", **arrays)
+    said = "transformer-preprocess" if option == "transformer-postprocess" else option
+    with pytest.raises(InvalidInput, match=rf"special:model.yml: {said}: got"):
+        read_checkpoint(folder, ENGLISH_GERMAN)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape", "special"])
+def test_a_tensor_of_marian_is_named(tmp_path: Path, change: str) -> None:
+    folder = copied("marian-toy", tmp_path)
+    with np.load(folder / "model.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if change == "missing":
+        del arrays["encoder_l2_ffn_W1"]
+    elif change == "extra":
+        arrays["encoder_l3_ffn_W1"] = arrays["encoder_l2_ffn_W1"]
+    elif change == "shape":
+        arrays["encoder_l2_ffn_W1"] = arrays["encoder_l2_ffn_W1"].T
+    else:
+        del arrays["special:model.yml"]
+    np.savez(folder / "model.npz", **arrays)
+    name = {"extra": "encoder_l3_ffn_W1", "special": "special:model.yml"}.get(change, "encoder_l2_ffn_W1")
+    with pytest.raises(InvalidInput, match=name):
+        read_checkpoint(folder, ENGLISH_GERMAN)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "got 'an empty folder'"),
+        ({"notes.txt": ""}, "got 'a folder with notes.txt'"),
+        *(
+            ({"config.json": json.dumps({"model_type": kind})}, f"got 'model_type {kind}'.*{why}")
+            for kind, why in (
+                ("t5", "MADLAD"), ("mt5", "gated"), ("umt5", "relative"), ("nllb-moe", "experts"), ("fsmt", "Moses"),
+                ("bert", "an unknown family"),
+            )
+        ),
+        ({"config.json": json.dumps({"model_type": ["t5"]})}, "no name"),
+        ({"config.json": "{}"}, "config.json without model_type"),
+        ({"model.ende.intgemm.alphas.bin": ""}, "SSRU"),
+        ({"decoder.yml": "models: [model.bin.gz.bin]", "x": ""}, "SSRU"),
+        ({"model.pt": ""}, "a checkpoint of fairseq"),
+        ({"opus.npz": "", "source.bpe": "", "target.bpe": ""}, "Moses and BPE instead of SentencePiece"),
+        ({"a.npz": "", "b.npz": ""}, "model: got 'a.npz, b.npz'; allowed: one .npz"),
+    ],
+)  # fmt: skip
+def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidInput, match=message):
+        read_checkpoint(tmp_path)
+
+
+def test_families_are_detected() -> None:
+    found = {name: detect(FOLDER / name) for name in OPTIONS}
+    assert set(found.values()) | {"argos", "blenderbot"} == set(READERS)
+    assert found["nllb"] == found["small-100"] == "m2m_100"
+    assert found["marian-toy"] == found["marian-pre-norm"] == "marian_npz"
+
+
+def test_no_such_place(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="allowed: a folder or file that exists"):
+        read_checkpoint(tmp_path / "nowhere")
+    for name, message in (("model.pt", "fairseq are programs"), ("x.txt", "no file of a known kind")):
+        (tmp_path / name).write_text("")
+        with pytest.raises(InvalidInput, match=message):
+            read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m2m", "marian-toy", "ct2-marian-int8"])
+def test_only_folders_of_marianmt_have_a_choice_of_positions(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"positions: got 'marian'; allowed: 'own'"):
+        read_checkpoint(FOLDER / name, ImportOptions(("en",), ("de",), positions="marian"))
+
+
+def test_languages_that_are_not_said_are_asked_for(tmp_path: Path) -> None:
+    for name in ("marian-toy", "ct2-opennmt-float32"):
+        with pytest.raises(InvalidInput, match=r"sources: got None; allowed: languages, with --source"):
+            read_checkpoint(FOLDER / name)
+    folder = copied("opus-mt-en-de", tmp_path)
+    for codes, side in (({"source_lang": "roa"}, "sources"), ({"target_lang": "zle"}, "targets")):
+        change_json(folder / "tokenizer_config.json", **{"source_lang": "en", "target_lang": "de"} | codes)
+        with pytest.raises(InvalidInput, match=rf"{side}: got '(roa|zle)'; allowed: languages, with --{side[:-1]}"):
+            read_checkpoint(folder)
+    with pytest.raises(InvalidInput, match="targets: got 'spa'; allowed: deu, fra, cmn_Hans"):
+        read_checkpoint(FOLDER / "opus-mt-en-mul", ImportOptions(targets=("spa",)))
+    with pytest.raises(InvalidInput, match="sources: got 'xx'; allowed: languages of the model: eng_Latn, deu_Latn"):
+        read_checkpoint(FOLDER / "nllb", ImportOptions(sources=("xx",)))
+
+
+def test_a_model_of_ctranslate2_of_another_architecture_is_named(tmp_path: Path) -> None:
+    folder = copied("ct2-opennmt-float32", tmp_path)
+    path = folder / "model.bin"
+    old, new = b"encoder/layer_0/ffn/layer_norm/beta\0", b"encoder/layer_0/self_attn/rotary_dim\0"
+    data = path.read_bytes()
+    length = len(old).to_bytes(2, "little")
+    assert data.count(length + old) == 1
+    path.write_bytes(data.replace(length + old, len(new).to_bytes(2, "little") + new))
+    with pytest.raises(
+        InvalidInput, match=r"model.bin: encoder/layer_0/self_attn/rotary_dim: got 'present'.*MADLAD-400"
+    ):
+        read_checkpoint(folder, ENGLISH_GERMAN)
+    new = b"encoder/layer_0/ffn/layer_norm/bera\0"
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(InvalidInput, match=r"model.bin: encoder/layer_0/ffn/layer_norm/beta: got None"):
+        read_checkpoint(folder, ENGLISH_GERMAN)
+    path.write_bytes(data.replace(b"decoder/alignment_layer", b"decoder/alignment_laxer"))
+    with pytest.raises(InvalidInput, match=r"model.bin: decoder/alignment_laxer: got -1; allowed: no such switch"):
+        read_checkpoint(folder, ENGLISH_GERMAN)
