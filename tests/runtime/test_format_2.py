@@ -52,7 +52,7 @@ def runner(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Runner]:
     made.close()
 
 
-def test_golden_sentences_have_the_translations_of_the_release_that_wrote_them(runner: Runner) -> None:
+def test_golden_sentences_have_the_translations_of_the_release_that_wrote_them(runner: Runner, bundle: Bundle) -> None:
     golden = json.loads((FOLDER / "golden.json").read_text(encoding="utf-8"))["sentences"]
     requests = [
         Request(
@@ -63,7 +63,7 @@ def test_golden_sentences_have_the_translations_of_the_release_that_wrote_them(r
         )
         for index, sentence in enumerate(golden)
     ]
-    found = translate(runner, requests, ROWS)
+    found = translate(runner, requests, ROWS, bundle.manifest.special_ids)
     for sentence, hypothesis in zip(golden, found, strict=True):
         assert list(hypothesis.tokens) == sentence["target_ids"]
         assert hypothesis.score == pytest.approx(sentence["score"], abs=SCORE_TOLERANCE["fp16"])
