@@ -98,6 +98,9 @@ class ServedEngine(Protocol):
         ...
 
 
+_USUAL = DecodingOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
     """What the world is told about a model."""
@@ -153,7 +156,7 @@ class ModelDescription:
     def default_length_penalty(self) -> float:
         """Length penalty of requests that do not choose one."""
         penalty = self.generation.length_penalty
-        return DecodingOptions().length_penalty if penalty is None else penalty
+        return _USUAL.length_penalty if penalty is None else penalty
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
