@@ -79,13 +79,12 @@ class Exportable:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer as the bundle will have it. Raises InvalidInput if its files are damaged or do not fit."""
-        files = self.tokenizer_files
+        return load_tokenizer(self.facts.tokenizer, lambda name: contents_of(self.tokenizer_files[name]))
 
-        def read(name: str) -> bytes:
-            contents = files[name]
-            return contents if isinstance(contents, bytes) else contents.read_bytes()
 
-        return load_tokenizer(self.facts.tokenizer, read)
+def contents_of(given: bytes | Path) -> bytes:
+    """The contents of a file of a bundle, which are given themselves or as a file to copy."""
+    return given if isinstance(given, bytes) else given.read_bytes()
 
 
 def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tuple[Bundle, Report]:

@@ -49,7 +49,7 @@ def import_checkpoint(
         description=options.description,
         languages=languages,
         max_source_tokens=limits.max_source_tokens,
-        max_target_tokens=limits.max_target_tokens - 1 - len(_forced(imported)),
+        max_target_tokens=limits.max_target_tokens - 1 - tokenizer.load().target_overhead,
         tokenizer=tokenizer.spec,
         generation=generation,
         licence=imported.licence or "",
@@ -58,12 +58,6 @@ def import_checkpoint(
     )
     imported = replace(imported, notes=(*imported.notes, *notes))
     return *export_model(Exportable(imported.model(), facts, tokenizer.files), output, options), imported
-
-
-def _forced(imported: Imported) -> tuple[str, ...]:
-    """What the decoder is fed before a translation, beside the first id."""
-    kind, settings = imported.tokenizer.kind, imported.tokenizer.settings
-    return ("language",) if kind == "fairseq" or (kind == "m2m" and settings["source_tag"] == "source") else ()
 
 
 def _generation(imported: Imported) -> tuple[Generation, tuple[str, ...]]:

@@ -9,14 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from dragoman_export.imports.switches import listed
 from dragoman_service.errors import InvalidInput
 
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-NLLB_CODES = _words("""
+NLLB_CODES = listed("""
     ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab arb_Arab ars_Arab
     ary_Arab arz_Arab asm_Beng ast_Latn awa_Deva ayr_Latn azb_Arab azj_Latn bak_Cyrl bam_Latn ban_Latn bel_Cyrl
     bem_Latn ben_Beng bho_Deva bjn_Arab bjn_Latn bod_Tibt bos_Latn bug_Latn bul_Cyrl cat_Latn ceb_Latn ces_Latn
@@ -37,14 +33,17 @@ NLLB_CODES = _words("""
 """)
 """The languages of NLLB-200 in the order of their ids, as its dictionary has them."""
 
-M2M_CODES = _words("""
+M2M_CODES = listed("""
     af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht hu hy
     id ig ilo is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa pl ps pt ro ru
     sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu
 """)
 """The languages of M2M100 in the order of their ids."""
 
-MBART50_CODES = _words("""
+WMT21_CODES = ("en", "ha", "is", "ja", "cs", "ru", "zh", "de")
+"""The languages of Facebook's models of WMT 2021 in the order of their ids."""
+
+MBART50_CODES = listed("""
     ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP
     nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN
     mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE sw_KE ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI
@@ -53,7 +52,7 @@ MBART50_CODES = _words("""
 
 _TWO_LETTERS = dict(
     pair.split(":")
-    for pair in _words("""
+    for pair in listed("""
     aar:aa abk:ab afr:af aka:ak amh:am ara:ar arg:an asm:as ava:av ave:ae aym:ay aze:az bak:ba bam:bm bel:be ben:bn
     bis:bi bod:bo bos:bs bre:br bul:bg cat:ca ces:cs cha:ch che:ce chu:cu chv:cv cor:kw cos:co cre:cr cym:cy dan:da
     deu:de div:dv dzo:dz ell:el eng:en epo:eo est:et eus:eu ewe:ee fao:fo fas:fa fij:fj fin:fi fra:fr fry:fy ful:ff
@@ -72,7 +71,7 @@ _TWO_LETTERS = dict(
 
 _MEMBERS = dict(
     pair.split(":")
-    for pair in _words("""
+    for pair in listed("""
     als:sq arb:ar ayr:ay azj:az cmn:zh ekk:et gaz:om gug:gn khk:mn kmr:ku knc:kr lvs:lv npi:ne ory:or pbt:ps pes:fa
     plt:mg swh:sw uzn:uz ydd:yi zsm:ms
 """)

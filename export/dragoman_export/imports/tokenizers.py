@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dragoman_export.exporter import contents_of
 from dragoman_export.imports import languages as tags
 from dragoman_export.imports.imported import Imported
 from dragoman_service.bundle.languages import Languages
-from dragoman_service.bundle.tokenizers.protocol import TokenizerSpec
+from dragoman_service.bundle.tokenizers.loading import load_tokenizer
+from dragoman_service.bundle.tokenizers.protocol import Tokenizer, TokenizerSpec
 
 _ROLES = {"source": "source_model", "target": "target_model", "vocabulary": "vocabulary"}
 """Roles of Marian's files in a checkpoint -> in a bundle."""
@@ -42,6 +44,10 @@ class BundleTokenizer:
         """Name of a file of the bundle -> its contents."""
         self.spec = TokenizerSpec(parts.kind, names, settings)
 
+    def load(self) -> Tokenizer:
+        """The tokenizer as the bundle will have it. Raises InvalidInput if its files are damaged or do not fit."""
+        return load_tokenizer(self.spec, lambda name: contents_of(self.files[name]))
+
     @property
     def languages(self) -> Languages:
         """The languages as BCP 47 tags."""
@@ -65,7 +71,7 @@ class BundleTokenizer:
 
     def _m2m(self, files: dict[str, bytes | Path]) -> dict[str, Any]:
         own = self._imported.tokenizer.settings
-        vocabulary: dict[str, int] = json.loads(_read(files["vocabulary"]))
+        vocabulary: dict[str, int] = json.loads(contents_of(files["vocabulary"]))
         ids = {code: vocabulary.pop(f"__{code}__") for code in own["languages"]}
         files["vocabulary"] = json.dumps(vocabulary, ensure_ascii=False).encode()
         return {
@@ -92,7 +98,7 @@ class BundleTokenizer:
         if "target_model" in files:
             files["source_model"] = files.pop("model")
         target = "target_vocabulary" if "target_vocabulary" in files else "vocabulary"
-        pieces: list[str] = json.loads(_read(files[target]))
+        pieces: list[str] = json.loads(contents_of(files[target]))
         # Rows of the model without a piece, such as the zeros that Marian begins with, need a name.
         pieces += [f"<row {row}>" for row in range(len(pieces), config.vocab_size)]
         files[target] = json.dumps(pieces, ensure_ascii=False).encode()
@@ -114,7 +120,3 @@ def _tagger(imported: Imported) -> Callable[[str], str]:
 def _opus_or_tag(code: str) -> str:
     """Users name languages of folders that do not say them, mostly by tags such as pt-BR."""
     return tags.opus(code.replace("-", "_") if re.fullmatch(r"[a-z]{2,3}-[A-Z][A-Za-z]{1,3}", code) else code)
-
-
-def _read(contents: bytes | Path) -> bytes:
-    return contents if isinstance(contents, bytes) else contents.read_bytes()

@@ -1,7 +1,8 @@
 """The limit on the rows of one client while others are served.
 
-On a CPU, the time of a step grows with its rows, so a client with many rows makes every step of the others long. It
-loses little by the limit: a step with a quarter of the rows takes about a quarter of the time.
+On a CPU, the time of a step grows with its rows, so a client with many rows makes every step of the others long. The
+limit costs it throughput only as far as a step of fewer rows takes more time for each: nothing with a small model,
+some with a large one (`tests/load/bulk.py` measures both sides).
 """
 
 from __future__ import annotations

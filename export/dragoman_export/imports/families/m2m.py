@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 
 from dragoman_export.imports import positions
-from dragoman_export.imports.families import codes, fairseq
+from dragoman_export.imports.families import fairseq
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.families.vocabulary import SPECIAL, check_fit, language_ids, spm_file, spm_pieces
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
+from dragoman_export.imports.languages import M2M_CODES, NLLB_CODES, WMT21_CODES
 from dragoman_service.errors import InvalidInput
 
 SAVED_POSITIONS = "model.*.embed_positions.weights"
 """Tables in older files, of the same formula."""
-_LISTS = {"m2m100": codes.M2M_100, "wmt21": codes.WMT_21}
+_LISTS = {"m2m100": M2M_CODES, "wmt21": WMT21_CODES}
 """`language_codes` of tokenizer_config.json -> languages."""
 _SMALL_100 = "tokenization_small100.py"
 """File of SMaLL-100's own tokenizer, which is not executed."""
@@ -44,7 +45,7 @@ def is_nllb(folder: Folder) -> bool:
 def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
     model = spm_file(folder)
     pieces = len(spm_pieces(model)) + 1
-    languages = language_ids(folder, r"([a-z]{3}_[A-Z][a-z]{3})", codes.NLLB_200, pieces, words)
+    languages = language_ids(folder, r"([a-z]{3}_[A-Z][a-z]{3})", NLLB_CODES, pieces, words)
     legacy = folder.tokenizer.get("legacy_behaviour", False)
     if not isinstance(legacy, bool):
         raise InvalidInput("tokenizer_config.json: legacy_behaviour", legacy, "true or false")

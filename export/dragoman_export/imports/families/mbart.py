@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dragoman_export.imports.families import codes, fairseq, marian
+from dragoman_export.imports.families import fairseq, marian
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.families.vocabulary import language_ids, spm_file, spm_pieces
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
+from dragoman_export.imports.languages import MBART50_CODES
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_service.errors import InvalidInput
 
@@ -33,7 +34,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     _refuse_mbart_25(folder)
     model = spm_file(folder)
     pieces = len(spm_pieces(model)) + 1
-    languages = language_ids(folder, r"([a-z]{2,3}_[A-Z]{2})", codes.MBART_50, pieces, words)
+    languages = language_ids(folder, r"([a-z]{2,3}_[A-Z]{2})", MBART50_CODES, pieces, words)
     parts = TokenizerParts("fairseq", {"model": model}, {"languages": languages, "legacy": False})
     body = fairseq.Body(positions=tables, output_bias=True, settings={"embedding_norm": True}, tensors=norms)
     return fairseq.finish(folder, options, fairseq.Tokens("mbart-50", parts, languages, pieces), body)
