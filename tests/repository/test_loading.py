@@ -10,7 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.bundle.manifest import Generation
+from dragoman_service.bundle.manifest import Generation, tensor_names_of_format_2
+from dragoman_service.client.client import TranslationClient
+from dragoman_service.client.values import Options
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lanes import one_lane
 from dragoman_service.engine.settings import EngineSettings
@@ -21,6 +23,8 @@ from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServiceConfig
+from support.parity import shipped_bundle
+from support.server_thread import serving
 
 
 def load(*paths: Path) -> Any:
@@ -92,6 +96,19 @@ def test_the_default_beam_is_the_operators_then_the_models_then_four(
     description = loading.describe(bundle, one_lane(settings.engine), "cpu", settings)
     assert (description.default_beam_size, description.default_length_penalty) == (beam, 0.3)
     assert (description.licence, description.languages) == ("MIT", tiny_bundle.manifest.languages)
+
+
+def test_a_bundle_of_format_2_is_served_and_translates_as_it_was_proved_to() -> None:
+    bundle = Bundle.load(shipped_bundle())
+    assert bundle.manifest.tensors == tensor_names_of_format_2(bundle.manifest.cache.decoder_layers)
+    models = load(bundle.path)
+    with serving(models) as server, TranslationClient(server.address) as client:
+        for golden in bundle.golden:
+            options = Options(beam_size=golden.beam_size, length_penalty=golden.length_penalty,
+                              max_length=golden.max_length, return_tokens=True)  # fmt: skip
+            (found,) = client.translate([golden.source], options)
+            assert found.hypotheses[0].tokens == tuple(bundle.tokenizer.pieces(golden.target_ids)), golden.source
+    models[0].engine.close()
 
 
 def test_lanes_share_one_set_of_weights_and_are_closed_together(
