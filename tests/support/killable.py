@@ -16,7 +16,6 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["pytest", "dragoman_model.data.prepare"])  # processes import the main module: pytest
@@ -25,8 +24,7 @@ _SERVER.set_forkserver_preload(["pytest", "dragoman_model.data.prepare"])  # pro
 def start(action: Callable[[], object]) -> ForkServerProcess:
     """Run `action`, which must be picklable, in a process."""
     process = _SERVER.Process(target=_run, args=(action,), daemon=True)
-    with patch.dict(os.environ, OPENBLAS_NUM_THREADS="1"):  # for the server, which starts with the first process
-        process.start()
+    process.start()
     return process
 
 
