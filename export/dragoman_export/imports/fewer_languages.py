@@ -86,7 +86,8 @@ def keep_languages(imported: Imported, wanted: Sequence[str], texts: Sequence[Pa
     )
     note = (
         f"Languages kept: {', '.join(chosen)}; {len(chosen)} of {len(language_ids)}. Rows of the vocabulary kept: "
-        f"{len(left):,} of {config.vocab_size:,}, {rule}. Their tables have {after:,.1f} MiB instead of {before:,.1f} in fp32."
+        f"{len(left):,} of {config.vocab_size:,}, {rule}. Their tables have {after:,.1f} MiB instead of "
+        f"{before:,.1f} in fp32."
     )
     return replace(
         imported,

@@ -55,6 +55,10 @@ def read_checkpoint(path: Path, options: ImportOptions | None = None) -> Importe
     if options.pieces_of and not options.languages:
         raise InvalidInput("pieces_of", str(options.pieces_of[0]), "none without --languages, whose pieces are kept")
     imported = READERS[family](path, options)
+    if options.family is not None and imported.tokenizer.kind != "m2m":
+        raise InvalidInput(
+            "family", options.family, "none; only models with the vocabulary of M2M-100 may be of two families"
+        )
     return keep_languages(imported, options.languages, options.pieces_of) if options.languages else imported
 
 

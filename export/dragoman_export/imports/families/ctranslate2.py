@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dragoman_export.imports.architecture import (
     layer_tensors,
     positions,
 )
+from dragoman_export.imports.families import m2m
 from dragoman_export.imports.families.ct2_tokens import Behaviour, Vocabularies, read_tokens, read_vocabularies
 from dragoman_export.imports.families.generation import banned_ids
 from dragoman_export.imports.files import digests, need, object_if_there
@@ -99,8 +101,18 @@ class _Model:
         self.tensors.finish()
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
-    """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported."""
+def read(path: Path, options: ImportOptions, prefix: str | None = None) -> Imported:
+    """Read a folder.
+
+    Args:
+        path: The folder.
+        options: What the folder does not say.
+        prefix: The token that the decoder is always given first, or "" for none; the encoder then reads the text alone,
+            whatever languages the vocabulary names. None: the vocabulary tells what both read.
+
+    Raises:
+        InvalidInput: for what is missing, disagrees or is not supported.
+    """
     file = read_ct2(need(path, "model.bin", "it has the tensors"))
     heads = SPECS.get(file.spec)
     if heads is None:
@@ -110,8 +122,12 @@ def read(path: Path, options: ImportOptions) -> Imported:
     behaviour = _behaviour(path, file, model)
     vocabularies = read_vocabularies(path, behaviour.unknown)
     zero = model.flag("decoder/start_from_zero_embedding")
-    tokens = read_tokens(path, options, vocabularies, behaviour, zero_start=zero)
+    tokens = read_tokens(path, options, vocabularies, behaviour, zero_start=zero, prefix=prefix)
     sizes = _sizes(model, heads)
+    parts, notes = tokens.parts, tokens.notes
+    if parts.kind == "m2m" and m2m.is_small_100(path, options, sizes.encoder_layers, sizes.decoder_layers):
+        parts = replace(parts, settings={**parts.settings, "source_tag": "target"})
+        notes = [*notes, m2m.SMALL_100_NOTE]
     settings, tensors = _stacks(model, sizes)
     embeddings = _embeddings(model, sizes.d_model, vocabularies)
     banned, pad = set(tokens.banned), tokens.pad
@@ -142,12 +158,12 @@ def read(path: Path, options: ImportOptions) -> Imported:
     return Imported(
         config,
         check_complete(config, tensors),
-        tokens.parts,
+        parts,
         tokens.languages,
         Generation(2, 1.0, "power", max_source_tokens=count, max_target_tokens=count),
         licence,
         {"family": "ctranslate2", "name": path.resolve().name, "files": digests(used)},
-        (*licence_notes(licence), *tokens.notes),
+        (*licence_notes(licence), *notes),
     )
 
 

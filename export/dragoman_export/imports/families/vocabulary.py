@@ -11,6 +11,7 @@ import sentencepiece
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.files import need, object_if_there, read_bytes
 from dragoman_export.imports.imported import ImportOptions, Languages
+from dragoman_export.imports.languages import contradictions
 from dragoman_service.errors import InvalidInput
 
 SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
@@ -101,13 +102,14 @@ def language_ids(folder: Folder, pattern: str, usual: Sequence[str], first: int,
     return found
 
 
-def chosen(known: Sequence[str], options: ImportOptions, name: str = "") -> Languages:
+def chosen(known: Sequence[str], options: ImportOptions, name: str = "", notes: list[str] | None = None) -> Languages:
     """All languages in both directions, those that the user names, or those that the name of the model tells.
 
     Args:
         known: All languages of the model.
         options: What the user says counts.
         name: The name of the model.
+        notes: Gets a note for languages that the name tells otherwise.
 
     Raises:
         InvalidInput: the user names one that the model does not have.
@@ -119,10 +121,10 @@ def chosen(known: Sequence[str], options: ImportOptions, name: str = "") -> Lang
     english = tuple(it for it in known if it.partition("_")[0] in ("en", "eng"))
     from_english = any(it in name for it in _FROM_ENGLISH) and english
     to_english = any(it in name for it in _TO_ENGLISH) and english
-    return Languages(
-        options.sources or (english if from_english else tuple(known)),
-        options.targets or (english if to_english else tuple(known)),
-    )
+    usual = Languages(english if from_english else tuple(known), english if to_english else tuple(known))
+    if notes is not None:
+        notes += contradictions(usual, options)
+    return Languages(options.sources or usual.sources, options.targets or usual.targets)
 
 
 def check_special(folder: Folder) -> None:
