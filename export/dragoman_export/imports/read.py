@@ -9,6 +9,7 @@ from pathlib import Path
 from dragoman_export.imports.families import argos, blenderbot, ctranslate2, m2m, marian, marian_npz, mbart
 from dragoman_export.imports.fewer_languages import keep_languages
 from dragoman_export.imports.files import parse_yaml, read_object, read_text
+from dragoman_export.imports.fit import check_tokenizer
 from dragoman_export.imports.imported import Imported, ImportOptions
 from dragoman_service.errors import InvalidInput
 
@@ -59,6 +60,7 @@ def read_checkpoint(path: Path, options: ImportOptions | None = None) -> Importe
         raise InvalidInput(
             "family", options.family, "none; only models with the vocabulary of M2M-100 may be of two families"
         )
+    check_tokenizer(imported)
     return keep_languages(imported, options.languages, options.pieces_of) if options.languages else imported
 
 

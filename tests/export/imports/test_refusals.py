@@ -105,7 +105,7 @@ def fields(file: str, **values: Any) -> Change:
         ),
         ("opus-mt-en-de", without("source.spm"), "source.spm: got None; allowed: .*OPUS-MT models with Moses and BPE"),
         ("opus-mt-en-de", text("target.spm", "?"), "target.spm: got '1 bytes'; allowed: a SentencePiece model"),
-        ("marian-toy", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
+        ("marian-pre-norm", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
         ("opus-mt-en-de", without("vocab.json"), "vocab.json: got None"),
         (
             "opus-mt-en-de",
@@ -165,7 +165,7 @@ def fields(file: str, **values: Any) -> Change:
             "tokenizer: got 'source.model'; allowed: the tokenizer of this model",
         ),
         ("ct2-nllb-float16", capitals, "vocabulary: got .*CAT"),
-        ("marian-toy", without("source.spm"), None),
+        ("marian-pre-norm", without("source.spm"), None),
         ("marian-toy", text("decoder.yml", "word-penalty: 1"), "decoder.yml: word-penalty: got 1"),
         ("marian-toy", text("decoder.yml", "models: [a.npz, b.npz]"), "decoder.yml: models: .*ensembles"),
         ("marian-toy", text("decoder.yml", "- 1"), "decoder.yml: got .*options by name"),
