@@ -120,7 +120,10 @@ def _tokenizer(
 ) -> tuple[TokenizerParts, Languages, dict[str, int]]:
     """The tokenizer, the languages, and the target vocabulary."""
     path = folder.path
-    why = "OPUS-MT models with Moses and BPE instead of SentencePiece are not supported"
+    why = (
+        "OPUS-MT models with Moses and BPE instead of SentencePiece are not supported, and tokenizer.json has one side "
+        "alone; take both from the original model"
+    )
     files = {role: need(path, f"{role}.spm", why) for role in ("source", "target")}
     files["vocabulary"] = need(path, "vocab.json", "it gives the pieces their ids")
     source = target = vocabulary(files["vocabulary"])
