@@ -138,8 +138,9 @@ def _ranked(pieces: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str
     order = [piece for piece, _ in itertools.groupby(one + other for one, other in pairs)]
     ranks = {piece: -float(rank) for rank, piece in enumerate(order)}
     known = set(pieces)
-    splits = {(it[:at], it[at:]) for it in pieces[4:] for at in range(1, len(it)) if it[:at] in known and it[at:] in known}
-    if len(ranks) != len(order) or splits != set(pairs):
+    splits = {(it[:at], it[at:]) for it in pieces[len(_SPECIAL) :] for at in range(1, len(it))}
+    possible = {(one, other) for one, other in splits if one in known and other in known}
+    if len(ranks) != len(order) or possible != set(pairs):
         raise _refusal("model.merges", f"{len(pairs)} mergers", "all mergers of a piece, one after the other")
     return {piece: ranks.get(piece, -float(len(order) + place)) for place, piece in enumerate(pieces)}
 
