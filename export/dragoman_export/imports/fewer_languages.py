@@ -134,9 +134,8 @@ def _directions(before: Languages, chosen: dict[str, str]) -> Languages:
 def _rule(imported: Imported, chosen: dict[str, str], texts: Sequence[Path]) -> tuple[Callable[[str], bool], str]:
     """Whether a piece is needed, and the rule in words."""
     if texts:
-        return _of_texts(
-            imported, chosen, texts
-        ), f"whose pieces occur in {', '.join(it.name for it in texts)} or in the built-in sentences"
+        names = ", ".join(it.name for it in texts)
+        return _of_texts(imported, chosen, texts), f"whose pieces occur in {names} or in the built-in sentences"
     found: set[str] = set()
     for tag, code in chosen.items():
         own = _ISO_15924.get(code.partition("_")[2])

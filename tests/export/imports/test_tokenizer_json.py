@@ -144,5 +144,5 @@ def test_a_piece_with_a_space_inside_is_refused(tmp_path: Path) -> None:
     values = json.loads((FOLDER / "mbart-50" / "tokenizer.json").read_text())
     values["model"]["vocab"][50][0] = "a▁b"
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
-    with pytest.raises(InvalidInput, match="model.vocab: got 'a▁b'"):
+    with pytest.raises(InvalidInput, match=r"model.vocab: got 'a▁b'"):
         sentence_piece(tmp_path / "tokenizer.json")
