@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ import sentencepiece
 from dragoman_export.exporter import contents_of
 from dragoman_export.imports import languages as tags
 from dragoman_export.imports.imported import Imported, Languages, TokenizerParts
+from dragoman_export.imports.lazy import LazyTensor
 from dragoman_export.imports.sentence_piece import parse, reduced
 from dragoman_export.imports.switches import listed
 from dragoman_export.imports.tokenizers import tagger
 from dragoman_export.sentences import CALIBRATION, built_in_language
 from dragoman_export.sources import read_text
+from dragoman_model.config import ModelConfig
 from dragoman_model.data.scripts import SCRIPTS, script_of
 from dragoman_service.errors import InvalidInput
 
@@ -36,7 +38,6 @@ _ISO_15924 = dict(
 )
 """Script in the codes of NLLB -> the first word of the Unicode names of its letters."""
 _ALL_SCRIPTS = frozenset((*_ISO_15924.values(), *(script for scripts in SCRIPTS.values() for script in scripts)))
-_MEGABYTE = 2**20
 
 
 def keep_languages(imported: Imported, wanted: Sequence[str], texts: Sequence[Path] = ()) -> Imported:
@@ -80,32 +81,37 @@ def keep_languages(imported: Imported, wanted: Sequence[str], texts: Sequence[Pa
     )
     new = {number: place for place, number in enumerate(left)}
     tensors = {it: tensor.gathered(left) if it in _TABLES else tensor for it, tensor in imported.tensors.items()}
-    before, after = (
-        sum(4 * math.prod(them[it].shape) for it in _TABLES if it in them) / _MEGABYTE
-        for them in (imported.tensors, tensors)
-    )
     note = (
         f"Languages kept: {', '.join(chosen)}; {len(chosen)} of {len(language_ids)}. Rows of the vocabulary kept: "
-        f"{len(left):,} of {config.vocab_size:,}, {rule}. Their tables have {after:,.1f} MiB instead of "
-        f"{before:,.1f} in fp32."
+        f"{len(left):,} of {config.vocab_size:,}, {rule}. Their tables have {_mebibytes(tensors):,.1f} MiB instead of "
+        f"{_mebibytes(imported.tensors):,.1f} in fp32."
     )
     return replace(
         imported,
-        config=replace(
-            config,
-            vocab_size=len(left),
-            source_vocab_size=None,
-            pad_id=new[config.pad_id],
-            begin_id=new[config.begin_id],
-            end_id=new[config.end_id],
-            unknown_id=new[config.unknown_id],
-            banned_ids=tuple(new[it] for it in config.banned_ids if it in new),
-        ),
+        config=_renumbered(config, new),
         tensors=tensors,
         tokenizer=_smaller(parts, smaller, {piece: new[it] for piece, it in ids.items() if it in new}, chosen, new),
         languages=_directions(imported.languages, chosen),
         notes=(*imported.notes, note),
     )
+
+
+def _renumbered(config: ModelConfig, new: Mapping[int, int]) -> ModelConfig:
+    return replace(
+        config,
+        vocab_size=len(new),
+        source_vocab_size=None,
+        pad_id=new[config.pad_id],
+        begin_id=new[config.begin_id],
+        end_id=new[config.end_id],
+        unknown_id=new[config.unknown_id],
+        banned_ids=tuple(new[it] for it in config.banned_ids if it in new),
+    )
+
+
+def _mebibytes(tensors: Mapping[str, LazyTensor]) -> float:
+    """Size of the tables of the vocabulary in fp32."""
+    return sum(4 * math.prod(tensors[it].shape) for it in _TABLES if it in tensors) / 2**20
 
 
 def _chosen(imported: Imported, wanted: Sequence[str]) -> dict[str, str]:

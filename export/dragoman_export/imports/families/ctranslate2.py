@@ -17,7 +17,7 @@ from dragoman_export.imports.architecture import (
     positions,
 )
 from dragoman_export.imports.families import m2m
-from dragoman_export.imports.families.ct2_tokens import Behaviour, Vocabularies, read_tokens, read_vocabularies
+from dragoman_export.imports.families.ct2_tokens import Behaviour, Tokens, Vocabularies, read_tokens, read_vocabularies
 from dragoman_export.imports.families.generation import banned_ids
 from dragoman_export.imports.files import digests, need, object_if_there
 from dragoman_export.imports.formats.ct2 import Ct2File, Scalar, read_ct2
@@ -102,16 +102,10 @@ class _Model:
 
 
 def read(path: Path, options: ImportOptions, prefix: str | None = None) -> Imported:
-    """Read a folder.
+    """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported.
 
-    Args:
-        path: The folder.
-        options: What the folder does not say.
-        prefix: The token that the decoder is always given first, or "" for none; the encoder then reads the text alone,
-            whatever languages the vocabulary names. None: the vocabulary tells what both read.
-
-    Raises:
-        InvalidInput: for what is missing, disagrees or is not supported.
+    `prefix` is the token that the decoder is always given first, or "" for none; the encoder then reads the text alone,
+    whatever languages the vocabulary names. None: the vocabulary tells what both read.
     """
     file = read_ct2(need(path, "model.bin", "it has the tensors"))
     heads = SPECS.get(file.spec)
@@ -124,10 +118,7 @@ def read(path: Path, options: ImportOptions, prefix: str | None = None) -> Impor
     zero = model.flag("decoder/start_from_zero_embedding")
     tokens = read_tokens(path, options, vocabularies, behaviour, zero_start=zero, prefix=prefix)
     sizes = _sizes(model, heads)
-    parts, notes = tokens.parts, tokens.notes
-    if parts.kind == "m2m" and m2m.is_small_100(path, options, sizes.encoder_layers, sizes.decoder_layers):
-        parts = replace(parts, settings={**parts.settings, "source_tag": "target"})
-        notes = [*notes, m2m.SMALL_100_NOTE]
+    tokens = _told_apart(tokens, path, options, sizes)
     settings, tensors = _stacks(model, sizes)
     embeddings = _embeddings(model, sizes.d_model, vocabularies)
     banned, pad = set(tokens.banned), tokens.pad
@@ -158,13 +149,22 @@ def read(path: Path, options: ImportOptions, prefix: str | None = None) -> Impor
     return Imported(
         config,
         check_complete(config, tensors),
-        parts,
+        tokens.parts,
         tokens.languages,
         Generation(2, 1.0, "power", max_source_tokens=count, max_target_tokens=count),
         licence,
         {"family": "ctranslate2", "name": path.resolve().name, "files": digests(used)},
-        (*licence_notes(licence), *notes),
+        (*licence_notes(licence), *tokens.notes),
     )
+
+
+def _told_apart(tokens: Tokens, path: Path, options: ImportOptions, sizes: Sizes) -> Tokens:
+    """M2M-100, or SMaLL-100, which has the same vocabulary."""
+    parts = tokens.parts
+    if parts.kind != "m2m" or not m2m.is_small_100(path, options, sizes.encoder_layers, sizes.decoder_layers):
+        return tokens
+    parts = replace(parts, settings={**parts.settings, "source_tag": "target"})
+    return replace(tokens, parts=parts, notes=[*tokens.notes, m2m.SMALL_100_NOTE])
 
 
 def _refuse_others(file: Ct2File) -> None:
