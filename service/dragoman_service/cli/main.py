@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
 import inspect
 import os
@@ -14,6 +15,7 @@ from dragoman_service.errors import DragomanError
 
 COMMAND_GROUP = "dragoman.commands"
 _BASE = ()
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Module that could not be imported -> the name of its library in the message, and the extras that install it.
 _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnxruntime": ("ONNX Runtime", ("cpu",)),
@@ -98,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        return status if _flushed() else 1
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _LIBRARIES:
             raise
@@ -106,10 +109,37 @@ def _run(args: argparse.Namespace) -> int:
     except DragomanError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
-        sys.stderr.close()
+        _drop_stdout()
         return 1
+    except OSError as error:
+        if not _flushed():
+            return 1
+        if error.errno not in _FULL:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1)
     except KeyboardInterrupt:
         return 130
+
+
+def _flushed() -> bool:
+    """Write what is left of standard output, and tell if that fails. Raises BrokenPipeError."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_stdout()
+        _fail(f"standard output: {error.strerror}", 1)
+        return False
+    return True
+
+
+def _drop_stdout() -> None:
+    """Let what is left of standard output vanish: Python would fail to write it at its end, and say so."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
@@ -33,18 +33,18 @@ _OTHER_NAMES = {
 
 
 @contextmanager
-def field_paths(message: Descriptor) -> Iterator[None]:
+def field_paths(message: Message) -> Iterator[None]:
     """Errors inside name their fields by their paths in `message`, as `google.rpc.BadRequest` has them."""
     try:
         yield
     except InvalidInput as error:
-        error.rename(_path(error.field, message))
+        error.rename(_path(error.field, message.DESCRIPTOR.fields_by_name))
         raise
 
 
-def _path(field: str, message: Descriptor) -> str:
+def _path(field: str, fields: Container[str]) -> str:
     name = re.split(r"[.\[]", field, maxsplit=1)[0]
-    if name in message.fields_by_name:
+    if name in fields:
         return field
     if name in pb.DecodingOptions.DESCRIPTOR.fields_by_name:
         return f"options.{field}"

@@ -36,7 +36,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         self._settings = settings
 
     async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
-        with field_paths(request.DESCRIPTOR):
+        with field_paths(request):
             async with _admitted(answering, request.texts, request.target_prefixes):
                 with self._frontend.counted():
                     return await self._translate(request, answering)
@@ -60,7 +60,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
         # The token is looked at when a call begins: a stream ends as it would have, as a call of many texts does.
-        with field_paths(request.DESCRIPTOR):
+        with field_paths(request):
             async with _admitted(answering, (request.text,), (request.target_prefix,)):
                 with self._frontend.counted():
                     await self._translate_stream(request, answering)
