@@ -327,6 +327,7 @@ UNAVAILABLE = ServerUnavailable("away", grpc.StatusCode.UNAVAILABLE)
         (UNAVAILABLE, 9_999, None, 10),
         (UNAVAILABLE, 10_000, None, None),
         (UNAVAILABLE, 1, 0.4, None),
+        (CallCancelled("x", grpc.StatusCode.CANCELLED), 1, None, 0.5),
         (overloaded(0.1), 1, None, 0.5),
         (overloaded(45), 1, None, 45),
         (overloaded(45), 1, 30, None),

@@ -6,7 +6,13 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dragoman_service.client.errors import InvalidRequest, ServerOverloaded, ServerUnavailable, TranslationError
+from dragoman_service.client.errors import (
+    CallCancelled,
+    InvalidRequest,
+    ServerOverloaded,
+    ServerUnavailable,
+    TranslationError,
+)
 from dragoman_service.client.values import utf8
 
 _BYTES_PER_CALL = 256 * 2**10
@@ -88,9 +94,10 @@ def divided(part: Part, error: TranslationError) -> list[Part]:
 def pause(error: TranslationError, attempt: int, attempts: int, seconds_left: float | None) -> float | None:
     """Seconds to wait after attempt number `attempt`, which is 1 or more; None: it was the last one.
 
-    Tried again is what fails because a server is full or not there, unless the deadline would pass before.
+    Tried again is what fails because a server is full, not there, or stops and cancels its calls, unless the deadline
+    would pass before.
     """
-    if attempt >= attempts or not isinstance(error, (ServerUnavailable, ServerOverloaded)):
+    if attempt >= attempts or not isinstance(error, (ServerUnavailable, ServerOverloaded, CallCancelled)):
         return None
     seconds = min(_LONGEST_PAUSE, _SHORTEST_PAUSE * 2 ** min(attempt - 1, 16))
     if isinstance(error, ServerOverloaded):

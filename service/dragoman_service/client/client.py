@@ -70,8 +70,8 @@ class TranslationClient:
             address: HOST:PORT.
             texts_per_call: Long lists of texts are divided into calls of this many, or fewer if they are long.
             concurrency: Calls of one list that run at the same time.
-            attempts: Most times that a call is sent which ends with UNAVAILABLE or RESOURCE_EXHAUSTED. The pauses
-                grow from half a second to ten, or are as long as the server says.
+            attempts: Most times that a call is sent which ends with UNAVAILABLE, RESOURCE_EXHAUSTED, or CANCELLED by
+                the server. The pauses grow from half a second to ten, or are as long as the server says.
             tls: Whether the connection uses TLS, or the settings of TLS.
             token: Sent with every call, as metadata `authorization: Bearer TOKEN`. Without TLS it is sent within this
                 machine only, unless Token says otherwise.
@@ -251,6 +251,7 @@ class AsyncTranslationClient:
         self._concurrency = concurrency
         self._attempts = _checked(attempts)
         self._connection = Connection(address, tls, token, metadata)
+        self._is_closed = False
         self._channel = self._connection.aio_channel(_CHANNEL_OPTIONS)
         self._stub = translation_pb2_grpc.TranslationStub(self._channel)
 
@@ -322,7 +323,7 @@ class AsyncTranslationClient:
                     running.popleft()
                     running.extendleft(map(begun, reversed(divided(first.part, error))))
                 else:
-                    await asyncio.sleep(seconds)
+                    await self._wait(seconds, error)
                     first.call, first.attempt = self._begin(first.part, options, timeout), first.attempt + 1
         finally:
             for each in running:
@@ -355,7 +356,7 @@ class AsyncTranslationClient:
             seconds = None if has_begun else pause(error, attempt, self._attempts, timeout.left())
             if seconds is None:
                 raise error
-            await asyncio.sleep(seconds)
+            await self._wait(seconds, error)
 
     async def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
@@ -371,15 +372,22 @@ class AsyncTranslationClient:
             seconds = pause(error, attempt, self._attempts, timeout.left())
             if seconds is None:
                 raise error
-            await asyncio.sleep(seconds)
+            await self._wait(seconds, error)
         raise AssertionError
 
     def _begin(self, part: Part, options: Options, timeout: _Timeout) -> Any:
         request, metadata = translate_request(part.texts, part.prefixes, options), self._connection.metadata()
         return self._stub.Translate(request, timeout=timeout.left(), metadata=metadata)
 
+    async def _wait(self, seconds: float, error: TranslationError) -> None:
+        """As TranslationClient._wait."""
+        if self._is_closed:
+            raise error
+        await asyncio.sleep(seconds)
+
     async def close(self) -> None:
         """Close the connection. Calls still running are cancelled."""
+        self._is_closed = True
         await self._channel.close(None)
 
     async def __aenter__(self) -> AsyncTranslationClient:
