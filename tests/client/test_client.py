@@ -245,7 +245,7 @@ def test_attempts_are_checked() -> None:
 
 
 def test_long_texts_go_in_calls_of_fewer_bytes(server: ServerThread) -> None:
-    texts = [f"{number} {'x' * 98_990}" for number in range(60)]
+    texts = [f"text {number}\n{'*' * 98_990}" for number in range(60)]
     with TranslationClient(server.address) as client:
         assert [it.text for it in client.translate(texts)] == [text.upper() for text in texts]
 
