@@ -179,7 +179,7 @@ def encode_to_fit(sentence: str, encode: Callable[[str], Sequence[int]], limit: 
         yield EncodedPiece(sentence, tokens)
         return
     if len(sentence) < 2:
-        raise InvalidInput("texts", sentence, f"characters of at most {limit} tokens; this one has {len(tokens)}")
+        raise InvalidInput("text", sentence, f"characters of at most {limit} tokens; this one has {len(tokens)}")
     cut = _cut(sentence)
     for half in (sentence[:cut], sentence[cut:]):
         for piece in _trimmed(half):

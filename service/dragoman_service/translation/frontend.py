@@ -36,6 +36,8 @@ _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
+_FIELDS_OF_A_TEXT = {"text": "texts", "target_prefix": "target_prefixes"}
+"""What errors of one text name -> the field of a call."""
 
 T = TypeVar("T")
 
@@ -91,9 +93,7 @@ class Frontend:
             answers, results = iter(finished), []
             for text in prepared:
                 answered = list(islice(answers, text.num_sentences))
-                results.append(
-                    (yield from assemble_steps(text, answered, model.tokenizer, call.options.num_hypotheses))
-                )
+                results.append((yield from assemble_steps(text, answered, model.tokenizer, call.options)))
             return results
 
         count = len(finished) * call.options.num_hypotheses
@@ -126,9 +126,9 @@ class Frontend:
                         text = decoder.flush()
                     if text:
                         yield piece.written(text)
-        count = call.options.num_hypotheses
-        steps = assemble_steps(prepared, finished, model.tokenizer, count)
-        yield await self.compute(call.sender.client, steps, translations=len(finished) * count)
+        steps = assemble_steps(prepared, finished, model.tokenizer, call.options)
+        count = len(finished) * call.options.num_hypotheses
+        yield await self.compute(call.sender.client, steps, translations=count)
 
     async def compute(self, client: str, steps: Steps[T], *, translations: int) -> T:
         """Do a client's work on `translations` translated sentences: on a thread if they are many."""
@@ -221,13 +221,25 @@ class Frontend:
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
-            for text, prefix in zip(call.texts, prefixes, strict=True):
-                prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
+            for index, (text, prefix) in enumerate(zip(call.texts, prefixes, strict=True)):
+                with _named(index):
+                    prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
             return prepared
 
         if _is_short(call):
             return run_inline(work())
         return await self._worker.run(call.sender.client, work())
+
+
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Errors of one text, or of its prefix, say which one it is."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field in _FIELDS_OF_A_TEXT:
+            error.rename(f"{_FIELDS_OF_A_TEXT[error.field]}[{index}]")
+        raise
 
 
 def _is_short(call: Call) -> bool:

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Priority, Request, Timings
+from dragoman_service.engine.request import (
+    DecodingOptions,
+    Finished,
+    FinishReason,
+    Hypothesis,
+    Priority,
+    Request,
+    Timings,
+)
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route, TextTokenizer
 from dragoman_service.text.capitals import in_capitals, in_small_letters
@@ -64,7 +72,7 @@ class TextResult:
     """The translation of one text."""
 
     hypotheses: tuple[TextHypothesis, ...]
-    """Best first. The i-th consists of the i-th hypothesis of each sentence."""
+    """Best first. The i-th consists of the i-th hypothesis of each sentence, or the last of one that has fewer."""
     timings: Timings
     """The maximum over all sentences of each time."""
     source_tokens: int
@@ -177,17 +185,20 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 
 
 def assemble(
-    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
+    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, options: DecodingOptions
 ) -> TextResult:
     """Do all steps of `assemble_steps` at once."""
-    return run_inline(assemble_steps(prepared, finished, tokenizer, num_hypotheses))
+    return run_inline(assemble_steps(prepared, finished, tokenizer, options))
 
 
 def assemble_steps(
-    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
+    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, options: DecodingOptions
 ) -> Steps[TextResult]:
     """Put the translations of the sentences into the text, in the places of the sentences; a step for each sentence."""
-    count = min((len(answer.hypotheses) for answer in finished), default=num_hypotheses)
+    count = options.num_hypotheses
+    if count > 1 and options.sampling is None:  # samples are independent: equal ones are as many as were drawn
+        finished = yield from _distinct(prepared, finished, tokenizer, count)
+        count = max((len(answer.hypotheses) for answer in finished), default=1)
     timings = [answer.timings for answer in finished] or [Timings()]
     hypotheses = []
     for rank in range(count):
@@ -204,10 +215,24 @@ def assemble_steps(
     )
 
 
+def _distinct(
+    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, count: int
+) -> Steps[list[Finished]]:
+    """The answers with their best `count` hypotheses that differ in text: tokens can spell one text in several ways."""
+    answers = []
+    for sentence, answer in zip(prepared.sentences, finished, strict=True):
+        best: dict[str, Hypothesis] = {}
+        for hypothesis in answer.hypotheses:
+            best.setdefault(sentence.written(tokenizer.decode(hypothesis.tokens)), hypothesis)
+            yield
+        answers.append(replace(answer, hypotheses=tuple(best.values())[:count]))
+    return answers
+
+
 def _hypothesis(
     prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, rank: int
 ) -> Steps[TextHypothesis]:
-    chosen = [answer.hypotheses[rank] for answer in finished]
+    chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in finished]
     translations = iter(chosen)
     cut = any(hypothesis.finish_reason is FinishReason.LENGTH for hypothesis in chosen)
     parts: list[str] = []

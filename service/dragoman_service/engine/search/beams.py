@@ -55,8 +55,8 @@ class Beam:
         self._threshold = BANNED  # the search ends once no live hypothesis can have a higher score
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        """The requested number of finished hypotheses, best first."""
-        return tuple(self._finished[: self._wanted])
+        """The finished hypotheses, best first: one if one is wanted, else all; those that are wanted come first."""
+        return tuple(self._finished[: 1 if self._wanted == 1 else self.size])
 
     def is_lost(self, rows: Sequence[int], log_probs: Sequence[Sequence[float]]) -> bool:
         """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""
