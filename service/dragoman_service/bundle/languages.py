@@ -87,6 +87,8 @@ class Languages:
         if exact is not None:
             return 0, exact
         targets = self._target_index.fits(target)
+        if not targets:
+            return None
         found = (
             (far + farther, pair)
             for far, one in self._source_index.fits(source)

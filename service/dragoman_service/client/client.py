@@ -21,9 +21,11 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.client.connection import Connection, Tls, Token
 from dragoman_service.client.errors import error_of
 from dragoman_service.client.values import (
+    LanguageCandidate,
     Model,
     Options,
     Translation,
+    detections,
     models,
     stream_item,
     stream_request,
@@ -137,6 +139,21 @@ class TranslationClient:
         finally:
             call.cancel()
 
+    def detect_language(
+        self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
+    ) -> list[list[LanguageCandidate]]:
+        """The languages that each text may be in, the likeliest first; none for a text without letters.
+
+        `languages` are those that are possible; empty: those of the models of the server.
+        `deadline` is in seconds. Raises one of `dragoman_service.client.errors`.
+        """
+        request = pb.DetectLanguageRequest(texts=texts, languages=languages)
+        try:
+            metadata = self._connection.metadata()
+            return detections(self._stub.DetectLanguage(request, timeout=deadline, metadata=metadata))
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
     def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
         try:
@@ -236,6 +253,17 @@ class AsyncTranslationClient:
             raise error_of(error) from None
         finally:
             call.cancel()
+
+    async def detect_language(
+        self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
+    ) -> list[list[LanguageCandidate]]:
+        """As TranslationClient.detect_language."""
+        request = pb.DetectLanguageRequest(texts=texts, languages=languages)
+        try:
+            metadata = self._connection.metadata()
+            return detections(await self._stub.DetectLanguage(request, timeout=deadline, metadata=metadata))
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
 
     async def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""

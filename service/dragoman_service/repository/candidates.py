@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from dragoman_service.bundle.languages import MAX_SHOWN, Languages
 from dragoman_service.errors import InvalidInput, NotFound, visible
@@ -50,13 +50,15 @@ class Candidates:
             for source, middle in model.description.languages.matching(source_language, ""):
                 first.setdefault(middle, Route(model, source, middle))
         middles = TagIndex(first)
+        preferred = {middle for _, middle in middles.fits(_PREFERRED_PIVOT)}
         found = None
         for model in self.models:
             for middle, target in model.description.languages.matching("", target_language):
                 for _, fitting in middles.fits(middle)[:1]:
-                    found = found or (first[fitting], Route(model, middle, target))
-                    if canonical(fitting) == _PREFERRED_PIVOT:
-                        return first[fitting], Route(model, middle, target)
+                    way = first[fitting], Route(model, middle, target)
+                    if fitting in preferred:
+                        return way
+                    found = found or way
         return found
 
     def sources(self, target_language: str) -> list[str]:
@@ -64,16 +66,15 @@ class Candidates:
 
         Each is returned once, as the first model writes it.
         """
-        found: dict[str, str] = {}
-        for model in self.models:
-            languages = model.description.languages
-            if target_language:
-                tags: Iterable[str] = (source for source, _ in languages.matching("", target_language))
-            else:
-                tags = languages.all_sources
-            for tag in tags:
-                found.setdefault(canonical(tag), tag)
-        return list(found.values())
+        if target_language:
+            pairs = (model.description.languages.matching("", target_language) for model in self.models)
+            return _each_once(source for source, _ in chain.from_iterable(pairs))
+        return _each_once(chain.from_iterable(model.description.languages.all_sources for model in self.models))
+
+    def languages(self) -> list[str]:
+        """The languages from and into which the models translate, as `sources` returns them."""
+        targets = chain.from_iterable(model.description.languages.all_targets for model in self.models)
+        return _each_once(chain(self.sources(""), targets))
 
     def _nearest(self, source: str, target: str) -> Route | None:
         """The route whose languages are nearest to those that are asked for; of several, that of the first model."""
@@ -96,6 +97,14 @@ class Candidates:
             if pairs:
                 return Route(model, *pairs[0])
         return None
+
+
+def _each_once(tags: Iterable[str]) -> list[str]:
+    """The tags, without those that mean the same as one before."""
+    found: dict[str, str] = {}
+    for tag in tags:
+        found.setdefault(canonical(tag), tag)
+    return list(found.values())
 
 
 def _ambiguous(languages: Languages, source: str, target: str) -> InvalidInput:

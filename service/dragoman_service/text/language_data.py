@@ -37,10 +37,10 @@ MACROLANGUAGES = _pairs("""
 
 REPLACED = _pairs("""
     in:id iw:he ji:yi jw:jv mo:ro sh:sr-Latn no-bok:nb no-nyn:nn zh-min-nan:nan zh-chs:zh-Hans zh-cht:zh-Hant
-    pb:pt-BR zt:zh-Hant sat-beng:sat
+    pb:pt-BR zt:zh-Hant ns:nso sat-beng:sat
 """)
 """Tag in lower case -> the one to use instead: deprecated ones of the IANA registry, those of .NET for Chinese, those
-that Argos Translate made up, and the one of NLLB that names a wrong script."""
+that Argos Translate and M2M100 made up, and the one of NLLB that names a wrong script."""
 
 REPLACED_REGIONS = _pairs("BU:MM DD:DE FX:FR SU:RU TP:TL UK:GB YD:YE YU:RS ZR:CD")
 """Region -> the one to use instead."""

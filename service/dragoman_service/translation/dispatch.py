@@ -87,7 +87,7 @@ class Dispatcher:
     async def detect(
         self, texts: Sequence[str], languages: Sequence[str], allowed: Container[str] | None, client: str
     ) -> list[list[Candidate]]:
-        """Detect the language of each text, among `languages`, or those from which models translate if there are none.
+        """Detect the language of each text, among `languages`, or those of the models if there are none.
 
         Raises InvalidInput for a language that cannot be detected, and for texts that are too many or too long.
         """
@@ -97,7 +97,7 @@ class Dispatcher:
             if not detector.knows(language):
                 known = ", ".join(sorted(detector.languages))
                 raise InvalidInput(f"languages[{index}]", language, f"one of {known}")
-        possible = languages or self._frontend.models.candidates("", allowed).sources("")
+        possible = languages or self._frontend.models.candidates("", allowed).languages()
         return await self._frontend.detection.detect(client, texts, possible)
 
     async def translate(
