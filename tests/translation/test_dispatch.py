@@ -158,12 +158,20 @@ def test_prefixes_stay_with_their_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "field"),
-    [((), "texts"), ((GERMAN,) * 9, "texts"), ((GERMAN, FRENCH, GERMAN + "a" * 1_000), "texts[2]")],
+    ("texts", "prefixes", "field"),
+    [
+        ((), (), "texts"),
+        ((GERMAN,) * 9, (), "texts"),
+        ((GERMAN, FRENCH, GERMAN + "a" * 1_000), (), "texts[2]"),
+        ((GERMAN, FRENCH), ("a",), "target_prefixes"),
+        ((GERMAN, FRENCH), ("a", "b" * 1_001), "target_prefixes[1]"),
+    ],
 )
-def test_texts_are_counted_and_measured_as_the_caller_sent_them(texts: Sequence[str], field: str) -> None:
+def test_texts_are_counted_and_measured_as_the_caller_sent_them(
+    texts: Sequence[str], prefixes: Sequence[str], field: str
+) -> None:
     with pytest.raises(InvalidInput) as caught:
-        translate([translator("de-en"), translator("fr-en")], *texts, target_language="en")
+        translate([translator("de-en"), translator("fr-en")], *texts, prefixes=prefixes, target_language="en")
     assert caught.value.field == field
 
 
