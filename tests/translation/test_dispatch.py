@@ -16,6 +16,7 @@ from dragoman_service.errors import (
     EngineFailure,
     InvalidInput,
     NotFound,
+    Overloaded,
 )
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
@@ -204,6 +205,24 @@ def test_one_text_that_fails_ends_the_others() -> None:
     on_dispatcher([translator("de-en", held), translator("fr-en", refusing)], work)
 
 
+def test_a_refusal_after_another_model_has_translated_counts_as_work() -> None:
+    held = FakeWorkers(lambda request: [Failed(request.id, Overloaded("full"))], held=True)
+
+    async def work(dispatcher: Dispatcher, frontend: Frontend) -> DragomanError:
+        texts = (GERMAN, FRENCH)
+        ways = await dispatcher.ways(Asked("", "", "en"), texts, "")
+        task = asyncio.create_task(dispatcher.translate(ways, texts, (), make_call))
+        german = frontend.models.entries["de-en"].default.engine
+        await until(lambda: bool(held.submitted) and bool(done.submitted) and german.idle)
+        held.release()
+        with pytest.raises(Overloaded) as caught:
+            await task
+        return caught.value
+
+    done = FakeWorkers()
+    assert on_dispatcher([translator("de-en", done), translator("fr-en", held)], work).after_work
+
+
 def test_cancelling_a_call_cancels_it_at_every_model() -> None:
     workers = [FakeWorkers(held=True), FakeWorkers(held=True)]
 
@@ -322,11 +341,11 @@ def test_the_language_between_is_english_if_possible_and_always_one_language(pai
 
 def test_languages_are_detected_for_two_models_too() -> None:
     models = [translator("de-en"), translator("en-fr")]
-    found = translate(models, GERMAN, ENGLISH, FRENCH, target_language="fr", allow_pivot=True)
+    found = translate([*models, translator("fr-de")], GERMAN, ENGLISH, FRENCH, target_language="fra", allow_pivot=True)
     assert shown(found) == [
-        f"de>fr {up('en-fr', up('de-en', GERMAN))}",
-        f"en>fr {up('en-fr', ENGLISH)}",
-        f"fr>fr {FRENCH}",
+        f"de>fra {up('en-fr', up('de-en', GERMAN))}",
+        f"en>fra {up('en-fr', ENGLISH)}",
+        f"fra>fra {FRENCH}",
     ]
 
 
