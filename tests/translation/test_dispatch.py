@@ -223,6 +223,29 @@ def test_a_refusal_after_another_model_has_translated_counts_as_work() -> None:
     assert on_dispatcher([translator("de-en", done), translator("fr-en", held)], work).after_work
 
 
+def test_a_call_of_many_languages_has_no_more_sentences_in_the_engine_than_any_other() -> None:
+    workers = FakeWorkers(held=True)
+    languages = Languages((), ("de", "fr", "nl"), ("en",))
+    text = "\n".join("abcdefgh")
+
+    async def work(dispatcher: Dispatcher, frontend: Frontend) -> int:
+        routes = [Route(frontend.models.models[0], source, "en") for source in ("de", "fr", "nl")]
+        ways = [Way(route.source_language, "en", (route,)) for route in routes]
+        task = asyncio.create_task(dispatcher.translate(ways, [text] * 3, (), make_call))
+        await until(lambda: len(workers.submitted) >= 3)
+        workers.release()
+        assert [result.sentences for result in await task] == [8, 8, 8]
+        return workers.most_running
+
+    assert on_dispatcher([served(workers, languages=languages)], work) <= LIMITS.window
+
+
+def test_a_language_without_a_way_is_refused_with_its_text() -> None:
+    models = [translator("de-en"), translator("fr-nl")]
+    with pytest.raises(NotFound, match=r"^texts\[1\]: no language pair fr to en; there are: de-en: de to en; fr-nl"):
+        translate(models, GERMAN, FRENCH, target_language="en", allow_pivot=True)
+
+
 def test_cancelling_a_call_cancels_it_at_every_model() -> None:
     workers = [FakeWorkers(held=True), FakeWorkers(held=True)]
 

@@ -17,6 +17,9 @@ from dragoman_service.text.language_tags import canonical
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import TextHypothesis, TextResult
 
+_MOST_AT_ONCE = 8
+"""Groups of texts, each of one way, that are translated at the same time. They share the window of their call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -110,22 +113,29 @@ class Dispatcher:
             groups.setdefault(way, []).append(index)
         if len(groups) == 1:
             return await self._translate(_calls(ways[0], make_call), texts, prefixes)
-        # All calls are made before any work: their options may not be allowed, and their time runs from now.
-        made = [(_calls(way, make_call), indices) for way, indices in groups.items()]
-        tasks: list[asyncio.Task[list[TextResult]]] = []
+        at_once = asyncio.Semaphore(divisor := min(_MOST_AT_ONCE, len(groups)))
+        # All calls are made before any work is done: their options may not be allowed.
+        made = [
+            ([replace(call, window_divisor=divisor) for call in _calls(way, make_call)], indices)
+            for way, indices in groups.items()
+        ]
+        results: dict[int, TextResult] = {}
+
+        async def translate_group(calls: Sequence[Call], indices: Sequence[int]) -> None:
+            async with at_once:
+                own = [prefixes[index] for index in indices] if prefixes else ()
+                found = await self._translate(calls, [texts[index] for index in indices], own)
+            results.update(zip(indices, found, strict=True))
+
         try:
             async with asyncio.TaskGroup() as running:
                 for calls, indices in made:
-                    own = [prefixes[index] for index in indices] if prefixes else ()
-                    tasks.append(running.create_task(self._translate(calls, [texts[i] for i in indices], own)))
+                    running.create_task(translate_group(calls, indices))
         except BaseExceptionGroup as failed:
             error = failed.exceptions[0]
-            if isinstance(error, DragomanError) and any(not it.cancelled() and not it.exception() for it in tasks):
-                error.after_work = True
+            if isinstance(error, DragomanError):
+                error.after_work = error.after_work or any(result.sentences for result in results.values())
             raise error from None
-        results: dict[int, TextResult] = {}
-        for (_, indices), task in zip(made, tasks, strict=True):
-            results.update(zip(indices, task.result(), strict=True))
         return [results[index] for index in range(len(texts))]
 
     async def stream(
@@ -212,14 +222,17 @@ def _way(candidates: Candidates, asked: Asked, source_language: str, *, detected
 
 def _detected_ways(candidates: Candidates, asked: Asked, found: Sequence[Sequence[Candidate]]) -> list[Way]:
     ways: dict[str, Way] = {}
-    for languages in found:
+    for index, languages in enumerate(found):
         source = languages[0].language if languages else ""
         if source in ways:
             continue
         if source in ("", asked.target_language):
             ways[source] = Way(source, asked.target_language, (), detected=True)
-        else:
+            continue
+        try:
             ways[source] = _way(candidates, asked, source, detected=True)
+        except NotFound as error:
+            raise NotFound(f"texts[{index}]: {error}") from None
     return [ways[languages[0].language if languages else ""] for languages in found]
 
 

@@ -53,6 +53,8 @@ class Call:
     sender: Sender = field(default_factory=Sender)
     memory: Memory = UNLIMITED
     """Is told of the memory of the translations."""
+    window_divisor: int = 1
+    """Calls that share the window, because they are made for one call of a client at the same time."""
 
 
 class Frontend:
@@ -208,7 +210,8 @@ class Frontend:
 
     def _engine_call(self, port: EnginePort, call: Call, prepared: list[PreparedText] | None) -> EngineCall:
         known = None if prepared is None else sum(text.num_sentences for text in prepared)
-        return port.call(call.sender.client, self.limits.window, call.memory, requests=known)
+        window = max(1, self.limits.window // call.window_divisor)
+        return port.call(call.sender.client, window, call.memory, requests=known)
 
     def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
         """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""
