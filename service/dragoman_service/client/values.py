@@ -50,6 +50,8 @@ class Options:
     return_token_scores: bool = False
     priority: str = ""
     """`interactive`, which is the default, or `batch`."""
+    allow_pivot: bool = False
+    """Whether two models may translate through a third language, if no model has the pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,15 @@ class Translation:
     target_tokens: int
     sentences: int
     model: str
+    """The model that translated, the last one if there were two. Empty: the text was copied."""
     version: str
+    source_language: str = ""
+    """As the request spells it, else as the model does. Empty: a text without letters, or an older server."""
+    target_language: str = ""
+    detected: bool = False
+    """Whether the source language was detected."""
+    models: tuple[str, ...] = ()
+    """NAME@VERSION of all models that translated, in order."""
 
     @property
     def text(self) -> str:
@@ -91,6 +101,15 @@ class Translation:
     def score(self) -> float:
         """Score of the best hypothesis."""
         return self.hypotheses[0].score
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageCandidate:
+    """A language that a text may be in."""
+
+    language: str
+    confidence: float
+    """0 to 1: how likely it is, among the languages that are possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +186,7 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        allow_pivot=options.allow_pivot,
     )
 
 
@@ -185,6 +205,7 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        allow_pivot=options.allow_pivot,
     )
 
 
@@ -199,6 +220,14 @@ def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
         result = response.result
         return _translation(result.translation, result.model, result.version)
     return response.chunk
+
+
+def detections(response: pb.DetectLanguageResponse) -> list[list[LanguageCandidate]]:
+    """Convert the languages that each text may be in."""
+    return [
+        [LanguageCandidate(candidate.language, candidate.confidence) for candidate in detection.candidates]
+        for detection in response.detections
+    ]
 
 
 def models(response: pb.ListModelsResponse) -> list[Model]:
@@ -230,6 +259,11 @@ def _priority(name: str) -> pb.Priority:
 
 
 def _translation(message: pb.TextTranslation, model: str, version: str) -> Translation:
+    """Convert a translation. `model` and `version` are those of the reply: an older server says no others."""
+    if message.models:
+        model, _, version = message.models[-1].partition("@")
+    elif message.detected:  # a text that was copied
+        model = version = ""
     return Translation(
         hypotheses=tuple(
             Hypothesis(
@@ -250,6 +284,10 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
         sentences=message.sentences,
         model=model,
         version=version,
+        source_language=message.source_language,
+        target_language=message.target_language,
+        detected=message.detected,
+        models=tuple(message.models),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pure functions of text: sentence splitting, text in capitals. Imports only `errors`.
+"""Pure functions of text: sentence splitting, text in capitals, language tags, detection. Imports only `errors`.
 
-Begin with `segmenter`.
+Begin with `segmenter`, and with `language_tags` for what a language is called.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +16,7 @@ from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.detection import Detection
 from dragoman_service.translation.engine_port import EngineCall, EnginePort
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prepare import (
@@ -54,6 +55,8 @@ class Call:
     sender: Sender = field(default_factory=Sender)
     memory: Memory = UNLIMITED
     """Is told of the memory of the translations."""
+    window_divisor: int = 1
+    """Calls that share the window, because they are made for one call of a client at the same time."""
 
 
 class Frontend:
@@ -68,6 +71,7 @@ class Frontend:
         self.limits = limits
         self.clock = clock
         self._worker = TextWorker()
+        self.detection = Detection(self._worker)
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -136,6 +140,23 @@ class Frontend:
             return run_inline(steps)
         return await self._worker.run(client, steps)
 
+    def check_sizes(self, texts: Sequence[str], prefixes: Sequence[str] = ()) -> None:
+        """Raise InvalidInput for texts or target prefixes that are too many or too long."""
+        limits = self.limits
+        if not 1 <= len(texts) <= limits.max_texts:
+            raise InvalidInput("texts", f"{len(texts)} texts", f"1 to {limits.max_texts}")
+        for index, text in enumerate(texts):
+            if len(text) > limits.max_characters:
+                shown = f"{len(text)} characters"
+                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
+        for index, prefix in enumerate(prefixes):
+            if len(prefix) > limits.max_characters:
+                shown = f"{len(prefix)} characters"
+                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
+        if prefixes and len(prefixes) != len(texts):
+            shown = f"{len(prefixes)} prefixes"
+            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(texts)} texts")
+
     def stop_accepting(self) -> None:
         """Refuse new calls with ShuttingDown. Running calls go on."""
         self._draining = True
@@ -176,20 +197,7 @@ class Frontend:
         return requests(text, call.route, call.options, call.sender, port.new_id, stream=stream)
 
     def _check(self, call: Call) -> None:
-        limits = self.limits
-        if not 1 <= len(call.texts) <= limits.max_texts:
-            raise InvalidInput("texts", f"{len(call.texts)} texts", f"1 to {limits.max_texts}")
-        for index, text in enumerate(call.texts):
-            if len(text) > limits.max_characters:
-                shown = f"{len(text)} characters"
-                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
-        for index, prefix in enumerate(call.target_prefixes):
-            if len(prefix) > limits.max_characters:
-                shown = f"{len(prefix)} characters"
-                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
-        if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
-            shown = f"{len(call.target_prefixes)} prefixes"
-            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
+        self.check_sizes(call.texts, call.target_prefixes)
         check_options(call.options, call.route.model.description)
 
     async def _prepared_first(self, call: Call) -> list[PreparedText] | None:
@@ -202,7 +210,8 @@ class Frontend:
 
     def _engine_call(self, port: EnginePort, call: Call, prepared: list[PreparedText] | None) -> EngineCall:
         known = None if prepared is None else sum(text.num_sentences for text in prepared)
-        return port.call(call.sender.client, self.limits.window, call.memory, requests=known)
+        window = max(1, self.limits.window // call.window_divisor)
+        return port.call(call.sender.client, window, call.memory, requests=known)
 
     def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
         """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""
