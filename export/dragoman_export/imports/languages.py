@@ -115,7 +115,7 @@ def contradictions(said: Languages, options: ImportOptions) -> list[str]:
 def _primary(code: str) -> str:
     """The language of a code, without script and region; of what is no code, all of it."""
     match = _OPUS.fullmatch(code)
-    return _language(match[1]) if match else code.lower()
+    return language_of(match[1]) if match else code.lower()
 
 
 def by_tag(codes: Iterable[str], tag_of: Callable[[str], str]) -> dict[str, str]:
