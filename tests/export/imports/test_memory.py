@@ -1,0 +1,28 @@
+"""The memory of an import, which decides which machines can import a large checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from bench.imports import imported
+from bench.peers.random_nllb import SHAPES, write_folder
+
+LIBRARIES = 0.6e9
+"""Bytes of Python, PyTorch, ONNX Runtime and a tokenizer of 256,000 pieces."""
+LARGEST = (6e9 - LIBRARIES) / 2.46e9
+"""Bytes of memory for each byte of a checkpoint in fp32, so that NLLB-200 600M is imported within 6 GB."""
+
+
+@pytest.mark.slow
+def test_an_import_takes_little_more_memory_than_twice_its_checkpoint(tmp_path: Path) -> None:
+    size = write_folder(tmp_path / "nllb", SHAPES["middle"])
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("How much does a ticket to Berlin cost?\n", encoding="utf-8")
+    options = ("--precision", "int8", "--sentences", str(sentences), "--calibration", str(sentences))
+    _, peak = imported(tmp_path / "nllb", tmp_path / "nllb-middle" / "1", options)
+    assert peak < LIBRARIES + LARGEST * size
