@@ -43,7 +43,7 @@ def imported(checkpoint: Path, bundle: Path, options: Sequence[str]) -> tuple[fl
 def argument_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=list(SHAPES), default="middle", help="default: middle")
+    parser.add_argument("--shape", choices=list(SHAPES), default="quarter", help="default: quarter")
     parser.add_argument("--precision", default="int8", help="default: int8")
     parser.add_argument("--folder", type=Path, help="where checkpoint and bundle are kept (default: nowhere)")
     parser.add_argument("--options", default="", metavar="'OPTION ...'", help="further options of `dragoman import`")

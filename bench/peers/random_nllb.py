@@ -42,9 +42,9 @@ class Shape:
 
 SHAPES = {
     "nllb": Shape(1024, 12, 4096, 16, 256_206),
-    "middle": Shape(512, 6, 2048, 8, 128_206),
+    "quarter": Shape(1024, 3, 4096, 16, 64_206),
 }
-"""Name -> that of NLLB-200 600M, and one with a fifth of its weights."""
+"""Name -> that of NLLB-200 600M, and one with a quarter of its layers and words, so of its memory."""
 
 
 def write_folder(folder: Path, shape: Shape, seed: int = 0) -> int:

@@ -30,6 +30,10 @@ def stage(name: str, shelf: Shelf) -> Iterator[None]:
 def show() -> None:
     """Have the messages of `stage` written to standard error."""
     if not _log.handlers:
-        _log.addHandler(logging.StreamHandler(sys.stderr))
+        _log.addHandler(_StandardError())
         _log.setLevel(logging.INFO)
-        _log.propagate = False
+
+
+class _StandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr, flush=True)

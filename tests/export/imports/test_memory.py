@@ -20,9 +20,9 @@ LARGEST = (6e9 - LIBRARIES) / 2.46e9
 
 @pytest.mark.slow
 def test_an_import_takes_little_more_memory_than_twice_its_checkpoint(tmp_path: Path) -> None:
-    size = write_folder(tmp_path / "nllb", SHAPES["middle"])
+    size = write_folder(tmp_path / "nllb", SHAPES["quarter"])
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("How much does a ticket to Berlin cost?\n", encoding="utf-8")
     options = ("--precision", "int8", "--sentences", str(sentences), "--calibration", str(sentences))
-    _, peak = imported(tmp_path / "nllb", tmp_path / "nllb-middle" / "1", options)
+    _, peak = imported(tmp_path / "nllb", tmp_path / "quarter" / "1", options)
     assert peak < LIBRARIES + LARGEST * size
