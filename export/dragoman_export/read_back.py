@@ -78,7 +78,7 @@ def _dequantised_state(file: Any, config: ModelConfig) -> Iterator[tuple[str, Te
             yield f"{part}.weight", rows
             yield f"{part}.bias", offset
             names -= {f"{part}.weight", f"{part}.bias"}
-    for name in names & (wanted.keys() | set(position_tables(config).values())):
+    for name in sorted(names & (wanted.keys() | set(position_tables(config).values()))):
         yield name, get(name)
 
 

@@ -117,7 +117,7 @@ class Imported:
                     old.copy_(torch.from_numpy(array))
             else:
                 # A copy, as this may be a view of a file, which somebody may change later.
-                put(owner, leaf, shelf.keep(torch.from_numpy(array)))
+                put(owner, leaf, shelf.keep(torch.from_numpy(np.require(array, requirements=["C", "W"]))))
 
     def model(self, shelf: Shelf | None = None) -> Transformer:
         """The model, in evaluation mode, with its tensors on `shelf`; None: in memory."""
