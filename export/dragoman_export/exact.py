@@ -26,7 +26,7 @@ class Exact:
     def __init__(self, prepared: Prepared) -> None:
         self.model = prepared.reference
         self.config = self.model.config
-        self.rounding = prepared.rounding
+        self.rounding, self.shelf = prepared.rounding, prepared.shelf
         self._modules = dict(self.model.named_modules())
 
     def embedded(self, stack: str, ids: Tensor, positions: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ class Differences:
         for row, (source, target) in enumerate(pairs):
             ids = torch.tensor([list(source)])
             states = model.decoder_states(ids, torch.tensor([[model.config.begin_id, *target]]))  # [1, T, D]
-            for start, some in enumerate(states.split(_POSITIONS, dim=1)):
+            for start, some in enumerate(torch.split(states, _POSITIONS, dim=1)):
                 logits = mask_logits(model.project_output(some), model.config)[0]  # [positions, V]
                 places = range(start * _POSITIONS, start * _POSITIONS + len(logits))
                 self.add(logits.log_softmax(-1).numpy(), np.stack([found[place][row] for place in places]))

@@ -175,8 +175,10 @@ def _decoder_deviations(
         yield from _cross_attention(exact, layer, given, inputs, found)
     yield _aligned(exact, alignment, given, inputs, found)
     last = given[apart.stack.read[-1]]
+    found = {name: found[name] for name in found if name.startswith(CANDIDATES)}  # the caches of all layers are large
+    exact.shelf.release()
     yield from _candidates(found, words, exact.log_probs(last, adjustments))
-    del found  # the caches of all layers are large
+    del found
     for changes in ((), adjustments):
         right = exact.log_probs(last, changes)
         for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):

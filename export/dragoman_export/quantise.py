@@ -128,6 +128,7 @@ def quantised_model(model: Transformer, ranges: Ranges, shelf: Shelf) -> Transfo
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             put(module, "weight", shelf.keep(dequantised(*quantised_rows(module.weight))))
+            shelf.release()
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(_rounding_input(rounding, name))
             if name in rounding.caches:

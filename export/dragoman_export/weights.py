@@ -29,7 +29,7 @@ EMBEDDING_USES = ("target", "source", "output")
 BLOCK = 64
 """Words of a block in the first stage of the search for candidates (`graphs`). The embedding matrix has a multiple of
 this number of words."""
-_ROWS = 8192
+_ROWS = 1024
 """Rows of a part of a large tensor."""
 _DTYPES = {
     "float32": ("F32", onnx.TensorProto.FLOAT),

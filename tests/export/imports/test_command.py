@@ -121,7 +121,7 @@ def check_refused(status: int, capsys: pytest.CaptureFixture[str], output: Path,
     printed = capsys.readouterr()
     assert status == 1
     lines = printed.err.strip().splitlines()
-    assert [line for line in lines if not line.endswith(" ...")] == lines[-1:], "stages that began, and one error"
+    assert [line for line in lines if line.startswith("dragoman: ")] == lines[-1:], "behind the stages, one message"
     assert message in lines[-1]
     assert printed.out == ""
     assert not output.exists()
