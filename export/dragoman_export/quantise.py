@@ -80,6 +80,7 @@ def cross_matrix(config: ModelConfig) -> str:
     return matrix_name(cross_key_value(config))
 
 
+@torch.no_grad()  # the scales would keep what they were computed from
 def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
     """The tensors of an int8 bundle. Matrices are [in, out], as MatMulIntegerToFloat requires.
 
