@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dragoman_service.engine.plan import StepResult
 from dragoman_service.engine.request import Finished, Hypothesis, Progress, Request, Timings
-from dragoman_service.engine.search import beams, sampling
+from dragoman_service.engine.search import beams, repetition, sampling
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class ActiveRequest:
     """A request that owns rows."""
 
     __slots__ = (
-        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "given", "in_given", "interruptions",
+        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "first_check", "given", "in_given", "interruptions",
         "max_steps", "next_progress", "queue_seconds", "request", "rows", "started", "streamed", "submitted",
     )  # fmt: skip
 
@@ -48,6 +48,8 @@ class ActiveRequest:
         """Whether the next id is given. It stays so for a beam, which keeps count itself."""
         self.max_steps = min(len(request.forced) + request.max_length + 1, max_positions)
         """Number of steps after which all hypotheses are cut."""
+        self.first_check = min(self.max_steps, len(self.given) + repetition.FIRST_CHECK)
+        """Without a beam: number of steps after which its rows are checked for repetition, or cut."""
         self.beam = beams.Beam(request, self.max_steps) if options.beam_size > 1 else None
         """The search, if it is a beam search."""
         self.draws: list[sampling.Draws] = []

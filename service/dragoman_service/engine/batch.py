@@ -20,8 +20,8 @@ import numpy.typing as npt
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.constrained_rows import ConstrainedRows
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments, Join, RowCopy
-from dragoman_service.engine.request import Progress
-from dragoman_service.engine.search import sampling, scores
+from dragoman_service.engine.request import FinishReason, Hypothesis, Progress
+from dragoman_service.engine.search import repetition, sampling, scores
 from dragoman_service.engine.search.scores import BANNED
 from dragoman_service.engine.token_log import TokenLog
 from dragoman_service.errors import EngineFailure
@@ -70,7 +70,7 @@ class Batch:
         self.tokens = np.zeros(max_rows, np.int64)
         self.positions = np.zeros(max_rows, np.int64)
         self.source_lengths = np.zeros(max_rows, np.int64)
-        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the hypothesis of the row is cut
+        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the row is cut, or checked
         self._live = np.ones(max_rows, np.bool_)  # whether the row has a hypothesis that grows
         self._log = TokenLog(max_rows)
         self._constrained = ConstrainedRows(max_rows, end_id)
@@ -79,6 +79,8 @@ class Batch:
         self._given: list[ActiveRequest] = []  # those without a beam whose next id is given
         self._sampled: list[ActiveRequest] = []
         self._beams: list[ActiveRequest] = []
+        self._aligning = 0  # number of requests that want alignments
+        self._has_alignments = False  # whether the model has returned those of this step
         self._steps = 0  # made so far
         self._steps_left = _NO_LIMIT  # lower bound of the steps until a row reaches its limit
         self._clean = True  # whether every row of this step has a candidate that is not banned
@@ -118,13 +120,14 @@ class Batch:
             self.tokens[row] = self._begin_id
             self.positions[row] = 0
             self.source_lengths[row] = len(request.source)
-            self._limits[row] = active.max_steps if active.beam is None else _NO_LIMIT
+            self._limits[row] = active.first_check if active.beam is None else _NO_LIMIT
             self._live[row] = True
         if active.beam is None:
-            self._steps_left = min(self._steps_left, active.max_steps)
+            self._steps_left = min(self._steps_left, active.first_check)
         self.active[request.id] = active
         self.rows_of[request.client] += len(rows)
         self.num_watched += active.watched
+        self._aligning += request.alignments
         self._wanted[active.num_candidates] += 1
         self.cached_positions += len(rows) * len(request.source)
         for group in self._groups_of(active):
@@ -145,6 +148,7 @@ class Batch:
         if not self.rows_of[client]:
             del self.rows_of[client]
         self.num_watched -= active.watched
+        self._aligning -= active.request.alignments
         wanted = active.num_candidates
         self._wanted[wanted] -= 1
         if not self._wanted[wanted]:
@@ -204,14 +208,16 @@ class Batch:
             return NO_ADJUSTMENTS
         return self._constrained.adjustments(self._log, self.positions, self._live)
 
-    def advance(self, token_ids: Any, log_probs: Any) -> Advance:
+    def advance(self, token_ids: Any, log_probs: Any, aligned: npt.NDArray[Any] | None = None) -> Advance:
         """Apply the candidates of one step, [extent, candidates], likeliest first.
 
         A candidate with log-probability minus infinity is banned and never chosen; it fills up a row with too few
         others. All rows have as many candidates as the request that needs most. A request uses only as many as it
-        needs.
+        needs. `aligned` has the source position that each row attends to most, if the model returns it.
         """
         step = Advance()
+        aligned = np.array(aligned) if aligned is not None and self._aligning else None
+        self._has_alignments = aligned is not None
         token_ids, log_probs = np.asarray(token_ids), np.asarray(log_probs)
         rows = len(self._owners)
         new, log_prob = token_ids[:, 0], log_probs[:, 0]
@@ -224,10 +230,12 @@ class Batch:
                 self._draw(token_ids, log_probs, new, log_prob)
             if self._given:
                 given = self._give(new, log_prob)
+                if aligned is not None:
+                    aligned[given] = -1
             if self._beams:
-                new, done = self._advance_beams(token_ids, log_probs, new, step)
+                new, done = self._advance_beams(token_ids, log_probs, new, aligned, step)
         positions = self.positions[:rows]
-        self._log.write(new, log_prob, positions)
+        self._log.write(new, log_prob, positions, aligned)
         self.tokens[:rows] = new
         positions += 1
         self._steps += 1
@@ -341,31 +349,59 @@ class Batch:
             if active is None or active.beam is not None:
                 continue
             last = float(log_prob[row])
+            reason = FinishReason.LENGTH
+            if last > BANNED and not is_end[row] and self.positions[row] < active.max_steps:
+                if not self._is_runaway(active, row):
+                    continue
+                reason = FinishReason.REPETITION
             if math.isnan(last):
                 if not any(failed is active for failed, _ in step.failed):
                     step.failed.append((active, EngineFailure(_NAN)))
                 continue
-            tokens, token_scores = self._log.of(row, self.length(active))
-            request = active.request
-            if last > BANNED and tokens[-1] == self._end_id:
-                hypothesis = scores.stopped(tokens[:-1], token_scores[:-1], scores.total(token_scores), request)
-            else:
-                kept = len(tokens) - 1 if last == BANNED else request.max_length
-                hypothesis = scores.cut(tokens[:kept], token_scores[:kept], request)
-            active.finished[active.rows.index(row)] = hypothesis
+            active.finished[active.rows.index(row)] = self._hypothesis(active, row, last, reason)
             if len(active.finished) == len(active.rows):
                 step.ended.append(active)
             else:
                 self._live[row] = False
 
+    def _is_runaway(self, active: ActiveRequest, row: int) -> bool:
+        """Whether a row repeats itself without end; if not, it will be checked again."""
+        length = self.length(active) - len(active.request.target_prefix)
+        if repetition.is_runaway(self._log.of(row, length)[0], active.request.source):
+            return True
+        position = int(self.positions[row])
+        self._limits[row] = min(active.max_steps, position + repetition.INTERVAL)
+        self._steps_left = min(self._steps_left, int(self._limits[row]) - position)
+        return False
+
+    def _hypothesis(self, active: ActiveRequest, row: int, last: float, reason: FinishReason) -> Hypothesis:
+        """The hypothesis of a row that has ended, with `last` the log-probability of its last token.
+
+        `reason` is that of a hypothesis which did not end by itself.
+        """
+        request, length = active.request, self.length(active)
+        tokens, token_scores = self._log.of(row, length)
+        alignment = self._log.aligned(row, length) if request.alignments and self._has_alignments else []
+        if last > BANNED and tokens[-1] == self._end_id:
+            chosen = scores.Chosen(tokens[:-1], token_scores[:-1], alignment)
+            return scores.stopped(chosen, last, scores.total(token_scores), request)
+        kept = len(tokens) - 1 if last == BANNED else request.max_length
+        return scores.cut(scores.Chosen(tokens[:kept], token_scores[:kept], alignment[:kept]), request, reason)
+
     # Beams.
 
     def _advance_beams(
-        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, step: Advance
+        self,
+        token_ids: npt.NDArray[Any],
+        log_probs: npt.NDArray[Any],
+        new: Ints,
+        aligned: npt.NDArray[Any] | None,
+        step: Advance,
     ) -> tuple[Ints, list[ActiveRequest]]:
         """Return `new` with the next tokens of all beams, and the requests that have ended."""
         width = 2 * max(len(active.rows) for active in self._beams)
         candidates, likely, tokens = token_ids[:, :width].tolist(), log_probs[:, :width].tolist(), new.tolist()
+        attended = None if aligned is None else aligned.tolist()
         copies: list[tuple[int, int]] = []
         done: list[ActiveRequest] = []
         for active in self._beams:
@@ -373,7 +409,7 @@ class Batch:
             assert beam is not None
             if not self._clean and beam.is_lost(active.rows, likely):
                 step.failed.append((active, EngineFailure(_NAN)))
-            elif not beam.advance(active.rows, candidates, likely, self._end_id, tokens, copies):
+            elif not beam.advance(active.rows, candidates, likely, self._end_id, tokens, copies, attended):
                 done.append(active)
             elif active.constrained:
                 self._live[active.rows] = beam.live()

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from heapq import heapify, heappop, heappush
 from itertools import islice
+from typing import Any
 
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.batch import Batch
@@ -348,14 +349,17 @@ class Scheduler:
         for active in self._joined:
             active.begin(result, now)
         events: list[Event] = []
-        for token_ids, log_probs in result.steps:
-            self._advance(token_ids, log_probs, now, events)
+        aligned = result.aligned or (None,) * len(result.steps)
+        for (token_ids, log_probs), positions in zip(result.steps, aligned, strict=True):
+            self._advance(token_ids, log_probs, positions, now, events)
         return events
 
-    def _advance(self, token_ids: object, log_probs: object, now: float, events: list[Event]) -> None:
+    def _advance(
+        self, token_ids: object, log_probs: object, aligned: Any, now: float, events: list[Event]
+    ) -> None:
         """Apply the candidates of one decoder step and add its events to `events`."""
         batch = self._batch
-        step = batch.advance(token_ids, log_probs)
+        step = batch.advance(token_ids, log_probs, aligned)
         for active, error in step.failed:
             events += self.abort(active.request.id, error)
         for active in step.ended:

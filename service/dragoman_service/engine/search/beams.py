@@ -16,23 +16,23 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any, TypeAlias
 
-from dragoman_service.engine.request import Hypothesis, Request
-from dragoman_service.engine.search import scores
+from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from dragoman_service.engine.search import repetition, scores
 from dragoman_service.engine.search.scores import BANNED
 
 Child: TypeAlias = tuple[float, int, int]
 """Cost, place of the parent, and index of the candidate."""
-Path: TypeAlias = tuple[int, float, Any] | None
-"""The tokens of a hypothesis, newest first: token, its log-probability, and the path before it. Hypotheses share the
-paths of their ancestors, so none is ever copied."""
+Path: TypeAlias = tuple[int, float, int, Any] | None
+"""The tokens of a hypothesis, newest first: token, its log-probability, the source position it is aligned to, and the
+path before it. Hypotheses share the paths of their ancestors, so none is ever copied."""
 
 
 class Beam:
     """The hypotheses of a request. Each has a place from 0 to `size - 1`, which is also its row within the request."""
 
     __slots__ = (
-        "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty", "_paths",
-        "_prefix", "_request", "_threshold", "_wanted", "size",
+        "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty", "_next_check",
+        "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
     )  # fmt: skip
 
     def __init__(self, request: Request, max_steps: int) -> None:
@@ -52,11 +52,14 @@ class Beam:
         self._costs = [0.0, *[math.inf] * (self.size - 1)]
         self._paths: list[Path] = [None] * self.size
         self._finished: list[Hypothesis] = []  # best first, at most `size`
+        self._runaways: list[Hypothesis] = []  # stopped for repetition; they count only where others are too few
+        self._next_check = len(self._prefix) + repetition.FIRST_CHECK
         self._threshold = BANNED  # the search ends once no live hypothesis can have a higher score
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """The requested number of finished hypotheses, best first."""
-        return tuple(self._finished[: self._wanted])
+        runaways = sorted(self._runaways, key=lambda each: -each.score)
+        return tuple([*self._finished, *runaways][: self._wanted])
 
     def is_lost(self, rows: Sequence[int], log_probs: Sequence[Sequence[float]]) -> bool:
         """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""
@@ -70,6 +73,7 @@ class Beam:
         end_id: int,
         tokens: list[int],
         copies: list[tuple[int, int]],
+        aligned: Sequence[int] | None = None,
     ) -> bool:
         """Perform one step.
 
@@ -81,6 +85,7 @@ class Beam:
             tokens: The next token of every row of the batch. Those of `rows` are written.
             copies: Source and target rows whose caches must be copied before the next step are added. No row is both a
                 source and a target.
+            aligned: The source position that every row of the batch attends to most; None if nobody wants it.
 
         Returns:
             Whether the search goes on.
@@ -90,12 +95,16 @@ class Beam:
             for row in rows:
                 tokens[row] = token
             if self._length >= 0:
-                self._paths[0] = (token, 0.0, self._paths[0])
+                self._paths[0] = (token, 0.0, -1, self._paths[0])
             self._length += 1
             return True
         going, ends = self._children(rows, candidates, log_probs, end_id)
-        for cost, place, _ in ends:
-            self._keep(scores.stopped(*self._tokens(self._paths[place]), -cost, self._request))
+        for cost, place, index in ends:
+            end = log_probs[rows[place]][index]
+            chosen = self._chosen(self._paths[place])
+            if aligned is not None and self._request.alignments:
+                chosen = chosen._replace(alignment=(*chosen.alignment, aligned[rows[place]]))
+            self._keep(scores.stopped(chosen, end, -cost, self._request))
         if self._length == self._max_length:  # this step only shows which hypotheses end here
             ended = {place for _, place, _ in ends}
             self._cut(self._paths[place] for place in self._live if place not in ended)
@@ -104,15 +113,20 @@ class Beam:
             if not self._finished:
                 self._cut(self._paths[place] for place in self._live)
             return False
-        self._grow(going, rows, candidates, log_probs, tokens, copies)
-        if len(going) < self.size:
+        self._grow(going, rows, candidates, log_probs, tokens, copies, aligned)
+        if self._length >= self._next_check:
+            self._next_check = self._length + repetition.INTERVAL
+            self._stop_runaways()
+            if not self._live:
+                return False
+        if len(self._live) < self.size:
             for place, row in enumerate(rows):
                 if self._paths[place] is None:
                     tokens[row] = end_id
         if self._length == self._longest:  # no position is left
             self._cut(self._paths[place] for place in self._live)
             return False
-        return going[0][0] / -self._max_penalty > self._threshold
+        return self._costs[self._live[0]] / -self._max_penalty > self._threshold
 
     def _grow(
         self,
@@ -122,6 +136,7 @@ class Beam:
         log_probs: Sequence[Sequence[float]],
         tokens: list[int],
         copies: list[tuple[int, int]],
+        aligned: Sequence[int] | None,
     ) -> None:
         """Make the children the live hypotheses."""
         all_rows_equal = self._length <= len(self._prefix)  # before the first token that is chosen
@@ -132,7 +147,8 @@ class Beam:
             source, row = rows[parent], rows[place]
             costs[place] = cost
             tokens[row] = token = candidates[source][index]
-            paths[place] = (token, log_probs[source][index], self._paths[parent])
+            at = -1 if aligned is None else aligned[source]
+            paths[place] = (token, log_probs[source][index], at, self._paths[parent])
             if place != parent and not all_rows_equal:
                 copies.append((source, row))
         self._costs, self._paths, self._live, self._length = costs, paths, taken, self._length + 1
@@ -198,22 +214,34 @@ class Beam:
                 heappop(heads)
         return going, ends
 
-    def _tokens(self, path: Path) -> tuple[list[int], list[float]]:
-        """The tokens of a path, oldest first, and their log-probabilities."""
+    def _chosen(self, path: Path) -> scores.Chosen:
+        """The tokens of a path, oldest first, and what belongs to them."""
         tokens: list[int] = []
         log_probs: list[float] = []
+        alignment: list[int] = []
         while path is not None:
-            token, log_prob, path = path
+            token, log_prob, at, path = path
             tokens.append(token)
             log_probs.append(log_prob)
+            alignment.append(at)
         tokens.reverse()
         log_probs.reverse()
-        return tokens, log_probs
+        alignment.reverse()
+        return scores.Chosen(tokens, log_probs, alignment if self._request.alignments else ())
 
     def _cut(self, paths: Iterable[Path]) -> None:
         """Finish live hypotheses as they are."""
         for path in paths:
-            self._keep(scores.cut(*self._tokens(path), self._request))
+            self._keep(scores.cut(self._chosen(path), self._request))
+
+    def _stop_runaways(self) -> None:
+        """Stop the live hypotheses that repeat themselves without end."""
+        for place in self._live[:]:
+            chosen = self._chosen(self._paths[place])
+            if repetition.is_runaway(chosen.tokens, self._request.source):
+                self._runaways.append(scores.cut(chosen, self._request, FinishReason.REPETITION))
+                self._live.remove(place)
+                self._costs[place], self._paths[place] = math.inf, None
 
     def _keep(self, hypothesis: Hypothesis) -> None:
         """Add a finished hypothesis if it is among the best. Of equals, the earlier comes first."""
@@ -234,7 +262,7 @@ def _newest(path: Path, count: int) -> list[int]:
     tokens: list[int] = []
     for _ in range(count):
         assert path is not None
-        token, _, path = path
+        token, _, _, path = path
         tokens.append(token)
     tokens.reverse()
     return tokens
