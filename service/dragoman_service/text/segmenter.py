@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 import unicodedata
 from array import array
@@ -16,6 +17,7 @@ from itertools import accumulate
 import sentencex
 
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.spans import Span
 
 # Control characters, which include line breaks and tabs, and the two Unicode line breaks. The tokenizer's normaliser
 # would turn them into spaces or remove them. Outside the sentences they are copied to the translation unchanged.
@@ -35,6 +37,14 @@ _LONGEST_CLUSTER = 32
 """Most characters of a grapheme cluster. Longer sequences of joined characters are not text and are cut anywhere."""
 
 
+class Splitting(enum.Enum):
+    """Where a text is split."""
+
+    SENTENCES = "sentences"
+    LINES = "lines"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A substring of the text."""
@@ -42,6 +52,10 @@ class Piece:
     text: str
     translatable: bool
     """False for white space, control characters and symbols, which are copied."""
+    start: int = 0
+    """Where the piece begins in the source text."""
+    spans: tuple[Span, ...] = ()
+    """What is kept inside a translatable piece; offsets are relative to the piece."""
 
 
 @dataclass(frozen=True, slots=True)
