@@ -27,8 +27,9 @@ class ActiveRequest:
     """A request that owns rows."""
 
     __slots__ = (
-        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "first_check", "given", "in_given", "interruptions",
-        "max_steps", "next_progress", "queue_seconds", "request", "rows", "started", "streamed", "submitted",
+        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "first_check", "given", "in_given",
+        "interruptions", "max_steps", "next_progress", "queue_seconds", "request", "rows", "started", "streamed",
+        "submitted",
     )  # fmt: skip
 
     def __init__(self, waiting: Waiting, rows: list[int], started: int, max_positions: int) -> None:

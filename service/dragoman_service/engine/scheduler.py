@@ -354,9 +354,7 @@ class Scheduler:
             self._advance(token_ids, log_probs, positions, now, events)
         return events
 
-    def _advance(
-        self, token_ids: object, log_probs: object, aligned: Any, now: float, events: list[Event]
-    ) -> None:
+    def _advance(self, token_ids: object, log_probs: object, aligned: Any, now: float, events: list[Event]) -> None:
         """Apply the candidates of one decoder step and add its events to `events`."""
         batch = self._batch
         step = batch.advance(token_ids, log_probs, aligned)

@@ -55,7 +55,8 @@ class TokenLog:
 
     def aligned(self, row: int, length: int) -> list[int]:
         """The source positions of the last `length` tokens of a row."""
-        return self._aligned[self._line - length : self._line, row].tolist()
+        positions: list[int] = self._aligned[self._line - length : self._line, row].tolist()
+        return positions
 
     def tokens(self, rows: Ints, length: int) -> Ints:
         """The last `length` tokens of rows, [length, rows]."""

@@ -178,6 +178,7 @@ def describe(bundle: Bundle, division: Division, device: str, settings: ModelSet
         normalisation=normalisation_of(manifest),
         scores=manifest.scores,
         licence=manifest.licence,
+        stand_ins=manifest.stand_ins,
         generation=generation,
         caps=caps,
     )

@@ -8,7 +8,7 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
-from dragoman_service.translation.prepare import TextHypothesis, TextResult
+from dragoman_service.translation.assembly import TextHypothesis, TextResult
 from dragoman_service.translation.settings import RequestLimits
 
 _PRIORITIES: dict[int, Priority] = {

@@ -16,8 +16,9 @@ from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
 from dragoman_service.server.settings import ServerSettings
+from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Call, Frontend
-from dragoman_service.translation.prepare import Sender, TextResult
+from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.text_worker import Steps
 
 SERVICE_NAME = "dragoman.v1.Translation"

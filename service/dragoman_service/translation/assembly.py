@@ -1,0 +1,209 @@
+"""Puts the translations of sentences into a text, in the places of the sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from dragoman_service.engine.request import Finished, FinishReason, Hypothesis, Timings
+from dragoman_service.repository.models import TextTokenizer
+from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.prepare import PreparedText
+from dragoman_service.translation.sentences import ProtectedPiece
+from dragoman_service.translation.text_worker import Steps
+from dragoman_service.translation.warnings import TextWarning, WarningKind
+
+_IN_PARTS = "the model did not keep its spans; it was translated in the parts around them"
+_REPEATED = "its translation was stopped because it repeated itself without end"
+_EMPTY = "the model gave no translation; it is returned as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceHypothesis:
+    """One translation of a sentence, and its place in a translation of the text."""
+
+    source: tuple[int, int]
+    """Characters of the source text, start and end."""
+    target: tuple[int, int]
+    """Characters of the translation."""
+    hypothesis: Hypothesis
+    """What the engine returned. For a sentence translated in parts, the sums over its parts."""
+    alignment: tuple[tuple[int, int, int, int], ...] = ()
+    """Pairs of words: start and end in the source text, start and end in the translation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextHypothesis:
+    """One translation of a text."""
+
+    text: str
+    score: float
+    """Sum of the scores of the sentences."""
+    tokens: tuple[int, ...]
+    """Target token ids of all sentences, without the ends of sentences."""
+    token_scores: tuple[float, ...]
+    finish_reason: FinishReason
+    """REPETITION if any sentence was stopped for that, else LENGTH if any was cut."""
+    sentences: tuple[SentenceHypothesis, ...] = ()
+    """The sentences, if they were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """The translation of one text."""
+
+    hypotheses: tuple[TextHypothesis, ...]
+    """Best first. The i-th consists of the i-th hypothesis of each sentence."""
+    timings: Timings
+    """The maximum over all sentences of each time."""
+    source_tokens: int
+    """Source tokens of all sentences, with one end for each sentence; those of second attempts too."""
+    sentences: int
+    warnings: tuple[TextWarning, ...] = ()
+    """In the order of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The translations of a sentence with kept spans, which have been checked."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    texts: tuple[str, ...]
+    """Of each hypothesis, with the spans in it."""
+    timings: Timings
+    more_source_tokens: int = 0
+    """Source tokens of a second attempt."""
+    in_parts: bool = False
+
+
+Answer = Finished | Settled
+
+
+def settled(piece: ProtectedPiece, finished: Finished, tokenizer: TextTokenizer, count: int) -> Settled | None:
+    """The first `count` translations of a sentence that keep its spans; None if there are fewer."""
+    found: list[tuple[Hypothesis, str]] = []
+    for hypothesis in finished.hypotheses:
+        text = piece.restored(tokenizer.decode(hypothesis.tokens))
+        if text:
+            found.append((hypothesis, text))
+        if len(found) == count:
+            hypotheses, texts = zip(*found, strict=True)
+            return Settled(hypotheses, texts, finished.timings)
+    return None
+
+
+def settled_in_parts(
+    piece: ProtectedPiece, parts: Sequence[EncodedPiece], finished: Sequence[Finished], tokenizer: TextTokenizer
+) -> Settled:
+    """The translations of a sentence from those of its parts."""
+    assert piece.protected is not None
+    hypotheses, texts = [], []
+    for rank in range(min(len(answer.hypotheses) for answer in finished)):
+        chosen = [answer.hypotheses[rank] for answer in finished]
+        translations = iter(chosen)
+        written = [part.written(tokenizer.decode(next(translations).tokens)) if part.tokens else None for part in parts]
+        hypotheses.append(_joined(chosen))
+        texts.append(piece.protected.from_parts([part.text for part in parts], written))
+    tokens = sum(len(part.tokens) + 1 for part in parts if part.tokens)
+    return Settled(tuple(hypotheses), tuple(texts), longest(finished), tokens, in_parts=True)
+
+
+def assemble_steps(
+    prepared: PreparedText,
+    answers: Sequence[Answer],
+    tokenizer: TextTokenizer,
+    num_hypotheses: int,
+    *,
+    sentences: bool = False,
+) -> Steps[TextResult]:
+    """Put the translations of the sentences into the text; a step for each sentence.
+
+    `sentences` says whether `TextHypothesis.sentences` is wanted.
+    """
+    count = min((len(answer.hypotheses) for answer in answers), default=num_hypotheses)
+    warnings: list[TextWarning] = []
+    hypotheses = []
+    for rank in range(min(count, num_hypotheses)):
+        warned = warnings if rank == 0 else []
+        hypotheses.append((yield from _hypothesis(prepared, answers, tokenizer, rank, warned, sentences=sentences)))
+    more = sum(answer.more_source_tokens for answer in answers if isinstance(answer, Settled))
+    return TextResult(
+        hypotheses=tuple(hypotheses),
+        timings=longest(answers),
+        source_tokens=sum(len(sentence.tokens) + 1 for sentence in prepared.sentences) + more,
+        sentences=len(answers),
+        warnings=tuple(sorted((*prepared.warnings, *warnings), key=lambda warning: warning.start)),
+    )
+
+
+def longest(answers: Iterable[Answer]) -> Timings:
+    """The maximum of each time."""
+    timings = [answer.timings for answer in answers] or [Timings()]
+    return Timings(
+        queue=max(timing.queue for timing in timings),
+        encode=max(timing.encode for timing in timings),
+        decode=max(timing.decode for timing in timings),
+    )
+
+
+def _hypothesis(
+    prepared: PreparedText,
+    answers: Sequence[Answer],
+    tokenizer: TextTokenizer,
+    rank: int,
+    warnings: list[TextWarning],
+    *,
+    sentences: bool,
+) -> Steps[TextHypothesis]:
+    chosen = [answer.hypotheses[rank] for answer in answers]
+    remaining = zip(answers, chosen, strict=True)
+    parts: list[str] = []
+    found: list[SentenceHypothesis] = []
+    source = target = 0
+    for piece in prepared.pieces:
+        if piece.tokens:
+            answer, hypothesis = next(remaining)
+            if isinstance(answer, Settled):
+                text = answer.texts[rank]
+            else:
+                text = piece.written(tokenizer.decode(hypothesis.tokens))
+            for kind, message in _problems(answer, hypothesis, text):
+                warnings.append(TextWarning(kind, source, source + len(piece.text), message))
+            text = text or piece.text
+            if sentences:
+                ends = source + len(piece.text), target + len(text)
+                found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis))
+        else:
+            text = piece.text
+        parts.append(text)
+        source, target = source + len(piece.text), target + len(text)
+        yield
+    joined = _joined(chosen)
+    return TextHypothesis(
+        "".join(parts), joined.score, joined.tokens, joined.token_scores, joined.finish_reason, tuple(found)
+    )
+
+
+def _problems(answer: Answer, hypothesis: Hypothesis, text: str) -> list[tuple[WarningKind, str]]:
+    problems = []
+    if isinstance(answer, Settled) and answer.in_parts:
+        problems.append((WarningKind.SPANS_IN_PARTS, _IN_PARTS))
+    if hypothesis.finish_reason is FinishReason.REPETITION:
+        problems.append((WarningKind.REPETITION, _REPEATED))
+    if not text:
+        problems.append((WarningKind.EMPTY, _EMPTY))
+    return problems
+
+
+def _joined(chosen: Sequence[Hypothesis]) -> Hypothesis:
+    """One hypothesis for several sentences, without alignments, whose positions are those of one sentence."""
+    reasons = {hypothesis.finish_reason for hypothesis in chosen}
+    worst = (FinishReason.REPETITION, FinishReason.LENGTH)
+    return Hypothesis(
+        tokens=tuple(chain.from_iterable(hypothesis.tokens for hypothesis in chosen)),
+        token_scores=tuple(chain.from_iterable(hypothesis.token_scores for hypothesis in chosen)),
+        score=sum(hypothesis.score for hypothesis in chosen),
+        finish_reason=next((reason for reason in worst if reason in reasons), FinishReason.STOP),
+        end_score=sum(hypothesis.end_score for hypothesis in chosen),
+    )

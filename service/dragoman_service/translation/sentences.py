@@ -1,0 +1,109 @@
+"""From a sentence to what the model reads: its spans protected, its capitals lowered, short enough for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dragoman_service.repository.models import Route
+from dragoman_service.text.capitals import in_capitals, in_small_letters
+from dragoman_service.text.segmenter import EncodedPiece, Piece, encode_to_fit, on_one_line
+from dragoman_service.text.spans import Span
+from dragoman_service.translation.protection import Protected, parts_around, protected, trimmed
+from dragoman_service.translation.unspelled import is_foreign, unspelled_spans
+from dragoman_service.translation.warnings import TextWarning, WarningKind
+
+_NOT_READABLE = "most of its letters are unknown to the model; it is returned as it is"
+_IN_PARTS = "it has too many spans that are to be kept; it was translated in the parts around them"
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedPiece(EncodedPiece):
+    """A sentence with spans that its translation must have. Its tokens are those of the text with stand-ins."""
+
+    protected: Protected | None = None
+
+    def restored(self, translation: str) -> str | None:
+        """A translation of the tokens, with the spans in it; None if it cannot be used."""
+        assert self.protected is not None
+        return self.protected.restored(on_one_line(translation), str.upper if self.capitals else str)
+
+
+Warn = Callable[[TextWarning], None]
+
+
+def encoded(piece: Piece, route: Route, warn: Warn, *, keep_case: bool) -> Iterator[EncodedPiece]:
+    """Cut a translatable piece into encoded pieces.
+
+    A sentence in capitals is translated in small letters, and its translation is changed to capitals, but for the spans
+    that it keeps. With `keep_case` this is not done.
+    """
+    if piece.spans:
+        yield from _protected(piece.text, piece.start, piece.spans, route, warn, keep_case=keep_case)
+        return
+    fallback, start = route.model.tokenizer.fallback_ids, piece.start
+    for part in _plain(piece.text, route, keep_case=keep_case):
+        if fallback.isdisjoint(part.tokens):
+            yield part
+        else:
+            yield from _protected(part.text, start, (), route, warn, keep_case=keep_case)
+        start += len(part.text)
+
+
+def encoded_part(text: str, route: Route, *, capitals: bool) -> Iterator[EncodedPiece]:
+    """Encode a part of a sentence, which is in capitals or not as the sentence is."""
+    tokenizer = route.model.tokenizer
+    limit = route.model.description.max_source_tokens - tokenizer.source_overhead
+    if not capitals:
+        yield from encode_to_fit(text, tokenizer.encode, limit)
+    else:
+        for part in encode_to_fit(text, lambda part: tokenizer.encode(in_small_letters(part)), limit):
+            yield replace(part, capitals=bool(part.tokens))
+
+
+def _plain(text: str, route: Route, *, keep_case: bool) -> Iterator[EncodedPiece]:
+    capitals = not keep_case and in_capitals(text, route.source_language, route.target_language)
+    return encoded_part(text, route, capitals=capitals)
+
+
+def _protected(
+    text: str, offset: int, spans: Sequence[Span], route: Route, warn: Warn, *, keep_case: bool
+) -> Iterator[EncodedPiece]:
+    """Encode a sentence that keeps spans; `offset` is its place in the text."""
+    unspelled = unspelled_spans(text, route.model.tokenizer, spans)
+    if is_foreign(text, unspelled):
+        warn(TextWarning(WarningKind.SOURCE_NOT_READABLE, offset, offset + len(text), _NOT_READABLE))
+        yield EncodedPiece(text, ())
+        return
+    spans = sorted([*spans, *unspelled], key=lambda span: span.start)
+    start, end = trimmed(text, spans)
+    inner = [Span(it.start - start, it.end - start, it.kind) for it in spans if start <= it.start and it.end <= end]
+    sentence = text[start:end]
+    if not any(not part.kept for part in parts_around(sentence, inner)):
+        yield EncodedPiece(text, ())
+        return
+    if start:
+        yield EncodedPiece(text[:start], ())
+    yield from _sentence(sentence, offset + start, inner, route, warn, keep_case=keep_case)
+    if end < len(text):
+        yield EncodedPiece(text[end:], ())
+
+
+def _sentence(
+    sentence: str, offset: int, spans: Sequence[Span], route: Route, warn: Warn, *, keep_case: bool
+) -> Iterator[EncodedPiece]:
+    model, tokenizer = route.model.description, route.model.tokenizer
+    around = "".join(part.text for part in parts_around(sentence, spans) if not part.kept)
+    capitals = not keep_case and in_capitals(around, route.source_language, route.target_language)
+    guarded = protected(sentence, spans, model.stand_ins)
+    if guarded is not None:
+        tokens = tokenizer.encode(guarded.shown(in_small_letters if capitals else str))
+        if 0 < len(tokens) <= model.max_source_tokens - tokenizer.source_overhead:
+            yield ProtectedPiece(sentence, tokens, capitals, guarded)
+            return
+    warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
+    for part in parts_around(sentence, spans):
+        if part.kept:
+            yield EncodedPiece(part.text, ())
+        else:
+            yield from encoded_part(part.text, route, capitals=capitals)
