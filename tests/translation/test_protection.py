@@ -182,17 +182,31 @@ def random_text(rng: random.Random) -> str:
 
 @pytest.fixture
 def spanned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text is one sentence with the spans of this module, or is kept if it has no letter or digit."""
+    """A text is one sentence with the spans of this module, or is kept if it has no letter."""
 
     def pieces_of(text: str, language: str) -> Iterator[Piece]:
-        translatable = any(map(str.isalnum, text))
-        yield Piece(text, translatable, 0, tuple(spans_of(text)) if translatable else ())
+        body = text.strip()
+        start = text.index(body)
+        translatable = any(map(str.isalpha, body))
+        for piece in (
+            Piece(text[:start], translatable=False),
+            Piece(body, translatable, start, tuple(spans_of(body)) if translatable else ()),
+            Piece(text[start + len(body) :], translatable=False),
+        ):
+            if piece.text:
+                yield piece
 
     monkeypatch.setattr(prepare, "pieces_of", pieces_of)
 
 
 def broken(source: str, translation: str) -> dict[str, tuple[int, int]]:
-    """The spans of a text that stand more or less often in its translation."""
+    """The spans of a sentence that stand more or less often in its translation, where they are not as they were."""
+    start, end = trimmed(source, spans_of(source))
+    if not any(map(str.isalpha, source[start:end])):
+        return {} if translation == source else {source: (1, 0)}
+    if not (translation.startswith(source[:start]) and translation.endswith(source[end:])):
+        return {source: (1, 0)}
+    source, translation = source[start:end], translation[start : len(translation) - len(source) + end]
     found = {source[span.start : span.end] for span in spans_of(source)}
     numbers = {span: (source.count(span), translation.count(span)) for span in found}
     return {span: (wanted, got) for span, (wanted, got) in numbers.items() if wanted != got}

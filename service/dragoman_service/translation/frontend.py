@@ -21,7 +21,7 @@ from dragoman_service.translation.engine_port import EngineCall, EnginePort, Req
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
 from dragoman_service.translation.second_attempt import has_protected, settle
-from dragoman_service.translation.sentences import ProtectedPiece
+from dragoman_service.translation.sentences import ProtectedPiece, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 
@@ -130,17 +130,18 @@ class Frontend:
         piece: EncodedPiece, requests: RequestStream, call: Call, answers: list[Answer]
     ) -> AsyncGenerator[str, None]:
         """Yield the translation of a sentence in pieces, and add its answer to `answers`."""
-        decoder = call.route.model.tokenizer.stream_decoder()
+        tokenizer = call.route.model.tokenizer
+        decoder = tokenizer.stream_decoder()
         is_empty = True
         async for event in requests.next_request():
             if isinstance(event, Progress):
                 text = decoder.push(event.tokens)
             else:
                 answers.append(event)
-                text = decoder.flush()
-            if text:
+                text = decoder.flush() if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
+            if written := piece.written(text):
                 is_empty = False
-                yield piece.written(text)
+                yield written
         if is_empty:
             yield piece.text
 

@@ -10,7 +10,7 @@ from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, pieces_of
-from dragoman_service.translation.sentences import ProtectedPiece, encoded
+from dragoman_service.translation.sentences import ProtectedPiece, encoded, is_plain
 from dragoman_service.translation.text_worker import Steps, run_inline
 from dragoman_service.translation.warnings import TextWarning
 
@@ -136,8 +136,10 @@ class RequestMaker:
     def of(self, piece: EncodedPiece, prefix: tuple[int, ...] = ()) -> Request:
         """The request of a sentence, or a part of one."""
         route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
-        options, is_protected = self.options, isinstance(piece, ProtectedPiece)
-        if is_protected and options.sampling is None:  # the best hypothesis that keeps the spans is chosen
+        options = self.options
+        if (
+            isinstance(piece, ProtectedPiece) and options.sampling is None
+        ):  # the best hypothesis that keeps the spans is chosen
             options = replace(options, num_hypotheses=options.beam_size)
         return Request(
             id=self.new_id(),
@@ -146,7 +148,7 @@ class RequestMaker:
             options=_with_seed(options),
             target_prefix=prefix,
             deadline=self.sender.deadline,
-            stream=self.stream and not is_protected,
+            stream=self.stream and is_plain(piece),
             client=self.sender.client,
             priority=self.sender.priority,
             forced=tokenizer.forced(route.target_language),

@@ -38,6 +38,8 @@ class Unit:
     """What the model reads in its place: a stand-in, or its own text."""
     ordered: bool
     """Whether its order among the ordered units must not change."""
+    contents: tuple[str, ...]
+    """The texts of the spans that it consists of: it may be several that touch each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Protected:
     """A sentence with its units."""
 
     text: str
-    """The sentence without its invisible characters."""
+    """The sentence without its invisible characters, but for those right behind a unit, which belong to it."""
     units: tuple[Unit, ...]
     """In the order of the sentence. Two units never touch each other."""
     invisible: tuple[tuple[int, str], ...]
@@ -119,7 +121,7 @@ class Protected:
         """
         if not last and _ENDS_SENTENCE.search(translation) and not _ENDS_SENTENCE.search(part):
             translation = translation[:-1]
-        return _without(translation, [unit.text for unit in self.units if unit.text not in part])
+        return without(translation, [each for each in self._contents if each not in part])
 
     def _written(self, segments: Sequence[Segment]) -> str:
         """The translation, with the invisible characters.
@@ -130,7 +132,7 @@ class Protected:
         if not self.invisible:
             return "".join(segment.text for segment in segments)
         own = {characters for _, characters in self.invisible}
-        segments = [it if it.kept else Segment(_without(it.text, own), kept=False) for it in segments]
+        segments = [it if it.kept else Segment(without(it.text, own), kept=False) for it in segments]
         translation = "".join(segment.text for segment in segments)
         if translation == self.text:
             places = [place for place, _ in self.invisible]
@@ -180,7 +182,11 @@ class Protected:
     def _counts_are_right(self, segments: Sequence[Segment]) -> bool:
         """Whether no unit stands in a translation more often than in the sentence."""
         translation = "".join(segment.text for segment in segments)
-        return all(translation.count(unit.text) <= self.text.count(unit.text) for unit in self.units)
+        return all(translation.count(each) <= self.text.count(each) for each in self._contents)
+
+    @property
+    def _contents(self) -> set[str]:
+        return {each for unit in self.units for each in unit.contents}
 
 
 def segments_around(text: str, spans: Sequence[Span | Unit]) -> list[Segment]:
@@ -234,36 +240,35 @@ def protected(text: str, spans: Sequence[Span], stand_ins: Sequence[str]) -> Pro
     """A sentence with its kept spans as units; None if there are too few stand-ins that it does not contain."""
     visible: list[str] = []
     invisible: list[tuple[int, str]] = []
-    found: list[tuple[int, int, list[Kind]]] = []
+    found: list[tuple[int, int, list[Span]]] = []
     length = done = 0
     for span in spans:
         visible.append(text[done : span.start])
         length += span.start - done
         done = span.end
         content = text[span.start : span.end]
-        if span.kind is Kind.INVISIBLE:
+        touches = bool(found) and found[-1][1] == length
+        if span.kind is Kind.INVISIBLE and not touches:
             invisible.append((length, content))
             continue
         visible.append(content)
-        if found and found[-1][1] == length:
-            start, _, kinds = found.pop()
-            found.append((start, length + len(content), [*kinds, span.kind]))
+        if touches:
+            start, _, members = found.pop()
+            found.append((start, length + len(content), [*members, span]))
         else:
-            found.append((length, length + len(content), [span.kind]))
+            found.append((length, length + len(content), [span]))
         length += len(content)
     sentence = "".join([*visible, text[done:]])
     free = iter([each for each in stand_ins if each not in sentence])
     units = []
-    for start, end, kinds in found:
-        unit = sentence[start:end]
+    for start, end, members in found:
+        unit, kinds = sentence[start:end], [span.kind for span in members]
         shown = unit if _is_shown(unit, kinds) else next(free, None)
         if shown is None:
             return None
         ordered = Kind.TAG in kinds or bool(_UNNUMBERED.fullmatch(unit))
-        units.append(Unit(start, end, unit, shown, ordered))
-    # An invisible character within a unit of several spans would tear it apart: it goes behind the unit.
-    moved = [(next((u.end for u in units if u.start < place < u.end), place), it) for place, it in invisible]
-    return Protected(sentence, tuple(units), tuple(moved))
+        units.append(Unit(start, end, unit, shown, ordered, tuple(text[it.start : it.end] for it in members)))
+    return Protected(sentence, tuple(units), tuple(invisible))
 
 
 def _is_shown(unit: str, kinds: Sequence[Kind]) -> bool:
@@ -296,7 +301,7 @@ def _place_of(unit: Unit, translation: str) -> int | None:
     return place
 
 
-def _without(text: str, unwanted: Collection[str]) -> str:
+def without(text: str, unwanted: Collection[str]) -> str:
     """A text from which strings have been removed, those too that come about by this."""
     while any(each in text for each in unwanted):
         for each in unwanted:

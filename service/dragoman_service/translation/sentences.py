@@ -9,7 +9,7 @@ from dragoman_service.repository.models import Route
 from dragoman_service.text.capitals import in_capitals, in_small_letters
 from dragoman_service.text.segmenter import EncodedPiece, Piece, encode_to_fit, on_one_line
 from dragoman_service.text.spans import Span
-from dragoman_service.translation.protection import Protected, parts_around, protected, trimmed
+from dragoman_service.translation.protection import Protected, parts_around, protected, trimmed, without
 from dragoman_service.translation.unspelled import is_foreign, unspelled_spans
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
@@ -27,6 +27,23 @@ class ProtectedPiece(EncodedPiece):
         """A translation of the tokens, with the spans in it; None if it cannot be used."""
         assert self.protected is not None
         return self.protected.restored(on_one_line(translation), str.upper if self.capitals else str)
+
+
+@dataclass(frozen=True, slots=True)
+class PartPiece(EncodedPiece):
+    """A part of a sentence, between spans that it keeps."""
+
+    unwanted: tuple[str, ...] = ()
+    """The spans, which must not stand in its translation too."""
+
+    def written(self, translation: str) -> str:
+        """See `EncodedPiece.written`. The translation must be whole."""
+        return without(EncodedPiece.written(self, translation), self.unwanted)
+
+
+def is_plain(piece: EncodedPiece) -> bool:
+    """Whether a piece is a sentence, or a part of one, that keeps no spans. Only its translation may be streamed."""
+    return type(piece) is EncodedPiece
 
 
 Warn = Callable[[TextWarning], None]
@@ -93,7 +110,8 @@ def _sentence(
     sentence: str, offset: int, spans: Sequence[Span], route: Route, warn: Warn, *, keep_case: bool
 ) -> Iterator[EncodedPiece]:
     model, tokenizer = route.model.description, route.model.tokenizer
-    around = "".join(part.text for part in parts_around(sentence, spans) if not part.kept)
+    parts = parts_around(sentence, spans)
+    around = "".join(part.text for part in parts if not part.kept)
     capitals = not keep_case and in_capitals(around, route.source_language, route.target_language)
     guarded = protected(sentence, spans, model.stand_ins)
     if guarded is not None:
@@ -102,8 +120,10 @@ def _sentence(
             yield ProtectedPiece(sentence, tokens, capitals, guarded)
             return
     warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
-    for part in parts_around(sentence, spans):
+    for part in parts:
         if part.kept:
             yield EncodedPiece(part.text, ())
         else:
-            yield from encoded_part(part.text, route, capitals=capitals)
+            unwanted = tuple({it.text for it in parts if it.kept and it.text not in part.text and it.text.strip()})
+            for it in encoded_part(part.text, route, capitals=capitals):
+                yield PartPiece(it.text, it.tokens, it.capitals, unwanted) if it.tokens else it
