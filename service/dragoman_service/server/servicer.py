@@ -136,6 +136,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             options=decoding_options(request.options, model),
             target_prefixes=tuple(prefixes),
             memory=answering.memory,
+            sentences=request.return_sentences or request.return_alignments,
+            alignments=request.return_alignments,
             sender=Sender(
                 client=answering.client,
                 priority=priority_of(request.priority),

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from itertools import chain
 
 from dragoman_service.engine.request import Finished, FinishReason, Hypothesis, Timings
-from dragoman_service.repository.models import TextTokenizer
+from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.alignment import word_alignment
 from dragoman_service.translation.prepare import PreparedText
-from dragoman_service.translation.sentences import ProtectedPiece
+from dragoman_service.translation.sentences import ProtectedPiece, is_plain
 from dragoman_service.translation.text_worker import Steps
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _IN_PARTS = "the model did not keep its spans; it was translated in the parts around them"
 _REPEATED = "its translation was stopped because it repeated itself without end"
 _EMPTY = "the model gave no translation; it is returned as it is"
+
+
+Alignment = tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+"""Pairs of words: characters of the source text, and characters of the translation. In the order of the latter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,8 @@ class SentenceHypothesis:
     """Characters of the translation."""
     hypothesis: Hypothesis
     """What the engine returned. For a sentence translated in parts, the sums over its parts."""
-    alignment: tuple[tuple[int, int, int, int], ...] = ()
-    """Pairs of words: start and end in the source text, start and end in the translation."""
+    alignment: Alignment = ()
+    """Pairs of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +117,21 @@ def settled_in_parts(
 def assemble_steps(
     prepared: PreparedText,
     answers: Sequence[Answer],
-    tokenizer: TextTokenizer,
+    route: Route,
     num_hypotheses: int,
     *,
     sentences: bool = False,
 ) -> Steps[TextResult]:
     """Put the translations of the sentences into the text; a step for each sentence.
 
-    `sentences` says whether `TextHypothesis.sentences` is wanted.
+    `sentences` says whether `TextHypothesis.sentences` is wanted. It has alignments if the answers have some.
     """
     count = min((len(answer.hypotheses) for answer in answers), default=num_hypotheses)
     warnings: list[TextWarning] = []
     hypotheses = []
     for rank in range(min(count, num_hypotheses)):
         warned = warnings if rank == 0 else []
-        hypotheses.append((yield from _hypothesis(prepared, answers, tokenizer, rank, warned, sentences=sentences)))
+        hypotheses.append((yield from _hypothesis(prepared, answers, route, rank, warned, sentences=sentences)))
     more = sum(answer.more_source_tokens for answer in answers if isinstance(answer, Settled))
     return TextResult(
         hypotheses=tuple(hypotheses),
@@ -150,12 +155,13 @@ def longest(answers: Iterable[Answer]) -> Timings:
 def _hypothesis(
     prepared: PreparedText,
     answers: Sequence[Answer],
-    tokenizer: TextTokenizer,
+    route: Route,
     rank: int,
     warnings: list[TextWarning],
     *,
     sentences: bool,
 ) -> Steps[TextHypothesis]:
+    tokenizer = route.model.tokenizer
     chosen = [answer.hypotheses[rank] for answer in answers]
     remaining = zip(answers, chosen, strict=True)
     parts: list[str] = []
@@ -173,7 +179,9 @@ def _hypothesis(
             text = text or piece.text
             if sentences:
                 ends = source + len(piece.text), target + len(text)
-                found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis))
+                pairs = word_alignment(piece, hypothesis, text, route) if is_plain(piece) else []
+                aligned = tuple((_shifted(own, source), _shifted(its, target)) for own, its in pairs)
+                found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis, aligned))
         else:
             text = piece.text
         parts.append(text)
@@ -183,6 +191,10 @@ def _hypothesis(
     return TextHypothesis(
         "".join(parts), joined.score, joined.tokens, joined.token_scores, joined.finish_reason, tuple(found)
     )
+
+
+def _shifted(characters: tuple[int, int], by: int) -> tuple[int, int]:
+    return characters[0] + by, characters[1] + by
 
 
 def _problems(answer: Answer, hypothesis: Hypothesis, text: str) -> list[tuple[WarningKind, str]]:

@@ -263,9 +263,7 @@ def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMake
 
 
 def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Steps[TextResult]:
-    return assemble_steps(
-        text, answers, call.route.model.tokenizer, call.options.num_hypotheses, sentences=call.sentences
-    )
+    return assemble_steps(text, answers, call.route, call.options.num_hypotheses, sentences=call.sentences)
 
 
 def _is_short(call: Call) -> bool:
