@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
+from dragoman_export.copy_rate import best_stand_ins
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
@@ -144,6 +145,7 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
         report = verify_graphs(prepared, model, runner, ids, max_rows=VERIFY_ROWS, max_length=length, forced=forced)
         report.check()
         golden = make_golden(runner, blank_sentences(candidates, length), max_rows=VERIFY_ROWS, manifest=manifest)
+        manifest = replace(manifest, stand_ins=best_stand_ins(candidates, runner, manifest, tokenizer))
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
             **exportable.tokenizer_files,

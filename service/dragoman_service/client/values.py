@@ -233,7 +233,7 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
     )
 
 
-_FINISH_REASONS = {
+_FINISH_REASONS: dict[int, FinishReason] = {
     pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
     pb.FINISH_REASON_REPETITION: FinishReason.REPETITION,
 }

@@ -36,6 +36,8 @@ class TextTokenizer(Protocol):
     end_id: int
     fallback_ids: frozenset[int]
     """Source ids of what the vocabulary lacks."""
+    vocab_size: int
+    """Number of target ids."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids, without the end of the sentence."""
