@@ -5,7 +5,7 @@ An entry in small letters stands for every spelling; one with a capital only for
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 def _words(text: str) -> frozenset[str]:
@@ -24,14 +24,16 @@ class Abbreviations:
     """A sentence ends here only if the next word is one of `starters`: "etc. The"."""
     starters: frozenset[str] = frozenset()
     """Words that are hardly ever in capitals unless they begin a sentence."""
+    endings: tuple[str, ...] = ()
+    """Ends of compounds that are abbreviations: Hauptstr."""
     ordinals: bool = False
     """Whether a number with a full stop is an ordinal: "Die 5. Klasse"."""
-    time: frozenset[str] = field(default=frozenset())
-    """What may follow "a.m." in the same sentence."""
+    dates: frozenset[str] = frozenset()
+    """Months, days and the like, which may follow an ordinal or "a.m." in the same sentence."""
 
 
-_ANYWHERE_NEVER = _words("dr mr mrs ms prof st vs cf e.g i.e")
-_ANYWHERE_MAYBE = _words("etc inc ltd co corp jr sr bros al approx ca max min")
+_ANYWHERE_NEVER = _words("dr mr mrs ms prof vs cf e.g i.e डॉ श्री")
+_ANYWHERE_MAYBE = _words("st etc inc ltd co corp jr sr bros al approx ca max min")
 _MONTHS = "January February March April May June July August September October November December"
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
 
@@ -41,11 +43,11 @@ _ENGLISH = Abbreviations(
         "messrs mme mlle rev hon fr gov sen rep gen col maj capt cmdr lt sgt cpl pvt adm supt det insp pres amb atty esq "
         "dist viz eg ie mt ft fig figs eq eqs ex repr aka a.k.a w.r.t Mx Sec Secs Ch Pt Vol Vols"
     ),
-    number=_words("no nos p pp fig figs sec secs ch chap vol vols art arts par para app pt nr ver v c ca circa op eq approx est "
+    number=_words("no nos p pp fig figs sec secs ch chap vol vols art arts par para app pt nr ver v c ca circa op eq approx "
                   "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec"),
     maybe=_ANYWHERE_MAYBE
     | _words(
-        "ave blvd rd hwy bldg apt ste dept univ assn intl natl govt mfg plc llc lp est ext tel misc incl excl temp avg tbsp "
+        "ave blvd rd hwy bldg apt ste dept univ assn intl natl govt mfg plc llc lp ext tel misc incl excl temp avg tbsp "
         "tsp oz lb lbs pkg pt qt gal doz hr hrs min mins yr yrs mo wk ft yd sq cu Ph.D M.D B.A M.A B.Sc M.Sc D.Phil "
         "Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec "
         "Ala Ariz Ark Calif Colo Conn Fla Ga Ill Ind Kan Ky La Mass Md Mich Minn Miss Mont Neb Nev Okla Ore Pa Tenn Tex Va Vt Wash "
@@ -54,9 +56,9 @@ _ENGLISH = Abbreviations(
     starters=_words(
         "The He She It We They I You This That These Those There Here But And If When While After As However His Her Its "
         "Our Their My Your A An What Who How Why Where Yes Not Then Also So In On At For To With From By Although Because "
-        "Since Now Let Do Did Does Is Are Was Were Can Could Will Would Some Many Most All Both Each Every Please Once"
+        "Since Now Let Do Did Does Is Are Was Were Can Could Will Would Some Many Most All Both Each Every Please Once Thank Thanks"
     ),
-    time=_words(f"{_DAYS} {_MONTHS} Eastern Pacific Central Mountain Zulu UTC GMT Mon Tue Wed Thu Fri Sat Sun Today Tomorrow"),
+    dates=_words(f"{_DAYS} {_MONTHS} Eastern Pacific Central Mountain Zulu UTC GMT Mon Tue Wed Thu Fri Sat Sun Today Tomorrow"),
 )
 _GERMAN = Abbreviations(
     never=_words(
@@ -64,7 +66,7 @@ _GERMAN = Abbreviations(
         "evtl inkl exkl zzgl abzgl einschl ausschl etwa ca zirka max min mind gem lt bes insb insbes allg eigtl urspr "
         "geb gest verh kath evang ev röm amtl angebl betr bzgl dgl ehem entspr erw ff gegr gen hrsg jew kgl kl gr lfd "
         "Fa Hrn Frhr Graf Gebr Ges Abb Abk Anm Art Abs Aufl Bd Bde Bl Hbf Jh Jhd Kap Mio Mrd Nr Nrn Pkt Pos Rd Ref S Sp Str Tab Tel Tsd Ziff Zif "
-        "Mag Dkfm Med rer nat phil jur habil theol oec pol h.c med vs d h z b i"
+        "Mag Dkfm Med rer nat phil jur habil theol oec pol h.c med vs d h z b i v n"
     ),
     number=_words("nr nrn s bd kap abs art abb tab anm ziff pos ca str § Jan Feb Mär Apr Jun Jul Aug Sep Sept Okt Nov Dez"),
     maybe=_words(
@@ -75,8 +77,10 @@ _GERMAN = Abbreviations(
         "Der Die Das Ein Eine Er Sie Es Wir Ihr Ich Du Dies Diese Dieser Dieses Dort Hier Da Dann Danach Doch Aber Und "
         "Oder Auch In Im Am An Auf Bei Mit Nach Seit Von Vor Zu Zum Zur Für Wenn Weil Als Wie Was Wer Wo Warum Man Nicht "
         "Nur So Seine Ihre Unsere Mein Meine Kein Keine Ja Nein Jetzt Heute Dem Den Des Einer Einem Durch Über Unter Bis Ob Damit "
-        "Dabei Dazu Dafür Daher Deshalb Jedoch Allerdings Trotzdem Denn Sein Ist Sind War Hat Bitte Viele Alle Beide Damals Später"
+        "Dabei Dazu Dafür Daher Deshalb Jedoch Allerdings Trotzdem Denn Sein Ist Sind War Hat Bitte Viele Alle Beide Damals Später Mehr Danke"
     ),
+    endings=("str",),
+    dates=_words("Januar Februar März April Mai Juni Juli August September Oktober November Dezember Jahrhundert Klasse"),
     ordinals=True,
 )
 _FRENCH = Abbreviations(
@@ -90,13 +94,13 @@ _FRENCH = Abbreviations(
     ),
 )
 _SPANISH = Abbreviations(
-    never=_words("sr sra sres sras srta d dña dr dra dres prof profa lic ing arq gral cnel cap sto sta ud uds vd vds p.ej ej pág págs fig cap art núm av avda excmo ilmo"),
+    never=_words("ee sr sra sres sras srta d dña dr dra dres prof profa lic ing arq gral cnel cap sto sta ud uds vd vds p.ej ej pág págs fig cap art núm av avda excmo ilmo"),
     number=_words("p pp pág págs núm no nº art cap fig vol t aprox ene feb mar abr may jun jul ago sept oct nov dic"),
-    maybe=_words("etc cía s.a s.l ltda inc ltd jr al aprox ee.uu a.c d.c a.m p.m máx mín tel"),
+    maybe=_words("etc uu cía s.a s.l ltda inc ltd jr al aprox ee.uu a.c d.c a.m p.m máx mín tel"),
     starters=_words(
         "El La Los Las Un Una Unos Unas Él Ella Ellos Ellas Nosotros Yo Tú Usted Ustedes Esto Este Esta Estos Estas Ese Esa Eso Pero Y "
         "O Si Cuando Como Después Antes En De Con Sin Por Para Según Su Sus Mi Mis No Sí Que Qué Quién Dónde Cómo Entonces "
-        "También Además Aunque Sin Desde Hasta Ahora Aquí Allí Lo Al Se Es Hay"
+        "También Además Aunque Sin Desde Hasta Ahora Aquí Allí Lo Al Se Es Hay Luego Después"
     ),
 )
 _ITALIAN = Abbreviations(
@@ -125,7 +129,7 @@ _DUTCH = Abbreviations(
     maybe=_words("enz etc e.d inc ltd jr sr al n.v b.v a.u.b tel v.chr n.chr"),
     starters=_words(
         "De Het Een Hij Zij Ze Wij We Ik Jij Je U Dit Dat Deze Die Er Hier Daar Maar En Of Als Toen Wanneer Na Voor In Op Bij Met Zonder "
-        "Van Naar Om Zijn Haar Hun Mijn Wat Wie Waar Waarom Hoe Ja Nee Niet Dan Ook Nu Toch Dus Want"
+        "Van Naar Om Zijn Haar Hun Mijn Wat Wie Waar Waarom Hoe Ja Nee Niet Dan Ook Nu Toch Dus Want Daarna"
     ),
 )
 _POLISH = Abbreviations(
@@ -139,7 +143,7 @@ _POLISH = Abbreviations(
     ordinals=True,
 )
 _RUSSIAN = Abbreviations(
-    never=_words("г гг г-н г-жа гр тов проф акад доц инж ген полк кап им ул пр пер пл просп наб обл р-н д корп кв т.е т.н т.к т.о напр см ср стр рис табл гл ст п пп ч св ок тыс млн млрд руб"),
+    never=_words("г гг г-н г-жа гр тов проф акад доц инж ген полк кап им ул пр пер пл просп наб обл р-н корп кв т.е т.н т.к т.о напр см ср стр рис табл гл ст п пп ч св ок тыс млн млрд руб"),
     number=_words("стр с рис табл гл ст п пп ч т № ок"),
     maybe=_words("г гг в вв др пр т.д т.п и.о н.э до.н.э руб коп тыс млн млрд мин сек час км м см кг"),
     starters=_words(

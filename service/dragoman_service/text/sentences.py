@@ -6,6 +6,7 @@ A mark that can end a sentence is judged by what stands directly before and afte
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from dragoman_service.text.abbreviations import Abbreviations, abbreviations_of
@@ -17,9 +18,15 @@ _WEAK = ".!?…‼⁇⁈⁉‽"
 _STRONG = "。！？｡．؟۔।॥։።፧፨།༎།။។៕᙮᠃᠉᥄᥅᪨-᪫᭚᭛᭞᭟᰻᰼᱾᱿⳹⳾꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝-꩟꫰꫱꯫෴܀-܂߹"
 """Marks of scripts that may leave no space after a sentence."""
 _CLOSING = "\"'”’»›«)\\]}」』】〉》）］｝〟*"
-_END = re.compile(
-    rf"(?P<mark>[{_WEAK}{_STRONG}]++)(?P<closing>(?:[{_CLOSING}]|“(?!\w)|[ \xa0\u202f][»›](?!\w)|\[[0-9]{{1,3}}\])*+)(?P<space>\s*+)"
-)
+
+
+def _end(marks: str) -> re.Pattern[str]:
+    closing = rf"(?:[{_CLOSING}]|“(?!\w)|[ \xa0\u202f][»›](?!\w)|\[[0-9]{{1,3}}\])*+"
+    return re.compile(rf"(?P<mark>[{marks}]++)(?P<closing>{closing})\s*+")
+
+
+_END = _end(_WEAK + _STRONG)
+_GREEK_END = _end(_WEAK + ";\u037e")
 _OPENING = re.compile(r"(?:[\s\"'“”„«»‹›‘’‚(\[{（「『【〈《¿¡*#]|[–—][ \xa0])*+")
 _FORBIDDEN = re.compile(r"[,;:.!?…)\]}%&=+/，、；：）」』】。！？-]")
 """What never begins a sentence."""
@@ -30,7 +37,7 @@ _ROMAN = re.compile(r"[IVXLC]{2,7}")
 _LETTERS_WITH_STOPS = re.compile(r"[^\W\d_](?:\.-?[^\W\d_]{1,2})++")
 _TIME = frozenset({"a.m", "p.m", "am", "pm"})
 _TIME_ZONE = re.compile(r"[A-Z]{1,3}T\b")
-_VOWEL = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœąęóоаеёиуыэюяіїєўαεηιουωάέήίόύώ]", re.IGNORECASE)
+_VOWEL = re.compile("[aeiouyæœøıаеиоуыэюяіїєαεηιουω]", re.IGNORECASE)
 _INTERJECTIONS = frozenset("hm hmm hmmm mm mmm sh shh psst pst grr brr zzz tsk pfft".split())
 _WITH_SYLLABIC_CONSONANTS = frozenset("bg bs cs hr mk sk sl sr".split())
 """Languages with words that have no vowels, such as Czech "prst"."""
@@ -55,7 +62,8 @@ def sentence_ends(text: str, begin: int, end: int, language: str, spans: Sequenc
     """
     splitter = _Splitter(text, end, re.split("[-_]", language, maxsplit=1)[0].lower(), spans)
     position = begin
-    while (match := _END.search(text, position, end)) is not None:
+    pattern = _GREEK_END if splitter.language == "el" else _END
+    while (match := pattern.search(text, position, end)) is not None:
         span = splitter.span_over(match.start())
         if span is not None:
             position = span.end
@@ -73,7 +81,7 @@ class _Splitter:
     def __init__(self, text: str, end: int, language: str, spans: Sequence[Span]) -> None:
         self._text = text
         self._end = end
-        self._language = language
+        self.language = language
         self._words: Abbreviations = abbreviations_of(language)
         self._spans = spans
         self._next = 0
@@ -110,7 +118,7 @@ class _Splitter:
         start, span = self._after_opening(start, number)
         if start >= self._end or (span is None and _FORBIDDEN.match(self._text, start)):
             return None
-        if not spaced and not self._may_lack_space(match, start):
+        if not spaced and not self._may_lack_space(match, begin, start):
             return None
         if span is None and self._is_small(start):
             return None
@@ -132,9 +140,11 @@ class _Splitter:
                 return span.start, span
             start = span.end
 
-    def _may_lack_space(self, match: re.Match[str], start: int) -> bool:
+    def _may_lack_space(self, match: re.Match[str], begin: int, start: int) -> bool:
         """Whether a sentence can end at a mark without a space after it."""
         if match["closing"]:
+            if match["closing"] == "）" and self._text.startswith("（", begin):
+                return True
             return self._text[match.end()] in "“「『（《\"" and start > match.end() and match["mark"][-1] not in _WEAK
         if re.match(f"[{_STRONG}]", match["mark"][-1]):
             return not (match["mark"] == "．" and self._text[start].isdigit())
@@ -160,11 +170,12 @@ class _Splitter:
         initial = self._text[start + len(next_word) : start + len(next_word) + 1] == "." and len(next_word) == 1
         starts = next_word in self._words.starters and not initial
         if _NUMERAL.fullmatch(word) or (self._words.ordinals and _ROMAN.fullmatch(word)):
-            ordinal = self._words.ordinals and (len(word) <= 3 or not word.isdigit())
-            return starts or not ordinal
-        if word in _TIME and self._words.time:
-            return not (next_word[:1].isdigit() or next_word in self._words.time or _TIME_ZONE.match(next_word))
+            return starts or not self._is_ordinal(word, match.start() - len(word), next_word)
+        if word in _TIME and self.language == "en":
+            return not (next_word[:1].isdigit() or next_word in self._words.dates or _TIME_ZONE.match(next_word))
         part = word.rpartition("-")[2]
+        if self._words.endings and word.lower().endswith(self._words.endings):
+            return False
         for spelling in {word, word.lower(), part, part.lower()}:
             if spelling in self._words.never:
                 return False
@@ -173,6 +184,16 @@ class _Splitter:
             if spelling in self._words.maybe:
                 return starts
         return starts or not self._looks_short(word, match.start() - len(word))
+
+    def _is_ordinal(self, word: str, start: int, next_word: str) -> bool:
+        """Whether a number with a full stop is an ordinal: "am 5. Klaus", but not "Tab. 5. Klaus"."""
+        if not self._words.ordinals or (word.isdigit() and len(word) > 3):
+            return False
+        words = self._text[max(0, start - _BEFORE) : start].split()
+        if not words or next_word in self._words.dates or _ROMAN.fullmatch(word):
+            return True
+        previous = words[-1]
+        return not previous[0].isupper() or previous[-1] in ",(" or previous in self._words.starters
 
     def _word_before(self, stop: int, begin: int) -> tuple[str, bool]:
         """The word before a full stop, and whether its sentence has no other, or a colon before it."""
@@ -194,15 +215,15 @@ class _Splitter:
         return (
             len(word) <= 5
             and not word.isupper()
-            and not _VOWEL.search(word)
+            and not _VOWEL.search(unicodedata.normalize("NFD", word))
             and word.lower() not in _INTERJECTIONS
-            and self._language not in _WITH_SYLLABIC_CONSONANTS
+            and self.language not in _WITH_SYLLABIC_CONSONANTS
         )
 
     def _is_initial(self, letter: str, start: int) -> bool:
         """Whether a single letter is an abbreviation: not "I", the unit of a number, or the end of "plan B"."""
         words = self._text[max(0, start - _BEFORE) : start].split()
         previous = words[-1] if words else ""
-        if self._language == "en" and letter == "I":
+        if self.language == "en" and letter == "I":
             return not previous[:1].islower()
         return not (letter.islower() and previous[-1:].isdigit())
