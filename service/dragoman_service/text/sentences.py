@@ -1,0 +1,229 @@
+"""Where sentences end, in any script.
+
+A mark that can end a sentence is judged by what stands directly before and after it, so the time is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from dragoman_service.text.abbreviations import Abbreviations, abbreviations_of
+from dragoman_service.text.characters import LETTER, UNSPACED, is_border
+from dragoman_service.text.spans import Kind, Span
+
+_WEAK = ".!?…‼⁇⁈⁉‽"
+"""Marks that end a sentence only before a space."""
+_STRONG = "。！？｡．؟۔।॥։።፧፨།༎།။។៕᙮᠃᠉᥄᥅᪨-᪫᭚᭛᭞᭟᰻᰼᱾᱿⳹⳾꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝-꩟꫰꫱꯫෴܀-܂߹"
+"""Marks of scripts that may leave no space after a sentence."""
+_CLOSING = "\"'”’»›«)\\]}」』】〉》）］｝〟*"
+
+
+def _end(marks: str) -> re.Pattern[str]:
+    closing = rf"(?:[{_CLOSING}]|“(?!\w)|[ \xa0\u202f][»›](?!\w)|\[[0-9]{{1,3}}\])*+"
+    return re.compile(rf"(?P<mark>[{marks}]++)(?P<closing>{closing})\s*+")
+
+
+_END = _end(_WEAK + _STRONG)
+_GREEK_END = _end(_WEAK + ";\u037e")
+_OPENING = re.compile(r"(?:[\s\"'“”„«»‹›‘’‚(\[{（「『【〈《¿¡*#]|[–—][ \xa0])*+")
+_FORBIDDEN = re.compile(r"[,;:.!?…)\]}%&=+/，、；：）」』】。！？-]")
+"""What never begins a sentence."""
+_NEXT_WORD = re.compile(r"\w++")
+_INNER_CAPITAL = re.compile(r"[a-z]{1,2}[A-Z]")
+_NUMERAL = re.compile(r"[0-9]++(?:[.,][0-9]++)*+")
+_ROMAN = re.compile(r"[IVXLC]{2,7}")
+_LETTERS_WITH_STOPS = re.compile(r"[^\W\d_](?:\.-?[^\W\d_]{1,2})++")
+_TIME = frozenset({"a.m", "p.m", "am", "pm"})
+_TIME_ZONE = re.compile(r"[A-Z]{1,3}T\b")
+_VOWEL = re.compile("[aeiouyæœøıаеиоуыэюяіїєαεηιουω]", re.IGNORECASE)
+_INTERJECTIONS = frozenset("hm hmm hmmm mm mmm sh shh psst pst grr brr zzz tsk pfft".split())
+_WITH_SYLLABIC_CONSONANTS = frozenset("bg bs cs hr mk sk sl sr".split())
+"""Languages with words that have no vowels, such as Czech "prst"."""
+_CASED = re.compile(f"[{LETTER}]+")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_SEPARATORS = re.compile("[/–—(\\[\"'“”„«»‘’]")
+_BEFORE = 40
+"""Characters before a full stop in which its word is looked for."""
+_STANDING = (Kind.SYMBOL, Kind.INVISIBLE, Kind.SPACE, Kind.TAG)
+"""Kinds of spans that say nothing about whether a sentence begins after them."""
+
+
+def sentence_ends(text: str, begin: int, end: int, language: str, spans: Sequence[Span]) -> Iterator[int]:
+    """Where the sentences between two indices end, but for the last, whose end is `end`.
+
+    Args:
+        text: Any text.
+        begin: The first character of the paragraph.
+        end: The end of the paragraph.
+        language: A code such as "de" or "de-AT".
+        spans: The spans between the indices, in order. No sentence ends inside one.
+    """
+    splitter = _Splitter(text, end, re.split("[-_]", language, maxsplit=1)[0].lower(), spans)
+    position = begin
+    pattern = _GREEK_END if splitter.language == "el" else _END
+    while (match := pattern.search(text, position, end)) is not None:
+        span = splitter.span_over(match.start())
+        if span is not None:
+            position = span.end
+            continue
+        position = match.end()
+        cut = splitter.cut_after(match, begin)
+        if cut is not None and cut < end and is_border(text, cut):
+            yield cut
+            begin = cut
+
+
+class _Splitter:
+    """Judges the marks of one paragraph, which must be asked about in order."""
+
+    def __init__(self, text: str, end: int, language: str, spans: Sequence[Span]) -> None:
+        self._text = text
+        self._end = end
+        self.language = language
+        self._words: Abbreviations = abbreviations_of(language)
+        self._spans = spans
+        self._next = 0
+        """The first span that may still reach over an index."""
+
+    def span_over(self, index: int) -> Span | None:
+        """The span that has the character at an index."""
+        while self._next < len(self._spans) and self._spans[self._next].end <= index:
+            self._next += 1
+        return self._span_at(self._next, index)
+
+    def _span_at(self, number: int, index: int) -> Span | None:
+        if 0 <= number < len(self._spans) and self._spans[number].start <= index < self._spans[number].end:
+            return self._spans[number]
+        return None
+
+    def cut_after(self, match: re.Match[str], begin: int) -> int | None:
+        """Where to cut after a mark, or None if no sentence ends there.
+
+        Args:
+            match: The mark, the quotation marks and brackets that close after it, and the space.
+            begin: Where its sentence begins.
+        """
+        cut, start, number = match.end("closing"), match.end(), self._next
+        while (tag := self._span_at(number, start)) is not None and tag.kind is Kind.TAG and start == cut:
+            cut = tag.end  # </b> and ** after the mark
+            number += 1
+            start = cut
+            while start < self._end and self._text[start].isspace():
+                start += 1
+        if start >= self._end or _FORBIDDEN.match(self._text, start):
+            return None
+        spaced = start > cut
+        start, span = self._after_opening(start, number)
+        if start >= self._end or (span is None and _FORBIDDEN.match(self._text, start)):
+            return None
+        if not spaced and not self._may_lack_space(match, begin, start):
+            return None
+        if span is None and self._is_small(start):
+            return None
+        if match["mark"] in ".．" and not self._ends_word(match, begin, start, span):
+            return None
+        return cut
+
+    def _after_opening(self, start: int, number: int) -> tuple[int, Span | None]:
+        """Skip quotation marks, brackets, symbols and tags. Returns the index, and the span that begins there."""
+        while True:
+            opening = _OPENING.match(self._text, start, self._end)
+            while number < len(self._spans) and self._spans[number].end <= start:
+                number += 1
+            reached = opening.end() if opening is not None else start
+            span = self._spans[number] if number < len(self._spans) else None
+            if span is None or span.start > reached:
+                return reached, None
+            if span.kind not in _STANDING:
+                return span.start, span
+            start = span.end
+
+    def _may_lack_space(self, match: re.Match[str], begin: int, start: int) -> bool:
+        """Whether a sentence can end at a mark without a space after it."""
+        if match["closing"]:
+            if match["closing"] == "）" and self._text.startswith("（", begin):
+                return True
+            return self._text[match.end()] in "“「『（《\"" and start > match.end() and match["mark"][-1] not in _WEAK
+        if re.match(f"[{_STRONG}]", match["mark"][-1]):
+            return not (match["mark"] == "．" and self._text[start].isdigit())
+        around = self._text[match.start() - 1 : match.start()], self._text[start]
+        return match["mark"][-1] in "!?" and all(map(_UNSPACED.match, around))
+
+    def _is_small(self, start: int) -> bool:
+        """Whether what begins here is in small letters, and no name such as iPhone."""
+        character = self._text[start]
+        if not character.islower() or "\u10d0" <= character <= "\u10ff":  # Georgian has no capitals
+            return False
+        return not _INNER_CAPITAL.match(self._text, start)
+
+    def _ends_word(self, match: re.Match[str], begin: int, start: int, span: Span | None) -> bool:
+        """Whether the full stop of a match ends a sentence, and not only an abbreviation, a number or an initial."""
+        word, alone = self._word_before(match.start(), begin)
+        if not word:
+            return True
+        if alone and (len(word) == 1 or _NUMERAL.fullmatch(word) or _ROMAN.fullmatch(word)):
+            return False  # the number of an item in a list
+        following = _NEXT_WORD.match(self._text, start, self._end)
+        next_word = following[0] if following is not None and span is None else ""
+        initial = self._text[start + len(next_word) : start + len(next_word) + 1] == "." and len(next_word) == 1
+        starts = next_word in self._words.starters and not initial
+        if _NUMERAL.fullmatch(word) or (self._words.ordinals and _ROMAN.fullmatch(word)):
+            return starts or not self._is_ordinal(word, match.start() - len(word), next_word)
+        if word in _TIME and self.language == "en":
+            return not (next_word[:1].isdigit() or next_word in self._words.dates or _TIME_ZONE.match(next_word))
+        part = word.rpartition("-")[2]
+        if self._words.endings and word.lower().endswith(self._words.endings):
+            return False
+        for spelling in {word, word.lower(), part, part.lower()}:
+            if spelling in self._words.never:
+                return False
+            if spelling in self._words.number and (next_word[:1].isdigit() or _ROMAN.fullmatch(next_word) or span is not None):
+                return False
+            if spelling in self._words.maybe:
+                return starts
+        return starts or not self._looks_short(word, match.start() - len(word))
+
+    def _is_ordinal(self, word: str, start: int, next_word: str) -> bool:
+        """Whether a number with a full stop is an ordinal: "am 5. Klaus", but not "Tab. 5. Klaus"."""
+        if not self._words.ordinals or (word.isdigit() and len(word) > 3):
+            return False
+        words = self._text[max(0, start - _BEFORE) : start].split()
+        if not words or next_word in self._words.dates or _ROMAN.fullmatch(word):
+            return True
+        previous = words[-1]
+        return not previous[0].isupper() or previous[-1] in ",(" or previous in self._words.starters
+
+    def _word_before(self, stop: int, begin: int) -> tuple[str, bool]:
+        """The word before a full stop, and whether its sentence has no other, or a colon before it."""
+        before = self._text[max(begin, stop - _BEFORE) : stop]
+        if not before or before[-1].isspace():
+            return "", False
+        words = before.split()
+        first = len(words) == 1 and len(before) < _BEFORE
+        return _SEPARATORS.split(words[-1])[-1].lstrip("*_-¿¡"), first or (len(words) > 1 and words[-2][-1] == ":")
+
+    def _looks_short(self, word: str, start: int) -> bool:
+        """Whether a word that no list has looks like an abbreviation or an initial."""
+        if _LETTERS_WITH_STOPS.fullmatch(word):
+            return True
+        if not _CASED.fullmatch(word) or self._span_at(self._next - 1, start) is not None:
+            return False
+        if len(word) == 1:
+            return self._is_initial(word, start)
+        return (
+            len(word) <= 5
+            and not word.isupper()
+            and not _VOWEL.search(unicodedata.normalize("NFD", word))
+            and word.lower() not in _INTERJECTIONS
+            and self.language not in _WITH_SYLLABIC_CONSONANTS
+        )
+
+    def _is_initial(self, letter: str, start: int) -> bool:
+        """Whether a single letter is an abbreviation: not "I", the unit of a number, or the end of "plan B"."""
+        words = self._text[max(0, start - _BEFORE) : start].split()
+        previous = words[-1] if words else ""
+        if self.language == "en" and letter == "I":
+            return not previous[:1].islower()
+        return not (letter.islower() and previous[-1:].isdigit())
