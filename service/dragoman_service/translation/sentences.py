@@ -9,7 +9,14 @@ from dragoman_service.repository.models import Route
 from dragoman_service.text.capitals import in_capitals, in_small_letters
 from dragoman_service.text.segmenter import EncodedPiece, Piece, encode_to_fit, on_one_line
 from dragoman_service.text.spans import Span
-from dragoman_service.translation.protection import Protected, parts_around, protected, trimmed, without
+from dragoman_service.translation.protection import (
+    Protected,
+    parts_around,
+    protected,
+    segments_around,
+    trimmed,
+    without,
+)
 from dragoman_service.translation.unspelled import is_foreign, unspelled_spans
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
@@ -55,75 +62,69 @@ def encoded(piece: Piece, route: Route, warn: Warn, *, keep_case: bool) -> Itera
     A sentence in capitals is translated in small letters, and its translation is changed to capitals, but for the spans
     that it keeps. With `keep_case` this is not done.
     """
-    if piece.spans:
-        yield from _protected(piece.text, piece.start, piece.spans, route, warn, keep_case=keep_case)
-        return
-    fallback, start = route.model.tokenizer.fallback_ids, piece.start
-    for part in _plain(piece.text, route, keep_case=keep_case):
-        if fallback.isdisjoint(part.tokens):
+    capitals = not keep_case and in_capitals(_without_spans(piece), route.source_language, route.target_language)
+    fallback = route.model.tokenizer.fallback_ids
+    for part in encoded_part(piece.text, route, capitals=capitals, spans=piece.spans):
+        if not part.spans and fallback.isdisjoint(part.tokens):
             yield part
         else:
-            yield from _protected(part.text, start, (), route, warn, keep_case=keep_case)
-        start += len(part.text)
+            yield from _protected(part, piece.start + part.start, route, warn)
 
 
-def encoded_part(text: str, route: Route, *, capitals: bool) -> Iterator[EncodedPiece]:
+def encoded_part(text: str, route: Route, *, capitals: bool, spans: Sequence[Span] = ()) -> Iterator[EncodedPiece]:
     """Encode a part of a sentence, which is in capitals or not as the sentence is."""
     tokenizer = route.model.tokenizer
     limit = route.model.description.max_source_tokens - tokenizer.source_overhead
     if not capitals:
-        yield from encode_to_fit(text, tokenizer.encode, limit)
+        yield from encode_to_fit(text, tokenizer.encode, limit, spans)
     else:
-        for part in encode_to_fit(text, lambda part: tokenizer.encode(in_small_letters(part)), limit):
+        for part in encode_to_fit(text, lambda part: tokenizer.encode(in_small_letters(part)), limit, spans):
             yield replace(part, capitals=bool(part.tokens))
 
 
-def _plain(text: str, route: Route, *, keep_case: bool) -> Iterator[EncodedPiece]:
-    capitals = not keep_case and in_capitals(text, route.source_language, route.target_language)
-    return encoded_part(text, route, capitals=capitals)
+def _without_spans(piece: Piece) -> str:
+    if not piece.spans:
+        return piece.text
+    return "".join(it.text for it in segments_around(piece.text, piece.spans) if not it.kept)
 
 
-def _protected(
-    text: str, offset: int, spans: Sequence[Span], route: Route, warn: Warn, *, keep_case: bool
-) -> Iterator[EncodedPiece]:
+def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> Iterator[EncodedPiece]:
     """Encode a sentence that keeps spans; `offset` is its place in the text."""
-    unspelled = unspelled_spans(text, route.model.tokenizer, spans)
+    text = piece.text
+    unspelled = unspelled_spans(text, route.model.tokenizer, piece.spans)
     if is_foreign(text, unspelled):
         warn(TextWarning(WarningKind.SOURCE_NOT_READABLE, offset, offset + len(text), _NOT_READABLE))
         yield EncodedPiece(text, ())
         return
-    spans = sorted([*spans, *unspelled], key=lambda span: span.start)
+    spans = sorted([*piece.spans, *unspelled], key=lambda span: span.start)
     start, end = trimmed(text, spans)
     inner = [Span(it.start - start, it.end - start, it.kind) for it in spans if start <= it.start and it.end <= end]
-    sentence = text[start:end]
-    if not any(not part.kept for part in parts_around(sentence, inner)):
+    if all(part.kept for part in parts_around(text[start:end], inner)):
         yield EncodedPiece(text, ())
         return
     if start:
         yield EncodedPiece(text[:start], ())
-    yield from _sentence(sentence, offset + start, inner, route, warn, keep_case=keep_case)
+    yield from _sentence(text[start:end], inner, offset + start, route, warn, capitals=piece.capitals)
     if end < len(text):
         yield EncodedPiece(text[end:], ())
 
 
 def _sentence(
-    sentence: str, offset: int, spans: Sequence[Span], route: Route, warn: Warn, *, keep_case: bool
+    sentence: str, spans: Sequence[Span], offset: int, route: Route, warn: Warn, *, capitals: bool
 ) -> Iterator[EncodedPiece]:
     model, tokenizer = route.model.description, route.model.tokenizer
-    parts = parts_around(sentence, spans)
-    around = "".join(part.text for part in parts if not part.kept)
-    capitals = not keep_case and in_capitals(around, route.source_language, route.target_language)
     guarded = protected(sentence, spans, model.stand_ins)
     if guarded is not None:
         tokens = tokenizer.encode(guarded.shown(in_small_letters if capitals else str))
         if 0 < len(tokens) <= model.max_source_tokens - tokenizer.source_overhead:
-            yield ProtectedPiece(sentence, tokens, capitals, guarded)
+            yield ProtectedPiece(sentence, tokens, capitals, protected=guarded)
             return
     warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
+    parts = parts_around(sentence, spans)
     for part in parts:
         if part.kept:
             yield EncodedPiece(part.text, ())
-        else:
-            unwanted = tuple({it.text for it in parts if it.kept and it.text not in part.text and it.text.strip()})
-            for it in encoded_part(part.text, route, capitals=capitals):
-                yield PartPiece(it.text, it.tokens, it.capitals, unwanted) if it.tokens else it
+            continue
+        unwanted = tuple({it.text for it in parts if it.kept and it.text not in part.text and it.text.strip()})
+        for it in encoded_part(part.text, route, capitals=capitals):
+            yield PartPiece(it.text, it.tokens, it.capitals, unwanted=unwanted) if it.tokens else it
