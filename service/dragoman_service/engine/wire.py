@@ -80,6 +80,7 @@ def item_of_message(model: int, message: Message) -> Item:
             SUBMIT, model, message.call, request.id, request.source, request.max_length, _fields_of(request.options),
             request.target_prefix, request.deadline, request.stream, request.client,
             request.priority is Priority.BATCH, request.forced, request.normalisation.value,
+            request.restrictions and pickle.dumps(request.restrictions),
         )  # fmt: skip
     if isinstance(message, Open):
         return (OPEN, model, *message)
@@ -92,11 +93,14 @@ def message_of(item: Item) -> Message:
     """The message of an item."""
     kind = item[0]
     if kind == SUBMIT:
-        _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form = item
+        (
+            _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form,
+            restrictions,
+        ) = item  # fmt: skip
         priority = Priority.BATCH if is_batch else Priority.INTERACTIVE
         request = Request(
             id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority, forced,
-            Normalisation(form),
+            Normalisation(form), restrictions and pickle.loads(restrictions),
         )  # fmt: skip
         return Submit(call, request)
     if kind == OPEN:

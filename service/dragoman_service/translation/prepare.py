@@ -152,12 +152,14 @@ def requests(
     """Yield the requests of the sentences of a text, in order."""
     tokenizer, model = route.model.tokenizer, route.model.description
     forced = tokenizer.forced(route.target_language)
+    # Models end now and then before the first word. A sentence with a letter always has a translation.
+    not_empty = replace(options, min_length=max(1, options.min_length))
     for index, sentence in enumerate(prepared.sentences):
         yield Request(
             id=new_id(),
             source=tokenizer.source(sentence.tokens, route.source_language, route.target_language),
             max_length=max_length(options, model),
-            options=_with_seed(options),
+            options=_with_seed(not_empty if any(map(str.isalpha, sentence.text)) else options),
             target_prefix=prepared.prefix if index == 0 else (),
             deadline=sender.deadline,
             stream=stream,
