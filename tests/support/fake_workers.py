@@ -35,6 +35,7 @@ class CharacterTokenizer:
     end_id = END
     source_overhead = 1
     fallback_ids: frozenset[int] = frozenset()
+    vocab_size = 5_000
 
     def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
         return (*ids, END)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.constrained_rows import ConstrainedRows
-from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments, Join, RowCopy
+from dragoman_service.engine.plan import NO_ADJUSTMENTS, NO_MASKS, Adjustments, Join, Masks, RowCopy
 from dragoman_service.engine.request import FinishReason, Hypothesis, Progress
 from dragoman_service.engine.search import repetition, sampling, scores
 from dragoman_service.engine.search.scores import BANNED
@@ -50,8 +50,13 @@ class Batch:
     the lowest holes first, and `close_holes` moves the last rows into the other holes. Rows do not move at other times.
     """
 
-    def __init__(self, max_rows: int, *, begin_id: int, end_id: int, max_positions: int = _NO_LIMIT) -> None:
-        """`max_positions` is the number of positions of a row's self-attention cache; a token is fed at each."""
+    def __init__(
+        self, max_rows: int, *, begin_id: int, end_id: int, max_positions: int = _NO_LIMIT, vocab_size: int = 0
+    ) -> None:
+        """`max_positions` is the number of positions of a row's self-attention cache; a token is fed at each.
+
+        `vocab_size` is needed by requests with restrictions alone.
+        """
         if max_rows < 1:
             raise ValueError(f"max_rows: got {max_rows}; allowed: 1 or more")
         self.max_rows = max_rows
@@ -66,19 +71,21 @@ class Batch:
         self._begin_id, self._end_id, self._max_positions = begin_id, end_id, max_positions
         self._owners: list[ActiveRequest | None] = []
         self._holes: list[int] = []
-        self._wanted: Counter[int] = Counter()  # candidates wanted per row -> number of requests
+        self._wanted: Counter[int] = Counter()  # candidates wanted per row -> number of requests that are not wide
         self.tokens = np.zeros(max_rows, np.int64)
         self.positions = np.zeros(max_rows, np.int64)
         self.source_lengths = np.zeros(max_rows, np.int64)
         self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the row is cut, or checked
         self._live = np.ones(max_rows, np.bool_)  # whether the row has a hypothesis that grows
         self._log = TokenLog(max_rows)
-        self._constrained = ConstrainedRows(max_rows, end_id)
+        self._constrained = ConstrainedRows(max_rows, end_id, vocab_size)
         self._copies: list[tuple[int, int]] = []  # source and target rows, for beams
         self._streams: list[ActiveRequest] = []
         self._given: list[ActiveRequest] = []  # those without a beam whose next id is given
         self._sampled: list[ActiveRequest] = []
         self._beams: list[ActiveRequest] = []
+        self._wide: list[ActiveRequest] = []
+        self._loosening: list[ActiveRequest] = []  # those that will be constrained no more
         self._aligning = 0  # number of requests that want alignments
         self._has_alignments = False  # whether the model has returned those of this step
         self._steps = 0  # made so far
@@ -107,8 +114,18 @@ class Batch:
 
     @property
     def num_candidates(self) -> int:
-        """Number of candidates per row that the next step must return."""
-        return max(self._wanted)
+        """Number of candidates of each row that is not wide, in the next step."""
+        return max(self._wanted, default=1)
+
+    @property
+    def wide_rows(self) -> list[int]:
+        """Rows whose candidates are searched apart."""
+        return [row for active in self._wide for row in active.rows]
+
+    @property
+    def num_wide_candidates(self) -> int:
+        """Number of candidates of each wide row, in the next step."""
+        return max((active.num_candidates for active in self._wide), default=0)
 
     def join(self, waiting: Waiting) -> Join:
         """Give rows to a request. Raises ValueError if too few are free."""
@@ -128,7 +145,8 @@ class Batch:
         self.rows_of[request.client] += len(rows)
         self.num_watched += active.watched
         self._aligning += request.alignments
-        self._wanted[active.num_candidates] += 1
+        if not active.wide:
+            self._wanted[active.num_candidates] += 1
         self.cached_positions += len(rows) * len(request.source)
         for group in self._groups_of(active):
             group.append(active)
@@ -149,10 +167,11 @@ class Batch:
             del self.rows_of[client]
         self.num_watched -= active.watched
         self._aligning -= active.request.alignments
-        wanted = active.num_candidates
-        self._wanted[wanted] -= 1
-        if not self._wanted[wanted]:
-            del self._wanted[wanted]
+        if not active.wide:
+            wanted = active.num_candidates
+            self._wanted[wanted] -= 1
+            if not self._wanted[wanted]:
+                del self._wanted[wanted]
         self.cached_positions -= len(rows) * (self.position(active) + len(active.request.source))
         for group in self._groups_of(active):
             group.remove(active)
@@ -172,8 +191,12 @@ class Batch:
             yield self._given
         if active.draws:
             yield self._sampled
+        if active.wide:
+            yield self._wide
         if active.request.stream:
             yield self._streams
+        if active.constrained and active.constrained_steps < math.inf:
+            yield self._loosening
 
     def close_holes(self) -> list[RowCopy]:
         """Move the last rows into the holes; returns the cache copies that this needs.
@@ -207,6 +230,12 @@ class Batch:
         if not self._constrained:
             return NO_ADJUSTMENTS
         return self._constrained.adjustments(self._log, self.positions, self._live)
+
+    def masks(self) -> Masks:
+        """The tokens that rows are restricted to in the next step."""
+        if not self._constrained:
+            return NO_MASKS
+        return self._constrained.masks(self._log, self.positions, self._live)
 
     def advance(self, token_ids: Any, log_probs: Any, aligned: npt.NDArray[Any] | None = None) -> Advance:
         """Apply the candidates of one step, [extent, candidates], likeliest first.
@@ -246,6 +275,7 @@ class Batch:
         step.ended += done
         if self._constrained:
             self._constrained.note(new, self.positions)
+            self._loosen()
         if self._sampled:
             self.tokens[:rows][~self._live[:rows]] = self._end_id  # to be fed; its row has ended
         return step
@@ -387,6 +417,15 @@ class Batch:
             return scores.stopped(chosen, last, scores.total(token_scores), request)
         kept = len(tokens) - 1 if last == BANNED else request.max_length
         return scores.cut(scores.Chosen(tokens[:kept], token_scores[:kept], alignment[:kept]), request, reason)
+
+    def _loosen(self) -> None:
+        """Treat requests that have reached their minimum length, and have no other constraint, as if they had none."""
+        for active in self._loosening[:]:
+            if self.position(active) >= active.constrained_steps:
+                self._loosening.remove(active)
+                self._constrained.remove(active)
+                active.constrained = False
+                self.num_watched -= not active.watched
 
     # Beams.
 

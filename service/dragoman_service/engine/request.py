@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from dragoman_service.engine.restrictions import Restriction
 from dragoman_service.errors import InvalidInput
 
 MAX_BEAM_SIZE = 16
@@ -137,6 +138,8 @@ class Request:
     penalties and bans do not see them."""
     normalisation: Normalisation = Normalisation.GNMT
     """Length penalty of the model."""
+    restrictions: tuple[Restriction, ...] = ()
+    """The tokens that may come next are those that all of them allow. The target prefix is not checked."""
     alignments: bool = False
     """Whether `Hypothesis.alignment` is wanted."""
 

@@ -17,7 +17,7 @@ from dragoman_service.engine.batch import Batch
 from dragoman_service.engine.client_limit import ClientLimit
 from dragoman_service.engine.fair_queue import WEIGHTS, FairQueue
 from dragoman_service.engine.latency_estimate import LatencyEstimate
-from dragoman_service.engine.plan import Join, StepPlan, StepResult
+from dragoman_service.engine.plan import Join, StepPlan, StepResult, with_wide_rows
 from dragoman_service.engine.request import Event, Failed, Request, check_request
 from dragoman_service.engine.retry_groups import RetryGroups
 
@@ -55,6 +55,7 @@ class Scheduler:
         look_ahead: bool = False,
         max_positions: int | None = None,
         max_client_rows: int | None = None,
+        vocab_size: int | None = None,
     ) -> None:
         """Make a scheduler without requests.
 
@@ -71,6 +72,7 @@ class Scheduler:
             max_positions: Number of target positions of the model; None means no limit.
             max_client_rows: Maximum number of rows of one client while other clients are served. One request may
                 exceed it. None means `max_rows`.
+            vocab_size: Number of target ids of the model, which requests with restrictions need.
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
         limits = {
@@ -90,7 +92,8 @@ class Scheduler:
         self._max_steps = max_steps
         self._look_ahead = look_ahead
         limit = {} if max_positions is None else {"max_positions": max_positions}
-        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, **limit)
+        self._vocab_size = vocab_size
+        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, vocab_size=vocab_size or 0, **limit)
         self._waiting = FairQueue()
         self._client_limit = ClientLimit(client_rows) if client_rows < max_rows else None
         self._num_plans = 0
@@ -140,6 +143,8 @@ class Scheduler:
         of the engine limit the number of requests.
         """
         self.validate(request)
+        if request.restrictions and self._vocab_size is None:
+            raise ValueError(f"request {request.id} has restrictions, and the scheduler has no vocab_size")
         if self._is_known(request.id):
             raise ValueError(f"request id {request.id} is in use")
         self._waiting.push(Waiting(request, now))
@@ -215,6 +220,9 @@ class Scheduler:
             # While a request waits, it may be able to join in the next step.
             num_steps=1 if batch.num_watched or self.num_waiting else self._max_steps,
             upcoming=self._waiting.sources(self._max_encode_tokens) if self._look_ahead else (),
+            masks=batch.masks(),
+            wide_rows=batch.wide_rows,
+            num_wide_candidates=batch.num_wide_candidates,
         )
         return self._in_flight
 
@@ -349,8 +357,8 @@ class Scheduler:
         for active in self._joined:
             active.begin(result, now)
         events: list[Event] = []
-        aligned = result.aligned or (None,) * len(result.steps)
-        for (token_ids, log_probs), positions in zip(result.steps, aligned, strict=True):
+        steps = (with_wide_rows(plan, result), *result.later)
+        for (token_ids, log_probs), positions in zip(steps, result.aligned or (None,) * len(steps), strict=True):
             self._advance(token_ids, log_probs, positions, now, events)
         return events
 

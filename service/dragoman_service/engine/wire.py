@@ -79,7 +79,8 @@ def item_of_message(model: int, message: Message) -> Item:
         return (
             SUBMIT, model, message.call, request.id, request.source, request.max_length, _fields_of(request.options),
             request.target_prefix, request.deadline, request.stream, request.client,
-            request.priority is Priority.BATCH, request.forced, request.normalisation.value, request.alignments,
+            request.priority is Priority.BATCH, request.forced, request.normalisation.value,
+            request.restrictions and pickle.dumps(request.restrictions), request.alignments,
         )  # fmt: skip
     if isinstance(message, Open):
         return (OPEN, model, *message)
@@ -94,12 +95,12 @@ def message_of(item: Item) -> Message:
     if kind == SUBMIT:
         (
             _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form,
-            alignments,
+            restrictions, alignments,
         ) = item  # fmt: skip
         priority = Priority.BATCH if is_batch else Priority.INTERACTIVE
         request = Request(
             id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority, forced,
-            Normalisation(form), alignments,
+            Normalisation(form), restrictions and pickle.loads(restrictions), alignments,
         )  # fmt: skip
         return Submit(call, request)
     if kind == OPEN:

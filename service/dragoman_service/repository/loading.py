@@ -154,6 +154,7 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
         look_ahead=on_gpu,
         max_positions=runner.max_positions,
         max_client_rows=division.client_rows,
+        vocab_size=bundle.manifest.vocab_size,
     )
     return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 

@@ -10,6 +10,7 @@ from dragoman_service.engine.request import Finished, FinishReason, Hypothesis, 
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.alignment import word_alignment
+from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText
 from dragoman_service.translation.sentences import ProtectedPiece, is_plain
 from dragoman_service.translation.text_worker import Steps
@@ -102,7 +103,6 @@ def settled_in_parts(
     piece: ProtectedPiece, parts: Sequence[EncodedPiece], finished: Sequence[Finished], tokenizer: TextTokenizer
 ) -> Settled:
     """The translations of a sentence from those of its parts."""
-    assert piece.protected is not None
     hypotheses, texts = [], []
     for rank in range(min(len(answer.hypotheses) for answer in finished)):
         chosen = [answer.hypotheses[rank] for answer in finished]
@@ -142,6 +142,15 @@ def assemble_steps(
     )
 
 
+def exact_with_spans(text: str, piece: EncodedPiece, prefix: Prefix | None) -> str:
+    """A translation of the first sentence that begins with the characters of the prefix, if there is one."""
+    if prefix is None:
+        return text
+    if isinstance(piece, ProtectedPiece):
+        prefix = prefix.with_spans(piece.protected)
+    return prefix.exact(text)
+
+
 def longest(answers: Iterable[Answer]) -> Timings:
     """The maximum of each time."""
     timings = [answer.timings for answer in answers] or [Timings()]
@@ -166,7 +175,7 @@ def _hypothesis(
     remaining = zip(answers, chosen, strict=True)
     parts: list[str] = []
     found: list[SentenceHypothesis] = []
-    source = target = 0
+    prefix, source, target = prepared.prefix, 0, 0
     for piece in prepared.pieces:
         if piece.tokens:
             answer, hypothesis = next(remaining)
@@ -174,6 +183,9 @@ def _hypothesis(
                 text = answer.texts[rank]
             else:
                 text = piece.written(tokenizer.decode(hypothesis.tokens))
+            if prefix is not None:
+                text = exact_with_spans(text, piece, prefix)
+                prefix = None
             for kind, message in _problems(answer, hypothesis, text):
                 warnings.append(TextWarning(kind, source, source + len(piece.text), message))
             text = text or piece.text

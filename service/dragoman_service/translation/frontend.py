@@ -16,9 +16,10 @@ from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
-from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps
+from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.memory import UNLIMITED, Memory
+from dragoman_service.translation.prefix import ExactStream, Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
 from dragoman_service.translation.second_attempt import has_protected, settle
 from dragoman_service.translation.sentences import ProtectedPiece, is_plain
@@ -116,10 +117,11 @@ class Frontend:
                 if not piece.tokens:
                     yield piece.text
                 elif isinstance(piece, ProtectedPiece):
-                    prefix = () if answers else prepared.prefix
+                    prefix = None if answers else prepared.prefix
                     yield await self._held_back(piece, prefix, requests_of_text, engine_call, maker, answers)
                 else:
-                    async for text in self._as_it_comes(piece, requests_of_text, call, answers):
+                    prefix = None if answers else prepared.prefix
+                    async for text in self._as_it_comes(piece, prefix, requests_of_text, call, answers):
                         yield text
         count = call.options.num_hypotheses
         steps = _assembled(prepared, answers, call)
@@ -127,11 +129,11 @@ class Frontend:
 
     @staticmethod
     async def _as_it_comes(
-        piece: EncodedPiece, requests: RequestStream, call: Call, answers: list[Answer]
+        piece: EncodedPiece, prefix: Prefix | None, requests: RequestStream, call: Call, answers: list[Answer]
     ) -> AsyncGenerator[str, None]:
         """Yield the translation of a sentence in pieces, and add its answer to `answers`."""
         tokenizer = call.route.model.tokenizer
-        decoder = tokenizer.stream_decoder()
+        decoder, exact = tokenizer.stream_decoder(), ExactStream(prefix)
         is_empty = True
         async for event in requests.next_request():
             if isinstance(event, Progress):
@@ -139,7 +141,7 @@ class Frontend:
             else:
                 answers.append(event)
                 text = decoder.flush() if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
-            if written := piece.written(text):
+            if written := exact.push(piece.written(text), end=isinstance(event, Finished)):
                 is_empty = False
                 yield written
         if is_empty:
@@ -148,7 +150,7 @@ class Frontend:
     @staticmethod
     async def _held_back(
         piece: ProtectedPiece,
-        prefix: tuple[int, ...],
+        prefix: Prefix | None,
         requests: RequestStream,
         engine_call: EngineCall,
         maker: RequestMaker,
@@ -159,7 +161,7 @@ class Frontend:
         (answer,) = await settle([PreparedText((piece,), prefix)], finished, engine_call, maker)
         answers.append(answer)
         assert isinstance(answer, Settled)
-        return answer.texts[0] or piece.text
+        return exact_with_spans(answer.texts[0], piece, prefix) or piece.text
 
     async def compute(self, client: str, steps: Steps[T], *, translations: int) -> T:
         """Do a client's work on `translations` translated sentences: on a thread if they are many."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
+from dragoman_service.engine.restrictions import Restriction, TokensAt
 from dragoman_service.repository.models import TextTokenizer
 from dragoman_service.translation.protection import Protected
 
@@ -33,20 +34,46 @@ class Prefix:
     """The tokens of which the next one must be chosen; empty for all."""
     decoded: str
     """How the translation begins when it is decoded."""
+    length: int
+    """Number of tokens of all of the prefix."""
+
+    @property
+    def restrictions(self) -> tuple[Restriction, ...]:
+        """See `Request.restrictions`."""
+        return (TokensAt(len(self.tokens), self.allowed),) if self.allowed else ()
 
     def exact(self, translation: str) -> str:
         """A translation, or the beginning of one, with the characters of the prefix."""
         if not translation.startswith(self.decoded):
             return translation
         rest = translation[len(self.decoded) :]
-        return self.text + (rest.lstrip() if self.text[-1:].isspace() else rest)
+        return self.text + (rest.removeprefix(" ") if self.text[-1:].isspace() else rest)
 
     def with_spans(self, protected: Protected) -> Prefix:
         """The prefix of a sentence with kept spans, whose translation has these spans already."""
         decoded = self.decoded
         for unit in protected.units:
             decoded = decoded.replace(unit.shown, unit.text)
-        return Prefix(self.text, self.tokens, self.allowed, decoded)
+        return replace(self, decoded=decoded)
+
+
+class ExactStream:
+    """The translation of a sentence in pieces, which begins with the characters of a prefix."""
+
+    def __init__(self, prefix: Prefix | None) -> None:
+        self._prefix = prefix
+        self._held = ""
+
+    def push(self, text: str, *, end: bool) -> str:
+        """Add a piece, at the `end` the last one. Returns what is certain now."""
+        prefix = self._prefix
+        if prefix is None:
+            return text
+        self._held += text
+        if not end and len(self._held) <= len(prefix.decoded):
+            return ""
+        self._prefix = None
+        return prefix.exact(self._held)
 
 
 def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None = None) -> Prefix:
@@ -58,14 +85,14 @@ def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None
     decoded = tokenizer.decode(tokens)
     index = _index(tokenizer)
     if text[-1:].isspace():
-        return Prefix(text, tuple(tokens), index.beginning_with(_SPACE), decoded)
+        return Prefix(text, tuple(tokens), index.beginning_with(_SPACE), decoded, len(tokens))
     pieces = tokenizer.pieces(tokens)
     for given in range(_last_word(pieces), len(pieces)):
         # A word with characters that the vocabulary lacks is given, as its bytes are no piece of text.
         allowed = index.beginning_with("".join(pieces[given:])) if "<" not in "".join(pieces[given:]) else ()
         if allowed:
-            return Prefix(text, tuple(tokens[:given]), allowed, decoded)
-    return Prefix(text, tuple(tokens), (), decoded)
+            return Prefix(text, tuple(tokens[:given]), allowed, decoded, len(tokens))
+    return Prefix(text, tuple(tokens), (), decoded, len(tokens))
 
 
 def _last_word(pieces: Sequence[str]) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, pieces_of
+from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.sentences import ProtectedPiece, encoded, is_plain
 from dragoman_service.translation.text_worker import Steps, run_inline
 from dragoman_service.translation.warnings import TextWarning
@@ -31,8 +33,8 @@ class PreparedText:
     """A text, cut into sentences and the text between them."""
 
     pieces: tuple[EncodedPiece, ...]
-    prefix: tuple[int, ...]
-    """Target tokens that the translation of the first sentence must begin with."""
+    prefix: Prefix | None = None
+    """The beginning of the translation of the first sentence."""
     warnings: tuple[TextWarning, ...] = ()
     """What was found in the text."""
 
@@ -85,12 +87,6 @@ def prepare_steps(
     `check` is called with each piece and may raise to stop the work. Raises InvalidInput for a prefix that is too long
     or has no sentence.
     """
-    tokenizer, model = route.model.tokenizer, route.model.description
-    prefix_tokens = tuple(tokenizer.encode_target(prefix)) if prefix else ()
-    longest = max_length(options, model)
-    if len(prefix_tokens) >= longest:
-        allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
-        raise InvalidInput("target_prefix", prefix, allowed)
     pieces: list[EncodedPiece] = []
     copied: list[str] = []
     warnings: list[TextWarning] = []
@@ -106,9 +102,22 @@ def prepare_steps(
         pieces.append(piece)
     if copied:
         pieces.append(EncodedPiece("".join(copied), ()))
-    if prefix_tokens and not any(piece.tokens for piece in pieces):
+    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings))
+
+
+def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: DecodingOptions) -> Prefix | None:
+    """The prefix of the first sentence. Raises InvalidInput if it is too long or has no sentence."""
+    if not prefix:
+        return None
+    sentence = next((piece for piece in pieces if piece.tokens), None)
+    if sentence is None:
         raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
-    return PreparedText(tuple(pieces), prefix_tokens, tuple(warnings))
+    protected = sentence.protected if isinstance(sentence, ProtectedPiece) else None
+    made, longest = make_prefix(prefix, route.model.tokenizer, protected), max_length(options, route.model.description)
+    if made.length >= longest:
+        allowed = f"fewer tokens than max_length, which is {longest}; this has {made.length}"
+        raise InvalidInput("target_prefix", prefix, allowed)
+    return made
 
 
 def max_length(options: DecodingOptions, model: ModelDescription) -> int:
@@ -116,7 +125,7 @@ def max_length(options: DecodingOptions, model: ModelDescription) -> int:
     return model.max_target_tokens if options.max_length is None else options.max_length
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RequestMaker:
     """Makes the requests of a call."""
 
@@ -131,30 +140,41 @@ class RequestMaker:
     def of_text(self, prepared: PreparedText) -> Iterator[Request]:
         """Yield the requests of the sentences of a text, in order."""
         for index, sentence in enumerate(prepared.sentences):
-            yield self.of(sentence, prepared.prefix if index == 0 else ())
+            yield self.of(sentence, prepared.prefix if index == 0 else None)
 
-    def of(self, piece: EncodedPiece, prefix: tuple[int, ...] = ()) -> Request:
+    def of(self, piece: EncodedPiece, prefix: Prefix | None = None) -> Request:
         """The request of a sentence, or a part of one."""
         route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
-        options = self.options
-        if (
-            isinstance(piece, ProtectedPiece) and options.sampling is None
-        ):  # the best hypothesis that keeps the spans is chosen
-            options = replace(options, num_hypotheses=options.beam_size)
+        options = self._protected if isinstance(piece, ProtectedPiece) else self._plain
         return Request(
             id=self.new_id(),
             source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
             max_length=max_length(options, model),
             options=_with_seed(options),
-            target_prefix=prefix,
+            target_prefix=prefix.tokens if prefix else (),
             deadline=self.sender.deadline,
             stream=self.stream and is_plain(piece),
             client=self.sender.client,
             priority=self.sender.priority,
-            forced=tokenizer.forced(route.target_language),
+            forced=self._forced,
             normalisation=model.normalisation,
+            restrictions=prefix.restrictions if prefix else (),
             alignments=self.alignments,
         )
+
+    @cached_property
+    def _forced(self) -> tuple[int, ...]:
+        return self.route.model.tokenizer.forced(self.route.target_language)
+
+    @cached_property
+    def _plain(self) -> DecodingOptions:
+        """Models end now and then before the first word. A sentence with a letter always has a translation."""
+        return replace(self.options, min_length=max(1, self.options.min_length))
+
+    @cached_property
+    def _protected(self) -> DecodingOptions:
+        """Of the hypotheses of a beam, the best that keep the spans are chosen."""
+        return self._plain if self.options.sampling else replace(self._plain, num_hypotheses=self.options.beam_size)
 
 
 def _with_seed(options: DecodingOptions) -> DecodingOptions:

@@ -9,6 +9,7 @@ from dragoman_service.engine.request import Finished
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.assembly import Answer, Settled, settled, settled_in_parts
 from dragoman_service.translation.engine_port import EngineCall
+from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker
 from dragoman_service.translation.sentences import ProtectedPiece, encoded_part
 
@@ -18,7 +19,7 @@ class _Attempt:
     """A sentence that is translated in parts."""
 
     piece: ProtectedPiece
-    prefix: tuple[int, ...]
+    prefix: Prefix | None
     parts: list[EncodedPiece] = field(default_factory=list)
 
     @property
@@ -46,7 +47,7 @@ async def settle(
             if isinstance(piece, ProtectedPiece):
                 found = _settled(piece, finished[index], maker)
                 if found is None:
-                    attempts[index] = _attempt(piece, text.prefix if number == 0 else (), maker)
+                    attempts[index] = _attempt(piece, text.prefix if number == 0 else None, maker)
                 else:
                     answers[index] = found
             index += 1
@@ -62,8 +63,7 @@ def _settled(piece: ProtectedPiece, finished: Finished, maker: RequestMaker) -> 
     return settled(piece, finished, maker.route.model.tokenizer, maker.options.num_hypotheses)
 
 
-def _attempt(piece: ProtectedPiece, prefix: tuple[int, ...], maker: RequestMaker) -> _Attempt:
-    assert piece.protected is not None
+def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) -> _Attempt:
     attempt = _Attempt(piece, prefix)
     for part in piece.protected.parts():
         if part.kept:
@@ -76,7 +76,7 @@ def _attempt(piece: ProtectedPiece, prefix: tuple[int, ...], maker: RequestMaker
 async def _translate(attempts: Sequence[_Attempt], call: EngineCall, maker: RequestMaker) -> list[Finished]:
     """Translate the parts of sentences, as further requests of the call."""
     wanted = [
-        (part, attempt.prefix if number == 0 else ())
+        (part, attempt.prefix if number == 0 else None)
         for attempt in attempts
         for number, part in enumerate(attempt.translated)
     ]

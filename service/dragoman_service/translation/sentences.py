@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dragoman_service.repository.models import Route
 from dragoman_service.text.capitals import in_capitals, in_small_letters
@@ -28,11 +28,10 @@ _IN_PARTS = "it has too many spans that are to be kept; it was translated in the
 class ProtectedPiece(EncodedPiece):
     """A sentence with spans that its translation must have. Its tokens are those of the text with stand-ins."""
 
-    protected: Protected | None = None
+    protected: Protected = field(kw_only=True)
 
     def restored(self, translation: str) -> str | None:
         """A translation of the tokens, with the spans in it; None if it cannot be used."""
-        assert self.protected is not None
         return self.protected.restored(on_one_line(translation), str.upper if self.capitals else str)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
-from oracle.plan import Adjustment
+from oracle.plan import Adjustment, Mask
 from oracle.search.base import BANNED, Search, has_candidate, length_penalty
 from oracle.search.constraints import Constraints
 
@@ -59,7 +59,7 @@ class BeamSearch(Search):
         self.feeds_likeliest = False
         self.done = False
         self._num_hypotheses = options.num_hypotheses
-        self._constraints = Constraints(options, end_id)
+        self._constraints = Constraints(options, end_id, request.restrictions)
         self._request = request
         self._fed = 0  # of the forced ids
         self._prefix = request.target_prefix
@@ -82,6 +82,15 @@ class BeamSearch(Search):
             if node is not None
             for adjustment in self._constraints.adjustments(row, [each.token for each in node.last(self._length)])
         ]
+
+    def masks(self, rows: Sequence[int]) -> dict[int, Mask]:
+        if self._length < len(self._prefix) or self._fed < len(self._request.forced):
+            return {}
+        return {
+            row: mask
+            for row, node in zip(rows, self._rows, strict=True)
+            if node is not None and (mask := self._constraints.mask([each.token for each in node.last(self._length)]))
+        }
 
     def advance(  # noqa: PLR0912
         self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]
