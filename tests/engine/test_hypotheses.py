@@ -15,7 +15,7 @@ from dragoman_service.engine.plan import Adjustment, StepPlan, StepResult
 from dragoman_service.engine.request import Event, Finished, FinishReason, Hypothesis, Progress, Request, Sampling
 from dragoman_service.engine.search import repetition
 from support.builders import make_request, make_scheduler, run_to_end
-from support.fake_runner import END, FakeRunner
+from support.fake_runner import END, Candidates, FakeRunner
 from support.worlds import World
 
 
@@ -110,13 +110,12 @@ class StuckRunner(FakeRunner):
     """Repeats three tokens without end, or from the token 9 on ends after some more."""
 
     def _candidates(
-        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment], plan: StepPlan
-    ) -> tuple[list[int], list[float]]:
+        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment]
+    ) -> Candidates:
         best = 4 + len(fed) % 3
         if 9 in fed:
             best = END if len(fed) > 40 else 10 + len(fed) % 7 * (len(fed) % 2)
-        others = [token for token in (9, 8, 4, 5, 6, 10, END) if token != best]
-        tokens = [best, *others][: max(1, plan.num_candidates)]
+        tokens = [best, *(token for token in (9, 8, 4, 5, 6, 10, END) if token != best)]
         return tokens, [-0.01, *(-5.0 - n for n in range(len(tokens) - 1))]
 
 

@@ -59,7 +59,7 @@ class CharacterTokenizer:
         return "".join(self.pieces(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [chr(i - FIRST) for i in ids]
+        return [chr(i - FIRST) if i >= FIRST else "" for i in ids]
 
     def stream_decoder(self) -> CharacterTokenizer:
         return self

@@ -90,7 +90,7 @@ def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None
     for given in range(_last_word(pieces), len(pieces)):
         # A word with characters that the vocabulary lacks is given, as its bytes are no piece of text.
         allowed = index.beginning_with("".join(pieces[given:])) if "<" not in "".join(pieces[given:]) else ()
-        if allowed:
+        if allowed and allowed != (tokens[-1],):
             return Prefix(text, tuple(tokens[:given]), allowed, decoded, len(tokens))
     return Prefix(text, tuple(tokens), (), decoded, len(tokens))
 
