@@ -17,6 +17,7 @@ from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.protection import Protected, parts_around, protected, trimmed
+from dragoman_service.translation.quantities import with_quantities
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.warnings import WarningKind
 from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
@@ -201,7 +202,7 @@ def spanned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def broken(source: str, translation: str) -> dict[str, tuple[int, int]]:
     """The spans of a sentence that stand more or less often in its translation, where they are not as they were."""
-    start, end = trimmed(source, spans_of(source))
+    start, end = trimmed(source, with_quantities(source, spans_of(source)))
     if not any(map(str.isalpha, source[start:end])):
         return {} if translation == source else {source: (1, 0)}
     if not (translation.startswith(source[:start]) and translation.endswith(source[end:])):
@@ -291,3 +292,18 @@ def test_plain_sentences_cost_nothing() -> None:
     engine = workers(echo)
     translate(served(engine), "One. Two.\nThree.", options=DecodingOptions(beam_size=3))
     assert [request.options.num_hypotheses for request in engine.submitted] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It costs 100 € here", ["100 €"]),
+        ("It costs €1,000.50 here", ["€1,000.50"]),
+        ("It costs €, or 5", ["€"]),
+        ("It is 10² big", ["10²"]),
+        ("It is 5 10² big", ["5 10²"]),
+        ("Of a1 €", ["€"]),
+    ],
+)
+def test_a_number_and_its_unit_are_one_span(text: str, found: list[str]) -> None:
+    assert [text[span.start : span.end] for span in with_quantities(text, spans_of(text))] == found

@@ -21,8 +21,9 @@ from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.constrained_rows import ConstrainedRows
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, NO_MASKS, Adjustments, Join, Masks, RowCopy
 from dragoman_service.engine.request import FinishReason, Hypothesis, Progress
-from dragoman_service.engine.search import repetition, sampling, scores
+from dragoman_service.engine.search import repetition, sampling, scores, utf8
 from dragoman_service.engine.search.scores import BANNED
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 from dragoman_service.engine.token_log import TokenLog
 from dragoman_service.errors import EngineFailure
 
@@ -41,6 +42,8 @@ class Advance:
 
     ended: list[ActiveRequest] = field(default_factory=list)
     failed: list[tuple[ActiveRequest, EngineFailure]] = field(default_factory=list)
+    torn: list[tuple[ActiveRequest, int]] = field(default_factory=list)
+    """Requests without a beam that chose a token which tears a character apart, and the number of that token."""
 
 
 class Batch:
@@ -51,11 +54,18 @@ class Batch:
     """
 
     def __init__(
-        self, max_rows: int, *, begin_id: int, end_id: int, max_positions: int = _NO_LIMIT, vocab_size: int = 0
+        self,
+        max_rows: int,
+        *,
+        begin_id: int,
+        end_id: int,
+        max_positions: int = _NO_LIMIT,
+        vocab_size: int = 0,
+        byte_pieces: BytePieces = NO_BYTE_PIECES,
     ) -> None:
         """`max_positions` is the number of positions of a row's self-attention cache; a token is fed at each.
 
-        `vocab_size` is needed by requests with restrictions alone.
+        `vocab_size` is needed by requests with restrictions alone. `byte_pieces` are those of the vocabulary.
         """
         if max_rows < 1:
             raise ValueError(f"max_rows: got {max_rows}; allowed: 1 or more")
@@ -86,6 +96,8 @@ class Batch:
         self._beams: list[ActiveRequest] = []
         self._wide: list[ActiveRequest] = []
         self._loosening: list[ActiveRequest] = []  # those that will be constrained no more
+        self._byte_pieces = byte_pieces
+        self._in_bytes = False  # whether the newest token of a row is a byte piece
         self._aligning = 0  # number of requests that want alignments
         self._has_alignments = False  # whether the model has returned those of this step
         self._steps = 0  # made so far
@@ -131,7 +143,7 @@ class Batch:
         """Give rows to a request. Raises ValueError if too few are free."""
         request = waiting.request
         rows = self._take(request.options.num_rows)
-        active = ActiveRequest(waiting, rows, self._steps, self._max_positions)
+        active = ActiveRequest(waiting, rows, self._steps, self._max_positions, self._byte_pieces)
         for row in rows:
             self._owners[row] = active
             self.tokens[row] = self._begin_id
@@ -270,6 +282,10 @@ class Batch:
         self._steps += 1
         self._steps_left -= 1
         self.cached_positions += rows - len(self._holes)
+        has_bytes = self._byte_pieces.contains_one(new)
+        if has_bytes or self._in_bytes:
+            self._find_torn(log_prob, given, step)
+        self._in_bytes = has_bytes
         if self._steps_left <= 0 or not self._clean or _contains(new, self._end_id):
             self._end_rows(new == self._end_id, log_prob, given, step)
         step.ended += done
@@ -394,6 +410,20 @@ class Batch:
             else:
                 self._live[row] = False
 
+    def _find_torn(self, log_prob: npt.NDArray[Any], given: Sequence[int], step: Advance) -> None:
+        """Find the rows whose newest token tears a character apart. Beams drop such children themselves."""
+        torn: dict[int, tuple[ActiveRequest, int]] = {}
+        for row, active in enumerate(self._owners):
+            if active is None or active.beam is not None or not self._live[row] or row in given:
+                continue
+            if not log_prob[row] > BANNED:
+                continue
+            length = self.length(active)
+            *before, newest = self._log.of(row, min(length, utf8.LONGEST + 1))[0]
+            if not self._byte_pieces.fits(before, newest):
+                torn[active.request.id] = active, length - 1
+        step.torn += torn.values()
+
     def _is_runaway(self, active: ActiveRequest, row: int) -> bool:
         """Whether a row repeats itself without end; if not, it will be checked again."""
         length = self.length(active) - len(active.request.target_prefix)
@@ -416,7 +446,8 @@ class Batch:
             chosen = scores.Chosen(tokens[:-1], token_scores[:-1], alignment)
             return scores.stopped(chosen, last, scores.total(token_scores), request)
         kept = len(tokens) - 1 if last == BANNED else request.max_length
-        return scores.cut(scores.Chosen(tokens[:kept], token_scores[:kept], alignment[:kept]), request, reason)
+        chosen = scores.Chosen(tokens[:kept], token_scores[:kept], alignment[:kept])
+        return scores.cut(chosen, request, self._byte_pieces, reason)
 
     def _loosen(self) -> None:
         """Treat requests that have reached their minimum length, and have no other constraint, as if they had none."""

@@ -20,6 +20,7 @@ from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult, with_wide_rows
 from dragoman_service.engine.request import Event, Failed, Request, check_request
 from dragoman_service.engine.retry_groups import RetryGroups
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces, WholeCharacters
 
 OVERTAKING = 4
 """While a request waits for more rows than are free, later requests may take this many times `max_rows` in all."""
@@ -56,6 +57,7 @@ class Scheduler:
         max_positions: int | None = None,
         max_client_rows: int | None = None,
         vocab_size: int | None = None,
+        byte_pieces: BytePieces = NO_BYTE_PIECES,
     ) -> None:
         """Make a scheduler without requests.
 
@@ -73,6 +75,7 @@ class Scheduler:
             max_client_rows: Maximum number of rows of one client while other clients are served. One request may
                 exceed it. None means `max_rows`.
             vocab_size: Number of target ids of the model, which requests with restrictions need.
+            byte_pieces: The byte pieces of the target vocabulary. With some, `vocab_size` is needed.
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
         limits = {
@@ -93,7 +96,10 @@ class Scheduler:
         self._look_ahead = look_ahead
         limit = {} if max_positions is None else {"max_positions": max_positions}
         self._vocab_size = vocab_size
-        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, vocab_size=vocab_size or 0, **limit)
+        self._batch = Batch(
+            max_rows, begin_id=begin_id, end_id=end_id, vocab_size=vocab_size or 0, byte_pieces=byte_pieces, **limit
+        )
+        self._byte_pieces = byte_pieces
         self._waiting = FairQueue()
         self._client_limit = ClientLimit(client_rows) if client_rows < max_rows else None
         self._num_plans = 0
@@ -368,6 +374,9 @@ class Scheduler:
         step = batch.advance(token_ids, log_probs, aligned)
         for active, error in step.failed:
             events += self.abort(active.request.id, error)
+        for active, place in step.torn:
+            self._leave(active.request.id)
+            self._waiting.push_front(active.restricted(WholeCharacters(self._byte_pieces, place)))
         for active in step.ended:
             if active.request.id not in batch.active:
                 continue

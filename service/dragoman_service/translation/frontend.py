@@ -140,7 +140,8 @@ class Frontend:
                 text = decoder.push(event.tokens)
             else:
                 answers.append(event)
-                text = decoder.flush() if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
+                # What the decoder still holds is no whole character, which the hypothesis does not have either.
+                text = "" if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
             if written := exact.push(piece.written(text), end=isinstance(event, Finished)):
                 is_empty = False
                 yield written

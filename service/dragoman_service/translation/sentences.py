@@ -17,7 +17,8 @@ from dragoman_service.translation.protection import (
     trimmed,
     without,
 )
-from dragoman_service.translation.unspelled import is_foreign, unspelled_spans
+from dragoman_service.translation.quantities import with_quantities
+from dragoman_service.translation.unspelled import is_foreign, unspelled_characters, with_unspelled
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _NOT_READABLE = "most of its letters are unknown to the model; it is returned as it is"
@@ -90,12 +91,12 @@ def _without_spans(piece: Piece) -> str:
 def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> Iterator[EncodedPiece]:
     """Encode a sentence that keeps spans; `offset` is its place in the text."""
     text = piece.text
-    unspelled = unspelled_spans(text, route.model.tokenizer, piece.spans)
-    if is_foreign(text, unspelled):
+    lost = unspelled_characters(text, route.model.tokenizer)
+    if is_foreign(text, lost):
         warn(TextWarning(WarningKind.SOURCE_NOT_READABLE, offset, offset + len(text), _NOT_READABLE))
         yield EncodedPiece(text, ())
         return
-    spans = sorted([*piece.spans, *unspelled], key=lambda span: span.start)
+    spans = with_quantities(text, with_unspelled(text, piece.spans, lost))
     start, end = trimmed(text, spans)
     inner = [Span(it.start - start, it.end - start, it.kind) for it in spans if start <= it.start and it.end <= end]
     if all(part.kept for part in parts_around(text[start:end], inner)):

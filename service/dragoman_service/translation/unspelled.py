@@ -6,38 +6,44 @@ import re
 from collections.abc import Sequence
 
 from dragoman_service.repository.models import TextTokenizer
+from dragoman_service.text.characters import UNSPACED
 from dragoman_service.text.spans import Kind, Span
 
 _WORD = re.compile(r"[^\W_]+(?:[-'’][^\W_]+)*")
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
-def unspelled_spans(text: str, tokenizer: TextTokenizer, spans: Sequence[Span] = ()) -> list[Span]:
-    """The spans of a sentence that the tokenizer cannot spell, in order, without what is in `spans`.
-
-    Of a word with such a letter, the whole word is a span, except in scripts without spaces between words.
-    """
+def unspelled_characters(text: str, tokenizer: TextTokenizer) -> bytes:
+    """For each character of a text, 1 if the tokenizer cannot spell it, else 0."""
     ids, offsets = tokenizer.encode_with_offsets(text)
-    fallback = tokenizer.fallback_ids
-    lost = bytearray(len(text))
+    fallback, lost = tokenizer.fallback_ids, bytearray(len(text))
     for i, (start, end) in zip(ids, offsets, strict=True):
         if i in fallback:
             lost[start:end] = b"\1" * (end - start)
+    return bytes(lost)
+
+
+def is_foreign(text: str, lost: bytes) -> bool:
+    """Whether most letters of a sentence are lost (see `unspelled_characters`), as in a text of another script."""
+    letters = [gone for character, gone in zip(text, lost, strict=True) if character.isalpha()]
+    return 2 * sum(letters) > len(letters)
+
+
+def with_unspelled(text: str, spans: Sequence[Span], lost: bytes) -> list[Span]:
+    """The spans of a sentence, and those of its lost characters that are in none of them, in order.
+
+    Of a word with a lost letter, the whole word is a span, except in scripts without spaces between words.
+    """
+    wanted = bytearray(lost)
     for word in _WORD.finditer(text):
         start, end = word.span()
         if any(lost[start:end]) and not _UNSPACED.search(word.group()):
-            lost[start:end] = b"\1" * (end - start)
+            wanted[start:end] = b"\1" * (end - start)
     for span in spans:
-        lost[span.start : span.end] = bytes(span.end - span.start)
-    return [
-        Span(*run.span(), Kind.IDENTIFIER if any(map(str.isalpha, text[slice(*run.span())])) else Kind.SYMBOL)
-        for run in re.finditer(b"\1+", lost)
-        if not text[slice(*run.span())].isspace()
-    ]
-
-
-def is_foreign(text: str, spans: Sequence[Span]) -> bool:
-    """Whether most letters of a sentence are in spans that the tokenizer cannot spell."""
-    letters = sum(map(str.isalpha, text))
-    inside = sum(character.isalpha() for span in spans for character in text[span.start : span.end])
-    return 2 * inside > letters
+        wanted[span.start : span.end] = bytes(span.end - span.start)
+    found = []
+    for start, end in (run.span() for run in re.finditer(b"\1+", wanted)):
+        content = text[start:end]
+        if not content.isspace():
+            found.append(Span(start, end, Kind.IDENTIFIER if any(map(str.isalpha, content)) else Kind.SYMBOL))
+    return sorted([*spans, *found], key=lambda span: span.start)

@@ -17,8 +17,9 @@ from heapq import heapify, heappop, heapreplace
 from typing import Any, TypeAlias
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
-from dragoman_service.engine.search import repetition, scores
+from dragoman_service.engine.search import repetition, scores, utf8
 from dragoman_service.engine.search.scores import BANNED
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 
 Child: TypeAlias = tuple[float, int, int]
 """Cost, place of the parent, and index of the candidate."""
@@ -31,14 +32,15 @@ class Beam:
     """The hypotheses of a request. Each has a place from 0 to `size - 1`, which is also its row within the request."""
 
     __slots__ = (
-        "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty", "_next_check",
-        "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
+        "_byte_pieces", "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty",
+        "_next_check", "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
     )  # fmt: skip
 
-    def __init__(self, request: Request, max_steps: int) -> None:
+    def __init__(self, request: Request, max_steps: int, byte_pieces: BytePieces = NO_BYTE_PIECES) -> None:
         """Begin with the empty hypothesis at the first place. After `max_steps` steps, all hypotheses are cut."""
         options = request.options
         self.size = options.beam_size
+        self._byte_pieces = byte_pieces
         self._wanted = options.num_hypotheses
         self._request = request
         self._prefix = request.target_prefix
@@ -201,7 +203,10 @@ class Beam:
             if not cost < math.inf:
                 break
             row = rows[place]
-            if candidates[row][index] != end_id:
+            token = candidates[row][index]
+            if not self._fits(place, token):
+                pass
+            elif token != end_id:
                 going.append(child)
                 if len(going) == size:
                     break
@@ -213,6 +218,13 @@ class Beam:
             else:
                 heappop(heads)
         return going, ends
+
+    def _fits(self, place: int, token: int) -> bool:
+        """Whether a token tears no character apart after a live hypothesis."""
+        byte_of, path = self._byte_pieces.byte_of, self._paths[place]
+        if token not in byte_of and (path is None or path[0] not in byte_of):
+            return True
+        return self._byte_pieces.fits(_newest(path, min(self._length, utf8.LONGEST)), token)
 
     def _chosen(self, path: Path) -> scores.Chosen:
         """The tokens of a path, oldest first, and what belongs to them."""
@@ -232,14 +244,14 @@ class Beam:
     def _cut(self, paths: Iterable[Path]) -> None:
         """Finish live hypotheses as they are."""
         for path in paths:
-            self._keep(scores.cut(self._chosen(path), self._request))
+            self._keep(scores.cut(self._chosen(path), self._request, self._byte_pieces))
 
     def _stop_runaways(self) -> None:
         """Stop the live hypotheses that repeat themselves without end."""
         for place in self._live[:]:
             chosen = self._chosen(self._paths[place])
             if repetition.is_runaway(chosen.tokens, self._request.source):
-                self._runaways.append(scores.cut(chosen, self._request, FinishReason.REPETITION))
+                self._runaways.append(scores.cut(chosen, self._request, self._byte_pieces, FinishReason.REPETITION))
                 self._live.remove(place)
                 self._costs[place], self._paths[place] = math.inf, None
 

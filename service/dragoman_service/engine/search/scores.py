@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Normalisation, Request
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 
 BANNED = float("-inf")
 """Log-probability of a banned token, and the bias that bans it."""
@@ -49,8 +50,17 @@ def stopped(chosen: Chosen, end: float, end_total: float, request: Request) -> H
     return Hypothesis(tuple(tokens), tuple(log_probs), score, FinishReason.STOP, end, tuple(alignment))
 
 
-def cut(chosen: Chosen, request: Request, reason: FinishReason = FinishReason.LENGTH) -> Hypothesis:
-    """Make a hypothesis that was cut before the end of the sentence."""
+def cut(
+    chosen: Chosen,
+    request: Request,
+    byte_pieces: BytePieces = NO_BYTE_PIECES,
+    reason: FinishReason = FinishReason.LENGTH,
+) -> Hypothesis:
+    """Make a hypothesis that was cut before the end of the sentence.
+
+    The bytes of an unfinished character are left out, but count in the score, which is that of the search.
+    """
     tokens, log_probs, alignment = chosen
     score = total(log_probs) / length_penalty(len(tokens), request)
-    return Hypothesis(tuple(tokens), tuple(log_probs), score, reason, 0.0, tuple(alignment))
+    kept = byte_pieces.whole(tokens)
+    return Hypothesis(tuple(tokens[:kept]), tuple(log_probs[:kept]), score, reason, 0.0, tuple(alignment[:kept]))

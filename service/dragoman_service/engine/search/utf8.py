@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ Bools = npt.NDArray[np.bool_]
 
 LONGEST = 4
 """Bytes of the longest character."""
+_FEW = 16
+"""Up to so many tokens are looked up faster in a list than in an array."""
 _CONTINUATIONS = range(0x80, 0xC0)
 _SECOND = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: range(0x90, 0xC0), 0xF4: range(0x80, 0x90)}
 """Lead byte -> second bytes, where not all continuations are allowed (RFC 3629, section 4)."""
@@ -35,6 +38,21 @@ class BytePieces:
 
     byte_of: Mapping[int, int]
     """Token -> byte."""
+
+    def contains_one(self, tokens: npt.NDArray[Any]) -> bool:
+        """Whether any of an array of tokens is a byte piece."""
+        if not self.byte_of:
+            return False
+        if len(tokens) <= _FEW:
+            return not self.byte_of.keys().isdisjoint(tokens.tolist())
+        return bool(np.count_nonzero(self._table[np.minimum(tokens, len(self._table) - 1)]))
+
+    @cached_property
+    def _table(self) -> Bools:
+        """[largest byte piece + 2], whether a token is a byte piece. The last entry is False."""
+        table = np.zeros(max(self.byte_of) + 2, np.bool_)
+        table[list(self.byte_of)] = True
+        return table
 
     def unfinished(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The bytes of the unfinished character with which tokens end. They form whole characters before it."""
@@ -60,6 +78,9 @@ class BytePieces:
         return len(tokens) - len(self.unfinished(tokens))
 
 
+NO_BYTE_PIECES = BytePieces({})
+
+
 @dataclass(frozen=True)
 class WholeCharacters:
     """A restriction (see `restrictions`): from token `start` on, bytes must form whole characters."""
@@ -81,10 +102,3 @@ class WholeCharacters:
 def _next(unfinished: Sequence[int]) -> range:
     """The bytes that may follow an unfinished character."""
     return _SECOND.get(unfinished[0], _CONTINUATIONS) if len(unfinished) == 1 else _CONTINUATIONS
-
-
-def table_of(pieces: BytePieces) -> npt.NDArray[Any]:
-    """[largest byte piece + 2], whether a token is a byte piece. The last entry is False."""
-    table = np.zeros(max(pieces.byte_of, default=-1) + 2, np.bool_)
-    table[list(pieces.byte_of)] = True
-    return table
