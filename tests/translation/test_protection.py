@@ -208,7 +208,7 @@ def broken(source: str, translation: str) -> dict[str, tuple[int, int]]:
     if not (translation.startswith(source[:start]) and translation.endswith(source[end:])):
         return {source: (1, 0)}
     source, translation = source[start:end], translation[start : len(translation) - len(source) + end]
-    found = {source[span.start : span.end] for span in spans_of(source)}
+    found = {source[span.start : span.end] for span in with_quantities(source, spans_of(source))}
     numbers = {span: (source.count(span), translation.count(span)) for span in found}
     return {span: (wanted, got) for span, (wanted, got) in numbers.items() if wanted != got}
 
