@@ -154,6 +154,8 @@ def exact_with_spans(text: str, piece: EncodedPiece, prefix: Prefix | None) -> s
 def longest(answers: Iterable[Answer]) -> Timings:
     """The maximum of each time."""
     timings = [answer.timings for answer in answers] or [Timings()]
+    if len(timings) == 1:
+        return timings[0]
     return Timings(
         queue=max(timing.queue for timing in timings),
         encode=max(timing.encode for timing in timings),
@@ -186,9 +188,10 @@ def _hypothesis(
             if prefix is not None:
                 text = exact_with_spans(text, piece, prefix)
                 prefix = None
-            for kind, message in _problems(answer, hypothesis, text):
-                warnings.append(TextWarning(kind, source, source + len(piece.text), message))
-            text = text or piece.text
+            if not text or hypothesis.finish_reason is not FinishReason.STOP or isinstance(answer, Settled):
+                for kind, message in _problems(answer, hypothesis, text):
+                    warnings.append(TextWarning(kind, source, source + len(piece.text), message))
+                text = text or piece.text
             if sentences:
                 ends = source + len(piece.text), target + len(text)
                 pairs = word_alignment(piece, hypothesis, text, route) if is_plain(piece) else []
@@ -222,6 +225,8 @@ def _problems(answer: Answer, hypothesis: Hypothesis, text: str) -> list[tuple[W
 
 def _joined(chosen: Sequence[Hypothesis]) -> Hypothesis:
     """One hypothesis for several sentences, without alignments, whose positions are those of one sentence."""
+    if len(chosen) == 1:
+        return chosen[0]
     reasons = {hypothesis.finish_reason for hypothesis in chosen}
     worst = (FinishReason.REPETITION, FinishReason.LENGTH)
     return Hypothesis(
