@@ -63,14 +63,14 @@ _ENGLISH = Abbreviations(
 _GERMAN = Abbreviations(
     never=_words(
         "dr prof dipl ing hr fr frl st vgl bspw bzw bsp sog z.b z.t z.h d.h i.d.r u.a u.u v.a o.ä o.g m.e i.a i.v i.e e.g ggf ggfs "
-        "evtl inkl exkl zzgl abzgl einschl ausschl etwa ca zirka max min mind gem lt bes insb insbes allg eigtl urspr "
+        "evtl inkl exkl zzgl abzgl einschl ausschl ca zirka mind gem lt bes insb insbes allg eigtl urspr "
         "geb gest verh kath evang ev röm amtl angebl betr bzgl dgl ehem entspr erw ff gegr gen hrsg jew kgl kl gr lfd "
         "Fa Hrn Frhr Graf Gebr Ges Abb Abk Anm Art Abs Aufl Bd Bde Bl Hbf Jh Jhd Kap Mio Mrd Nr Nrn Pkt Pos Rd Ref S Sp Str Tab Tel Tsd Ziff Zif "
         "Mag Dkfm Med rer nat phil jur habil theol oec pol h.c med vs d h z b i v n"
     ),
     number=_words("nr nrn s bd kap abs art abb tab anm ziff pos ca str § Jan Feb Mär Apr Jun Jul Aug Sep Sept Okt Nov Dez"),
     maybe=_words(
-        "usw etc usf u.v.m u.ä o.dgl co inc ltd corp jun sen jr sr al str std min sek tel Mo Di Mi Do Fr Sa So "
+        "max min usw etc usf u.v.m u.ä o.dgl co inc ltd corp jun sen jr sr al str std min sek tel Mo Di Mi Do Fr Sa So "
         "Jan Feb Mär Apr Jun Jul Aug Sep Sept Okt Nov Dez n.chr v.chr chr e.v a.d a.m p.m uvm"
     ),
     starters=_words(
@@ -105,7 +105,7 @@ _SPANISH = Abbreviations(
 )
 _ITALIAN = Abbreviations(
     never=_words("sig sig.ra sigg dott dott.ssa dr prof prof.ssa ing avv arch geom rag on sen s ss es p.es cfr fig pag pagg art cap vol n ecc.mo gent spett"),
-    number=_words("p pp pag pagg art artt n nn cap fig vol c ca circa gen feb mar apr mag giu lug ago set sett ott nov dic"),
+    number=_words("p pp pag pagg art artt att n nn cap fig vol c ca circa gen feb mar apr mag giu lug ago set sett ott nov dic"),
     maybe=_words("ecc etc s.p.a s.r.l spa srl inc ltd jr al a.c d.c max min tel"),
     starters=_words(
         "Il Lo La I Gli Le L Un Uno Una Lui Lei Loro Noi Voi Io Tu Egli Ella Essi Questo Questa Questi Queste Quello Quella Ma E Ed O Se "

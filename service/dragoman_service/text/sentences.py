@@ -27,9 +27,11 @@ def _end(marks: str) -> re.Pattern[str]:
 
 _END = _end(_WEAK + _STRONG)
 _GREEK_END = _end(_WEAK + ";\u037e")
-_OPENING = re.compile(r"(?:[\s\"'“”„«»‹›‘’‚(\[{（「『【〈《¿¡*#]|[–—][ \xa0])*+")
-_FORBIDDEN = re.compile(r"[,;:.!?…)\]}%&=+/，、；：）」』】。！？-]")
-"""What never begins a sentence."""
+_OPENING = re.compile(r"(?:[\s\"'“”„«»‹›‘’‚(\[{（「『【〈《¿¡*#]|[–—][ \xa0]|-{1,2} (?=[^\W\d]))*+")
+_FORBIDDEN = re.compile(r"[,;:.!?…)\]}%&=+/，、；：）」』】。！？]|-(?!-? [^\W\d])")
+"""What never begins a sentence. A hyphen between spaces is a dash, as before a line of dialogue."""
+_QUOTATIVE = re.compile(r"(?:이?라[고며는던]|고|며)(?!\w)")
+"""What follows a quotation in Korean."""
 _NEXT_WORD = re.compile(r"\w++")
 _INNER_CAPITAL = re.compile(r"[a-z]{1,2}[A-Z]")
 _NUMERAL = re.compile(r"[0-9]++(?:[.,][0-9]++)*+")
@@ -60,7 +62,7 @@ def sentence_ends(text: str, begin: int, end: int, language: str, spans: Sequenc
         language: A code such as "de" or "de-AT".
         spans: The spans between the indices, in order. No sentence ends inside one.
     """
-    splitter = _Splitter(text, end, re.split("[-_]", language, maxsplit=1)[0].lower(), spans)
+    splitter = _Splitter(text, begin, end, re.split("[-_]", language, maxsplit=1)[0].lower(), spans)
     position = begin
     pattern = _GREEK_END if splitter.language == "el" else _END
     while (match := pattern.search(text, position, end)) is not None:
@@ -78,8 +80,10 @@ def sentence_ends(text: str, begin: int, end: int, language: str, spans: Sequenc
 class _Splitter:
     """Judges the marks of one paragraph, which must be asked about in order."""
 
-    def __init__(self, text: str, end: int, language: str, spans: Sequence[Span]) -> None:
+    def __init__(self, text: str, begin: int, end: int, language: str, spans: Sequence[Span]) -> None:
         self._text = text
+        self._has_capitals = not text[begin:end].islower()
+        """Where nobody writes capitals, small letters say nothing."""
         self._end = end
         self.language = language
         self._words: Abbreviations = abbreviations_of(language)
@@ -120,7 +124,9 @@ class _Splitter:
             return None
         if not spaced and not self._may_lack_space(match, begin, start):
             return None
-        if span is None and self._is_small(start):
+        if span is None and (self._is_small(start) or (match["closing"] and _QUOTATIVE.match(self._text, start))):
+            return None
+        if match["mark"][-2:] in ("..", "…") and self._text[start].isdigit():
             return None
         if match["mark"] in ".．" and not self._ends_word(match, begin, start, span):
             return None
@@ -154,7 +160,7 @@ class _Splitter:
     def _is_small(self, start: int) -> bool:
         """Whether what begins here is in small letters, and no name such as iPhone."""
         character = self._text[start]
-        if not character.islower() or "\u10d0" <= character <= "\u10ff":  # Georgian has no capitals
+        if not (character.islower() and self._has_capitals) or "\u10d0" <= character <= "\u10ff":  # Georgian has no capitals
             return False
         return not _INNER_CAPITAL.match(self._text, start)
 
@@ -193,6 +199,8 @@ class _Splitter:
         if not words or next_word in self._words.dates or _ROMAN.fullmatch(word):
             return True
         previous = words[-1]
+        if len(word) == 3:
+            return previous.capitalize() in self._words.starters  # zum 100. Mal
         return not previous[0].isupper() or previous[-1] in ",(" or previous in self._words.starters
 
     def _word_before(self, stop: int, begin: int) -> tuple[str, bool]:

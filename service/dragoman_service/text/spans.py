@@ -120,7 +120,7 @@ _SIGNS = rf"""
 |(?P<placeholder_named>(?<![^\s(\["'=,>]):[a-z][a-z0-9_]++(?![{WORD}]):?)
 |(?P<placeholder_escape>\\[nrt](?![a-z])|(?<![{WORD}\\])\\(?:u[0-9A-Fa-f]{{4}}|[A-Za-z]{{2,}}+))
 |(?P<identifier_variable>(?<![{WORD}$])\$(?!(?:{_DOLLARS})\b)[A-Za-z_][A-Za-z0-9_]*+)
-|(?P<identifier_code>(?<!`)(?:`(?![\s`])[^`\n]++(?<!\s)`|``(?!`)[^`\n]++``|```(?!`)[^`\n]++```)(?!`))
+|(?P<identifier_code>(?<![{WORD}`])(?:`(?![\s`])[^`\n]++(?<!\s)`|``(?!`)[^`\n]++``|```(?!`)[^`\n]++```)(?![{WORD}`]))
 |(?P<identifier_fence>(?<!`)```[\w+\#.-]*+(?!`))
 |(?P<identifier_option>(?<![^\s(\["'=,|/])(?:--[A-Za-z][\w-]*+(?:=[^\s"'`)\]]++)?|-[A-Za-z](?![{WORD}'’-])))
 |(?P<mention_name>(?<![{WORD}@.])@[{LETTER}_][{WORD}]*+(?:[.-][{WORD}]++)*+(?:@[{WORD}-]++(?:\.[{WORD}-]++)++)?)
