@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from dragoman_service.errors import InvalidInput
 from dragoman_service.text.abbreviations import abbreviations_of
-from dragoman_service.text.characters import CONTROL, LONGEST_CLUSTER, extends, is_border
+from dragoman_service.text.characters import CONTROL, LONGEST_CLUSTER, extends, is_border, word_set
 from dragoman_service.text.lines import joined_lines
 from dragoman_service.text.sentences import sentence_ends
 from dragoman_service.text.spans import Kind, Span, find_spans
@@ -27,7 +27,7 @@ _BULLET = re.compile(r"[-–—*>+]{1,3}(?=\s)")
 _LIST_NUMBER = re.compile(r"(?:#{1,6}|[0-9]{1,3}\)|(?P<ordinal>[0-9]{1,3}\.))(?=\s)")
 """What stands before the first sentence of a line."""
 _TAG_NAME = re.compile(r"<(?P<closes>/?)(?P<name>[\w:.-]++)[^>]*?(?P<empty>/?)>")
-_EMPTY_TAGS = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_EMPTY_TAGS = word_set("area base br col embed hr img input link meta source track wbr")
 
 
 class Splitting(enum.Enum):
@@ -96,8 +96,8 @@ def pieces_of(
         text: Any text.
         language: A code such as "de" or "de-AT". Abbreviations and ordinals depend on it.
         splitting: Where to split. Unless it is NONE, no piece with a letter has a control character outside `marked`.
-        join_lines: Whether the lines of a paragraph are joined first (`joined_lines`). The pieces are then those of the joined
-            text, and only their `start` is that of the source.
+        join_lines: Whether the lines of a paragraph are joined first (`joined_lines`). The pieces are then those of the
+            joined text, and only their `start` is that of the source.
         marked: Start and end of what the caller says is to be kept.
     """
     if join_lines:
@@ -297,20 +297,19 @@ def _encoded(
     if len(text) < 2:
         raise InvalidInput("texts", text, f"characters of at most {limit} tokens; this one has {len(tokens)}")
     cut = _cut(text, spans)
-    for begin, end in ((0, cut), (cut, len(text))):
-        while begin < end and text[begin].isspace():
-            yield EncodedPiece(text[begin], (), start=start + begin)
-            begin += 1
-        stop = end
-        while begin < stop and text[stop - 1].isspace():
-            stop -= 1
-        inside = tuple(Span(s.start - begin, s.end - begin, s.kind) for s in spans if begin <= s.start and s.end <= stop)
-        if _has_letter(text[begin:stop], 0, stop - begin, inside):
-            yield from _encoded(text[begin:stop], encode, limit, start + begin, inside)
-        elif begin < stop:
-            yield EncodedPiece(text[begin:stop], (), start=start + begin)
-        if stop < end:
-            yield EncodedPiece(text[stop:end], (), start=start + stop)
+    for half_start, half in ((0, text[:cut]), (cut, text[cut:])):
+        begin = half_start + len(half) - len(half.lstrip())
+        end = max(begin, half_start + len(half.rstrip()))
+        if half_start < begin:
+            yield EncodedPiece(text[half_start:begin], (), start=start + half_start)
+        inside = [span for span in spans if begin <= span.start and span.end <= end]
+        relative = tuple(Span(span.start - begin, span.end - begin, span.kind) for span in inside)
+        if _has_letter(text, begin, end, inside):
+            yield from _encoded(text[begin:end], encode, limit, start + begin, relative)
+        elif begin < end:
+            yield EncodedPiece(text[begin:end], (), start=start + begin)
+        if end < half_start + len(half):
+            yield EncodedPiece(text[end : half_start + len(half)], (), start=start + end)
 
 
 def _cut(text: str, spans: Sequence[Span]) -> int:

@@ -235,9 +235,11 @@ def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedP
         if not piece.translatable:
             yield EncodedPiece(piece.text, ())
             continue
-        if with_prefix or not in_capitals(piece.text, route.source_language, route.target_language):
-            yield from encode_to_fit(piece.text, tokenizer.encode, limit)
+        if with_prefix or not in_capitals(piece.text, route.source_language, route.target_language, piece.spans):
+            yield from encode_to_fit(piece.text, tokenizer.encode, limit, piece.spans)
         else:
-            for part in encode_to_fit(piece.text, lambda part: tokenizer.encode(in_small_letters(part)), limit):
+            for part in encode_to_fit(
+                piece.text, lambda part: tokenizer.encode(in_small_letters(part)), limit, piece.spans
+            ):
                 yield replace(part, capitals=bool(part.tokens))
         with_prefix = False

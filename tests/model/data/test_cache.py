@@ -18,10 +18,10 @@ from dragoman_model.data.corpus import PairList, folded
 from dragoman_model.data.mixture import natural_texts, read_parts
 from dragoman_model.data.pair_store import StoredPairs
 from dragoman_model.data.prepare import PreparedData, prepare
-from dragoman_model.data.scripts import SCRIPTS, _script, script_share
 from dragoman_model.data.token_cache import default_folder
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.scripts import SCRIPTS, _script, script_share
 from support.tiny import tokenizer_model
 from support.tiny_model import make_recipe, write_corpus
 
