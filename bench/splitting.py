@@ -166,14 +166,18 @@ def score(right: int, found: int, wanted: int) -> float:
     return 200 * right / (found + wanted) if found + wanted else 100.0
 
 
-def main() -> None:
+def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with dev/")
     parser.add_argument("--treebanks", type=Path, help="folder with LANGUAGE-NAME.conllu")
     parser.add_argument("--sentences", type=int, default=1000, help="of each set at most")
     parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--wrong", action="store_true", help="print the ends that the first system misses or adds")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = argument_parser().parse_args()
     systems = options.systems.split(",")
     sets = [
         *(development(options.data, options.sentences) if options.data else ()),

@@ -319,6 +319,17 @@ def test_parts_of_long_sentences_divide_no_span(text: str, limit: int) -> None:
                     assert not (span.start < part.start < span.end) or span.end - span.start > 32
 
 
+def test_no_more_than_2000_characters_are_encoded_at_once() -> None:
+    seen: list[int] = []
+
+    def encode(text: str) -> list[int]:
+        seen.append(len(text))
+        return characters(text)
+
+    list(encode_to_fit("word " * 10_000 + "x" * 50_000, encode, 128))
+    assert max(seen) <= 2_000
+
+
 def test_a_long_address_is_never_encoded() -> None:
     address = "https://example.com/" + "a" * 500
     sentence = f"See {address} now"

@@ -36,5 +36,7 @@ def test_a_region_does_not_change_the_language() -> None:
 
 
 def test_small_letters_say_nothing_where_there_are_no_capitals() -> None:
-    assert sentences("hi. how are you? fine, e.g. today.", "en") == ["hi.", "how are you?", "fine, e.g. today."]
+    text = "hi. how are you? i am fine, e.g. today. thanks."
+    assert sentences(text, "en") == ["hi.", "how are you?", "i am fine, e.g. today.", "thanks."]
+    assert sentences("5 ft. 3 in. tall", "en") == ["5 ft. 3 in. tall"]
     assert sentences("Hi. how are you?", "en") == ["Hi. how are you?"]

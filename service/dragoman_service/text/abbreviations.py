@@ -42,7 +42,7 @@ _ENGLISH = Abbreviations(
         "atty esq dist viz eg ie mt ft fig figs eq eqs ex repr aka a.k.a w.r.t Mx Sec Secs Ch Pt Vol Vols"
     ),
     number=word_set(
-        "no nos p pp fig figs sec secs ch chap vol vols art arts par para app pt nr ver v c ca circa op eq approx "
+        "est no nos p pp fig figs sec secs ch chap vol vols art arts par para app pt nr ver v c ca circa op eq approx "
         "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec"
     ),
     maybe=_ANYWHERE_MAYBE

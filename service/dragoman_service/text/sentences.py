@@ -48,6 +48,8 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 _SEPARATORS = re.compile("[/–—(\\[\"'“”„«»‘’]")
 _BEFORE = 40
 """Characters before a full stop in which its word is looked for."""
+_SEVERAL_SENTENCES = 40
+"""Characters of a paragraph that has a capital if its writer uses any."""
 _STANDING = (Kind.SYMBOL, Kind.INVISIBLE, Kind.SPACE, Kind.TAG)
 """Kinds of spans that say nothing about whether a sentence begins after them."""
 
@@ -82,8 +84,8 @@ class _Splitter:
 
     def __init__(self, text: str, begin: int, end: int, language: str, spans: Sequence[Span]) -> None:
         self._text = text
-        self._has_capitals = not text[begin:end].islower()
-        """Where nobody writes capitals, small letters say nothing."""
+        self._has_capitals = end - begin < _SEVERAL_SENTENCES or not text[begin:end].islower()
+        """In a long text without capitals small letters say nothing."""
         self._end = end
         self.language = language
         self._words: Abbreviations = abbreviations_of(language)
