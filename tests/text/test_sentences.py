@@ -40,3 +40,9 @@ def test_small_letters_say_nothing_where_there_are_no_capitals() -> None:
     assert sentences(text, "en") == ["hi.", "how are you?", "i am fine, e.g. today.", "thanks."]
     assert sentences("5 ft. 3 in. tall", "en") == ["5 ft. 3 in. tall"]
     assert sentences("Hi. how are you?", "en") == ["Hi. how are you?"]
+
+
+def test_no_sentence_ends_inside_a_span_that_begins_after_the_mark() -> None:
+    text = "It is so.[1](https://a.example) Then it was."
+    span = next(span for span in find_spans(text) if text[span.start] == "]")
+    assert not any(span.start < cut < span.end for cut in sentence_ends(text, 0, len(text), "en", find_spans(text)))

@@ -148,6 +148,7 @@ def test_what_the_caller_marks_is_kept_before_all_else() -> None:
         (text[s.start : s.end], s.kind) for s in find_spans(text, [(start, start + 13), (start + 2, start + 15)])
     ] == [("example.com/a b", Kind.MARKED)]
     assert find_spans(text, [(3, 3)]) == find_spans(text)
+    assert [(span.start, span.end) for span in find_spans("foo_x()", [(5, 6)])] == [(0, 5), (5, 6)]
 
 
 @pytest.mark.parametrize("bad", [(-1, 2), (0, 4), (2, 1)])
@@ -157,12 +158,13 @@ def test_marks_outside_the_text_are_refused(bad: tuple[int, int]) -> None:
 
 
 def check_spans(text: str, spans: list[Span]) -> None:
-    """Spans are in order, disjoint, not empty, inside the text, and end at the end of a grapheme cluster."""
+    """Spans are in order, disjoint, not empty, inside the text, and end with a grapheme cluster unless marks cut it."""
+    marks = {span.start for span in spans if span.kind is Kind.MARKED}
     reached = 0
     for span in spans:
         assert reached <= span.start < span.end <= len(text)
         reached = span.end
-        if span.kind not in (Kind.INVISIBLE, Kind.SPACE, Kind.MARKED) and reached < len(text):
+        if span.kind not in (Kind.INVISIBLE, Kind.SPACE, Kind.MARKED) and reached not in {len(text), *marks}:
             assert not extends(text[reached])
 
 

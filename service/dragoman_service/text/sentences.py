@@ -112,6 +112,10 @@ class _Splitter:
             begin: Where its sentence begins.
         """
         cut, start, number = match.end("closing"), match.end(), self._next
+        while number < len(self._spans) and self._spans[number].end <= cut:
+            number += 1
+        if number < len(self._spans) and self._spans[number].start < cut:
+            return None  # a mark closes where a span begins
         while (tag := self._span_at(number, start)) is not None and tag.kind is Kind.TAG and start == cut:
             cut = tag.end  # </b> and ** after the mark
             number += 1
@@ -167,11 +171,9 @@ class _Splitter:
     def _is_small(self, start: int) -> bool:
         """Whether what begins here is in small letters, and no name such as iPhone."""
         character = self._text[start]
-        if (
-            not (character.islower() and self._has_capitals) or "\u10d0" <= character <= "\u10ff"
-        ):  # Georgian has no capitals
-            return False
-        return not _INNER_CAPITAL.match(self._text, start)
+        is_georgian = "\u10d0" <= character <= "\u10ff"  # small letters without capitals
+        small = character.islower() and self._has_capitals and not is_georgian
+        return small and not _INNER_CAPITAL.match(self._text, start)
 
     def _ends_word(self, match: re.Match[str], begin: int, start: int, span: Span | None) -> bool:
         """Whether the full stop of a match ends a sentence, and not only an abbreviation, a number or an initial."""

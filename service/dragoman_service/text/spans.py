@@ -337,7 +337,7 @@ class _Scan:
             self._add(Kind.URL, start, self._without_punctuation(start, rest.end()))
         elif _is_file(word):
             self._add(Kind.FILE, start, end)
-        elif text.startswith("()", end) and _CALLED.fullmatch(word):
+        elif text.startswith("()", end, stop) and _CALLED.fullmatch(word):
             self._add(Kind.IDENTIFIER, start, end + 2)
         elif _NAME.fullmatch(word) or _is_dotted_name(word, called=text.startswith("(", end)):
             self._add(Kind.IDENTIFIER, start, end)
