@@ -88,7 +88,7 @@ def answered(route: Route, prepared: PreparedText, translations: list[tuple[int,
     answers: list[Answer] = list(finished)
     for number, piece in enumerate(prepared.sentences):
         if isinstance(piece, ProtectedPiece):
-            given = (TOKENIZER.decode(translations[number]),)
+            given = (piece.written(TOKENIZER.decode(translations[number])),)
             kept = settled(piece, finished[number], TOKENIZER, DecodingOptions())
             answers[number] = kept or Settled((hypotheses[number],), given, Timings())
     return run_inline(assemble_steps(prepared, answers, route, DecodingOptions())).hypotheses[0].text
