@@ -97,12 +97,7 @@ class Beam:
             Whether the search goes on.
         """
         if self._length < len(self._prefix):
-            token = self._given[self._length - len(self._prefix)]
-            for row in rows:
-                tokens[row] = token
-            if self._length >= 0:
-                self._paths[0] = (token, 0.0, -1, self._paths[0])
-            self._length += 1
+            self._give(rows, tokens)
             return True
         going, ends = self._children(rows, candidates, log_probs, end_id)
         for cost, place, index in ends:
@@ -133,6 +128,15 @@ class Beam:
             self._cut(self._paths[place] for place in self._live)
             return False
         return self._costs[self._live[0]] / -self._max_penalty > self._threshold
+
+    def _give(self, rows: Sequence[int], tokens: list[int]) -> None:
+        """Write the next given token."""
+        token = self._given[self._length - len(self._prefix)]
+        for row in rows:
+            tokens[row] = token
+        if self._length >= 0:
+            self._paths[0] = (token, 0.0, -1, self._paths[0])
+        self._length += 1
 
     def _grow(
         self,
