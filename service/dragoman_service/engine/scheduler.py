@@ -78,12 +78,8 @@ class Scheduler:
             byte_pieces: Those of the target vocabulary.
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
-        limits = {
-            "max_rows": max_rows,
-            "max_client_rows": client_rows,
-            "max_encode_tokens": max_encode_tokens,
-            "max_steps": max_steps,
-        }
+        limits = {"max_rows": max_rows, "max_client_rows": client_rows, "max_encode_tokens": max_encode_tokens}
+        limits["max_steps"] = max_steps
         for name, value in limits.items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")

@@ -71,7 +71,7 @@ class Beam:
         """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""
         return self._length >= len(self._prefix) and any(math.isnan(log_probs[rows[place]][0]) for place in self._live)
 
-    def advance(  # noqa: PLR0912 - the ways in which a search ends
+    def advance(
         self,
         rows: Sequence[int],
         candidates: Sequence[Sequence[int]],
