@@ -79,8 +79,7 @@ class Scheduler:
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
         limits = {"max_rows": max_rows, "max_client_rows": client_rows, "max_encode_tokens": max_encode_tokens}
-        limits["max_steps"] = max_steps
-        for name, value in limits.items():
+        for name, value in (limits | {"max_steps": max_steps}).items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
