@@ -74,6 +74,8 @@ def time_round(search: str, rows: int, length: int, busy: bool) -> float:
         started = time.thread_time()
         plan = scheduler.plan()
         planned = time.thread_time()
+        if len(getattr(plan, "wide_rows", ())):
+            result = _apart(engine, plan, result)
         if engine.in_lists:
             result = engine.StepResult(result.token_ids.tolist(), result.log_probs.tolist())
         ran = time.thread_time()
@@ -110,6 +112,13 @@ def _results(engine: Any, rows: int, candidates: int) -> Any:
         log_probs = -np.sort(rng.exponential(2.0, (rows, candidates)), axis=1)
         made.append(engine.StepResult(ids, log_probs.astype(np.float32)))
     return cycle(made)
+
+
+def _apart(engine: Any, plan: Any, result: Any) -> Any:
+    """A result with the candidates of wide rows apart, as runners give them to a plan that has such rows."""
+    shared = [array[:, : plan.num_candidates] for array in (result.token_ids, result.log_probs)]
+    ids, log_probs = (array[plan.wide_rows] for array in (result.token_ids, result.log_probs))
+    return engine.StepResult(*shared, wide_ids=ids, wide_log_probs=log_probs)
 
 
 def _start(folder: Path, rounds: int) -> subprocess.Popen[str]:

@@ -6,11 +6,12 @@ import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
+from dragoman_export.copy_rate import best_stand_ins
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
@@ -157,6 +158,7 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
         blanks = blank_sentences(candidates, length)
         with stage("choice of golden sentences", shelf), closing(open_runner(bundle, VERIFY_ROWS)) as runner:
             golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, manifest=manifest)
+            manifest = replace(manifest, stand_ins=best_stand_ins(candidates, runner, manifest, tokenizer))
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
             **exportable.tokenizer_files,

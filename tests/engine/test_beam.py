@@ -253,7 +253,7 @@ def test_streaming_does_not_look_at_tokens_that_were_sent() -> None:
         search.advance([[token, 10, 11, 12]] * 2, [[-0.1, -3.0, -4.0, -5.0]] * 2)
     beam = search._active.beam
     assert beam is not None
-    beam._paths = [path and (*path[:2], "sent") for path in beam._paths]
+    beam._paths = [path and (*path[:3], "sent") for path in beam._paths]
     assert search.decided(3) == ()
     assert len(search.decided(2)) <= 1
 

@@ -28,6 +28,7 @@ from dragoman_service.engine.request import (
     Sampling,
     Timings,
 )
+from dragoman_service.engine.restrictions import OnlyTokens
 from dragoman_service.engine.wire import (
     FrameReader,
     Item,
@@ -56,6 +57,7 @@ REQUEST = Request(
     priority=Priority.BATCH,
     forced=(128_022, 9),
     normalisation=Normalisation.POWER,
+    restrictions=(OnlyTokens((4, 5)),),
 )
 
 

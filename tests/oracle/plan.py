@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from dragoman_service.engine.plan import NO_MASKS, Masks
 
 
 class RowCopy(NamedTuple):
@@ -13,6 +18,15 @@ class RowCopy(NamedTuple):
     target: int
     length: int
     cross: int
+
+
+Mask: TypeAlias = tuple[bool, ...]
+"""Whether each token is allowed."""
+
+
+def masks_of(masks: Mapping[int, Mask]) -> Masks:
+    """The masks of rows as runners take them."""
+    return Masks(np.array(list(masks), np.int64), np.array(list(masks.values()), np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,14 @@ class StepPlan:
     next position, or at the last that there is."""
     upcoming: tuple[tuple[int, ...], ...] = ()
     """Sources that will join as soon as there are rows: whoever can may encode them while the decoder works."""
+    masks: Masks = NO_MASKS
+    wide_rows: tuple[int, ...] = ()
+    """There are none: every row has the candidates of the one that wants most."""
+
+    @property
+    def selects_rows(self) -> bool:
+        """Whether rows have masks."""
+        return len(self.masks) > 0
 
 
 @dataclass(frozen=True, slots=True)

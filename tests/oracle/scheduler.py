@@ -15,7 +15,7 @@ from dragoman_service.errors import EngineFailure, Overloaded
 from oracle.active_requests import Running, Waiting
 from oracle.fair_queue import FairQueue
 from oracle.latency_estimate import Pace
-from oracle.plan import Adjustment, Join, RowCopy, StepPlan, StepResult
+from oracle.plan import Adjustment, Join, Mask, RowCopy, StepPlan, StepResult, masks_of
 from oracle.retry_groups import Suspects
 from oracle.rows import RowTable
 from oracle.search.factory import make_search
@@ -154,9 +154,11 @@ class Scheduler:
         joins = self._admit() if self.num_waiting else []
         copies = self._close_holes() if self._slots.holes else []
         adjustments: list[Adjustment] = []
+        masks: dict[int, Mask] = {}
         for running in self._demanding.values():  # after the moves, so that copies speak of the rows as they lie now
             copies += running.copies(self._rows.positions)
             adjustments += running.search.adjustments(running.rows)
+            masks |= running.search.masks(running.rows)
         self._in_flight = StepPlan(
             copies=tuple(copies),
             joins=tuple(joins),
@@ -168,6 +170,7 @@ class Scheduler:
             # While somebody waits, the next step may be theirs to join.
             num_steps=1 if self._num_watched or self.num_waiting else self._max_steps,
             upcoming=self._waiting.sources(self._max_encode_tokens) if self._look_ahead else (),
+            masks=masks_of(masks),
         )
         return self._in_flight
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Normalisation, Progress, Request
+from dragoman_service.engine.restrictions import Restriction
 from dragoman_service.engine.scheduler import Scheduler
 from support import invariants
-from support.fake_runner import BEGIN, END, FakeRunner
+from support.fake_runner import BEGIN, END, VOCAB_SIZE, FakeRunner
 
 
 def make_request(
@@ -20,6 +21,7 @@ def make_request(
     stream: bool = False,
     forced: tuple[int, ...] = (),
     normalisation: Normalisation = Normalisation.GNMT,
+    restrictions: tuple[Restriction, ...] = (),
     **options: object,
 ) -> Request:
     """Make a request. `options` are fields of `DecodingOptions`. The default source depends on the id."""
@@ -32,6 +34,7 @@ def make_request(
         stream=stream,
         forced=forced,
         normalisation=normalisation,
+        restrictions=restrictions,
     )
 
 
@@ -56,6 +59,7 @@ def make_scheduler(
         look_ahead=look_ahead,
         max_client_rows=max_client_rows,
         max_positions=max_positions,
+        vocab_size=VOCAB_SIZE,
     )
 
 

@@ -13,12 +13,15 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import TypeAlias
 
 from dragoman_service.engine.plan import Adjustment, StepPlan, StepResult
 
 PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 VOCAB_SIZE = 20
 WORDS = range(4, VOCAB_SIZE)
+Candidates: TypeAlias = tuple[list[int], list[float]]
+"""Tokens, likeliest first, and their log-probabilities."""
 _MASKED = (PAD, BEGIN, UNKNOWN)
 
 
@@ -33,7 +36,7 @@ def logits(source: tuple[int, ...], fed: tuple[int, ...]) -> tuple[float, ...]:
 
 def candidates(
     source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment] = (), count: int = VOCAB_SIZE
-) -> tuple[list[int], list[float]]:
+) -> Candidates:
     """The `count` likeliest tokens after `fed` and their log-probabilities; fewer if the vocabulary has no more."""
     values = list(logits(source, fed))
     for adjustment in adjustments:
@@ -46,6 +49,18 @@ def candidates(
         return allowed[:count], [-math.inf] * min(count, len(allowed))
     best = sorted(allowed, key=lambda token: (-values[token], token))[:count]
     return best, [values[token] - math.log(total) for token in best]
+
+
+def _restricted(made: Candidates, allowed: Sequence[bool]) -> Candidates:
+    """Candidates of a row that may have `allowed` tokens alone. The others come last, with log-probability -inf."""
+    pairs = [(token, log_prob + (0.0 if allowed[token] else -math.inf)) for token, log_prob in zip(*made, strict=True)]
+    pairs.sort(key=lambda pair: not allowed[pair[0]])
+    return [token for token, _ in pairs], [log_prob for _, log_prob in pairs]
+
+
+def _firsts(made: Sequence[Candidates], count: int) -> tuple[list[list[int]], list[list[float]]]:
+    """The first `count` candidates of each row."""
+    return [token_ids[:count] for token_ids, _ in made], [log_probs[:count] for _, log_probs in made]
 
 
 class FakeRunner:
@@ -86,35 +101,48 @@ class FakeRunner:
         for join in plan.joins:
             for row in join.rows:
                 self._sources[row] = join.source
+        seconds = {
+            "encode_seconds": self._encode_seconds if plan.joins else 0.0,
+            "decode_seconds": self._decode_seconds,
+        }
         first, *later = self._steps(plan)
-        return StepResult(
-            *first,
-            encode_seconds=self._encode_seconds if plan.joins else 0.0,
-            decode_seconds=self._decode_seconds,
-            later=tuple(later),
-        )
+        result = StepResult(*_firsts(first, plan.num_candidates), **seconds)
+        if later:
+            assert not plan.selects_rows
+            assert not len(plan.adjustments)
+            steps = tuple(_firsts(made, plan.num_candidates) for made in later)
+            return dataclasses.replace(result, later=steps)
+        if len(plan.wide_rows):
+            ids, log_probs = _firsts([first[row] for row in plan.wide_rows], plan.num_wide_candidates)
+            for row in plan.wide_rows:  # these have no meaning
+                result.token_ids[row] = [PAD] * len(result.token_ids[row])
+                result.log_probs[row] = [math.nan] * len(result.log_probs[row])
+            return dataclasses.replace(result, wide_ids=ids, wide_log_probs=log_probs)
+        return result
 
-    def _steps(self, plan: StepPlan) -> Iterator[tuple[list[list[int]], list[list[float]]]]:
-        """Yield the candidates of each step. Later steps feed the likeliest candidates of the step before."""
+    def _steps(self, plan: StepPlan) -> Iterator[list[Candidates]]:
+        """Yield all candidates of each step, by row. Later steps feed the likeliest ones of the step before."""
         for _ in range(plan.num_steps):
             made = [self._step(plan, row) for row in range(len(plan.tokens))]
-            yield [token_ids for token_ids, _ in made], [log_probs for _, log_probs in made]
+            yield made
             positions = tuple(position + 1 for position in plan.positions)
             plan = dataclasses.replace(plan, tokens=tuple(token_ids[0] for token_ids, _ in made), positions=positions)
 
-    def _step(self, plan: StepPlan, row: int) -> tuple[list[int], list[float]]:
+    def _step(self, plan: StepPlan, row: int) -> Candidates:
         fed, position = self._fed[row], int(plan.positions[row])
         assert position <= len(fed), f"row {row} skips from position {len(fed)} to {position}"
         fed[position : position + 1] = [int(plan.tokens[row])]
         adjustments = [adjustment for adjustment in plan.adjustments if adjustment.row == row]
         source = self._sources[row][: plan.source_lengths[row]]
-        return self._candidates(source, tuple(fed[: position + 1]), adjustments, plan)
+        made = self._candidates(source, tuple(fed[: position + 1]), adjustments)
+        masks = dict(zip(plan.masks.rows.tolist(), plan.masks.allowed.tolist(), strict=True))
+        return _restricted(made, masks[row]) if row in masks else made
 
     def _candidates(
-        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment], plan: StepPlan
-    ) -> tuple[list[int], list[float]]:
-        """The candidates of a row. `support.worlds` has others."""
-        return candidates(source, fed, adjustments, plan.num_candidates)
+        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment]
+    ) -> Candidates:
+        """All candidates of a row. `support.worlds` has others."""
+        return candidates(source, fed, adjustments)
 
     def probe(self) -> None:
         self.probes += 1

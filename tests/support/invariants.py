@@ -147,6 +147,11 @@ def _check_step(plan: StepPlan, snapshot: SchedulerSnapshot) -> list[str]:
             if planned != (request.position, request.source_length):
                 expected = (request.position, request.source_length)
                 problems.append(f"row {row}: position and source length are {planned} in the plan, not {expected}")
+    problems += [f"row {row}: selected, not stepped" for row in (*plan.wide_rows, *plan.masks.rows) if row >= num_rows]
+    if len(set(plan.wide_rows)) < len(plan.wide_rows) or len(set(plan.masks.rows.tolist())) < len(plan.masks):
+        problems.append(f"rows are selected twice: wide {plan.wide_rows}, masks {plan.masks.rows}")
+    if plan.selects_rows and plan.num_steps > 1:
+        problems.append(f"a plan of {plan.num_steps} steps selects rows")
     if plan.num_candidates < 1:
         problems.append(f"num_candidates is {plan.num_candidates}")
     return problems

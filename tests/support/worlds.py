@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from dragoman_service.engine.plan import Adjustment, StepPlan
+import numpy as np
+import numpy.typing as npt
+
+from dragoman_service.engine.plan import Adjustment
 from dragoman_service.engine.request import DecodingOptions, Normalisation, Priority, Request, Sampling
-from support.fake_runner import BEGIN, END, PAD, UNKNOWN, FakeRunner
+from dragoman_service.engine.restrictions import OnlyTokens, Restriction
+from support.fake_runner import BEGIN, END, PAD, UNKNOWN, VOCAB_SIZE, Candidates, FakeRunner
 
 _MASKED = (PAD, BEGIN, UNKNOWN)
 
@@ -52,14 +56,15 @@ class World:
             target_prefix=tuple(rng.choices([*words, END], k=prefix)),
             forced=tuple(rng.choices([*words, END, PAD], k=rng.choice([0, 0, 1, 3]))),
             normalisation=rng.choice(list(Normalisation)),
+            restrictions=() if plain else _restrictions(rng),
             stream=not plain and rng.random() < 0.5,
             client=rng.choice("abc"),
             priority=rng.choice(list(Priority)),
         )
 
     def candidates(
-        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment], count: int
-    ) -> tuple[list[int], list[float]]:
+        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment]
+    ) -> Candidates:
         """The likeliest tokens after `fed` and their log-probabilities, as `fake_runner.candidates` has them.
 
         Of equals, the end of the sentence comes last.
@@ -67,14 +72,14 @@ class World:
         allowed = [token for token in range(self.vocabulary) if token not in _MASKED]
         logits = _logits(self, source, fed)
         if logits is None:
-            return allowed[::-1][:count], [math.nan] * min(count, len(allowed))
+            return allowed[::-1], [math.nan] * len(allowed)
         values = list(logits)
         for adjustment in adjustments:
             value = values[adjustment.token]
             value = value / adjustment.penalty if value > 0 else value * adjustment.penalty
             values[adjustment.token] = value + adjustment.bias
         total = sum(math.exp(values[token]) for token in allowed)
-        best = sorted(allowed, key=lambda token: (-values[token], -token))[:count]
+        best = sorted(allowed, key=lambda token: (-values[token], -token))
         if total == 0.0:
             return best, [-math.inf] * len(best)
         return best, [values[token] - math.log(total) for token in best]
@@ -111,11 +116,32 @@ def _options(rng: random.Random) -> DecodingOptions:
         return DecodingOptions(beam_size=size, num_hypotheses=rng.randint(1, size), **common)
     sampling = Sampling(
         temperature=rng.choice([0.01, 0.3, 1.0, 2.0]),
-        top_k=rng.choice([1, 2, 5, 50]),
+        top_k=rng.choice([1, 2, 5, 64, 65]),
         top_p=rng.choice([0.5, 0.9, 1.0]),
         seed=rng.randrange(1000),
     )
     return DecodingOptions(num_hypotheses=rng.randint(1, 4), sampling=sampling, **common)
+
+
+@dataclass(frozen=True, slots=True)
+class EverySecond:
+    """Allows tokens that depend on the last one and on the length; all of them after every second token."""
+
+    seed: int
+
+    def allowed(self, tokens: npt.NDArray[np.int64], vocab_size: int) -> npt.NDArray[np.bool_] | None:
+        """See `Restriction`."""
+        if len(tokens) % 2:
+            return None
+        rng = random.Random(repr((self.seed, tokens[-1:].tolist(), len(tokens))))
+        return np.array([rng.random() < 0.4 for _ in range(vocab_size)])
+
+
+def _restrictions(rng: random.Random) -> tuple[Restriction, ...]:
+    """Restrictions of a request: none for most, up to two for the others."""
+    some = tuple(rng.sample(range(4, VOCAB_SIZE), 8))
+    both = (EverySecond(1), OnlyTokens(some))
+    return rng.choice([(), (), (), (OnlyTokens((END, *some)),), (EverySecond(some[0]),), both])
 
 
 class WorldRunner(FakeRunner):
@@ -126,6 +152,6 @@ class WorldRunner(FakeRunner):
         self.world = world
 
     def _candidates(
-        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment], plan: StepPlan
-    ) -> tuple[list[int], list[float]]:
-        return self.world.candidates(source, fed, adjustments, plan.num_candidates)
+        self, source: tuple[int, ...], fed: tuple[int, ...], adjustments: Sequence[Adjustment]
+    ) -> Candidates:
+        return self.world.candidates(source, fed, adjustments)

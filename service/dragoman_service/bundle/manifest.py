@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
+from dragoman_service.bundle.typed_json import MAY_BE_ABSENT
 
 FORMAT_VERSION = 3
 """Version of the bundle format that is written. It is raised when servers for the older format cannot serve the newer
@@ -35,6 +36,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NORMALISATIONS = ("gnmt", "power")
 """Divisors of the log-probability of a hypothesis of some length in tokens, with the exponent alpha: `gnmt` is
 ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14), `power` is length ** alpha."""
+
+STAND_INS = ("4711", "8352", "9163", "6274", "7528", "3946")
+"""Stand-ins of models whose manifest has none."""
 
 MAX_BEAM_SIZE, MAX_LENGTH_PENALTY = 16, 5.0
 """Largest defaults of the search, which are those that a request may ask for."""
@@ -155,6 +159,9 @@ class Manifest:
     """Time in UTC, ISO 8601."""
     producer: str
     """Name and version of the program that wrote the bundle."""
+    stand_ins: tuple[str, ...] = field(default=STAND_INS, metadata=MAY_BE_ABSENT)
+    """Words that the model copies into its translation, as measured when the bundle was made. In a sentence they stand
+    for what its translation must keep."""
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

@@ -19,6 +19,8 @@ class FinishReason(enum.Enum):
     """The model produced the end of the sentence."""
     LENGTH = "length"
     """A sentence reached its `max_length` first: the translation is incomplete."""
+    REPETITION = "repetition"
+    """A sentence repeated itself without end and was stopped: the translation is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +293,14 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
     )
 
 
+_FINISH_REASONS: dict[int, FinishReason] = {
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_REPETITION: FinishReason.REPETITION,
+}
+
+
 def _finish_reason(value: int) -> FinishReason:
-    return FinishReason.LENGTH if value == pb.FINISH_REASON_LENGTH else FinishReason.STOP
+    return _FINISH_REASONS.get(value, FinishReason.STOP)
 
 
 def _model(info: pb.ModelInfo) -> Model:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dragoman_service.engine.plan import StepResult
 from dragoman_service.engine.request import Finished, Hypothesis, Progress, Request, Timings
-from dragoman_service.engine.search import beams, sampling
+from dragoman_service.engine.restrictions import Restriction
+from dragoman_service.engine.search import beams, repetition, sampling
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
+
+MAX_SHARED_CANDIDATES = 64
+"""Candidates that a request may want from the search that all rows share. The rows of a request that wants more are
+searched apart, so that the others do not pay for them. A crowd of rows that are searched apart is slower than one that
+shares its search, so beams and the usual `top_k` are below this (`bench/selection.py`)."""
 
 
 @dataclass(slots=True)
@@ -27,11 +34,19 @@ class ActiveRequest:
     """A request that owns rows."""
 
     __slots__ = (
-        "beam", "constrained", "draws", "encode_seconds", "encoded", "finished", "given", "in_given", "interruptions",
-        "max_steps", "next_progress", "queue_seconds", "request", "rows", "started", "streamed", "submitted",
+        "beam", "constrained", "constrained_steps", "draws", "encode_seconds", "encoded", "finished", "first_check",
+        "given", "in_given", "interruptions", "max_steps", "next_progress", "queue_seconds", "request", "rows",
+        "started", "streamed", "submitted",
     )  # fmt: skip
 
-    def __init__(self, waiting: Waiting, rows: list[int], started: int, max_positions: int) -> None:
+    def __init__(
+        self,
+        waiting: Waiting,
+        rows: list[int],
+        started: int,
+        max_positions: int,
+        byte_pieces: BytePieces = NO_BYTE_PIECES,
+    ) -> None:
         """Start a request on `rows`, with the step of the batch numbered `started`."""
         request = waiting.request
         options = request.options
@@ -48,17 +63,19 @@ class ActiveRequest:
         """Whether the next id is given. It stays so for a beam, which keeps count itself."""
         self.max_steps = min(len(request.forced) + request.max_length + 1, max_positions)
         """Number of steps after which all hypotheses are cut."""
-        self.beam = beams.Beam(request, self.max_steps) if options.beam_size > 1 else None
+        self.first_check = min(self.max_steps, len(self.given) + repetition.FIRST_CHECK)
+        """Without a beam: number of steps after which its rows are checked for repetition, or cut."""
+        self.beam = beams.Beam(request, self.max_steps, byte_pieces) if options.beam_size > 1 else None
         """The search, if it is a beam search."""
         self.draws: list[sampling.Draws] = []
         """The random numbers of each row; empty without sampling."""
         if options.sampling is not None:
             seed = options.sampling.seed or 0  # code that makes requests draws a seed if the caller gave none
             self.draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
-        self.constrained = (
-            options.min_length > 0 or options.no_repeat_ngram_size > 0 or options.repetition_penalty != 1.0
-        )
-        """Whether some logits are changed before candidates are chosen."""
+        self.constrained_steps = _constrained_steps(request)
+        """Number of steps in which tokens may be banned, penalised or restricted; infinity for all."""
+        self.constrained = self.constrained_steps > 0
+        """Whether such a step is still to come."""
         self.finished: dict[int, Hypothesis] = {}
         """Without a beam: number of the hypothesis -> hypothesis, for those that have finished."""
         self.next_progress = -math.inf
@@ -66,6 +83,11 @@ class ActiveRequest:
         self.queue_seconds = self.encode_seconds = 0.0
         self.encoded = 0.0
         """Time at which the encoder had finished."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether the candidates of its rows are searched apart. It depends on the request alone."""
+        return self.num_candidates > MAX_SHARED_CANDIDATES
 
     @property
     def watched(self) -> bool:
@@ -109,6 +131,20 @@ class ActiveRequest:
         """The request, to be run again from its first token. It streams only the tokens that were not sent before."""
         return Waiting(self.request, self.submitted, self.streamed, self.interruptions)
 
+    def restricted(self, restriction: Restriction) -> Waiting:
+        """As `again`, with a further restriction."""
+        restrictions = (*self.request.restrictions, restriction)
+        return replace(self.again(), request=replace(self.request, restrictions=restrictions))
+
     def interrupted(self) -> Waiting:
         """As `again`, for a request that is interrupted for another client."""
         return Waiting(self.request, self.submitted, self.streamed, self.interruptions + 1)
+
+
+def _constrained_steps(request: Request) -> float:
+    """See `ActiveRequest.constrained_steps`."""
+    options = request.options
+    if options.no_repeat_ngram_size > 0 or options.repetition_penalty != 1.0 or request.restrictions:
+        return math.inf
+    # The end of the sentence is banned until there are `min_length` tokens. The target prefix has some of them.
+    return len(request.forced) + options.min_length if options.min_length > len(request.target_prefix) else 0

@@ -1,4 +1,5 @@
-"""The rows of a batch whose logits are changed: minimum length, repetition penalty, repeated n-grams."""
+"""The rows of a batch whose tokens are banned, penalised or restricted: minimum length, repetition penalty, repeated
+n-grams, and restrictions of requests."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_service.engine.active_request import ActiveRequest
-from dragoman_service.engine.plan import NO_ADJUSTMENTS, Adjustments
+from dragoman_service.engine.plan import NO_ADJUSTMENTS, NO_MASKS, Adjustments, Masks
+from dragoman_service.engine.restrictions import allowed_by_all
 from dragoman_service.engine.search import constraints
 from dragoman_service.engine.token_log import TokenLog
 
@@ -21,10 +23,10 @@ Bools = npt.NDArray[np.bool_]
 class ConstrainedRows:
     """The penalties and bans of all rows, and the distinct tokens of each, which penalties need."""
 
-    __slots__ = ("_distinct", "_end_id", "_num_distinct", "_requests", "_table")
+    __slots__ = ("_distinct", "_end_id", "_num_distinct", "_requests", "_table", "_vocab_size")
 
-    def __init__(self, max_rows: int, end_id: int) -> None:
-        self._end_id = end_id
+    def __init__(self, max_rows: int, end_id: int, vocab_size: int) -> None:
+        self._end_id, self._vocab_size = end_id, vocab_size
         self._requests: list[ActiveRequest] = []
         self._table: _Table | None = None  # of the requests; None after a change
         self._distinct = np.zeros((max_rows, 32), np.int64)
@@ -114,6 +116,23 @@ class ConstrainedRows:
         most = max((int(tokens.max()) for tokens in (bans[1], penalised[1]) if len(tokens)), default=0)
         return constraints.adjustments(rows, bans, penalised, penalty, most)
 
+    def masks(self, log: TokenLog, positions: Ints, live: Bools) -> Masks:
+        """The tokens that rows with restrictions may have next. For the arguments, see `adjustments`."""
+        rows: list[int] = []
+        masks: list[Bools] = []
+        for active in self._options().restricted:
+            request = active.request
+            for row in active.rows:
+                length = int(positions[row]) - len(request.forced)
+                if length < len(request.target_prefix) or not live[row]:
+                    continue
+                tokens = log.tokens(np.array([row]), length)[:, 0]
+                allowed = allowed_by_all(request.restrictions, tokens, self._vocab_size)
+                if allowed is not None:
+                    rows.append(row)
+                    masks.append(allowed)
+        return Masks(np.array(rows, np.int64), np.stack(masks)) if rows else NO_MASKS
+
     def _options(self) -> _Table:
         if self._table is None:
             self._table = _Table(self._requests)
@@ -154,7 +173,8 @@ class _Table:
     """The options of the requests, an entry for each of their rows."""
 
     __slots__ = (
-        "forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "rows", "sizes",
+        "forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "restricted",
+        "rows", "sizes",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[ActiveRequest]) -> None:
@@ -168,6 +188,8 @@ class _Table:
         self.penalised = bool(np.count_nonzero(self.penalty != 1.0))
         self.plain = all(len(active.rows) == 1 and not active.in_given for active in requests)
         """Whether every row has its own hypothesis, and chooses its next token."""
+        self.restricted = [active for active in requests if active.request.restrictions]
+        """Requests with restrictions."""
         self.forced: Ints | None = None
         """Numbers of forced ids; None if there are none."""
         if any(active.request.forced for active in requests):

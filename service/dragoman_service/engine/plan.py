@@ -83,7 +83,10 @@ class Masks:
     __slots__ = ("allowed", "rows")
 
     def __init__(self, rows: npt.NDArray[np.int64], allowed: npt.NDArray[np.bool_]) -> None:
-        """`rows` is [masks], each row at most once; `allowed` is [masks, vocabulary], with one True or more a row."""
+        """`rows` is [masks], each row at most once; `allowed` is [masks, vocabulary].
+
+        A row of which no token is allowed has candidates with log-probability minus infinity alone.
+        """
         self.rows, self.allowed = rows, allowed
 
     def __len__(self) -> int:
@@ -164,6 +167,29 @@ class StepResult:
     def steps(self) -> Sequence[tuple[Any, Any]]:
         """Token ids and log-probabilities of every step."""
         return ((self.token_ids, self.log_probs), *self.later)
+
+
+def with_wide_rows(plan: StepPlan, result: StepResult) -> tuple[Any, Any]:
+    """Token ids and log-probabilities of the first step, with those of the plan's wide rows in their rows.
+
+    Rows with fewer candidates are filled up with banned ones.
+    """
+    if not len(plan.wide_rows):
+        return result.token_ids, result.log_probs
+    return (
+        _with_rows(plan, result.token_ids, result.wide_ids, 0),
+        _with_rows(plan, result.log_probs, result.wide_log_probs, -np.inf),
+    )
+
+
+def _with_rows(plan: StepPlan, shared: Any, apart: Any, padding: float) -> npt.NDArray[Any]:
+    """[rows, candidates]: `shared` of all rows, with `apart` in place of those of the wide rows."""
+    shared, apart = np.asarray(shared), np.asarray(apart)
+    merged = np.full((plan.num_rows, max(shared.shape[1], apart.shape[1])), padding, shared.dtype)
+    merged[:, : shared.shape[1]] = shared
+    merged[plan.wide_rows] = padding
+    merged[plan.wide_rows, : apart.shape[1]] = apart
+    return merged
 
 
 class Runner(Protocol):

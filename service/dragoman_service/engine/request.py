@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from dragoman_service.engine.restrictions import Restriction
 from dragoman_service.errors import InvalidInput
 
 MAX_BEAM_SIZE = 16
@@ -18,6 +19,8 @@ class FinishReason(enum.Enum):
     """The model produced the end of the sentence."""
     LENGTH = "length"
     """`max_length` was reached first: the translation is incomplete."""
+    REPETITION = "repetition"
+    """The same few tokens were repeated without end, and the translation was stopped: it is incomplete."""
 
 
 class Priority(enum.Enum):
@@ -135,6 +138,10 @@ class Request:
     penalties and bans do not see them."""
     normalisation: Normalisation = Normalisation.GNMT
     """Length penalty of the model."""
+    restrictions: tuple[Restriction, ...] = ()
+    """The tokens that may come next are those that all of them allow. The target prefix is not checked."""
+    alignments: bool = False
+    """Whether `Hypothesis.alignment` is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,12 @@ class Hypothesis:
     score: float
     """Sum of log-probabilities, the end of the sentence included, over the length penalty."""
     finish_reason: FinishReason
+    end_score: float = 0.0
+    """Natural log-probability of the end of the sentence; 0 for a hypothesis that did not end by itself."""
+    alignment: tuple[int, ...] = ()
+    """For each of `tokens`, and for the end of the sentence if there is one: the position in `Request.source` that the
+    model attended to most while it chose the token; -1 for given tokens. Empty if it was not wanted, or if the model
+    does not return it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, Fini
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.text.detection import Candidate
+from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
 from dragoman_service.translation.dispatch import Way
-from dragoman_service.translation.prepare import TextHypothesis, TextResult
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _PRIORITIES: dict[int, Priority] = {
     pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
@@ -25,6 +26,15 @@ _PRIORITIES: dict[int, Priority] = {
 _FINISH_REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.REPETITION: pb.FINISH_REASON_REPETITION,
+}
+
+_WARNINGS = {
+    WarningKind.SOURCE_NOT_READABLE: pb.Warning.SOURCE_NOT_READABLE,
+    WarningKind.SPANS_IN_PARTS: pb.Warning.SPANS_IN_PARTS,
+    WarningKind.NUMBER_MISSING: pb.Warning.NUMBER_MISSING,
+    WarningKind.REPETITION: pb.Warning.REPETITION,
+    WarningKind.EMPTY: pb.Warning.EMPTY,
 }
 _MOST_CANDIDATES = 5
 """Maximum number of languages that are returned for a text."""
@@ -90,6 +100,7 @@ def text_translation(result: TextResult, way: Way, *, tokens: bool, token_scores
         source_tokens=result.source_tokens,
         target_tokens=len(best.tokens),
         sentences=result.sentences,
+        warnings=[_warning(warning) for warning in result.warnings],
         source_language=way.source_language,
         target_language=way.target_language,
         detected=way.detected,
@@ -163,4 +174,32 @@ def _hypothesis(
         tokens=tokenizer.pieces(hypothesis.tokens) if tokens and tokenizer else (),
         token_scores=hypothesis.token_scores if token_scores else (),
         finish_reason=_FINISH_REASONS[hypothesis.finish_reason],
+        sentences=[_sentence(sentence, token_scores) for sentence in hypothesis.sentences],
     )
+
+
+def _sentence(sentence: SentenceHypothesis, token_scores: bool) -> pb.Sentence:
+    found = sentence.hypothesis
+    return pb.Sentence(
+        source=_range(*sentence.source),
+        target=_range(*sentence.target),
+        score=found.score,
+        token_scores=found.token_scores if token_scores else (),
+        end_score=found.end_score,
+        finish_reason=_FINISH_REASONS[found.finish_reason],
+        alignments=[
+            pb.Alignment(source=_range(*source), target=_range(*target)) for source, target in sentence.alignment
+        ],
+    )
+
+
+def _warning(warning: TextWarning) -> pb.Warning:
+    return pb.Warning(
+        kind=_WARNINGS[warning.kind],
+        source=_range(warning.start, warning.end),
+        message=warning.message,
+    )
+
+
+def _range(start: int, end: int) -> pb.Range:
+    return pb.Range(start=start, end=end)

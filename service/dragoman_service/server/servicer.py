@@ -25,9 +25,10 @@ from dragoman_service.server.convert import (
     text_translation,
 )
 from dragoman_service.server.settings import ServerSettings
+from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.dispatch import Asked, Dispatcher, MakeCall, Way
 from dragoman_service.translation.frontend import Call, Frontend
-from dragoman_service.translation.prepare import Sender, TextResult
+from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.text_worker import Steps
 
 SERVICE_NAME = "dragoman.v1.Translation"
@@ -156,6 +157,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 route=route,
                 options=(decoding_options if is_last else first_options)(request.options, model),
                 memory=answering.memory,
+                sentences=is_last and (request.return_sentences or request.return_alignments),
+                alignments=is_last and request.return_alignments,
                 sender=Sender(client=answering.client, priority=priority, deadline=deadline),
             )
 

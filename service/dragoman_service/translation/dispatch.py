@@ -15,8 +15,8 @@ from dragoman_service.repository.candidates import Candidates
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.detection import Candidate
 from dragoman_service.text.language_tags import canonical
+from dragoman_service.translation.assembly import TextHypothesis, TextResult
 from dragoman_service.translation.frontend import Call, Frontend
-from dragoman_service.translation.prepare import TextHypothesis, TextResult
 
 _MOST_AT_ONCE = 8
 """Groups of texts, each of one way, that are translated at the same time. They share the window of their call."""
@@ -263,12 +263,15 @@ def _copied(texts: Sequence[str], prefixes: Sequence[str]) -> list[TextResult]:
 
 def _joined(first: TextResult, last: TextResult) -> TextResult:
     """The result of two models, of which the second has translated what the first one gave."""
-    hypotheses = last.hypotheses
-    if first.hypotheses[0].finish_reason is FinishReason.LENGTH:
-        hypotheses = tuple(replace(it, finish_reason=FinishReason.LENGTH) for it in hypotheses)
+    # What says where something stands in the text between would be taken for a place in the source.
+    hypotheses = tuple(replace(it, sentences=()) for it in last.hypotheses)
+    cut = first.hypotheses[0].finish_reason
+    if cut is not FinishReason.STOP:
+        hypotheses = tuple(replace(it, finish_reason=cut) for it in hypotheses)
     return replace(
         last,
         hypotheses=hypotheses,
+        warnings=(*first.warnings, *(replace(it, start=0, end=0) for it in last.warnings)),
         source_tokens=first.source_tokens,
         timings=Timings(
             queue=first.timings.queue + last.timings.queue,

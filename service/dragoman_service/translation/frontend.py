@@ -11,23 +11,19 @@ from itertools import islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from dragoman_service.engine.request import DecodingOptions, Finished, Progress, Request
+from dragoman_service.engine.request import DecodingOptions, Finished, Progress
 from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.detection import Detection
-from dragoman_service.translation.engine_port import EngineCall, EnginePort
+from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.memory import UNLIMITED, Memory
-from dragoman_service.translation.prepare import (
-    PreparedText,
-    Sender,
-    TextResult,
-    assemble_steps,
-    check_options,
-    prepare_steps,
-    requests,
-)
+from dragoman_service.translation.prefix import ExactStream, Prefix
+from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
+from dragoman_service.translation.second_attempt import has_protected, settle
+from dragoman_service.translation.sentences import ProtectedPiece, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 
@@ -57,6 +53,10 @@ class Call:
     """Is told of the memory of the translations."""
     window_divisor: int = 1
     """Calls that share the window, because they are made for one call of a client at the same time."""
+    sentences: bool = False
+    """Whether `TextHypothesis.sentences` is wanted."""
+    alignments: bool = False
+    """Whether `SentenceHypothesis.alignment` is wanted, with `sentences`."""
 
 
 class Frontend:
@@ -90,17 +90,19 @@ class Frontend:
             if prepared is None:
                 prepared = await self._tokenise(call)
             self._announce(call, prepared, engine_call)
-            wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
-            finished = await engine_call.finish_all(wanted)
+            maker = _maker(call, port)
+            finished = await engine_call.finish_all(request for text in prepared for request in maker.of_text(text))
+            answers: Sequence[Answer] = finished
+            if has_protected(prepared):
+                answers = await settle(prepared, finished, engine_call, maker)
 
         def assemble_all() -> Steps[list[TextResult]]:
-            answers, results = iter(finished), []
+            remaining, results = iter(answers), []
             for text in prepared:
-                answered = list(islice(answers, text.num_sentences))
-                results.append((yield from assemble_steps(text, answered, model.tokenizer, call.options)))
+                results.append((yield from _assembled(text, list(islice(remaining, text.num_sentences)), call)))
             return results
 
-        count = len(finished) * call.options.num_hypotheses
+        count = len(answers) * call.options.num_hypotheses
         return await self.compute(call.sender.client, assemble_all(), translations=count)
 
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
@@ -109,30 +111,64 @@ class Frontend:
         The caller must close the generator (`contextlib.aclosing`) if it does not read it to the end.
         """
         self._check(call)
-        model = call.route.model
-        port = self._port(model)
+        port = self._port(call.route.model)
         first = await self._prepared_first(call)
         async with self._engine_call(port, call, first) as engine_call:
             (prepared,) = texts = await self._tokenise(call) if first is None else first
             self._announce(call, texts, engine_call)
-            requests_of_text = engine_call.stream(self._requests(prepared, call, port, stream=True))
-            finished: list[Finished] = []
+            maker = _maker(call, port, stream=True)
+            requests_of_text = engine_call.stream(maker.of_text(prepared))
+            answers: list[Answer] = []
             for piece in prepared.pieces:
                 if not piece.tokens:
                     yield piece.text
-                    continue
-                decoder = model.tokenizer.stream_decoder()
-                async for event in requests_of_text.next_request():
-                    if isinstance(event, Progress):
-                        text = decoder.push(event.tokens)
-                    else:
-                        finished.append(event)
-                        text = decoder.flush()
-                    if text:
-                        yield piece.written(text)
-        steps = assemble_steps(prepared, finished, model.tokenizer, call.options)
-        count = len(finished) * call.options.num_hypotheses
-        yield await self.compute(call.sender.client, steps, translations=count)
+                elif isinstance(piece, ProtectedPiece):
+                    prefix = None if answers else prepared.prefix
+                    yield await self._held_back(piece, prefix, requests_of_text, engine_call, maker, answers)
+                else:
+                    prefix = None if answers else prepared.prefix
+                    async for text in self._as_it_comes(piece, prefix, requests_of_text, call, answers):
+                        yield text
+        count = call.options.num_hypotheses
+        steps = _assembled(prepared, answers, call)
+        yield await self.compute(call.sender.client, steps, translations=len(answers) * count)
+
+    @staticmethod
+    async def _as_it_comes(
+        piece: EncodedPiece, prefix: Prefix | None, requests: RequestStream, call: Call, answers: list[Answer]
+    ) -> AsyncGenerator[str, None]:
+        """Yield the translation of a sentence in pieces, and add its answer to `answers`."""
+        tokenizer = call.route.model.tokenizer
+        decoder, exact = tokenizer.stream_decoder(), ExactStream(prefix)
+        is_empty = True
+        async for event in requests.next_request():
+            if isinstance(event, Progress):
+                text = decoder.push(event.tokens)
+            else:
+                answers.append(event)
+                # What the decoder still holds is no whole character, which the hypothesis does not have either.
+                text = "" if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
+            if written := exact.push(piece.written(text), end=isinstance(event, Finished)):
+                is_empty = False
+                yield written
+        if is_empty:
+            yield piece.text
+
+    @staticmethod
+    async def _held_back(
+        piece: ProtectedPiece,
+        prefix: Prefix | None,
+        requests: RequestStream,
+        engine_call: EngineCall,
+        maker: RequestMaker,
+        answers: list[Answer],
+    ) -> str:
+        """Return the translation of a sentence with kept spans, and add its answer to `answers`."""
+        finished = [event async for event in requests.next_request() if isinstance(event, Finished)]
+        (answer,) = await settle([PreparedText((piece,), prefix)], finished, engine_call, maker)
+        answers.append(answer)
+        assert isinstance(answer, Settled)
+        return exact_with_spans(answer.texts[0], piece, prefix) or piece.text
 
     async def compute(self, client: str, steps: Steps[T], *, translations: int) -> T:
         """Do a client's work on `translations` translated sentences: on a thread if they are many."""
@@ -193,9 +229,6 @@ class Frontend:
             port = self._ports[model] = EnginePort(model.engine)
         return port
 
-    def _requests(self, text: PreparedText, call: Call, port: EnginePort, *, stream: bool) -> Iterator[Request]:
-        return requests(text, call.route, call.options, call.sender, port.new_id, stream=stream)
-
     def _check(self, call: Call) -> None:
         self.check_sizes(call.texts, call.target_prefixes)
         check_options(call.options, call.route.model.description)
@@ -222,7 +255,7 @@ class Frontend:
         if most and work > most:
             shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
-        engine_call.expect(len(sentences), work, call.sender.deadline)
+        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_protected(prepared))
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
@@ -238,6 +271,14 @@ class Frontend:
         if _is_short(call):
             return run_inline(work())
         return await self._worker.run(call.sender.client, work())
+
+
+def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMaker:
+    return RequestMaker(call.route, call.options, call.sender, port.new_id, stream, call.alignments)
+
+
+def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Steps[TextResult]:
+    return assemble_steps(text, answers, call.route, call.options, sentences=call.sentences)
 
 
 @contextmanager

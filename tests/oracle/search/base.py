@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dragoman_service.engine.request import Hypothesis, Normalisation, Request
 from dragoman_service.errors import EngineFailure
-from oracle.plan import Adjustment
+from oracle.plan import Adjustment, Mask
 
 BANNED = float("-inf")
 """Log-probability of a token that must not come, and the bias that makes it so."""
@@ -39,6 +39,10 @@ class Search(ABC):
     @abstractmethod
     def adjustments(self, rows: Sequence[int]) -> Sequence[Adjustment]:
         """Changes to the logits of the next step; `rows` says where in the batch each row of the request lies."""
+
+    @abstractmethod
+    def masks(self, rows: Sequence[int]) -> dict[int, Mask]:
+        """The tokens that rows are restricted to in the next step; rows as in `adjustments`."""
 
     @abstractmethod
     def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:

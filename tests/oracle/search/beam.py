@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
-from oracle.plan import Adjustment
+from oracle.plan import Adjustment, Mask
 from oracle.search.base import BANNED, Search, has_candidate, length_penalty
 from oracle.search.constraints import Constraints
 
@@ -59,7 +59,7 @@ class BeamSearch(Search):
         self.feeds_likeliest = False
         self.done = False
         self._num_hypotheses = options.num_hypotheses
-        self._constraints = Constraints(options, end_id)
+        self._constraints = Constraints(options, end_id, request.restrictions)
         self._request = request
         self._fed = 0  # of the forced ids
         self._prefix = request.target_prefix
@@ -83,6 +83,15 @@ class BeamSearch(Search):
             for adjustment in self._constraints.adjustments(row, [each.token for each in node.last(self._length)])
         ]
 
+    def masks(self, rows: Sequence[int]) -> dict[int, Mask]:
+        if self._length < len(self._prefix) or self._fed < len(self._request.forced):
+            return {}
+        return {
+            row: mask
+            for row, node in zip(rows, self._rows, strict=True)
+            if node is not None and (mask := self._constraints.mask([each.token for each in node.last(self._length)]))
+        }
+
     def advance(  # noqa: PLR0912
         self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]
     ) -> None:
@@ -103,7 +112,7 @@ class BeamSearch(Search):
                     break
             elif index < self._beam_size:
                 assert child.parent is not None
-                self._finish(child.parent, child.total, self._length + 1, FinishReason.STOP)
+                self._finish(child.parent, child.total, self._length + 1, FinishReason.STOP, child.log_prob)
                 gone.add(id(child.parent))
         if over:
             for node in self._live:
@@ -182,14 +191,14 @@ class BeamSearch(Search):
         self._length += 1
         self.next_tokens = [self._end_id if child is None else child.token for child in rows]
 
-    def _finish(self, node: _Node, total: float, length: int, reason: FinishReason) -> None:
+    def _finish(self, node: _Node, total: float, length: int, reason: FinishReason, end: float = 0.0) -> None:
         """Keep a finished hypothesis if it is among the best; `total` and `length` are what its score is made of."""
         score = total / length_penalty(length, self._request)
         if len(self._finished) == self._beam_size and score <= self._finished[-1].score:
             return  # of equals, the earlier one stays ahead
         nodes = node.last(self._length)
         tokens, scores = tuple(each.token for each in nodes), tuple(each.log_prob for each in nodes)
-        self._finished.append(Hypothesis(tokens, scores, score, reason))
+        self._finished.append(Hypothesis(tokens, scores, score, reason, end))
         self._finished.sort(key=lambda finished: -finished.score)  # stable
         del self._finished[self._beam_size :]
 

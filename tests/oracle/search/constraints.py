@@ -8,8 +8,10 @@ from functools import lru_cache
 import numpy as np
 
 from dragoman_service.engine.request import DecodingOptions
-from oracle.plan import Adjustment
+from dragoman_service.engine.restrictions import Restriction
+from oracle.plan import Adjustment, Mask
 from oracle.search.base import BANNED
+from support.fake_runner import VOCAB_SIZE
 
 
 @lru_cache(maxsize=1 << 16)
@@ -21,15 +23,23 @@ def _penalised(row: int, token: int, penalty: float) -> Adjustment:
 class Constraints:
     """Turns the tokens produced so far into the adjustments of the next step, at most one per row and token."""
 
-    __slots__ = ("_end_id", "_min_length", "_ngram_size", "_penalty", "active")
+    __slots__ = ("_end_id", "_min_length", "_ngram_size", "_penalty", "_restrictions", "active")
 
-    def __init__(self, options: DecodingOptions, end_id: int) -> None:
+    def __init__(self, options: DecodingOptions, end_id: int, restrictions: Sequence[Restriction] = ()) -> None:
+        self._restrictions = restrictions
         self._min_length = options.min_length
         self._ngram_size = options.no_repeat_ngram_size
         self._penalty = options.repetition_penalty
         self._end_id = end_id
-        self.active = self._min_length > 0 or self._ngram_size > 0 or self._penalty != 1.0
-        """Whether there can be any adjustments at all; lets the common case cost nothing."""
+        self.active = bool(self._min_length > 0 or self._ngram_size > 0 or self._penalty != 1.0 or self._restrictions)
+        """Whether there can be any adjustments or masks at all; lets the common case cost nothing."""
+
+    def mask(self, tokens: Sequence[int]) -> Mask:
+        """The tokens that may come after `tokens`; empty if all may."""
+        masks = [each.allowed(np.array(tokens, np.int64), VOCAB_SIZE) for each in self._restrictions]
+        return tuple(
+            all(allowed) for allowed in zip(*(mask.tolist() for mask in masks if mask is not None), strict=True)
+        )
 
     def adjustments(self, row: int, tokens: Sequence[int]) -> list[Adjustment]:
         """Adjustments for a row of the batch in which `tokens` were produced, those of the forced prefix included."""

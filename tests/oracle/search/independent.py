@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Request
-from oracle.plan import Adjustment
+from oracle.plan import Adjustment, Mask
 from oracle.search.base import Search, has_candidate, length_penalty
 from oracle.search.constraints import Constraints
 from oracle.search.sampling import Chooser, likeliest
@@ -30,7 +30,7 @@ class _Draft:
     def stopped(self, end_log_prob: float, request: Request) -> Hypothesis:
         """This hypothesis, ended by the end of the sentence, which counts in sum and length."""
         score = (self.total + end_log_prob) / length_penalty(len(self.tokens) + 1, request)
-        return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.STOP)
+        return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.STOP, end_log_prob)
 
     def cut(self, request: Request) -> Hypothesis:
         """This hypothesis, incomplete."""
@@ -57,7 +57,7 @@ class IndependentSearch(Search):
         self._drafts = [_Draft() for _ in choosers]
         self._writing = list(range(len(choosers)))  # rows that have not finished
         self._finished: list[Hypothesis | None] = [None] * len(choosers)
-        self._constraints = Constraints(request.options, end_id)
+        self._constraints = Constraints(request.options, end_id, request.restrictions)
         self.demanding = self._constraints.active
         self._request = request
         self._prefix = request.target_prefix
@@ -76,6 +76,16 @@ class IndependentSearch(Search):
             if len(self._drafts[row].tokens) >= len(self._prefix)
             for adjustment in self._constraints.adjustments(rows[row], self._drafts[row].tokens)
         ]
+
+    def masks(self, rows: Sequence[int]) -> dict[int, Mask]:
+        if self._fed < len(self._request.forced):
+            return {}
+        return {
+            rows[row]: mask
+            for row in self._writing
+            if len(self._drafts[row].tokens) >= len(self._prefix)
+            and (mask := self._constraints.mask(self._drafts[row].tokens))
+        }
 
     def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
         if self._fed < len(self._request.forced):
