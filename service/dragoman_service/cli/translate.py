@@ -86,34 +86,7 @@ class TranslateCommand:
             help="priority when the server is overloaded (default: batch for files and pipes, else interactive)",
         )
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="time limit for all texts together")
-        search = parser.add_argument_group("search")
-        search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
-        search.add_argument(
-            "--n-best",
-            type=int,
-            metavar="N",
-            help='print up to N different translations of each text, as "NUMBER ||| TRANSLATION ||| SCORE". The first '
-            r"NUMBER is 0. In TRANSLATION a backslash is \\, a line break is \n, and ||| is \|\|\|",
-        )
-        search.add_argument(
-            "--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)"
-        )
-        search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
-        search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
-        search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
-        search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
-        search.add_argument(
-            "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
-        )
-        draw = parser.add_argument_group(
-            "sampling", "any of these options samples at random instead of searching for the best translation"
-        )
-        draw.add_argument("--temperature", type=float, help="above 1: more varied; below 1: closer to greedy")
-        draw.add_argument("--top-k", type=int, help="sample from this many of the most probable tokens")
-        draw.add_argument(
-            "--top-p", type=float, help="sample from the most probable tokens whose probabilities sum to this"
-        )
-        draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
+        _add_search_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
         """Translate."""
@@ -276,6 +249,35 @@ class _Job:
         self._failed += 1
         if not self._at_once and len(self._problems) < _MOST_PROBLEMS:
             self._problems.append(problem)
+
+
+def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    search = parser.add_argument_group("search")
+    search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
+    search.add_argument(
+        "--n-best",
+        type=int,
+        metavar="N",
+        help='print up to N different translations of each text, as "NUMBER ||| TRANSLATION ||| SCORE". The first '
+        r"NUMBER is 0. In TRANSLATION a backslash is \\, a line break is \n, and ||| is \|\|\|",
+    )
+    search.add_argument("--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)")
+    search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
+    search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
+    search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
+    search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
+    search.add_argument(
+        "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
+    )
+    draw = parser.add_argument_group(
+        "sampling", "any of these options samples at random instead of searching for the best translation"
+    )
+    draw.add_argument("--temperature", type=float, help="above 1: more varied; below 1: closer to greedy")
+    draw.add_argument("--top-k", type=int, help="sample from this many of the most probable tokens")
+    draw.add_argument(
+        "--top-p", type=float, help="sample from the most probable tokens whose probabilities sum to this"
+    )
+    draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
 
 
 def _options(args: argparse.Namespace, *, typed: bool) -> Options:
