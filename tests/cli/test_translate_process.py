@@ -130,11 +130,11 @@ def test_a_restart_of_the_server_does_not_end_a_long_file() -> None:
     assert leaving.refused.wait(START_SECONDS)
     between.stop(0).wait()
     with serving([served(FakeWorkers(), scores=())], port=port):
-        process.stdin.close()
+        process.stdin.close()  # `communicate` would lose what `readline` has buffered
         output, errors = (
             process.stdout.read(),
             process.stderr.read(),
-        )  # `communicate` loses what `readline` has buffered
+        )
         process.wait()
     assert (process.returncode, errors) == (0, "")
     assert "LINE 0\n" + output == 2 * SOURCE.upper()
