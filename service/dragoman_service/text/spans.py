@@ -99,8 +99,8 @@ _ADDRESS = (
 _SEGMENT = rf"[{WORD}.@+%-]"
 _PART = r"[^\s\\/:*?\"<>|]"
 
-_PLAIN = rf"(?:[A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]++|[0-9]++)(?![{WORD}@:/+(%-]|\.\S)"
-"""A word of small letters or a number. What follows shows that it is no part of a span, so most text is read quickly."""
+_PLAIN = rf"(?:[A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]++|[0-9]++)(?![{WORD}@:/+(%\ufe0f\u20e3-]|\.\S)"
+"""A word of small letters or a number that is no part of a span, as what follows shows. Most text consists of them."""
 _SIGNS = rf"""
 (?P<tag></?[A-Za-z][{WORD}:.-]*+(?:[ \t][^<>\n]*+)?/?>|</?[0-9]{{1,4}}\s?/?>|<[!?%][^<>\n]*+>)
 |(?P<placeholder_entity>&(?:[A-Za-z][A-Za-z0-9]{{1,31}}|\#[0-9]{{1,7}}|\#[xX][0-9A-Fa-f]{{1,6}});)
