@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
+from dragoman_export.alignment import check_head, choose_head
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
@@ -30,6 +31,7 @@ from dragoman_service.bundle.manifest import (
     MODEL_CARD,
     TOKENIZER,
     WEIGHTS,
+    AlignmentHead,
     Score,
 )
 from dragoman_service.bundle.tokenizers.loading import load_tokenizer
@@ -63,6 +65,8 @@ class ExportOptions:
     """File of source sentences for the scales of int8, one per line. Int8 requires it."""
     scores: Path | None = None
     """JSON list of the fields of `manifest.Score`."""
+    alignment: AlignmentHead | None = None
+    """The head that aligns words; None: the one that `alignment.choose_head` chooses."""
     notes: Path | None = None
     """Markdown for the model card; see `write_model_card`."""
     force: bool = False
@@ -130,6 +134,8 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
     Raises as `export_checkpoint` does.
     """
     model, tokenizer = exportable.model, exportable.tokenizer()
+    if options.alignment:
+        check_head(options.alignment, model.config)
     manifest = make_manifest(model.config, options.precision, exportable.facts)
     card = write_model_card(manifest, read_text(options.notes, "notes") if options.notes else "")
     sources = Sources(tokenizer, sample_pairs(manifest.languages), manifest.limits.max_source_tokens)
@@ -137,11 +143,13 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
     verified = (sources.read(options.sentences, "sentences") if options.sentences else candidates)[:MOST_VERIFIED]
     calibration = sources.read(options.calibration, "calibration") if options.calibration else sources.typical()
     length = golden_length(manifest)
+    alignment = options.alignment or choose_head(model, [*candidates, *calibration], tokenizer, length)
+    manifest = replace(manifest, alignment=alignment)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         ids, forced = ([getattr(it, part) for it in calibration] for part in ("ids", "forced"))
         prepared = prepare(model, options.precision, ids, length, forced)
-        write_graphs(model.config, prepared, staging)
+        write_graphs(model.config, prepared, staging, alignment)
         runner = _open(Bundle(staging, manifest, tokenizer, ()))
         ids, forced = ([getattr(it, part) for it in verified] for part in ("ids", "forced"))
         report = verify_graphs(prepared, model, runner, ids, max_rows=VERIFY_ROWS, max_length=length, forced=forced)
@@ -162,8 +170,8 @@ def check_output(output: Path, options: ExportOptions) -> None:
         raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
 
 
-def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
-    """Write the weights and both graphs, and run ONNX's checker on the graphs.
+def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path, alignment: AlignmentHead | None = None) -> None:
+    """Write the weights and both graphs, and run ONNX's checker on the graphs. For `alignment`, see `build_decoder`.
 
     Raises:
         VerificationError: the checker finds a problem.
@@ -171,7 +179,7 @@ def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
     prepared.weights.write(folder / WEIGHTS)
     graphs = {
         ENCODER: build_encoder(prepared.builder(config, prepared.weights)),
-        DECODER: build_decoder(prepared.builder(config, prepared.weights), prepared.alignment),
+        DECODER: build_decoder(prepared.builder(config, prepared.weights), alignment),
     }
     for name, graph in graphs.items():
         onnx.save(graph, folder / name)

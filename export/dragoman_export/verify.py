@@ -70,7 +70,7 @@ from dragoman_export.precision import Prepared
 from dragoman_export.report import BOUNDS, Report, VerificationError
 from dragoman_export.scales import scale_problems
 from dragoman_export.stored import stored_problems
-from dragoman_model.evaluation.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_translations
 from dragoman_model.transformer import Transformer
 from dragoman_service.engine.request import Request
 from dragoman_service.runtime.golden import translate
@@ -78,8 +78,6 @@ from dragoman_service.runtime.runner import OrtRunner
 
 __all__ = ["Report", "VerificationError", "verify_graphs"]
 
-TORCH_BATCH = 64
-"""Sentences of a batch that PyTorch translates."""
 FORCED_ROWS = 8
 """Sentences of a batch whose distributions are compared."""
 REAL_SENTENCES = 24
@@ -110,12 +108,14 @@ def verify_graphs(
         seed: The seed of the states of parts, and of random sources and steps.
         forced: Of each source, target ids that are fed before any is chosen, the same number for all; None: none.
     """
-    folder, limits = runner.bundle.path, runner.bundle.manifest.limits
-    longest = (limits.max_source_tokens, limits.max_target_tokens)
+    folder, manifest = runner.bundle.path, runner.bundle.manifest
+    longest = (manifest.limits.max_source_tokens, manifest.limits.max_target_tokens)
     problems = list(scale_problems(prepared))
     problems += _attempt(lambda: list(stored_problems(folder, prepared)), [], problems)
     parts: list[Deviation] = _attempt(
-        lambda: list(deviations(folder, prepared, longest=longest, seed=seed)), [], problems
+        lambda: list(deviations(folder, prepared, longest=longest, seed=seed, alignment=manifest.alignment)),
+        [],
+        problems,
     )
     given = forced or [()] * len(sources)
     served = _Served(prepared, runner, sources, given, min(max_rows, FORCED_ROWS), max_length, seed)
@@ -126,7 +126,7 @@ def verify_graphs(
     real = len(sources)
     same = served.expected[:real]
     if prepared.reference is not model:
-        same = _translations(model, sources, given, max_length)
+        same = greedy_translations(model, sources, max_length, given)
     return Report(
         BOUNDS[prepared.precision],
         forced_distance(prepared.reference, found),
@@ -166,7 +166,7 @@ class _Served:
         """Real sources, then random ones."""
         self.forced_ids = [*forced, *(forced[number % len(forced)] for number in range(len(self._random)))]
         """Of each of `everything`, target ids that are fed before any is chosen."""
-        self.expected = _translations(self._model, self.everything, self.forced_ids, max_length)
+        self.expected = greedy_translations(self._model, self.everything, max_length, self.forced_ids)
         """The reference's translations of `everything`."""
         # The begin token is fed before a target, so a target has one token less than the limit.
         targets: list[Sequence[int]] = [
@@ -219,13 +219,6 @@ def _attempt(compute: Callable[[], T], otherwise: T, problems: list[str]) -> T:
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         problems.append(f"the graphs cannot be read or run: {' '.join(str(error).split())[:200]}")
         return otherwise
-
-
-def _translations(
-    model: Transformer, sources: Sequence[Sequence[int]], forced: Sequence[Sequence[int]], max_length: int
-) -> list[list[int]]:
-    groups = [slice(start, start + TORCH_BATCH) for start in range(0, len(sources), TORCH_BATCH)]
-    return [tokens for it in groups for tokens in greedy_cached(model, sources[it], max_length, forced[it])]
 
 
 @torch.no_grad()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
+from dragoman_service.bundle.typed_json import MAY_BE_ABSENT
 
 FORMAT_VERSION = 3
 """Version of the bundle format that is written. It is raised when servers for the older format cannot serve the newer
@@ -74,6 +75,16 @@ class TensorNames:
     encoder_outputs: tuple[str, ...]
     decoder_inputs: tuple[str, ...]
     decoder_outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentHead:
+    """The head of the decoder's cross-attention whose attention aligns words."""
+
+    layer: int
+    """Decoder layer, from 0."""
+    head: int
+    """Head of this layer, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +166,18 @@ class Manifest:
     """Time in UTC, ISO 8601."""
     producer: str
     """Name and version of the program that wrote the bundle."""
+    alignment: AlignmentHead | None = field(default=None, metadata=MAY_BE_ABSENT)
+    """The head that `alignments` come from; see `aligning_head`."""
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         values = dataclasses.asdict(self) | {"languages": self.languages.to_json()}
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def aligning_head(given: AlignmentHead | None, decoder_layers: int) -> AlignmentHead:
+    """The head that a manifest's `alignment` names; if None, that of the graphs written before there was this field."""
+    return given or AlignmentHead(decoder_layers - 1, 0)
 
 
 def tensor_names(decoder_layers: int) -> TensorNames:
