@@ -148,7 +148,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         "--alignment",
         metavar="LAYER:HEAD",
         help="the head of the decoder's cross-attention that aligns words, both numbers from 0 (default: the one that "
-        "agrees most often with all heads together)",
+        "attends most often to the source token without which a token would be least likely)",
     )
     add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
     add("--force", action="store_true", help="replace an existing bundle")
