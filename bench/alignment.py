@@ -1,4 +1,4 @@
-"""How well each head of the cross-attention aligns words, by which of them an export would align, and how eflomal does.
+"""How well each head of the cross-attention aligns words, by which of them an export aligns, and how others align them.
 
     pip install eflomal
     python bench/alignment.py deploy/models/en-de/1 --pairs recipes/alignments/en-de.tsv --training TRAINING.tsv.xz
@@ -7,7 +7,8 @@ Each line of the pairs is `source TAB target TAB 0-0 1-2 ...`: words that are tr
 numbers in the two sentences. Words are separated by blanks. The model is fed the given translation; a word gets a link
 to every word that its tokens attend to most, in the step that emits a token (shift 0) or in the one that is fed it (1).
 The alignment error rate (AER) is 1 - 2 |A and G| / (|A| + |G|) for links A and given pairs G (Och and Ney 2003).
-`agreement` is that of `dragoman_export.alignment`, on greedy translations of the same sources.
+`agreement` is that of `dragoman_export.alignment`, on greedy translations of the same sources; an export chooses the
+largest, on sentences of its own. `needed most` are the links that heads have to agree with.
 
 With `--training`, whose lines begin with `source TAB target`, eflomal (Östling and Tiedemann 2016) is trained on its
 first pairs and on the aligned ones, in small letters and without punctuation.
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from bench.measure.common import print_header, print_table
-from dragoman_export.alignment import Translated, agreement, attention_weights
+from dragoman_export.alignment import Translated, agreement, attention_weights, needed_most
 from dragoman_export.read_back import read_model
 from dragoman_model.evaluation.greedy import greedy_translations
 from dragoman_model.transformer import Transformer
@@ -87,33 +88,38 @@ class Model:
         self._languages = next(iter(bundle.manifest.languages.all_pairs()))
         self.model: Transformer = read_model(bundle.path, bundle.manifest.architecture)
 
-    def links(self, pair: Aligned) -> dict[tuple[AlignmentHead, int], Links]:
-        """(Head, shift) -> the links that it gives."""
+    def links(self, pair: Aligned) -> tuple[dict[tuple[AlignmentHead, int], Links], Links]:
+        """(Head, shift) -> the links that it gives, and those of `needed_most`."""
         (source, source_words), (target, target_words) = self._words(pair.source), self._words(pair.target)
-        ids = self._tokenizer.source(source, *self._languages)
-        before = next(i for i in range(len(ids)) if list(ids[i : i + len(source)]) == source)
-        forced = self._tokenizer.forced(self._languages[1])
-        places = attention_weights(self.model, ids, [*forced, *target]).argmax(-1) - before  # [L, H, T + 1]
-        places = places[:, :, len(forced) :]
-        found = {}
-        for layer, head, shift in torch.cartesian_prod(*map(torch.arange, (*places.shape[:2], 2))).tolist():
-            attended = places[layer, head, shift : shift + len(target)].tolist()
-            found[AlignmentHead(layer, head), shift] = frozenset(
-                (source_words[at], word)
-                for at, word in zip(attended, target_words, strict=True)
-                if 0 <= at < len(source)
-            )
-        return found
+        given = self._translated(source, target)
+        before = next(i for i in range(len(given.source)) if list(given.source[i : i + len(source)]) == source)
+
+        def linked(places: list[int]) -> Links:
+            found = zip((place - before for place in places), target_words, strict=True)
+            return frozenset((source_words[place], word) for place, word in found if 0 <= place < len(source))
+
+        places = attention_weights(self.model, given.source, [*given.forced, *target]).argmax(-1)[
+            :, :, len(given.forced) :
+        ]
+        heads = {
+            (AlignmentHead(layer, head), shift): linked(of_head[shift : shift + len(target)])
+            for layer, of_layer in enumerate(places.tolist())
+            for head, of_head in enumerate(of_layer)
+            for shift in (0, 1)
+        }
+        return heads, linked(needed_most(self.model, given).tolist())
 
     def agreement(self, pairs: Sequence[Aligned]) -> dict[AlignmentHead, float]:
-        """Head -> its agreement with all heads."""
-        sources = [
-            self._tokenizer.source(self._tokenizer.encode(" ".join(it.source)), *self._languages) for it in pairs
-        ]
-        others, forced = self._tokenizer.source([], *self._languages), self._tokenizer.forced(self._languages[1])
-        targets = greedy_translations(self.model, sources, MAX_LENGTH, [forced] * len(sources))
-        both = zip(sources, targets, strict=True)
-        return agreement(self.model, (Translated(source, target, forced, others) for source, target in both))
+        """Head -> its agreement on greedy translations of the sources."""
+        given = [self._translated(self._tokenizer.encode(" ".join(it.source)), []) for it in pairs]
+        targets = greedy_translations(self.model, [it.source for it in given], MAX_LENGTH, [it.forced for it in given])
+        return agreement(self.model, (it._replace(target=target) for it, target in zip(given, targets, strict=True)))
+
+    def _translated(self, source: Sequence[int], target: Sequence[int]) -> Translated:
+        """What the model is fed, for the ids of texts."""
+        tokenizer, languages = self._tokenizer, self._languages
+        ids, others = tokenizer.source(source, *languages), tokenizer.source([], *languages)
+        return Translated(ids, target, tokenizer.forced(languages[1]), others)
 
     def _words(self, words: Sequence[str]) -> tuple[list[int], list[int]]:
         """The token ids of a sentence, and the number of the word of each."""
@@ -189,17 +195,20 @@ def main() -> int:
     torch.set_num_threads(1)
     bundle = Bundle.load(args.bundle)
     model, pairs = Model(bundle), read_pairs(args.pairs, turned=args.turned)
-    found = [model.links(pair) for pair in pairs]
+    found, needed = zip(*map(model.links, pairs), strict=True)
     shares = model.agreement(pairs)
-    print_header(f"Heads that align, {bundle.manifest.name}", {"pairs": len(pairs)})
+    settings = {"pairs": len(pairs), "pairs of training": args.training_pairs if args.training else 0}
+    print_header(f"Heads that align, {bundle.manifest.name}", settings)
     lines: list[tuple[object, ...]] = []
     for head, shift in found[0]:
         rate = error_rate(pairs, [links[head, shift] for links in found])
         lines.append((head.layer, head.head, shift, f"{rate:.3f}", None if shift else f"{shares[head]:.3f}"))
     print_table(("layer", "head", "shift", "AER", "agreement"), sorted(lines, key=lambda line: str(line[3])))
+    others: dict[str, Sequence[Links]] = {"needed most": needed}
     if args.training:
-        others = eflomal_links(pairs, _training(args.training, args.training_pairs, turned=args.turned))
-        print_table(("eflomal", "AER"), [(name, f"{error_rate(pairs, links):.3f}") for name, links in others.items()])
+        training = _training(args.training, args.training_pairs, turned=args.turned)
+        others |= {f"eflomal, {name}": links for name, links in eflomal_links(pairs, training).items()}
+    print_table(("other links", "AER"), [(name, f"{error_rate(pairs, links):.3f}") for name, links in others.items()])
     return 0
 
 
