@@ -201,8 +201,8 @@ def test_plans_have_several_steps_once_the_given_ids_are_fed() -> None:
 )
 def test_the_length_penalty(normalisation: Normalisation, alpha: float, stopped: float, cut: float) -> None:
     request = make_request(length_penalty=alpha, normalisation=normalisation)
-    assert scores.stopped([7, 8], [-1.0, -1.0], -3.0, request).score == pytest.approx(stopped)
-    assert scores.cut([7, 8], [-1.0, -1.0], request).score == pytest.approx(cut)
+    assert scores.stopped(scores.Chosen([7, 8], [-1.0, -1.0]), -1.0, -3.0, request).score == pytest.approx(stopped)
+    assert scores.cut(scores.Chosen([7, 8], [-1.0, -1.0]), request).score == pytest.approx(cut)
 
 
 @pytest.mark.parametrize("normalisation", Normalisation)

@@ -34,6 +34,8 @@ class CharacterTokenizer:
 
     end_id = END
     source_overhead = 1
+    fallback_ids: frozenset[int] = frozenset()
+    vocab_size = 5_000
 
     def source(self, ids: Sequence[int], source_language: str, target_language: str) -> tuple[int, ...]:
         return (*ids, END)
@@ -44,6 +46,12 @@ class CharacterTokenizer:
     def encode(self, text: str) -> list[int]:
         return [FIRST + ord(character) for character in text]
 
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        return self.encode(text), [(place, place + 1) for place in range(len(text))]
+
+    def decode_with_offsets(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+        return self.decode(ids), [(place, place + 1) for place in range(len(ids))]
+
     def encode_target(self, text: str) -> list[int]:
         return self.encode(text)
 
@@ -51,7 +59,7 @@ class CharacterTokenizer:
         return "".join(self.pieces(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [chr(i - FIRST) for i in ids]
+        return [chr(i - FIRST) if i >= FIRST else "" for i in ids]
 
     def stream_decoder(self) -> CharacterTokenizer:
         return self
@@ -96,6 +104,7 @@ class FakeWorkers:
         self.cancelled: list[int] = []
         self.most_running = 0
         self.refuse_after: int | None = None
+        self.retry_after = 2.5
         self.deaf = False
         """If True, cancellations are recorded and ignored, as by an engine within a step."""
         self._script = script
@@ -118,7 +127,7 @@ class FakeWorkers:
 
     def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
         if self.refuse_after is not None and len(self.submitted) >= self.refuse_after:
-            raise Overloaded("the queue of the fake is full", retry_after=2.5)
+            raise Overloaded("the queue of the fake is full", retry_after=self.retry_after)
         with self._lock:
             self.submitted.append(request)
             self._running[request.id] = on_events

@@ -9,8 +9,8 @@ from typing import Any
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Call, Frontend
-from dragoman_service.translation.prepare import TextResult
 from dragoman_service.translation.settings import RequestLimits
 
 LIMITS = RequestLimits(max_texts=8, max_characters=1_000, window=4)

@@ -56,7 +56,7 @@ class NaiveBeamSearch:
         children = sorted(children, key=lambda child: child[:3])[: 2 * self.size]
         for _, _, _, token, score, draft in children[: self.size]:
             if token == self.end_id:
-                self.finish(draft, draft.total + score, len(draft.tokens) + 1, FinishReason.STOP)
+                self.finish(draft, draft.total + score, len(draft.tokens) + 1, FinishReason.STOP, score)
         going_on = [child for child in children if child[3] != self.end_id][: self.size]
         if going_on:
             self.place([(row, draft.plus(token, score)) for _, row, _, token, score, draft in going_on])
@@ -87,9 +87,9 @@ class NaiveBeamSearch:
         self.rows, self.live = rows, [child for _, child in children]
         self.next_tokens = [self.end_id if draft is None else draft.tokens[-1] for draft in rows]
 
-    def finish(self, draft: _Draft, total: float, length: int, reason: FinishReason) -> None:
+    def finish(self, draft: _Draft, total: float, length: int, reason: FinishReason, end: float = 0.0) -> None:
         score = total / self.penalty(length)
-        self.finished.append(Hypothesis(draft.tokens, draft.scores, score, reason))
+        self.finished.append(Hypothesis(draft.tokens, draft.scores, score, reason, end))
         self.finished = sorted(self.finished, key=lambda hypothesis: -hypothesis.score)[: self.size]
 
     def penalty(self, length: int) -> float:
@@ -114,4 +114,4 @@ class NaiveBeamSearch:
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """The finished hypotheses, best first."""
-        return tuple(self.finished[: self.request.options.num_hypotheses])
+        return tuple(self.finished[: 1 if self.request.options.num_hypotheses == 1 else self.size])

@@ -13,8 +13,9 @@ from dragoman_service.errors import (
     Overloaded,
     ShuttingDown,
 )
+from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Frontend
-from dragoman_service.translation.prepare import Sender, TextResult
+from dragoman_service.translation.prepare import Sender
 from support.fake_workers import FIRST, FakeWorkers, served, shout
 from support.frontends import LIMITS, call, collect, on_frontend, translate, until
 

@@ -35,7 +35,7 @@ def test_big_input_is_prepared_off_the_loop() -> None:
         (result,) = await task
         return result.hypotheses[0].text, result.sentences
 
-    assert on_frontend(model, work, limits) == (text.upper(), 1600)
+    assert on_frontend(model, work, limits) == (text.upper(), 1024)
 
 
 def test_a_prefix_at_any_length_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:

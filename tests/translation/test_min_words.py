@@ -1,4 +1,4 @@
-"""A sentence with a letter gets at least one token."""
+"""A sentence gets at least one token."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from itertools import count
 import pytest
 
 from dragoman_service.engine.request import DecodingOptions, Sampling
-from dragoman_service.translation.prepare import Sender, prepare, requests
+from dragoman_service.translation.prepare import RequestMaker, Sender, prepare
 from support.fake_workers import FakeWorkers, served
 from support.frontends import call
 
 
-@pytest.mark.parametrize(("given", "letters", "others"), [(0, 1, 0), (1, 1, 1), (5, 5, 5)])
-def test_a_sentence_with_a_letter_is_never_translated_to_nothing(given: int, letters: int, others: int) -> None:
+@pytest.mark.parametrize(("given", "wanted"), [(0, 1), (1, 1), (5, 5)])
+def test_a_sentence_with_a_letter_is_never_translated_to_nothing(given: int, wanted: int) -> None:
     options = DecodingOptions(min_length=given, sampling=Sampling(top_k=3))
     route = call(served(FakeWorkers())).route
     prepared = prepare("a\n12\n3b\n4:5", "", route, options, lambda piece: None)
-    made = list(requests(prepared, route, options, Sender(), count().__next__, stream=False))
-    assert [request.options.min_length for request in made] == [letters, others, letters, others]
+    made = list(RequestMaker(route, options, Sender(), count().__next__).of_text(prepared))
+    assert [request.options.min_length for request in made] == [wanted, wanted]
     assert all(request.options.sampling is not None and request.options.sampling.top_k == 3 for request in made)

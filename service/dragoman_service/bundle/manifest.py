@@ -37,6 +37,9 @@ NORMALISATIONS = ("gnmt", "power")
 """Divisors of the log-probability of a hypothesis of some length in tokens, with the exponent alpha: `gnmt` is
 ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14), `power` is length ** alpha."""
 
+STAND_INS = ("4711", "8352", "9163", "6274", "7528", "3946")
+"""Stand-ins of models whose manifest has none."""
+
 MAX_BEAM_SIZE, MAX_LENGTH_PENALTY = 16, 5.0
 """Largest defaults of the search, which are those that a request may ask for."""
 
@@ -168,6 +171,9 @@ class Manifest:
     """Name and version of the program that wrote the bundle."""
     alignment: AlignmentHead | None = field(default=None, metadata=MAY_BE_ABSENT)
     """The head that `alignments` come from; see `aligning_head`."""
+    stand_ins: tuple[str, ...] = field(default=STAND_INS, metadata=MAY_BE_ABSENT)
+    """Words that the model copies into its translation, as measured when the bundle was made. In a sentence they stand
+    for what its translation must keep."""
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

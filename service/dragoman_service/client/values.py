@@ -6,7 +6,10 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import grpc
+
 from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_service.client.errors import InvalidRequest
 
 
 class FinishReason(enum.Enum):
@@ -16,6 +19,8 @@ class FinishReason(enum.Enum):
     """The model produced the end of the sentence."""
     LENGTH = "length"
     """A sentence reached its `max_length` first: the translation is incomplete."""
+    REPETITION = "repetition"
+    """A sentence repeated itself without end and was stopped: the translation is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Options:
     return_token_scores: bool = False
     priority: str = ""
     """`interactive`, which is the default, or `batch`."""
+    allow_pivot: bool = False
+    """Whether two models may translate through a third language, if no model has the pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,15 @@ class Translation:
     target_tokens: int
     sentences: int
     model: str
+    """The model that translated, the last one if there were two. Empty: the text was copied."""
     version: str
+    source_language: str = ""
+    """As the request spells it, else as the model does. Empty: a text without letters, or an older server."""
+    target_language: str = ""
+    detected: bool = False
+    """Whether the source language was detected."""
+    models: tuple[str, ...] = ()
+    """NAME@VERSION of all models that translated, in order."""
 
     @property
     def text(self) -> str:
@@ -88,6 +103,15 @@ class Translation:
     def score(self) -> float:
         """Score of the best hypothesis."""
         return self.hypotheses[0].score
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageCandidate:
+    """A language that a text may be in."""
+
+    language: str
+    confidence: float
+    """0 to 1: how likely it is, among the languages that are possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +165,38 @@ class Model:
         return low[0] != low[1] and all(tag in map(str.lower, tags) for tag, tags in sides)
 
 
+def utf8(field: str, value: str) -> bytes:
+    """Convert the value of a field. Raises InvalidRequest for a lone surrogate, which UTF-8 cannot have."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        got = f"a lone surrogate, {value[error.start]!r}, as character {error.start + 1}"
+        message = f"{field}: got {got}; allowed: Unicode text without lone surrogates"
+        raise InvalidRequest(message, grpc.StatusCode.INVALID_ARGUMENT, field=field) from None
+
+
 def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
-    """Convert to a request for many texts."""
+    """Convert to a request for many texts, which `utf8` accepts. Raises InvalidRequest."""
+    _check_names(options)
     return pb.TranslateRequest(
         texts=texts,
         model=options.model,
         source_language=options.source_language,
         target_language=options.target_language,
         options=_decoding(options),
-        target_prefixes=prefixes,
+        target_prefixes=prefixes if any(prefixes) else (),
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        allow_pivot=options.allow_pivot,
     )
 
 
 def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStreamRequest:
-    """Convert to a request for one text whose translation is streamed."""
+    """Convert to a request for one text whose translation is streamed. Raises InvalidRequest."""
+    _check_names(options)
+    utf8("text", text)
+    utf8("target_prefix", prefix)
     return pb.TranslateStreamRequest(
         text=text,
         model=options.model,
@@ -168,6 +207,7 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        allow_pivot=options.allow_pivot,
     )
 
 
@@ -184,9 +224,22 @@ def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
     return response.chunk
 
 
+def detections(response: pb.DetectLanguageResponse) -> list[list[LanguageCandidate]]:
+    """Convert the languages that each text may be in."""
+    return [
+        [LanguageCandidate(candidate.language, candidate.confidence) for candidate in detection.candidates]
+        for detection in response.detections
+    ]
+
+
 def models(response: pb.ListModelsResponse) -> list[Model]:
     """Convert the list of models."""
     return [_model(info) for info in response.models]
+
+
+def _check_names(options: Options) -> None:
+    for field in ("model", "source_language", "target_language"):
+        utf8(field, getattr(options, field))
 
 
 def _decoding(options: Options) -> pb.DecodingOptions:
@@ -208,6 +261,11 @@ def _priority(name: str) -> pb.Priority:
 
 
 def _translation(message: pb.TextTranslation, model: str, version: str) -> Translation:
+    """Convert a translation. `model` and `version` are those of the reply: an older server says no others."""
+    if message.models:
+        model, _, version = message.models[-1].partition("@")
+    elif message.detected:  # a text that was copied
+        model = version = ""
     return Translation(
         hypotheses=tuple(
             Hypothesis(
@@ -228,11 +286,21 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
         sentences=message.sentences,
         model=model,
         version=version,
+        source_language=message.source_language,
+        target_language=message.target_language,
+        detected=message.detected,
+        models=tuple(message.models),
     )
 
 
+_FINISH_REASONS: dict[int, FinishReason] = {
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_REPETITION: FinishReason.REPETITION,
+}
+
+
 def _finish_reason(value: int) -> FinishReason:
-    return FinishReason.LENGTH if value == pb.FINISH_REASON_LENGTH else FinishReason.STOP
+    return _FINISH_REASONS.get(value, FinishReason.STOP)
 
 
 def _model(info: pb.ModelInfo) -> Model:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dragoman_service.engine.plan import StepResult
 from dragoman_service.engine.request import Finished, Hypothesis, Progress, Request, Timings
-from dragoman_service.engine.search import beams, sampling
+from dragoman_service.engine.restrictions import Restriction
+from dragoman_service.engine.search import beams, repetition, sampling
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 
 MAX_SHARED_CANDIDATES = 64
 """Candidates that a request may want from the search that all rows share. The rows of a request that wants more are
@@ -32,12 +34,19 @@ class ActiveRequest:
     """A request that owns rows."""
 
     __slots__ = (
-        "beam", "constrained", "constrained_steps", "draws", "encode_seconds", "encoded", "finished", "given",
-        "in_given", "interruptions", "max_steps", "next_progress", "queue_seconds", "request", "rows", "started",
-        "streamed", "submitted",
+        "beam", "constrained", "constrained_steps", "draws", "encode_seconds", "encoded", "finished", "first_check",
+        "given", "in_given", "interruptions", "max_steps", "next_progress", "queue_seconds", "request", "rows",
+        "started", "streamed", "submitted",
     )  # fmt: skip
 
-    def __init__(self, waiting: Waiting, rows: list[int], started: int, max_positions: int) -> None:
+    def __init__(
+        self,
+        waiting: Waiting,
+        rows: list[int],
+        started: int,
+        max_positions: int,
+        byte_pieces: BytePieces = NO_BYTE_PIECES,
+    ) -> None:
         """Start a request on `rows`, with the step of the batch numbered `started`."""
         request = waiting.request
         options = request.options
@@ -54,7 +63,9 @@ class ActiveRequest:
         """Whether the next id is given. It stays so for a beam, which keeps count itself."""
         self.max_steps = min(len(request.forced) + request.max_length + 1, max_positions)
         """Number of steps after which all hypotheses are cut."""
-        self.beam = beams.Beam(request, self.max_steps) if options.beam_size > 1 else None
+        self.first_check = min(self.max_steps, len(self.given) + repetition.FIRST_CHECK)
+        """Without a beam: number of steps after which its rows are checked for repetition, or cut."""
+        self.beam = beams.Beam(request, self.max_steps, byte_pieces) if options.beam_size > 1 else None
         """The search, if it is a beam search."""
         self.draws: list[sampling.Draws] = []
         """The random numbers of each row; empty without sampling."""
@@ -119,6 +130,11 @@ class ActiveRequest:
     def again(self) -> Waiting:
         """The request, to be run again from its first token. It streams only the tokens that were not sent before."""
         return Waiting(self.request, self.submitted, self.streamed, self.interruptions)
+
+    def restricted(self, restriction: Restriction) -> Waiting:
+        """As `again`, with a further restriction."""
+        restrictions = (*self.request.restrictions, restriction)
+        return replace(self.again(), request=replace(self.request, restrictions=restrictions))
 
     def interrupted(self) -> Waiting:
         """As `again`, for a request that is interrupted for another client."""

@@ -20,9 +20,10 @@ import numpy.typing as npt
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.constrained_rows import ConstrainedRows
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, NO_MASKS, Adjustments, Join, Masks, RowCopy
-from dragoman_service.engine.request import Progress
-from dragoman_service.engine.search import sampling, scores
+from dragoman_service.engine.request import FinishReason, Hypothesis, Progress
+from dragoman_service.engine.search import repetition, sampling, scores, utf8
 from dragoman_service.engine.search.scores import BANNED
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 from dragoman_service.engine.token_log import TokenLog
 from dragoman_service.errors import EngineFailure
 
@@ -41,6 +42,8 @@ class Advance:
 
     ended: list[ActiveRequest] = field(default_factory=list)
     failed: list[tuple[ActiveRequest, EngineFailure]] = field(default_factory=list)
+    torn: list[tuple[ActiveRequest, int]] = field(default_factory=list)
+    """Requests without a beam that chose a token which tears a character apart, and the number of that token."""
 
 
 class Batch:
@@ -51,11 +54,18 @@ class Batch:
     """
 
     def __init__(
-        self, max_rows: int, *, begin_id: int, end_id: int, max_positions: int = _NO_LIMIT, vocab_size: int = 0
+        self,
+        max_rows: int,
+        *,
+        begin_id: int,
+        end_id: int,
+        max_positions: int = _NO_LIMIT,
+        vocab_size: int = 0,
+        byte_pieces: BytePieces = NO_BYTE_PIECES,
     ) -> None:
         """`max_positions` is the number of positions of a row's self-attention cache; a token is fed at each.
 
-        `vocab_size` is needed by requests with restrictions alone.
+        `vocab_size` is needed by requests with restrictions alone. `byte_pieces` are those of the vocabulary.
         """
         if max_rows < 1:
             raise ValueError(f"max_rows: got {max_rows}; allowed: 1 or more")
@@ -75,7 +85,7 @@ class Batch:
         self.tokens = np.zeros(max_rows, np.int64)
         self.positions = np.zeros(max_rows, np.int64)
         self.source_lengths = np.zeros(max_rows, np.int64)
-        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the hypothesis of the row is cut
+        self._limits = np.full(max_rows, _NO_LIMIT, np.int64)  # position at which the row is cut, or checked
         self._live = np.ones(max_rows, np.bool_)  # whether the row has a hypothesis that grows
         self._log = TokenLog(max_rows)
         self._constrained = ConstrainedRows(max_rows, end_id, vocab_size)
@@ -86,6 +96,10 @@ class Batch:
         self._beams: list[ActiveRequest] = []
         self._wide: list[ActiveRequest] = []
         self._loosening: list[ActiveRequest] = []  # those that will be constrained no more
+        self._byte_pieces = byte_pieces
+        self._in_bytes = False  # whether the newest token of a row is a byte piece
+        self._aligning = 0  # number of requests that want alignments
+        self._has_alignments = False  # whether the model has returned those of this step
         self._steps = 0  # made so far
         self._steps_left = _NO_LIMIT  # lower bound of the steps until a row reaches its limit
         self._clean = True  # whether every row of this step has a candidate that is not banned
@@ -129,19 +143,20 @@ class Batch:
         """Give rows to a request. Raises ValueError if too few are free."""
         request = waiting.request
         rows = self._take(request.options.num_rows)
-        active = ActiveRequest(waiting, rows, self._steps, self._max_positions)
+        active = ActiveRequest(waiting, rows, self._steps, self._max_positions, self._byte_pieces)
         for row in rows:
             self._owners[row] = active
             self.tokens[row] = self._begin_id
             self.positions[row] = 0
             self.source_lengths[row] = len(request.source)
-            self._limits[row] = active.max_steps if active.beam is None else _NO_LIMIT
+            self._limits[row] = active.first_check if active.beam is None else _NO_LIMIT
             self._live[row] = True
         if active.beam is None:
-            self._steps_left = min(self._steps_left, active.max_steps)
+            self._steps_left = min(self._steps_left, active.first_check)
         self.active[request.id] = active
         self.rows_of[request.client] += len(rows)
         self.num_watched += active.watched
+        self._aligning += request.alignments
         if not active.wide:
             self._wanted[active.num_candidates] += 1
         self.cached_positions += len(rows) * len(request.source)
@@ -163,6 +178,7 @@ class Batch:
         if not self.rows_of[client]:
             del self.rows_of[client]
         self.num_watched -= active.watched
+        self._aligning -= active.request.alignments
         if not active.wide:
             wanted = active.num_candidates
             self._wanted[wanted] -= 1
@@ -233,14 +249,16 @@ class Batch:
             return NO_MASKS
         return self._constrained.masks(self._log, self.positions, self._live)
 
-    def advance(self, token_ids: Any, log_probs: Any) -> Advance:
+    def advance(self, token_ids: Any, log_probs: Any, aligned: npt.NDArray[Any] | None = None) -> Advance:
         """Apply the candidates of one step, [extent, candidates], likeliest first.
 
         A candidate with log-probability minus infinity is banned and never chosen; it fills up a row with too few
         others. All rows have as many candidates as the request that needs most. A request uses only as many as it
-        needs.
+        needs. `aligned` has the source position that each row attends to most, if the model returns it.
         """
         step = Advance()
+        aligned = np.array(aligned) if aligned is not None and self._aligning else None
+        self._has_alignments = aligned is not None
         token_ids, log_probs = np.asarray(token_ids), np.asarray(log_probs)
         rows = len(self._owners)
         new, log_prob = token_ids[:, 0], log_probs[:, 0]
@@ -253,15 +271,21 @@ class Batch:
                 self._draw(token_ids, log_probs, new, log_prob)
             if self._given:
                 given = self._give(new, log_prob)
+                if aligned is not None:
+                    aligned[given] = -1
             if self._beams:
-                new, done = self._advance_beams(token_ids, log_probs, new, step)
+                new, done = self._advance_beams(token_ids, log_probs, new, aligned, step)
         positions = self.positions[:rows]
-        self._log.write(new, log_prob, positions)
+        self._log.write(new, log_prob, positions, aligned)
         self.tokens[:rows] = new
         positions += 1
         self._steps += 1
         self._steps_left -= 1
         self.cached_positions += rows - len(self._holes)
+        has_bytes = self._byte_pieces.contains_one(new)
+        if has_bytes or self._in_bytes:
+            self._find_torn(log_prob, given, step)
+        self._in_bytes = has_bytes
         if self._steps_left <= 0 or not self._clean or _contains(new, self._end_id):
             self._end_rows(new == self._end_id, log_prob, given, step)
         step.ended += done
@@ -371,22 +395,59 @@ class Batch:
             if active is None or active.beam is not None:
                 continue
             last = float(log_prob[row])
+            reason = FinishReason.LENGTH
+            if last > BANNED and not is_end[row] and self.positions[row] < active.max_steps:
+                if not self._is_runaway(active, row):
+                    continue
+                reason = FinishReason.REPETITION
             if math.isnan(last):
                 if not any(failed is active for failed, _ in step.failed):
                     step.failed.append((active, EngineFailure(_NAN)))
                 continue
-            tokens, token_scores = self._log.of(row, self.length(active))
-            request = active.request
-            if last > BANNED and tokens[-1] == self._end_id:
-                hypothesis = scores.stopped(tokens[:-1], token_scores[:-1], scores.total(token_scores), request)
-            else:
-                kept = len(tokens) - 1 if last == BANNED else request.max_length
-                hypothesis = scores.cut(tokens[:kept], token_scores[:kept], request)
-            active.finished[active.rows.index(row)] = hypothesis
+            active.finished[active.rows.index(row)] = self._hypothesis(active, row, last, reason)
             if len(active.finished) == len(active.rows):
                 step.ended.append(active)
             else:
                 self._live[row] = False
+
+    def _find_torn(self, log_prob: npt.NDArray[Any], given: Sequence[int], step: Advance) -> None:
+        """Find the rows whose newest token tears a character apart. Beams drop such children themselves."""
+        torn: dict[int, tuple[ActiveRequest, int]] = {}
+        for row, active in enumerate(self._owners):
+            if active is None or active.beam is not None or not self._live[row] or row in given:
+                continue
+            if not log_prob[row] > BANNED:
+                continue
+            length = self.length(active)
+            *before, newest = self._log.of(row, min(length, utf8.LONGEST + 1))[0]
+            if not self._byte_pieces.fits(before, newest):
+                torn[active.request.id] = active, length - 1
+        step.torn += torn.values()
+
+    def _is_runaway(self, active: ActiveRequest, row: int) -> bool:
+        """Whether a row repeats itself without end; if not, it will be checked again."""
+        length = self.length(active) - len(active.request.target_prefix)
+        if repetition.is_runaway(self._log.of(row, length)[0], active.request.source):
+            return True
+        position = int(self.positions[row])
+        self._limits[row] = min(active.max_steps, position + repetition.INTERVAL)
+        self._steps_left = min(self._steps_left, int(self._limits[row]) - position)
+        return False
+
+    def _hypothesis(self, active: ActiveRequest, row: int, last: float, reason: FinishReason) -> Hypothesis:
+        """The hypothesis of a row that has ended, with `last` the log-probability of its last token.
+
+        `reason` is that of a hypothesis which did not end by itself.
+        """
+        request, length = active.request, self.length(active)
+        tokens, token_scores = self._log.of(row, length)
+        alignment = self._log.aligned(row, length) if request.alignments and self._has_alignments else []
+        if last > BANNED and tokens[-1] == self._end_id:
+            chosen = scores.Chosen(tokens[:-1], token_scores[:-1], alignment)
+            return scores.stopped(chosen, last, scores.total(token_scores), request)
+        kept = len(tokens) - 1 if last == BANNED else request.max_length
+        chosen = scores.Chosen(tokens[:kept], token_scores[:kept], alignment[:kept])
+        return scores.cut(chosen, request, self._byte_pieces, reason)
 
     def _loosen(self) -> None:
         """Treat requests that have reached their minimum length, and have no other constraint, as if they had none."""
@@ -400,11 +461,17 @@ class Batch:
     # Beams.
 
     def _advance_beams(
-        self, token_ids: npt.NDArray[Any], log_probs: npt.NDArray[Any], new: Ints, step: Advance
+        self,
+        token_ids: npt.NDArray[Any],
+        log_probs: npt.NDArray[Any],
+        new: Ints,
+        aligned: npt.NDArray[Any] | None,
+        step: Advance,
     ) -> tuple[Ints, list[ActiveRequest]]:
         """Return `new` with the next tokens of all beams, and the requests that have ended."""
         width = 2 * max(len(active.rows) for active in self._beams)
         candidates, likely, tokens = token_ids[:, :width].tolist(), log_probs[:, :width].tolist(), new.tolist()
+        attended = None if aligned is None else aligned.tolist()
         copies: list[tuple[int, int]] = []
         done: list[ActiveRequest] = []
         for active in self._beams:
@@ -412,7 +479,7 @@ class Batch:
             assert beam is not None
             if not self._clean and beam.is_lost(active.rows, likely):
                 step.failed.append((active, EngineFailure(_NAN)))
-            elif not beam.advance(active.rows, candidates, likely, self._end_id, tokens, copies):
+            elif not beam.advance(active.rows, candidates, likely, self._end_id, tokens, copies, attended):
                 done.append(active)
             elif active.constrained:
                 self._live[active.rows] = beam.live()

@@ -19,6 +19,8 @@ class FinishReason(enum.Enum):
     """The model produced the end of the sentence."""
     LENGTH = "length"
     """`max_length` was reached first: the translation is incomplete."""
+    REPETITION = "repetition"
+    """The same few tokens were repeated without end, and the translation was stopped: it is incomplete."""
 
 
 class Priority(enum.Enum):
@@ -138,6 +140,8 @@ class Request:
     """Length penalty of the model."""
     restrictions: tuple[Restriction, ...] = ()
     """The tokens that may come next are those that all of them allow. The target prefix is not checked."""
+    alignments: bool = False
+    """Whether `Hypothesis.alignment` is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,12 @@ class Hypothesis:
     score: float
     """Sum of log-probabilities, the end of the sentence included, over the length penalty."""
     finish_reason: FinishReason
+    end_score: float = 0.0
+    """Natural log-probability of the end of the sentence; 0 for a hypothesis that did not end by itself."""
+    alignment: tuple[int, ...] = ()
+    """For each of `tokens`, and for the end of the sentence if there is one: the position in `Request.source` that the
+    model attended to most while it chose the token; -1 for given tokens. Empty if it was not wanted, or if the model
+    does not return it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +190,8 @@ class Finished:
 
     request_id: int
     hypotheses: tuple[Hypothesis, ...]
-    """Best first, `options.num_hypotheses` of them."""
+    """Best first, at least `options.num_hypotheses` of them. If several are wanted, a beam search returns all that it
+    has finished: some of them may be other spellings of the same text."""
     timings: Timings = Timings()
 
 

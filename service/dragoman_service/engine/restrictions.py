@@ -48,6 +48,19 @@ class OnlyTokens:
         return mask
 
 
+@dataclass(frozen=True, slots=True)
+class TokensAt:
+    """Allows some tokens only at one place, and all elsewhere."""
+
+    place: int
+    """Number of tokens before it."""
+    ids: tuple[int, ...]
+
+    def allowed(self, tokens: npt.NDArray[np.int64], vocab_size: int) -> Bools | None:
+        """See `Restriction`."""
+        return OnlyTokens(self.ids).allowed(tokens, vocab_size) if len(tokens) == self.place else None
+
+
 def allowed_by_all(restrictions: Sequence[Restriction], tokens: npt.NDArray[Any], vocab_size: int) -> Bools | None:
     """The tokens that every restriction allows; None if all tokens may come."""
     masks = [mask for each in restrictions if (mask := each.allowed(tokens, vocab_size)) is not None]

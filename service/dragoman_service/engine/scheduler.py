@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from heapq import heapify, heappop, heappush
 from itertools import islice
+from typing import Any
 
 from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.batch import Batch
@@ -19,6 +20,7 @@ from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult, with_wide_rows
 from dragoman_service.engine.request import Event, Failed, Request, check_request
 from dragoman_service.engine.retry_groups import RetryGroups
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces, WholeCharacters
 
 OVERTAKING = 4
 """While a request waits for more rows than are free, later requests may take this many times `max_rows` in all."""
@@ -55,6 +57,7 @@ class Scheduler:
         max_positions: int | None = None,
         max_client_rows: int | None = None,
         vocab_size: int | None = None,
+        byte_pieces: BytePieces = NO_BYTE_PIECES,
     ) -> None:
         """Make a scheduler without requests.
 
@@ -71,16 +74,12 @@ class Scheduler:
             max_positions: Number of target positions of the model; None means no limit.
             max_client_rows: Maximum number of rows of one client while other clients are served. One request may
                 exceed it. None means `max_rows`.
-            vocab_size: Number of target ids of the model, which requests with restrictions need.
+            vocab_size: Number of target ids, which restrictions and byte pieces need.
+            byte_pieces: Those of the target vocabulary.
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
-        limits = {
-            "max_rows": max_rows,
-            "max_client_rows": client_rows,
-            "max_encode_tokens": max_encode_tokens,
-            "max_steps": max_steps,
-        }
-        for name, value in limits.items():
+        limits = {"max_rows": max_rows, "max_client_rows": client_rows, "max_encode_tokens": max_encode_tokens}
+        for name, value in (limits | {"max_steps": max_steps}).items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
@@ -90,9 +89,9 @@ class Scheduler:
         self._stream_interval = stream_interval
         self._max_steps = max_steps
         self._look_ahead = look_ahead
-        limit = {} if max_positions is None else {"max_positions": max_positions}
-        self._vocab_size = vocab_size
-        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, vocab_size=vocab_size or 0, **limit)
+        self._vocab_size, self._byte_pieces = vocab_size, byte_pieces
+        limits = {"vocab_size": vocab_size or 0} | ({} if max_positions is None else {"max_positions": max_positions})
+        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, byte_pieces=byte_pieces, **limits)
         self._waiting = FairQueue()
         self._client_limit = ClientLimit(client_rows) if client_rows < max_rows else None
         self._num_plans = 0
@@ -356,16 +355,20 @@ class Scheduler:
         for active in self._joined:
             active.begin(result, now)
         events: list[Event] = []
-        for token_ids, log_probs in (with_wide_rows(plan, result), *result.later):
-            self._advance(token_ids, log_probs, now, events)
+        steps = (with_wide_rows(plan, result), *result.later)
+        for (token_ids, log_probs), positions in zip(steps, result.aligned or (None,) * len(steps), strict=True):
+            self._advance(token_ids, log_probs, positions, now, events)
         return events
 
-    def _advance(self, token_ids: object, log_probs: object, now: float, events: list[Event]) -> None:
+    def _advance(self, token_ids: object, log_probs: object, aligned: Any, now: float, events: list[Event]) -> None:
         """Apply the candidates of one decoder step and add its events to `events`."""
         batch = self._batch
-        step = batch.advance(token_ids, log_probs)
+        step = batch.advance(token_ids, log_probs, aligned)
         for active, error in step.failed:
             events += self.abort(active.request.id, error)
+        for active, place in step.torn:
+            self._leave(active.request.id)
+            self._waiting.push_front(active.restricted(WholeCharacters(self._byte_pieces, place)))
         for active in step.ended:
             if active.request.id not in batch.active:
                 continue

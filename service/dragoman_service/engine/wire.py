@@ -80,7 +80,7 @@ def item_of_message(model: int, message: Message) -> Item:
             SUBMIT, model, message.call, request.id, request.source, request.max_length, _fields_of(request.options),
             request.target_prefix, request.deadline, request.stream, request.client,
             request.priority is Priority.BATCH, request.forced, request.normalisation.value,
-            request.restrictions and pickle.dumps(request.restrictions),
+            request.restrictions and pickle.dumps(request.restrictions), request.alignments,
         )  # fmt: skip
     if isinstance(message, Open):
         return (OPEN, model, *message)
@@ -95,12 +95,12 @@ def message_of(item: Item) -> Message:
     if kind == SUBMIT:
         (
             _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form,
-            restrictions,
+            restrictions, alignments,
         ) = item  # fmt: skip
         priority = Priority.BATCH if is_batch else Priority.INTERACTIVE
         request = Request(
             id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority, forced,
-            Normalisation(form), restrictions and pickle.loads(restrictions),
+            Normalisation(form), restrictions and pickle.loads(restrictions), alignments,
         )  # fmt: skip
         return Submit(call, request)
     if kind == OPEN:
@@ -116,7 +116,8 @@ def item_of_answer(model: int, answer: Answer) -> Item:
     """The item of an answer of the engine of a model."""
     if isinstance(answer, Finished):
         hypotheses = tuple(
-            (it.tokens, it.token_scores, it.score, it.finish_reason is FinishReason.STOP) for it in answer.hypotheses
+            (it.tokens, it.token_scores, it.score, it.finish_reason.value, it.end_score, it.alignment)
+            for it in answer.hypotheses
         )
         timings = answer.timings
         return (FINISHED, model, answer.request_id, hypotheses, (timings.queue, timings.encode, timings.decode))
@@ -137,8 +138,8 @@ def answer_of(item: Item) -> Answer:
     if kind == FINISHED:
         _, _, request_id, found, timings = item
         hypotheses = tuple(
-            Hypothesis(tokens, scores, score, FinishReason.STOP if stopped else FinishReason.LENGTH)
-            for tokens, scores, score, stopped in found
+            Hypothesis(tokens, scores, score, FinishReason(reason), end_score, alignment)
+            for tokens, scores, score, reason, end_score, alignment in found
         )
         return Finished(request_id, hypotheses, Timings(*timings))
     if kind == PROGRESS:

@@ -15,6 +15,7 @@ from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Division, Lanes, divide, one_lane
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.engine.search.utf8 import BytePieces
 from dragoman_service.errors import BundleError, DragomanError
 from dragoman_service.repository.models import ModelDescription, ServedModel
 from dragoman_service.repository.observer import ModelObserver
@@ -155,6 +156,7 @@ def _make_lane(bundle: Bundle, runner: Runner, division: Division, settings: Mod
         max_positions=runner.max_positions,
         max_client_rows=division.client_rows,
         vocab_size=bundle.manifest.vocab_size,
+        byte_pieces=BytePieces(bundle.tokenizer.byte_ids),
     )
     return Lane(scheduler, runner, step_timeout=settings.engine.step_timeout)
 
@@ -179,6 +181,7 @@ def describe(bundle: Bundle, division: Division, device: str, settings: ModelSet
         normalisation=normalisation_of(manifest),
         scores=manifest.scores,
         licence=manifest.licence,
+        stand_ins=manifest.stand_ins,
         generation=generation,
         caps=caps,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dragoman_service.bundle.languages import Languages
-from dragoman_service.bundle.manifest import Generation, Score
+from dragoman_service.bundle.manifest import STAND_INS, Generation, Score
 from dragoman_service.bundle.private_copy import PrivateCopy
 from dragoman_service.engine.engine import Connection, OnAnswers
 from dragoman_service.engine.request import DecodingOptions, Normalisation
@@ -34,9 +34,17 @@ class TextTokenizer(Protocol):
     """What the frontend asks of a tokenizer."""
 
     end_id: int
+    fallback_ids: frozenset[int]
+    """Source ids of what the vocabulary lacks."""
+    vocab_size: int
+    """Number of target ids."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids, without the end of the sentence."""
+        ...
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """`encode`, and for each id the half-open span of its characters."""
         ...
 
     def encode_target(self, text: str) -> list[int]:
@@ -45,6 +53,10 @@ class TextTokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
+        ...
+
+    def decode_with_offsets(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+        """`decode`, and for each id the half-open span of its characters."""
         ...
 
     @property
@@ -127,6 +139,8 @@ class ModelDescription:
     scores: tuple[Score, ...] = ()
     licence: str = ""
     """Licence of the weights; empty: unknown."""
+    stand_ins: tuple[str, ...] = STAND_INS
+    """Words that it copies. They stand in a sentence for what its translation must keep."""
     generation: Generation = field(default_factory=Generation)
     """What requests get that leave an option unset, where the operator has not set it either."""
     caps: CallCaps = field(default_factory=CallCaps)

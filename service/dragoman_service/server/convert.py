@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+
+from google.protobuf.message import Message
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
-from dragoman_service.translation.prepare import TextHypothesis, TextResult
+from dragoman_service.text.detection import Candidate
+from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
+from dragoman_service.translation.dispatch import Way
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _PRIORITIES: dict[int, Priority] = {
     pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
@@ -19,7 +26,43 @@ _PRIORITIES: dict[int, Priority] = {
 _FINISH_REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.REPETITION: pb.FINISH_REASON_REPETITION,
 }
+
+_WARNINGS = {
+    WarningKind.SOURCE_NOT_READABLE: pb.Warning.SOURCE_NOT_READABLE,
+    WarningKind.SPANS_IN_PARTS: pb.Warning.SPANS_IN_PARTS,
+    WarningKind.NUMBER_MISSING: pb.Warning.NUMBER_MISSING,
+    WarningKind.REPETITION: pb.Warning.REPETITION,
+    WarningKind.EMPTY: pb.Warning.EMPTY,
+}
+_MOST_CANDIDATES = 5
+"""Maximum number of languages that are returned for a text."""
+
+
+_OTHER_NAMES = {
+    "texts": "text", "target_prefixes": "target_prefix", "text": "texts", "target_prefix": "target_prefixes"
+}  # fmt: skip
+"""Fields of one of the two requests that are called otherwise in the other."""
+
+
+@contextmanager
+def field_paths(message: Message) -> Iterator[None]:
+    """Errors inside name their fields by their paths in `message`, as `google.rpc.BadRequest` has them."""
+    try:
+        yield
+    except InvalidInput as error:
+        error.rename(_path(error.field, message.DESCRIPTOR.fields_by_name))
+        raise
+
+
+def _path(field: str, fields: Container[str]) -> str:
+    name = re.split(r"[.\[]", field, maxsplit=1)[0]
+    if name in fields:
+        return field
+    if name in pb.DecodingOptions.DESCRIPTOR.fields_by_name:
+        return f"options.{field}"
+    return _OTHER_NAMES.get(name, field)
 
 
 def decoding_options(message: pb.DecodingOptions, model: ModelDescription) -> DecodingOptions:
@@ -35,13 +78,19 @@ def decoding_options(message: pb.DecodingOptions, model: ModelDescription) -> De
     return DecodingOptions(**given, sampling=sampling)
 
 
-def text_translation(
-    result: TextResult, tokenizer: TextTokenizer, *, tokens: bool, token_scores: bool
-) -> pb.TextTranslation:
+def first_options(message: pb.DecodingOptions, model: ModelDescription) -> DecodingOptions:
+    """The options of the first of two models: its defaults, and the beam size of the request. Raises InvalidInput."""
+    own = pb.DecodingOptions()
+    if message.HasField("beam_size"):
+        own.beam_size = message.beam_size
+    return decoding_options(own, model)
+
+
+def text_translation(result: TextResult, way: Way, *, tokens: bool, token_scores: bool) -> pb.TextTranslation:
     """Convert one translation, with tokens and their scores if wanted."""
     best = result.hypotheses[0]
     return pb.TextTranslation(
-        hypotheses=[_hypothesis(hypothesis, tokenizer, tokens, token_scores) for hypothesis in result.hypotheses],
+        hypotheses=[_hypothesis(hypothesis, way.tokenizer, tokens, token_scores) for hypothesis in result.hypotheses],
         finish_reason=_FINISH_REASONS[best.finish_reason],
         timings=pb.Timings(
             queue_seconds=result.timings.queue,
@@ -51,6 +100,21 @@ def text_translation(
         source_tokens=result.source_tokens,
         target_tokens=len(best.tokens),
         sentences=result.sentences,
+        warnings=[_warning(warning) for warning in result.warnings],
+        source_language=way.source_language,
+        target_language=way.target_language,
+        detected=way.detected,
+        models=[f"{route.model.description.name}@{route.model.description.version}" for route in way.routes],
+    )
+
+
+def detection(candidates: Sequence[Candidate]) -> pb.Detection:
+    """Convert what is known of the language of one text."""
+    return pb.Detection(
+        candidates=[
+            pb.LanguageCandidate(language=candidate.language, confidence=candidate.confidence)
+            for candidate in candidates[:_MOST_CANDIDATES]
+        ]
     )
 
 
@@ -102,12 +166,40 @@ def _beam_for(num_hypotheses: int, default_beam_size: int) -> int:
 
 
 def _hypothesis(
-    hypothesis: TextHypothesis, tokenizer: TextTokenizer, tokens: bool, token_scores: bool
+    hypothesis: TextHypothesis, tokenizer: TextTokenizer | None, tokens: bool, token_scores: bool
 ) -> pb.Hypothesis:
     return pb.Hypothesis(
         text=hypothesis.text,
         score=hypothesis.score,
-        tokens=tokenizer.pieces(hypothesis.tokens) if tokens else (),
+        tokens=tokenizer.pieces(hypothesis.tokens) if tokens and tokenizer else (),
         token_scores=hypothesis.token_scores if token_scores else (),
         finish_reason=_FINISH_REASONS[hypothesis.finish_reason],
+        sentences=[_sentence(sentence, token_scores) for sentence in hypothesis.sentences],
     )
+
+
+def _sentence(sentence: SentenceHypothesis, token_scores: bool) -> pb.Sentence:
+    found = sentence.hypothesis
+    return pb.Sentence(
+        source=_range(*sentence.source),
+        target=_range(*sentence.target),
+        score=found.score,
+        token_scores=found.token_scores if token_scores else (),
+        end_score=found.end_score,
+        finish_reason=_FINISH_REASONS[found.finish_reason],
+        alignments=[
+            pb.Alignment(source=_range(*source), target=_range(*target)) for source, target in sentence.alignment
+        ],
+    )
+
+
+def _warning(warning: TextWarning) -> pb.Warning:
+    return pb.Warning(
+        kind=_WARNINGS[warning.kind],
+        source=_range(warning.start, warning.end),
+        message=warning.message,
+    )
+
+
+def _range(start: int, end: int) -> pb.Range:
+    return pb.Range(start=start, end=end)

@@ -5,34 +5,42 @@
 
 from __future__ import annotations
 
+import enum
 import re
-import unicodedata
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-
-import sentencex
+from dataclasses import dataclass, replace
 
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.abbreviations import abbreviations_of
+from dragoman_service.text.characters import CONTROL, LONGEST_CLUSTER, extends, is_border, word_set
+from dragoman_service.text.lines import joined_lines
+from dragoman_service.text.sentences import sentence_ends
+from dragoman_service.text.spans import Kind, Span, find_spans
 
-# Control characters, which include line breaks and tabs, and the two Unicode line breaks. The tokenizer's normaliser
-# would turn them into spaces or remove them. Outside the sentences they are copied to the translation unchanged.
-_CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
-_CONTROLS = re.compile(f"([{_CONTROL}]+)")
-_CONTROL_CHARACTER = re.compile(f"[{_CONTROL}]")
-_CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』،؛]")
+_CONTROL_CHARACTER = re.compile(f"[{CONTROL}]")
+_CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』，؛]")
 _SPACE = re.compile(r"\s+")
-_SPACE_CHARACTER = re.compile(r"\s")
-_WINDOW = 2_000
-"""Characters that are split into sentences at a time."""
-_MARGIN = 500
-"""Characters at the end of a window whose sentences are left to the next one."""
-_STRAIGHT_MARK = '"'
-_ZERO_WIDTH_JOINER = "\u200d"
-_LONGEST_CLUSTER = 32
-"""Most characters of a grapheme cluster. Longer sequences of joined characters are not text and are cut anywhere."""
+_LONGEST = 2_000
+"""Characters of the longest text that is encoded. A longer one is halved before, which bounds the work of one step."""
+_EDGE_KINDS = (Kind.SYMBOL, Kind.INVISIBLE, Kind.SPACE)
+_BULLET = re.compile(r"[-–—*>+]{1,3}(?=\s)")
+_LIST_NUMBER = re.compile(r"(?:#{1,6}|[0-9]{1,3}\)|(?P<ordinal>[0-9]{1,3}\.))(?=\s)")
+"""What stands before the first sentence of a line."""
+_TAG_NAME = re.compile(r"<(?P<closes>/?)(?P<name>[\w:.-]++)[^>]*?(?P<empty>/?)>")
+_EMPTY_TAGS = word_set("area base br col embed hr img input link meta source track wbr")
+
+
+class Splitting(enum.Enum):
+    """Where a text is split."""
+
+    SENTENCES = "sentences"
+    """At the ends of sentences and of lines."""
+    LINES = "lines"
+    """At the ends of lines, and at other control characters."""
+    NONE = "none"
+    """Nowhere: the text is one sentence, and its line breaks are spans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,11 @@ class Piece:
 
     text: str
     translatable: bool
-    """False for white space, control characters and symbols, which are copied."""
+    """False for white space, control characters, symbols, and all else that is copied."""
+    start: int = 0
+    """Where the piece begins in the source text."""
+    spans: tuple[Span, ...] = ()
+    """What is kept inside a translatable piece; offsets are relative to the piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,10 @@ class EncodedPiece:
     """Token ids without the end of the sentence; empty for a piece that is copied."""
     capitals: bool = False
     """Whether the text was lowered before encoding, so that its translation is put in capitals."""
+    start: int = 0
+    """Where the piece begins in the sentence that was encoded."""
+    spans: tuple[Span, ...] = ()
+    """As those of `Piece`."""
 
     def written(self, translation: str) -> str:
         """A translation of the tokens, or a part of one, on one line and in capitals if `capitals`."""
@@ -65,95 +81,180 @@ def segment(text: str, language: str) -> list[Piece]:
     return list(pieces_of(text, language))
 
 
-def pieces_of(text: str, language: str) -> Iterator[Piece]:
-    """Split a text into sentences and the pieces between them.
+def pieces_of(
+    text: str,
+    language: str,
+    *,
+    splitting: Splitting = Splitting.SENTENCES,
+    join_lines: bool = False,
+    marked: Sequence[tuple[int, int]] = (),
+) -> Iterator[Piece]:
+    """Split a text into sentences and the pieces between them. The time is linear in the text.
 
-    A sentence never extends across a line break or another control character. A piece without a letter or a digit
-    ("***", emoji) is not translatable.
-    """
-    for index, part in enumerate(_CONTROLS.split(text)):
-        if index % 2:
-            yield Piece(part, translatable=False)
-            continue
-        for sentence in _sentences(part, language):
-            yield from _trimmed(sentence)
-
-
-def _sentences(text: str, language: str) -> Iterator[str]:
-    """Split a text without control characters into sentences.
-
-    sentencex gets a bounded number of characters at a time, because its time grows with their square for some texts,
-    and it holds the interpreter. A window begins where a sentence begins, and half of it or more is done.
-    """
-    begin = 0
-    while begin < len(text):
-        window = _window(text, begin)
-        lengths = _lengths(window, language)
-        if begin + len(window) < len(text):
-            lengths = _decided(text, begin, lengths)
-        for length in lengths:
-            yield text[begin : begin + length]
-            begin += length
-
-
-def _window(text: str, begin: int) -> str:
-    """The characters that are split next.
-
-    sentencex takes no quotation mark for one if a text has an odd number of straight ones. So where one opens a
-    quotation that ends after the window, the window ends before it.
-    """
-    window = text[begin : begin + _WINDOW]
-    last = window.rfind(_STRAIGHT_MARK, _WINDOW - _MARGIN)
-    if last > 0 and begin + len(window) < len(text) and window.count(_STRAIGHT_MARK) % 2:
-        return window[:last]
-    return window
-
-
-def _decided(text: str, begin: int, lengths: list[int]) -> list[int]:
-    """The lengths of the sentences of a window that the text after it would not change: half of the window or more.
-
-    Sentences near the end are left to the next window. What joins them may lie after this one: the end of a quotation,
-    or the month after "12.".
+    A sentence has no spaces, symbols or marks of lists around it, and a letter outside its spans; all else is pieces
+    that are not translatable. No piece divides a span or a grapheme cluster of usual length.
 
     Args:
-        text: All of the text.
-        begin: Where the window begins.
-        lengths: The lengths of the sentences of the window, which is not the last one.
+        text: Any text.
+        language: A code such as "de" or "de-AT". Abbreviations and ordinals depend on it.
+        splitting: Where to split. Unless it is NONE, no piece with a letter has a control character outside `marked`.
+        join_lines: Whether the lines of a paragraph are joined first (`joined_lines`). The pieces are then those of the
+            joined text, and only their `start` is that of the source.
+        marked: Start and end of what the caller says is to be kept.
     """
-    *ends, length = accumulate(lengths)
-    half = length // 2
-    kept = bisect_right(ends, length - _MARGIN)
-    if not kept or ends[kept - 1] < half:
-        kept = bisect_left(ends, half) + 1
-    if kept <= len(ends):
-        return lengths[:kept]
-    unused = begin + length - _last_cut(text, begin + half, begin + length)
-    return [*lengths[:-1], lengths[-1] - unused]
+    if join_lines:
+        joined = joined_lines(text, marked)
+        ranges = [(joined.index_of(start), joined.index_of(end)) for start, end in marked]
+        for piece in _pieces(joined.text, language, splitting, ranges):
+            yield replace(piece, start=joined.source_of(piece.start))
+    else:
+        yield from _pieces(text, language, splitting, marked)
 
 
-def _last_cut(text: str, start: int, end: int) -> int:
-    """The last index up to `end` at which to cut a text: after a space, else after a clause, else a character."""
-    for pattern in (_SPACE, _CLAUSE_END):
-        if ends := [match.end() for match in pattern.finditer(text, start, end)]:
-            return ends[-1]
-    between = range(end, end - _LONGEST_CLUSTER, -1)
-    return next((place for place in between if not _belongs_to_previous(text, place)), end)
+def _pieces(text: str, language: str, splitting: Splitting, marked: Sequence[tuple[int, int]]) -> Iterator[Piece]:
+    spans = find_spans(text, marked)
+    trimmer = _Trimmer(text, language, spans)
+    for begin, end, first, last in _lines(text, spans, whole=splitting is Splitting.NONE):
+        start = begin
+        if splitting is Splitting.SENTENCES:
+            for cut in sentence_ends(text, begin, end, language, spans[first:last]):
+                yield from trimmer.pieces(start, cut, opens_line=start == begin)
+                start = cut
+        yield from trimmer.pieces(start, end, opens_line=start == begin)
 
 
-def _lengths(text: str, language: str) -> list[int]:
-    """The lengths of the sentences of a text. It is one sentence if sentencex fails.
+def _lines(text: str, spans: Sequence[Span], *, whole: bool) -> Iterator[tuple[int, int, int, int]]:
+    """The parts between control characters, and these: start, end, and the numbers of their spans."""
+    begin, first = 0, 0
+    for number, span in enumerate(spans):
+        control = span.kind in (Kind.SPACE, Kind.INVISIBLE) and _CONTROL_CHARACTER.search(text, span.start, span.end)
+        if control and not whole:
+            if begin < span.start:
+                yield begin, span.start, first, number
+            yield span.start, span.end, number, number + 1
+            begin, first = span.end, number + 1
+    if begin < len(text):
+        yield begin, len(text), first, len(spans)
 
-    sentencex 1.0.32 takes every white-space character for one byte and panics if one is longer. Therefore every one is
-    replaced by a space before the call.
-    """
-    shown = _SPACE_CHARACTER.sub(" ", text)
-    try:
-        lengths = [len(sentence) for sentence in sentencex.segment(language, shown)]
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a Rust panic: not a subclass of Exception, cannot be imported
-            raise
-        lengths = []
-    return lengths if sum(lengths) == len(text) else [len(text)]
+
+class _Trimmer:
+    """Divides sentences into what is translated and what is copied around it."""
+
+    def __init__(self, text: str, language: str, spans: Sequence[Span]) -> None:
+        self._text = text
+        self._ordinals = abbreviations_of(re.split("[-_]", language, maxsplit=1)[0].lower()).ordinals
+        self._spans = spans
+        self._starts = [span.start for span in spans]
+        self._partners = _partners(text, spans)
+
+    def pieces(self, begin: int, end: int, *, opens_line: bool) -> Iterator[Piece]:
+        """The pieces of a sentence, which has whole spans only."""
+        if begin == end:
+            return
+        text = self._text
+        first, last = bisect_left(self._starts, begin), bisect_left(self._starts, end)
+        start, stop = begin, end
+        while True:
+            before = start, stop
+            start, first = self._trim_start(start, stop, first, last)
+            if opens_line and (number := _LIST_NUMBER.match(text, start, stop)):
+                opens_line = False
+                if not (number["ordinal"] and self._ordinals):
+                    start = number.end()
+            if (bullet := _BULLET.match(text, start, stop)) and not self._begins_at(first, start):
+                start = bullet.end()
+            stop, last = self._trim_stop(start, stop, first, last)
+            if first < last and self._encloses(first, last - 1, start, stop):
+                start, stop = self._spans[first].end, self._spans[last - 1].start
+                first, last = first + 1, last - 1
+            if (start, stop) == before:
+                break
+        inside = self._spans[first:last]
+        if not _has_letter(text, start, stop, inside):
+            yield Piece(text[begin:end], translatable=False, start=begin)
+            return
+        if begin < start:
+            yield Piece(text[begin:start], translatable=False, start=begin)
+        yield Piece(text[start:stop], translatable=True, start=start, spans=_relative(inside, start))
+        if stop < end:
+            yield Piece(text[stop:end], translatable=False, start=stop)
+
+    def _begins_at(self, number: int, index: int) -> bool:
+        return number < len(self._spans) and self._spans[number].start == index
+
+    def _trim_start(self, start: int, stop: int, first: int, last: int) -> tuple[int, int]:
+        text = self._text
+        while start < stop:
+            if first < last and self._spans[first].start == start:
+                span = self._spans[first]
+                if not (self._is_edge(first, first, last) and is_border(text, span.end)):
+                    break
+                start, first = span.end, first + 1
+            elif text[start].isspace() or (extends(text[start]) and text[start - 1 : start].isspace()):
+                start += 1
+            else:
+                break
+        return start, first
+
+    def _trim_stop(self, start: int, stop: int, first: int, last: int) -> tuple[int, int]:
+        text = self._text
+        while start < stop:
+            if first < last and self._spans[last - 1].end == stop:
+                span = self._spans[last - 1]
+                if not (self._is_edge(last - 1, first, last) and is_border(text, span.start)):
+                    break
+                stop, last = span.start, last - 1
+            elif text[stop - 1].isspace() and is_border(text, stop):
+                stop -= 1
+            else:
+                break
+        return stop, last
+
+    def _is_edge(self, number: int, first: int, last: int) -> bool:
+        """Whether a span at the edge of a sentence is copied apart: signs, and tags whose partner is elsewhere."""
+        span = self._spans[number]
+        if span.kind is not Kind.TAG:
+            return span.kind in _EDGE_KINDS
+        partner = self._partners.get(number)
+        return partner is None or not first <= partner < last
+
+    def _encloses(self, first: int, last: int, start: int, stop: int) -> bool:
+        """Whether two tags are a pair that encloses all of a sentence."""
+        pair = self._partners.get(first) == last
+        return pair and self._spans[first].start == start and self._spans[last].end == stop
+
+
+def _has_letter(text: str, start: int, stop: int, spans: Sequence[Span]) -> bool:
+    """Whether there is a letter outside the spans."""
+    for span in spans:
+        if any(map(str.isalpha, text[start : span.start])):
+            return True
+        start = span.end
+    return any(map(str.isalpha, text[start:stop]))
+
+
+def _partners(text: str, spans: Sequence[Span]) -> dict[int, int]:
+    """Number of a tag -> number of the tag that closes or opens it."""
+    partners: dict[int, int] = {}
+    opened: dict[str, list[int]] = {}
+    for number, span in enumerate(spans):
+        if span.kind is not Kind.TAG:
+            continue
+        tag = text[span.start : span.end]
+        element = _TAG_NAME.fullmatch(tag)
+        if element is not None:
+            name, closes, opens = element["name"], bool(element["closes"]), not element["empty"]
+            opens = opens and name.lower() not in _EMPTY_TAGS
+        else:
+            name = "link" if tag[-1] in "[)" else tag
+            closes = tag[-1] == ")" or (tag[0] in "*~" and bool(opened.get(name)))
+            opens = tag[0] in "*~[!"
+        if closes and opened.get(name):
+            partner = opened[name].pop()
+            partners[partner], partners[number] = number, partner
+        elif opens and not closes:
+            opened.setdefault(name, []).append(number)
+    return partners
 
 
 def on_one_line(text: str) -> str:
@@ -165,60 +266,89 @@ def on_one_line(text: str) -> str:
     return _CONTROL_CHARACTER.sub(" ", text)
 
 
-def encode_to_fit(sentence: str, encode: Callable[[str], Sequence[int]], limit: int) -> Iterator[EncodedPiece]:
+def encode_to_fit(
+    sentence: str, encode: Callable[[str], Sequence[int]], limit: int, spans: Sequence[Span] = ()
+) -> Iterator[EncodedPiece]:
     """Encode a sentence, which is halved until every part has at most `limit` tokens.
 
     A part is cut at the end of a clause, else between words, else between characters, as near its middle as possible:
-    equal halves translate better than a long part and a short one.
+    equal halves translate better than a long part and a short one. It is never cut inside a span, and what has no
+    letter outside its spans is not encoded.
+
+    Args:
+        sentence: Text of a translatable piece.
+        encode: From text to token ids.
+        limit: Most tokens of a part.
+        spans: Those of the piece.
 
     Raises:
         InvalidInput: one character has more than `limit` tokens.
     """
-    tokens = array("i", encode(sentence))  # an eighth of the memory of a tuple; a call may have millions of tokens
-    if len(tokens) <= limit:
-        yield EncodedPiece(sentence, tokens)
-        return
-    if len(sentence) < 2:
-        raise InvalidInput("texts", sentence, f"characters of at most {limit} tokens; this one has {len(tokens)}")
-    cut = _cut(sentence)
-    for half in (sentence[:cut], sentence[cut:]):
-        for piece in _trimmed(half):
-            if piece.translatable:
-                yield from encode_to_fit(piece.text, encode, limit)
-            else:
-                yield EncodedPiece(piece.text, ())
+    yield from _Halver(sentence, encode, limit, spans).parts(0, len(sentence))
 
 
-def _trimmed(text: str) -> Iterator[Piece]:
-    """The text as one piece, and the white space around it as separate pieces."""
-    body = text.strip()
-    if not any(character.isalnum() for character in body):
-        if text:
-            yield Piece(text, translatable=False)
-        return
-    start = text.index(body)
-    if start:
-        yield Piece(text[:start], translatable=False)
-    yield Piece(body, translatable=True)
-    if start + len(body) < len(text):
-        yield Piece(text[start + len(body) :], translatable=False)
+class _Halver:
+    """Encodes the parts of one sentence."""
+
+    def __init__(self, text: str, encode: Callable[[str], Sequence[int]], limit: int, spans: Sequence[Span]) -> None:
+        self._text = text
+        self._encode = encode
+        self._limit = limit
+        self._spans = spans
+        self._starts = [span.start for span in spans]
+
+    def parts(self, begin: int, end: int) -> Iterator[EncodedPiece]:
+        """The pieces of the text between two indices, neither of which is inside a span."""
+        text = self._text[begin:end]
+        first, last = bisect_left(self._starts, begin), bisect_left(self._starts, end)
+        if len(text) <= _LONGEST:
+            tokens = array("i", self._encode(text))  # an eighth of the memory of a tuple; a call may have millions
+            if len(tokens) <= self._limit:
+                yield EncodedPiece(text, tokens, start=begin, spans=_relative(self._spans[first:last], begin))
+                return
+            if len(text) < 2:
+                allowed = f"characters of at most {self._limit} tokens; this one has {len(tokens)}"
+                raise InvalidInput("texts", text, allowed)
+        cut = self._cut(begin, end)
+        yield from self._trimmed(begin, cut)
+        yield from self._trimmed(cut, end)
+
+    def _trimmed(self, begin: int, end: int) -> Iterator[EncodedPiece]:
+        """The parts of a half, without the space around it."""
+        half = self._text[begin:end]
+        start = end - len(half.lstrip())
+        stop = max(start, begin + len(half.rstrip()))
+        if begin < start:
+            yield EncodedPiece(self._text[begin:start], (), start=begin)
+        first, last = bisect_left(self._starts, start), bisect_left(self._starts, stop)
+        if _has_letter(self._text, start, stop, self._spans[first:last]):
+            yield from self.parts(start, stop)
+        elif start < stop:
+            yield EncodedPiece(self._text[start:stop], (), start=start)
+        if stop < end:
+            yield EncodedPiece(self._text[stop:end], (), start=stop)
+
+    def _cut(self, begin: int, end: int) -> int:
+        """The index at which to halve two characters or more, between them."""
+        length = end - begin
+        middle = begin + length // 2
+        # Only clause ends in the middle half count: one near an end would make a very short part.
+        clauses = _CLAUSE_END.finditer(self._text, begin + length // 4, begin + 3 * length // 4 + 1)
+        spaces = _SPACE.finditer(self._text, begin, end)
+        for places in ([match.end() for match in clauses], [match.start() for match in spaces]):
+            for place in sorted(places, key=lambda place: abs(place - middle)):
+                if begin < place < end and self._over(place) is None:
+                    return place
+        if (span := self._over(middle)) is not None:
+            return span.start if begin < span.start else min(span.end, end - 1)
+        between = range(middle, max(begin, middle - LONGEST_CLUSTER), -1)
+        return next((place for place in between if is_border(self._text, place) and self._over(place) is None), middle)
+
+    def _over(self, place: int) -> Span | None:
+        """The span that a cut would divide."""
+        number = bisect_left(self._starts, place) - 1
+        return self._spans[number] if number >= 0 and self._spans[number].end > place else None
 
 
-def _cut(text: str) -> int:
-    """The index at which to halve a text of two characters or more: 1 to `len(text) - 1`."""
-    middle = len(text) // 2
-    # Only clause ends in the middle half count: one near an end would make a very short part.
-    clauses = [match.end() for match in _CLAUSE_END.finditer(text, len(text) // 4, 3 * len(text) // 4 + 1)]
-    spaces = [match.start() for match in _SPACE.finditer(text)]
-    for places in (clauses, spaces):
-        inside = [place for place in places if 0 < place < len(text)]
-        if inside:
-            return min(inside, key=lambda place: abs(place - middle))
-    between = range(middle, max(0, middle - _LONGEST_CLUSTER), -1)
-    return next((place for place in between if not _belongs_to_previous(text, place)), middle)
-
-
-def _belongs_to_previous(text: str, index: int) -> bool:
-    """Whether the character at `index` forms one grapheme with the one before it (accents, joined emoji)."""
-    joined = _ZERO_WIDTH_JOINER in text[index - 1 : index + 1]
-    return joined or unicodedata.category(text[index]).startswith("M")
+def _relative(spans: Sequence[Span], begin: int) -> tuple[Span, ...]:
+    return tuple(Span(span.start - begin, span.end - begin, span.kind) for span in spans)

@@ -163,7 +163,9 @@ class EngineCall:
         self._error: Exception | None = None  # why the call was refused or lost
         self._has_tokens = False  # whether any of its tokens have been translated
         self._remaining = 1  # requests that have not ended; at least 1 until `expect` sets the number
-        self._work: _Work | None = None
+        self._may_want_more = False  # whether the engine must keep the call when these have ended
+        self._work: dict[int, _Work] = {}  # id of a request in the engine -> its consumer
+        self._consumers: list[_Work] = []
         self._admitted: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> EngineCall:
@@ -187,33 +189,43 @@ class EngineCall:
         self._leave()
 
     def _leave(self) -> None:
-        if self._remaining and self._error is None:
+        if (self._remaining or self._may_want_more) and self._error is None:
             self._port.send(Cancel(self.id))
         self._port.remove(self, list(self._running))
 
-    def expect(self, requests: int, work: int, deadline: float | None) -> None:
+    def expect(self, requests: int, work: int, deadline: float | None, *, may_want_more: bool = False) -> None:
         """Announce the number of requests and their work (source tokens times rows).
 
+        With `may_want_more`, the call stays open when they have ended, and `expect_more` may announce others.
         Raises the error with which the engine refuses the call, for example because of its deadline. An engine in
         another process answers later: `finish_all` or the stream then raises the error.
         """
-        self._remaining = requests
-        self._port.send(Expect(self.id, requests, work, deadline))
+        self._remaining, self._may_want_more = requests, may_want_more
+        self._port.send(Expect(self.id, requests + may_want_more, work, deadline))
         if self._error is not None:
             raise self._error
+
+    def expect_more(self, requests: int, work: int, deadline: float | None) -> None:
+        """Announce requests beside those of `expect`. For the arguments and errors, see there."""
+        self.expect(self._remaining + requests, work, deadline, may_want_more=True)
 
     async def finish_all(self, wanted: Iterator[Request]) -> list[Finished]:
         """Run all requests, as many at a time as the window allows; returns their final events in the same order.
 
         Requests are taken from the iterator when they are submitted. Raises the first failure.
         """
-        self._work = work = _All(self, wanted)
-        self._continue()
-        return await work.done
+        work = _All(self, wanted)
+        self._consumers.append(work)
+        try:
+            self._continue()
+            return await work.done
+        finally:
+            self._consumers.remove(work)
 
     def stream(self, wanted: Iterator[Request]) -> RequestStream:
         """Run all requests, as many at a time as the window allows; returns their events, in order."""
-        self._work = work = RequestStream(self, wanted)
+        work = RequestStream(self, wanted)
+        self._consumers.append(work)
         self._continue()
         return work
 
@@ -232,9 +244,10 @@ class EngineCall:
         """Maximum number of requests in the engine."""
         return self._window
 
-    def submit(self, request: Request) -> None:
-        """Send a request. `has_room` must be true."""
+    def submit(self, request: Request, consumer: _Work) -> None:
+        """Send a request, whose events the consumer gets. `has_room` must be true."""
         self._running.add(request.id)
+        self._work[request.id] = consumer
         self._port.submit(self, request)
 
     def on_window(self, change: int) -> None:
@@ -247,22 +260,24 @@ class EngineCall:
 
     def on_event(self, event: Event) -> None:
         """Called with an event of a request of the call."""
+        work = self._work.get(event.request_id)
         if not isinstance(event, Progress):
             self._running.discard(event.request_id)
+            self._work.pop(event.request_id, None)
             self._remaining -= 1
         if isinstance(event, Failed):
             self._note_work(event.error)
         else:
             self._has_tokens = True
-        if self._work is None:
+        if work is None:
             return
         if isinstance(event, Finished):
             try:
                 self._memory.add(_bytes_of(event))
             except Exception as error:
                 self._note_work(error)
-                self._work.fail(error)
-        self._work.on_event(event)
+                work.fail(error)
+        work.on_event(event)
         self._continue()
 
     def fail(self, error: Exception) -> None:
@@ -279,10 +294,11 @@ class EngineCall:
             error.after_work = True
 
     def _continue(self) -> None:
-        if self._work is not None:
+        # The newest first: a stream waits for the second attempt at a sentence before it reads the next one.
+        for work in reversed(self._consumers):
             if self._error is not None:
-                self._work.fail(self._error)
-            self._work.go_on()
+                work.fail(self._error)
+            work.go_on()
 
 
 def _bytes_of(event: Finished) -> int:
@@ -324,7 +340,7 @@ class _All:
                     self._exhausted = True
                     break
                 self._answers[request.id] = None
-                self._call.submit(request)
+                self._call.submit(request, self)
         except Exception as error:
             self.fail(error)
         if self._exhausted and self._call.is_idle and not self.done.done():
@@ -382,7 +398,7 @@ class RequestStream:
                 events: asyncio.Queue[Event] = asyncio.Queue()
                 self._queues[request.id] = events
                 self._unread.append((request.id, events))
-                self._call.submit(request)
+                self._call.submit(request, self)
         except Exception as error:
             self.fail(error)
 

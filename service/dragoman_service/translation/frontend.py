@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from dragoman_service.engine.request import DecodingOptions, Finished, Progress, Request
+from dragoman_service.engine.request import DecodingOptions, Finished, Progress
 from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
-from dragoman_service.translation.engine_port import EngineCall, EnginePort
+from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
+from dragoman_service.translation.detection import Detection
+from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.memory import UNLIMITED, Memory
-from dragoman_service.translation.prepare import (
-    PreparedText,
-    Sender,
-    TextResult,
-    assemble_steps,
-    check_options,
-    prepare_steps,
-    requests,
-)
+from dragoman_service.translation.prefix import ExactStream, Prefix
+from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
+from dragoman_service.translation.second_attempt import has_protected, settle
+from dragoman_service.translation.sentences import ProtectedPiece, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 
@@ -36,6 +33,8 @@ _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
+_FIELDS_OF_A_TEXT = {"text": "texts", "target_prefix": "target_prefixes"}
+"""What errors of one text name -> the field of a call."""
 
 T = TypeVar("T")
 
@@ -52,6 +51,12 @@ class Call:
     sender: Sender = field(default_factory=Sender)
     memory: Memory = UNLIMITED
     """Is told of the memory of the translations."""
+    window_divisor: int = 1
+    """Calls that share the window, because they are made for one call of a client at the same time."""
+    sentences: bool = False
+    """Whether `TextHypothesis.sentences` is wanted."""
+    alignments: bool = False
+    """Whether `SentenceHypothesis.alignment` is wanted, with `sentences`."""
 
 
 class Frontend:
@@ -66,6 +71,7 @@ class Frontend:
         self.limits = limits
         self.clock = clock
         self._worker = TextWorker()
+        self.detection = Detection(self._worker)
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -84,19 +90,19 @@ class Frontend:
             if prepared is None:
                 prepared = await self._tokenise(call)
             self._announce(call, prepared, engine_call)
-            wanted = (request for text in prepared for request in self._requests(text, call, port, stream=False))
-            finished = await engine_call.finish_all(wanted)
+            maker = _maker(call, port)
+            finished = await engine_call.finish_all(request for text in prepared for request in maker.of_text(text))
+            answers: Sequence[Answer] = finished
+            if has_protected(prepared):
+                answers = await settle(prepared, finished, engine_call, maker)
 
         def assemble_all() -> Steps[list[TextResult]]:
-            answers, results = iter(finished), []
+            remaining, results = iter(answers), []
             for text in prepared:
-                answered = list(islice(answers, text.num_sentences))
-                results.append(
-                    (yield from assemble_steps(text, answered, model.tokenizer, call.options.num_hypotheses))
-                )
+                results.append((yield from _assembled(text, list(islice(remaining, text.num_sentences)), call)))
             return results
 
-        count = len(finished) * call.options.num_hypotheses
+        count = len(answers) * call.options.num_hypotheses
         return await self.compute(call.sender.client, assemble_all(), translations=count)
 
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
@@ -105,36 +111,87 @@ class Frontend:
         The caller must close the generator (`contextlib.aclosing`) if it does not read it to the end.
         """
         self._check(call)
-        model = call.route.model
-        port = self._port(model)
+        port = self._port(call.route.model)
         first = await self._prepared_first(call)
         async with self._engine_call(port, call, first) as engine_call:
             (prepared,) = texts = await self._tokenise(call) if first is None else first
             self._announce(call, texts, engine_call)
-            requests_of_text = engine_call.stream(self._requests(prepared, call, port, stream=True))
-            finished: list[Finished] = []
+            maker = _maker(call, port, stream=True)
+            requests_of_text = engine_call.stream(maker.of_text(prepared))
+            answers: list[Answer] = []
             for piece in prepared.pieces:
                 if not piece.tokens:
                     yield piece.text
-                    continue
-                decoder = model.tokenizer.stream_decoder()
-                async for event in requests_of_text.next_request():
-                    if isinstance(event, Progress):
-                        text = decoder.push(event.tokens)
-                    else:
-                        finished.append(event)
-                        text = decoder.flush()
-                    if text:
-                        yield piece.written(text)
+                elif isinstance(piece, ProtectedPiece):
+                    prefix = None if answers else prepared.prefix
+                    yield await self._held_back(piece, prefix, requests_of_text, engine_call, maker, answers)
+                else:
+                    prefix = None if answers else prepared.prefix
+                    async for text in self._as_it_comes(piece, prefix, requests_of_text, call, answers):
+                        yield text
         count = call.options.num_hypotheses
-        steps = assemble_steps(prepared, finished, model.tokenizer, count)
-        yield await self.compute(call.sender.client, steps, translations=len(finished) * count)
+        steps = _assembled(prepared, answers, call)
+        yield await self.compute(call.sender.client, steps, translations=len(answers) * count)
+
+    @staticmethod
+    async def _as_it_comes(
+        piece: EncodedPiece, prefix: Prefix | None, requests: RequestStream, call: Call, answers: list[Answer]
+    ) -> AsyncGenerator[str, None]:
+        """Yield the translation of a sentence in pieces, and add its answer to `answers`."""
+        tokenizer = call.route.model.tokenizer
+        decoder, exact = tokenizer.stream_decoder(), ExactStream(prefix)
+        is_empty = True
+        async for event in requests.next_request():
+            if isinstance(event, Progress):
+                text = decoder.push(event.tokens)
+            else:
+                answers.append(event)
+                # What the decoder still holds is no whole character, which the hypothesis does not have either.
+                text = "" if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
+            if written := exact.push(piece.written(text), end=isinstance(event, Finished)):
+                is_empty = False
+                yield written
+        if is_empty:
+            yield piece.text
+
+    @staticmethod
+    async def _held_back(
+        piece: ProtectedPiece,
+        prefix: Prefix | None,
+        requests: RequestStream,
+        engine_call: EngineCall,
+        maker: RequestMaker,
+        answers: list[Answer],
+    ) -> str:
+        """Return the translation of a sentence with kept spans, and add its answer to `answers`."""
+        finished = [event async for event in requests.next_request() if isinstance(event, Finished)]
+        (answer,) = await settle([PreparedText((piece,), prefix)], finished, engine_call, maker)
+        answers.append(answer)
+        assert isinstance(answer, Settled)
+        return exact_with_spans(answer.texts[0], piece, prefix) or piece.text
 
     async def compute(self, client: str, steps: Steps[T], *, translations: int) -> T:
         """Do a client's work on `translations` translated sentences: on a thread if they are many."""
         if translations <= _INLINE_TRANSLATIONS:
             return run_inline(steps)
         return await self._worker.run(client, steps)
+
+    def check_sizes(self, texts: Sequence[str], prefixes: Sequence[str] = ()) -> None:
+        """Raise InvalidInput for texts or target prefixes that are too many or too long."""
+        limits = self.limits
+        if not 1 <= len(texts) <= limits.max_texts:
+            raise InvalidInput("texts", f"{len(texts)} texts", f"1 to {limits.max_texts}")
+        for index, text in enumerate(texts):
+            if len(text) > limits.max_characters:
+                shown = f"{len(text)} characters"
+                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
+        for index, prefix in enumerate(prefixes):
+            if len(prefix) > limits.max_characters:
+                shown = f"{len(prefix)} characters"
+                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
+        if prefixes and len(prefixes) != len(texts):
+            shown = f"{len(prefixes)} prefixes"
+            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(texts)} texts")
 
     def stop_accepting(self) -> None:
         """Refuse new calls with ShuttingDown. Running calls go on."""
@@ -172,24 +229,8 @@ class Frontend:
             port = self._ports[model] = EnginePort(model.engine)
         return port
 
-    def _requests(self, text: PreparedText, call: Call, port: EnginePort, *, stream: bool) -> Iterator[Request]:
-        return requests(text, call.route, call.options, call.sender, port.new_id, stream=stream)
-
     def _check(self, call: Call) -> None:
-        limits = self.limits
-        if not 1 <= len(call.texts) <= limits.max_texts:
-            raise InvalidInput("texts", f"{len(call.texts)} texts", f"1 to {limits.max_texts}")
-        for index, text in enumerate(call.texts):
-            if len(text) > limits.max_characters:
-                shown = f"{len(text)} characters"
-                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
-        for index, prefix in enumerate(call.target_prefixes):
-            if len(prefix) > limits.max_characters:
-                shown = f"{len(prefix)} characters"
-                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
-        if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
-            shown = f"{len(call.target_prefixes)} prefixes"
-            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
+        self.check_sizes(call.texts, call.target_prefixes)
         check_options(call.options, call.route.model.description)
 
     async def _prepared_first(self, call: Call) -> list[PreparedText] | None:
@@ -202,7 +243,8 @@ class Frontend:
 
     def _engine_call(self, port: EnginePort, call: Call, prepared: list[PreparedText] | None) -> EngineCall:
         known = None if prepared is None else sum(text.num_sentences for text in prepared)
-        return port.call(call.sender.client, self.limits.window, call.memory, requests=known)
+        window = max(1, self.limits.window // call.window_divisor)
+        return port.call(call.sender.client, window, call.memory, requests=known)
 
     def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
         """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""
@@ -213,7 +255,7 @@ class Frontend:
         if most and work > most:
             shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
-        engine_call.expect(len(sentences), work, call.sender.deadline)
+        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_protected(prepared))
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
@@ -221,13 +263,33 @@ class Frontend:
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
-            for text, prefix in zip(call.texts, prefixes, strict=True):
-                prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
+            for index, (text, prefix) in enumerate(zip(call.texts, prefixes, strict=True)):
+                with _named(index):
+                    prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
             return prepared
 
         if _is_short(call):
             return run_inline(work())
         return await self._worker.run(call.sender.client, work())
+
+
+def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMaker:
+    return RequestMaker(call.route, call.options, call.sender, port.new_id, stream, call.alignments)
+
+
+def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Steps[TextResult]:
+    return assemble_steps(text, answers, call.route, call.options, sentences=call.sentences)
+
+
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Errors of one text, or of its prefix, say which one it is."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field in _FIELDS_OF_A_TEXT:
+            error.rename(f"{_FIELDS_OF_A_TEXT[error.field]}[{index}]")
+        raise
 
 
 def _is_short(call: Call) -> bool:

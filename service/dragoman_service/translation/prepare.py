@@ -5,14 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import lru_cache
 
-from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Priority, Request, Timings
+from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
-from dragoman_service.repository.models import ModelDescription, Route, TextTokenizer
-from dragoman_service.text.capitals import in_capitals, in_small_letters
-from dragoman_service.text.segmenter import EncodedPiece, encode_to_fit, pieces_of
+from dragoman_service.repository.models import ModelDescription, Route
+from dragoman_service.text.segmenter import EncodedPiece, pieces_of
+from dragoman_service.translation.prefix import Prefix, make_prefix
+from dragoman_service.translation.sentences import ProtectedPiece, encoded, is_plain
 from dragoman_service.translation.text_worker import Steps, run_inline
+from dragoman_service.translation.warnings import TextWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,10 @@ class PreparedText:
     """A text, cut into sentences and the text between them."""
 
     pieces: tuple[EncodedPiece, ...]
-    prefix: tuple[int, ...]
-    """Target tokens that the translation of the first sentence must begin with."""
+    prefix: Prefix | None = None
+    """The beginning of the translation of the first sentence."""
+    warnings: tuple[TextWarning, ...] = ()
+    """What was found in the text."""
 
     @property
     def sentences(self) -> tuple[EncodedPiece, ...]:
@@ -43,33 +47,6 @@ class PreparedText:
     def num_sentences(self) -> int:
         """Number of `sentences`."""
         return sum(bool(piece.tokens) for piece in self.pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class TextHypothesis:
-    """One translation of a text."""
-
-    text: str
-    score: float
-    """Sum of the scores of the sentences."""
-    tokens: tuple[int, ...]
-    """Target token ids of all sentences, without the ends of sentences."""
-    token_scores: tuple[float, ...]
-    finish_reason: FinishReason
-    """LENGTH if any sentence was cut."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextResult:
-    """The translation of one text."""
-
-    hypotheses: tuple[TextHypothesis, ...]
-    """Best first. The i-th consists of the i-th hypothesis of each sentence."""
-    timings: Timings
-    """The maximum over all sentences of each time."""
-    source_tokens: int
-    """Source tokens of all sentences, with one end for each sentence."""
-    sentences: int
 
 
 def check_options(options: DecodingOptions, model: ModelDescription) -> None:
@@ -110,15 +87,10 @@ def prepare_steps(
     `check` is called with each piece and may raise to stop the work. Raises InvalidInput for a prefix that is too long
     or has no sentence.
     """
-    tokenizer, model = route.model.tokenizer, route.model.description
-    prefix_tokens = tuple(tokenizer.encode_target(prefix)) if prefix else ()
-    longest = max_length(options, model)
-    if len(prefix_tokens) >= longest:
-        allowed = f"fewer tokens than max_length, which is {longest}; this has {len(prefix_tokens)}"
-        raise InvalidInput("target_prefix", prefix, allowed)
     pieces: list[EncodedPiece] = []
     copied: list[str] = []
-    for piece in _encoded(text, route, with_prefix=bool(prefix)):
+    warnings: list[TextWarning] = []
+    for piece in _encoded(text, route, warnings, with_prefix=bool(prefix)):
         check(piece)
         yield
         if not piece.tokens:
@@ -130,9 +102,22 @@ def prepare_steps(
         pieces.append(piece)
     if copied:
         pieces.append(EncodedPiece("".join(copied), ()))
-    if prefix_tokens and not any(piece.tokens for piece in pieces):
+    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings))
+
+
+def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: DecodingOptions) -> Prefix | None:
+    """The prefix of the first sentence. Raises InvalidInput if it is too long or has no sentence."""
+    if not prefix:
+        return None
+    sentence = next((piece for piece in pieces if piece.tokens), None)
+    if sentence is None:
         raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
-    return PreparedText(tuple(pieces), prefix_tokens)
+    protected = sentence.protected if isinstance(sentence, ProtectedPiece) else None
+    made, longest = make_prefix(prefix, route.model.tokenizer, protected), max_length(options, route.model.description)
+    if made.length >= longest:
+        allowed = f"fewer tokens than max_length, which is {longest}; this has {made.length}"
+        raise InvalidInput("target_prefix", prefix, allowed)
+    return made
 
 
 def max_length(options: DecodingOptions, model: ModelDescription) -> int:
@@ -140,34 +125,55 @@ def max_length(options: DecodingOptions, model: ModelDescription) -> int:
     return model.max_target_tokens if options.max_length is None else options.max_length
 
 
-def requests(
-    prepared: PreparedText,
-    route: Route,
-    options: DecodingOptions,
-    sender: Sender,
-    new_id: Callable[[], int],
-    *,
-    stream: bool,
-) -> Iterator[Request]:
-    """Yield the requests of the sentences of a text, in order."""
-    tokenizer, model = route.model.tokenizer, route.model.description
-    forced = tokenizer.forced(route.target_language)
-    # Models end now and then before the first word. A sentence with a letter always has a translation.
-    not_empty = replace(options, min_length=max(1, options.min_length))
-    for index, sentence in enumerate(prepared.sentences):
-        yield Request(
-            id=new_id(),
-            source=tokenizer.source(sentence.tokens, route.source_language, route.target_language),
+@dataclass(frozen=True, slots=True)
+class RequestMaker:
+    """Makes the requests of a call."""
+
+    route: Route
+    options: DecodingOptions
+    sender: Sender
+    new_id: Callable[[], int]
+    stream: bool = False
+    """Whether the events of sentences without kept spans are wanted as they come."""
+    alignments: bool = False
+
+    def of_text(self, prepared: PreparedText) -> Iterator[Request]:
+        """Yield the requests of the sentences of a text, in order."""
+        for index, sentence in enumerate(prepared.sentences):
+            yield self.of(sentence, prepared.prefix if index == 0 else None)
+
+    def of(self, piece: EncodedPiece, prefix: Prefix | None = None) -> Request:
+        """The request of a sentence, or a part of one."""
+        route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
+        options = (_for_protected if isinstance(piece, ProtectedPiece) else _for_sentences)(self.options)
+        return Request(
+            id=self.new_id(),
+            source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
             max_length=max_length(options, model),
-            options=_with_seed(not_empty if any(map(str.isalpha, sentence.text)) else options),
-            target_prefix=prepared.prefix if index == 0 else (),
-            deadline=sender.deadline,
-            stream=stream,
-            client=sender.client,
-            priority=sender.priority,
-            forced=forced,
+            options=_with_seed(options),
+            target_prefix=prefix.tokens if prefix else (),
+            deadline=self.sender.deadline,
+            stream=self.stream and is_plain(piece),
+            client=self.sender.client,
+            priority=self.sender.priority,
+            forced=tokenizer.forced(route.target_language),
             normalisation=model.normalisation,
+            restrictions=prefix.restrictions if prefix else (),
+            alignments=self.alignments,
         )
+
+
+@lru_cache(maxsize=1024)
+def _for_sentences(options: DecodingOptions) -> DecodingOptions:
+    """Models end now and then before the first word. A sentence with a letter always has a translation."""
+    return replace(options, min_length=max(1, options.min_length))
+
+
+@lru_cache(maxsize=1024)
+def _for_protected(options: DecodingOptions) -> DecodingOptions:
+    """Of the hypotheses of a beam, the best that keep the spans are chosen."""
+    of_sentences = _for_sentences(options)
+    return of_sentences if options.sampling else replace(of_sentences, num_hypotheses=options.beam_size)
 
 
 def _with_seed(options: DecodingOptions) -> DecodingOptions:
@@ -178,68 +184,11 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
     return replace(options, sampling=replace(sampling, seed=secrets.randbits(64)))
 
 
-def assemble(
-    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
-) -> TextResult:
-    """Do all steps of `assemble_steps` at once."""
-    return run_inline(assemble_steps(prepared, finished, tokenizer, num_hypotheses))
-
-
-def assemble_steps(
-    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, num_hypotheses: int
-) -> Steps[TextResult]:
-    """Put the translations of the sentences into the text, in the places of the sentences; a step for each sentence."""
-    count = min((len(answer.hypotheses) for answer in finished), default=num_hypotheses)
-    timings = [answer.timings for answer in finished] or [Timings()]
-    hypotheses = []
-    for rank in range(count):
-        hypotheses.append((yield from _hypothesis(prepared, finished, tokenizer, rank)))
-    return TextResult(
-        hypotheses=tuple(hypotheses),
-        timings=Timings(
-            queue=max(timing.queue for timing in timings),
-            encode=max(timing.encode for timing in timings),
-            decode=max(timing.decode for timing in timings),
-        ),
-        source_tokens=sum(len(sentence.tokens) + 1 for sentence in prepared.sentences),
-        sentences=len(finished),
-    )
-
-
-def _hypothesis(
-    prepared: PreparedText, finished: Sequence[Finished], tokenizer: TextTokenizer, rank: int
-) -> Steps[TextHypothesis]:
-    chosen = [answer.hypotheses[rank] for answer in finished]
-    translations = iter(chosen)
-    cut = any(hypothesis.finish_reason is FinishReason.LENGTH for hypothesis in chosen)
-    parts: list[str] = []
-    for piece in prepared.pieces:
-        parts.append(piece.written(tokenizer.decode(next(translations).tokens)) if piece.tokens else piece.text)
-        yield
-    return TextHypothesis(
-        text="".join(parts),
-        score=sum(hypothesis.score for hypothesis in chosen),
-        tokens=tuple(chain.from_iterable(hypothesis.tokens for hypothesis in chosen)),
-        token_scores=tuple(chain.from_iterable(hypothesis.token_scores for hypothesis in chosen)),
-        finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
-    )
-
-
-def _encoded(text: str, route: Route, *, with_prefix: bool) -> Iterator[EncodedPiece]:
-    """Cut a text into encoded pieces.
-
-    A sentence in capitals is translated in small letters, and its translation is changed to capitals. This is not done
-    with the first sentence if its translation has a forced prefix, because that must not change.
-    """
-    tokenizer = route.model.tokenizer
-    limit = route.model.description.max_source_tokens - tokenizer.source_overhead
+def _encoded(text: str, route: Route, warnings: list[TextWarning], *, with_prefix: bool) -> Iterator[EncodedPiece]:
+    """Cut a text into encoded pieces. The case of the first sentence is kept if its translation has a prefix."""
     for piece in pieces_of(text, route.source_language):
         if not piece.translatable:
             yield EncodedPiece(piece.text, ())
             continue
-        if with_prefix or not in_capitals(piece.text, route.source_language, route.target_language):
-            yield from encode_to_fit(piece.text, tokenizer.encode, limit)
-        else:
-            for part in encode_to_fit(piece.text, lambda part: tokenizer.encode(in_small_letters(part)), limit):
-                yield replace(part, capitals=bool(part.tokens))
+        yield from encoded(piece, route, warnings.append, keep_case=with_prefix)
         with_prefix = False

@@ -112,7 +112,7 @@ class BeamSearch(Search):
                     break
             elif index < self._beam_size:
                 assert child.parent is not None
-                self._finish(child.parent, child.total, self._length + 1, FinishReason.STOP)
+                self._finish(child.parent, child.total, self._length + 1, FinishReason.STOP, child.log_prob)
                 gone.add(id(child.parent))
         if over:
             for node in self._live:
@@ -191,14 +191,14 @@ class BeamSearch(Search):
         self._length += 1
         self.next_tokens = [self._end_id if child is None else child.token for child in rows]
 
-    def _finish(self, node: _Node, total: float, length: int, reason: FinishReason) -> None:
+    def _finish(self, node: _Node, total: float, length: int, reason: FinishReason, end: float = 0.0) -> None:
         """Keep a finished hypothesis if it is among the best; `total` and `length` are what its score is made of."""
         score = total / length_penalty(length, self._request)
         if len(self._finished) == self._beam_size and score <= self._finished[-1].score:
             return  # of equals, the earlier one stays ahead
         nodes = node.last(self._length)
         tokens, scores = tuple(each.token for each in nodes), tuple(each.log_prob for each in nodes)
-        self._finished.append(Hypothesis(tokens, scores, score, reason))
+        self._finished.append(Hypothesis(tokens, scores, score, reason, end))
         self._finished.sort(key=lambda finished: -finished.score)  # stable
         del self._finished[self._beam_size :]
 
@@ -223,4 +223,4 @@ class BeamSearch(Search):
         return tuple(common)
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        return tuple(self._finished[: self._num_hypotheses])
+        return tuple(self._finished[: 1 if self._num_hypotheses == 1 else self._beam_size])

@@ -30,7 +30,7 @@ class _Draft:
     def stopped(self, end_log_prob: float, request: Request) -> Hypothesis:
         """This hypothesis, ended by the end of the sentence, which counts in sum and length."""
         score = (self.total + end_log_prob) / length_penalty(len(self.tokens) + 1, request)
-        return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.STOP)
+        return Hypothesis(tuple(self.tokens), tuple(self.scores), score, FinishReason.STOP, end_log_prob)
 
     def cut(self, request: Request) -> Hypothesis:
         """This hypothesis, incomplete."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sentencepiece
@@ -74,6 +74,9 @@ def check_text(text: str) -> None:
 class TextEncoder(ABC):
     """Text to ids, of one side of a model."""
 
+    fallback_ids: frozenset[int]
+    """See `protocol.Tokenizer`."""
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
@@ -94,6 +97,8 @@ class ModelEncoder(TextEncoder):
         """`renumbered` has the id for each id of the model; None leaves them as they are."""
         self._model = model
         self._renumbered = renumbered
+        unspelled = [model.unk_id(), *_bytes_beyond_ascii(dict(enumerate(pieces_of(model))), model.is_byte)]
+        self.fallback_ids = frozenset(self._ids(unspelled))
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
@@ -124,6 +129,8 @@ class PieceEncoder(TextEncoder):
         self._splitter = splitter
         self._ids = ids
         self._unknown = unknown
+        named = {i: piece for piece, i in ids.items()}
+        self.fallback_ids = frozenset([unknown, *_bytes_beyond_ascii(named, lambda i: True)])
 
     def encode(self, text: str) -> list[int]:
         check_text(text)
@@ -199,6 +206,12 @@ def _split_by_model(model: Any, text: str) -> tuple[list[int], list[str], Spans]
         if start == end == spans[later][0]:
             spans[here] = (start, spans[later][1])
     return found["ids"], pieces, spans
+
+
+def _bytes_beyond_ascii(pieces: Mapping[int, str], is_byte: Callable[[int], bool]) -> list[int]:
+    """The ids of byte pieces of characters beyond ASCII. That of an ASCII character is a character as any other."""
+    named = {f"<0x{byte:02X}>" for byte in range(0x80, 0x100)}
+    return [i for i, piece in pieces.items() if piece in named and is_byte(i)]
 
 
 def _is_special(model: Any, i: int) -> bool:

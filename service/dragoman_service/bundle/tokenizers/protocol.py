@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,6 +66,10 @@ class Tokenizer(Protocol):
     """The id that the decoder is fed first."""
     end_id: int
     unknown_id: int
+    fallback_ids: frozenset[int]
+    """Source ids of what the vocabulary lacks: the unknown id, and byte pieces of characters beyond ASCII."""
+    byte_ids: Mapping[int, int]
+    """Target id of a byte piece -> the byte."""
     fingerprint: str
     """SHA-256 of the files, in hexadecimal. Of a kind with settings, of these too."""
 

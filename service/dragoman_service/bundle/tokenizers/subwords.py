@@ -60,6 +60,7 @@ class SubwordTokenizer:
         self.source_vocab_size = parts.source_vocab_size
         self.pad_id, self.begin_id = parts.special.pad, parts.special.begin
         self.end_id, self.unknown_id = parts.special.end, parts.special.unknown
+        self.fallback_ids, self.byte_ids = parts.source.fallback_ids, parts.detokenizer.bytes
         self.fingerprint = fingerprint
 
     def encode(self, text: str) -> list[int]:

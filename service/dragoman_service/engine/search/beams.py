@@ -16,29 +16,31 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any, TypeAlias
 
-from dragoman_service.engine.request import Hypothesis, Request
-from dragoman_service.engine.search import scores
+from dragoman_service.engine.request import FinishReason, Hypothesis, Request
+from dragoman_service.engine.search import repetition, scores, utf8
 from dragoman_service.engine.search.scores import BANNED
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 
 Child: TypeAlias = tuple[float, int, int]
 """Cost, place of the parent, and index of the candidate."""
-Path: TypeAlias = tuple[int, float, Any] | None
-"""The tokens of a hypothesis, newest first: token, its log-probability, and the path before it. Hypotheses share the
-paths of their ancestors, so none is ever copied."""
+Path: TypeAlias = tuple[int, float, int, Any] | None
+"""The tokens of a hypothesis, newest first: token, its log-probability, the source position it is aligned to, and the
+path before it. Hypotheses share the paths of their ancestors, so none is ever copied."""
 
 
 class Beam:
     """The hypotheses of a request. Each has a place from 0 to `size - 1`, which is also its row within the request."""
 
     __slots__ = (
-        "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty", "_paths",
-        "_prefix", "_request", "_threshold", "_wanted", "size",
+        "_byte_pieces", "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty",
+        "_next_check", "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
     )  # fmt: skip
 
-    def __init__(self, request: Request, max_steps: int) -> None:
+    def __init__(self, request: Request, max_steps: int, byte_pieces: BytePieces = NO_BYTE_PIECES) -> None:
         """Begin with the empty hypothesis at the first place. After `max_steps` steps, all hypotheses are cut."""
         options = request.options
         self.size = options.beam_size
+        self._byte_pieces = byte_pieces
         self._wanted = options.num_hypotheses
         self._request = request
         self._prefix = request.target_prefix
@@ -52,11 +54,18 @@ class Beam:
         self._costs = [0.0, *[math.inf] * (self.size - 1)]
         self._paths: list[Path] = [None] * self.size
         self._finished: list[Hypothesis] = []  # best first, at most `size`
+        self._runaways: list[Hypothesis] = []  # stopped for repetition; they count only where others are too few
+        self._next_check = len(self._prefix) + repetition.FIRST_CHECK
         self._threshold = BANNED  # the search ends once no live hypothesis can have a higher score
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        """The requested number of finished hypotheses, best first."""
-        return tuple(self._finished[: self._wanted])
+        """The finished hypotheses, best first: one if one is wanted, else all; those that are wanted come first.
+
+        What was stopped for repetition is returned only where there are too few others.
+        """
+        finished = self._finished[: 1 if self._wanted == 1 else self.size]
+        runaways = sorted(self._runaways, key=lambda each: -each.score)
+        return tuple(finished + runaways[: max(0, self._wanted - len(finished))])
 
     def is_lost(self, rows: Sequence[int], log_probs: Sequence[Sequence[float]]) -> bool:
         """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""
@@ -70,6 +79,7 @@ class Beam:
         end_id: int,
         tokens: list[int],
         copies: list[tuple[int, int]],
+        aligned: Sequence[int] | None = None,
     ) -> bool:
         """Perform one step.
 
@@ -81,21 +91,21 @@ class Beam:
             tokens: The next token of every row of the batch. Those of `rows` are written.
             copies: Source and target rows whose caches must be copied before the next step are added. No row is both a
                 source and a target.
+            aligned: The source position that every row of the batch attends to most; None if nobody wants it.
 
         Returns:
             Whether the search goes on.
         """
         if self._length < len(self._prefix):
-            token = self._given[self._length - len(self._prefix)]
-            for row in rows:
-                tokens[row] = token
-            if self._length >= 0:
-                self._paths[0] = (token, 0.0, self._paths[0])
-            self._length += 1
+            self._give(rows, tokens)
             return True
         going, ends = self._children(rows, candidates, log_probs, end_id)
-        for cost, place, _ in ends:
-            self._keep(scores.stopped(*self._tokens(self._paths[place]), -cost, self._request))
+        for cost, place, index in ends:
+            end = log_probs[rows[place]][index]
+            chosen = self._chosen(self._paths[place])
+            if aligned is not None and self._request.alignments:
+                chosen = chosen._replace(alignment=(*chosen.alignment, aligned[rows[place]]))
+            self._keep(scores.stopped(chosen, end, -cost, self._request))
         if self._length == self._max_length:  # this step only shows which hypotheses end here
             ended = {place for _, place, _ in ends}
             self._cut(self._paths[place] for place in self._live if place not in ended)
@@ -104,15 +114,29 @@ class Beam:
             if not self._finished:
                 self._cut(self._paths[place] for place in self._live)
             return False
-        self._grow(going, rows, candidates, log_probs, tokens, copies)
-        if len(going) < self.size:
+        self._grow(going, rows, candidates, log_probs, tokens, copies, aligned)
+        if self._length >= self._next_check:
+            self._next_check = self._length + repetition.INTERVAL
+            self._stop_runaways()
+            if not self._live:
+                return False
+        if len(self._live) < self.size:
             for place, row in enumerate(rows):
                 if self._paths[place] is None:
                     tokens[row] = end_id
         if self._length == self._longest:  # no position is left
             self._cut(self._paths[place] for place in self._live)
             return False
-        return going[0][0] / -self._max_penalty > self._threshold
+        return self._costs[self._live[0]] / -self._max_penalty > self._threshold
+
+    def _give(self, rows: Sequence[int], tokens: list[int]) -> None:
+        """Write the next given token."""
+        token = self._given[self._length - len(self._prefix)]
+        for row in rows:
+            tokens[row] = token
+        if self._length >= 0:
+            self._paths[0] = (token, 0.0, -1, self._paths[0])
+        self._length += 1
 
     def _grow(
         self,
@@ -122,6 +146,7 @@ class Beam:
         log_probs: Sequence[Sequence[float]],
         tokens: list[int],
         copies: list[tuple[int, int]],
+        aligned: Sequence[int] | None,
     ) -> None:
         """Make the children the live hypotheses."""
         all_rows_equal = self._length <= len(self._prefix)  # before the first token that is chosen
@@ -132,7 +157,8 @@ class Beam:
             source, row = rows[parent], rows[place]
             costs[place] = cost
             tokens[row] = token = candidates[source][index]
-            paths[place] = (token, log_probs[source][index], self._paths[parent])
+            at = -1 if aligned is None else aligned[source]
+            paths[place] = (token, log_probs[source][index], at, self._paths[parent])
             if place != parent and not all_rows_equal:
                 copies.append((source, row))
         self._costs, self._paths, self._live, self._length = costs, paths, taken, self._length + 1
@@ -185,7 +211,10 @@ class Beam:
             if not cost < math.inf:
                 break
             row = rows[place]
-            if candidates[row][index] != end_id:
+            token = candidates[row][index]
+            if not self._fits(place, token):
+                pass
+            elif token != end_id:
                 going.append(child)
                 if len(going) == size:
                     break
@@ -198,22 +227,41 @@ class Beam:
                 heappop(heads)
         return going, ends
 
-    def _tokens(self, path: Path) -> tuple[list[int], list[float]]:
-        """The tokens of a path, oldest first, and their log-probabilities."""
+    def _fits(self, place: int, token: int) -> bool:
+        """Whether a token tears no character apart after a live hypothesis."""
+        byte_of, path = self._byte_pieces.byte_of, self._paths[place]
+        if token not in byte_of and (path is None or path[0] not in byte_of):
+            return True
+        return self._byte_pieces.fits(_newest(path, min(self._length, utf8.LONGEST)), token)
+
+    def _chosen(self, path: Path) -> scores.Chosen:
+        """The tokens of a path, oldest first, and what belongs to them."""
         tokens: list[int] = []
         log_probs: list[float] = []
+        alignment: list[int] = []
         while path is not None:
-            token, log_prob, path = path
+            token, log_prob, at, path = path
             tokens.append(token)
             log_probs.append(log_prob)
+            alignment.append(at)
         tokens.reverse()
         log_probs.reverse()
-        return tokens, log_probs
+        alignment.reverse()
+        return scores.Chosen(tokens, log_probs, alignment if self._request.alignments else ())
 
     def _cut(self, paths: Iterable[Path]) -> None:
         """Finish live hypotheses as they are."""
         for path in paths:
-            self._keep(scores.cut(*self._tokens(path), self._request))
+            self._keep(scores.cut(self._chosen(path), self._request, self._byte_pieces))
+
+    def _stop_runaways(self) -> None:
+        """Stop the live hypotheses that repeat themselves without end."""
+        for place in self._live[:]:
+            chosen = self._chosen(self._paths[place])
+            if repetition.is_runaway(chosen.tokens, self._request.source):
+                self._runaways.append(scores.cut(chosen, self._request, self._byte_pieces, FinishReason.REPETITION))
+                self._live.remove(place)
+                self._costs[place], self._paths[place] = math.inf, None
 
     def _keep(self, hypothesis: Hypothesis) -> None:
         """Add a finished hypothesis if it is among the best. Of equals, the earlier comes first."""
@@ -234,7 +282,7 @@ def _newest(path: Path, count: int) -> list[int]:
     tokens: list[int] = []
     for _ in range(count):
         assert path is not None
-        token, _, path = path
+        token, _, _, path = path
         tokens.append(token)
     tokens.reverse()
     return tokens

@@ -1,0 +1,320 @@
+"""Kept spans inside a sentence: what is shown to the model in their place, and how they are put back.
+
+A *unit* is a kept span that must stand in the translation once, unchanged. A unit is shown as a stand-in, a short word
+that the model copies. `Protected.restored` accepts a translation only if it has every stand-in exactly once. Otherwise
+the sentence is translated in the parts around its units (`Protected.parts`), which is always lawful.
+
+Invisible characters (soft hyphens, word joiners, marks of direction) are not shown to the model.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from dragoman_service.text.spans import Kind, Span
+
+_WORD = re.compile(r"[^\W_]")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+"""Characters of scripts without spaces between words: Thai, Lao, Myanmar, Khmer, kana and Han."""
+_UNNUMBERED = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[a-zA-Z@]{1,3}|\{\}")
+"""Placeholders that are filled in the order in which they stand: %s, %5.2f, {}."""
+_ENDS_SENTENCE = re.compile(r"[.!?。！？…]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A kept span of a sentence."""
+
+    start: int
+    end: int
+    text: str
+    shown: str
+    """What the model reads in its place: a stand-in, or its own text."""
+    ordered: bool
+    """Whether its order among the ordered units must not change."""
+    contents: tuple[str, ...]
+    """The texts of the spans that it consists of: it may be several that touch each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a translation."""
+
+    text: str
+    kept: bool
+    """Whether it is a unit, in which nothing may be inserted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A sentence with its units."""
+
+    text: str
+    """The sentence without its invisible characters, but for those right behind a unit, which belong to it."""
+    units: tuple[Unit, ...]
+    """In the order of the sentence. Two units never touch each other."""
+    invisible: tuple[tuple[int, str], ...]
+    """Where in `text` invisible characters belong, and which."""
+
+    def shown(self, convert: Callable[[str], str] = str) -> str:
+        """What the model reads. `convert` is applied to the text between the units."""
+        shown: list[str] = []
+        for segment in segments_around(self.text, self.units):
+            if not segment.kept:
+                shown.append(convert(segment.text))
+                continue
+            unit = self.units[len(shown) // 2]
+            before, after = self._pads(unit)
+            shown.append(" " * before + unit.shown + " " * after)
+        return "".join(shown)
+
+    def restored(self, translation: str, convert: Callable[[str], str] = str) -> str | None:
+        """A translation of `shown` with the units in place of the stand-ins; None if one is missing or not alone.
+
+        `convert` is applied to the text between the units, for example `str.upper`.
+        """
+        found = [(place, unit) for unit in self.units if (place := _place_of(unit, translation)) is not None]
+        if len(found) < len(self.units):
+            return None
+        found.sort(key=lambda pair: pair[0])
+        ordered = [unit.start for _, unit in found if unit.ordered]
+        if ordered != sorted(ordered):
+            return None
+        segments: list[Segment] = []
+        done, previous = 0, None
+        for place, unit in found:
+            if place < done:
+                return None
+            between = self._between(translation[done:place], previous, unit)
+            segments += [Segment(convert(between), kept=False), Segment(unit.text, kept=True)]
+            done, previous = place + len(unit.shown), unit
+        segments.append(Segment(convert(self._between(translation[done:], previous, None)), kept=False))
+        return self._written(segments) if self._counts_are_right(segments) else None
+
+    def parts(self) -> list[Segment]:
+        """The sentence in the parts around its units, in order. Parts that are not kept have a letter."""
+        return parts_around(self.text, self.units)
+
+    def from_parts(self, parts: Sequence[str], translations: Sequence[str | None]) -> str:
+        """The translation of the sentence from those of `parts`, each of which may be cut further.
+
+        None stands for a part that is kept. An empty translation is replaced by the part.
+        """
+        segments = [
+            Segment(part, kept=True)
+            if translation is None
+            else Segment(self._part_written(part, translation, last=number == len(parts) - 1) or part, kept=False)
+            for number, (part, translation) in enumerate(zip(parts, translations, strict=True))
+        ]
+        return self._written(segments)
+
+    def _part_written(self, part: str, translation: str, *, last: bool) -> str:
+        """A translation of a part, without what would be wrong inside the sentence.
+
+        A model ends what it takes for a sentence with a full stop; and units are nowhere but in their places.
+        """
+        if not last and _ENDS_SENTENCE.search(translation) and not _ENDS_SENTENCE.search(part):
+            translation = translation[:-1]
+        return without(translation, [each for each in self._contents if each not in part])
+
+    def _written(self, segments: Sequence[Segment]) -> str:
+        """The translation, with the invisible characters.
+
+        They stand where they stood if the translation is the sentence itself; otherwise at the nearest border of words
+        outside the units, in proportion to the lengths of both.
+        """
+        if not self.invisible:
+            return "".join(segment.text for segment in segments)
+        own = {characters for _, characters in self.invisible}
+        segments = [it if it.kept else Segment(without(it.text, own), kept=False) for it in segments]
+        translation = "".join(segment.text for segment in segments)
+        if translation == self.text:
+            places = [place for place, _ in self.invisible]
+        else:
+            borders = _borders(segments)
+            scale = len(translation) / max(1, len(self.text))
+            places = [min(borders, key=lambda it: abs(it - place * scale)) for place, _ in self.invisible]
+        pieces, done = [], 0
+        for place, (_, characters) in sorted(zip(places, self.invisible, strict=True), key=lambda pair: pair[0]):
+            pieces += [translation[done:place], characters]
+            done = place
+        return "".join([*pieces, translation[done:]])
+
+    def _pads(self, unit: Unit) -> tuple[bool, bool]:
+        """Whether spaces are added before and after a stand-in, because letters or digits touch the unit."""
+        if unit.shown == unit.text:
+            return False, False
+        before, after = self.text[unit.start - 1 : unit.start], self.text[unit.end : unit.end + 1]
+        return bool(_WORD.match(before)), bool(_WORD.match(after))
+
+    def _between(self, text: str, previous: Unit | None, following: Unit | None) -> str:
+        """The text between two units of a translation, with the white space of the source around each unit."""
+        body = text.strip()
+        if not body and previous is not None and following is not None:
+            gap = self.text[previous.end : following.start]
+            return gap if previous.end <= following.start and not gap.strip() else text
+        start = text.index(body) if body else len(text)
+        left, right = text[:start], text[start + len(body) :]
+        if previous is not None:
+            left = self._space(left, body[:1], previous, after=True)
+        if following is not None:
+            right = self._space(right, body[-1:], following, after=False)
+        return left + body + right
+
+    def _space(self, space: str, neighbour: str, unit: Unit, *, after: bool) -> str:
+        """The white space between a unit and the text of a translation that begins or ends with `neighbour`."""
+        if not space:
+            return space
+        if self._pads(unit)[after]:
+            own = self.text[unit.end] if after else self.text[unit.start - 1]
+            # Where the source needs no spaces, but the translation does, there is one.
+            return space if _UNSPACED.match(own) and not _UNSPACED.match(neighbour) else ""
+        rest = self.text[unit.end :] if after else self.text[: unit.start][::-1]
+        own = rest[: len(rest) - len(rest.lstrip())]
+        return (own if after else own[::-1]) or space
+
+    def _counts_are_right(self, segments: Sequence[Segment]) -> bool:
+        """Whether no unit stands in a translation more often than in the sentence."""
+        translation = "".join(segment.text for segment in segments)
+        return all(translation.count(each) <= self.text.count(each) for each in self._contents)
+
+    @property
+    def _contents(self) -> set[str]:
+        return {each for unit in self.units for each in unit.contents}
+
+
+def segments_around(text: str, spans: Sequence[Span | Unit]) -> list[Segment]:
+    """Spans of a text, and the text before, between and after them, which may be empty."""
+    segments, done = [], 0
+    for span in spans:
+        segments += [Segment(text[done : span.start], kept=False), Segment(text[span.start : span.end], kept=True)]
+        done = span.end
+    return [*segments, Segment(text[done:], kept=False)]
+
+
+def parts_around(text: str, spans: Sequence[Span | Unit]) -> list[Segment]:
+    """The parts of a sentence around its spans. Those that are not kept have a letter, and no white space around."""
+    parts: list[Segment] = []
+    for segment in segments_around(text, spans):
+        if segment.kept or not any(map(str.isalpha, segment.text)):
+            parts.append(Segment(segment.text, kept=True))
+            continue
+        body = segment.text.strip()
+        start = segment.text.index(body)
+        parts += [Segment(segment.text[:start], kept=True), Segment(body, kept=False)]
+        parts.append(Segment(segment.text[start + len(body) :], kept=True))
+    return [part for part in parts if part.text]
+
+
+def trimmed(text: str, spans: Sequence[Span]) -> tuple[int, int]:
+    """Where the part of a sentence that the model reads begins and ends.
+
+    Symbols and invisible characters at either end are left out, and so are a tag and its end around the whole.
+    """
+    start, end = 0, len(text)
+    left, right = 0, len(spans)
+    while True:
+        start += len(text[start:end]) - len(text[start:end].lstrip())
+        end -= len(text[start:end]) - len(text[start:end].rstrip())
+        inner = spans[left:right]
+        if inner and inner[0].start <= start and inner[0].kind in _AT_ENDS:
+            start, left = max(start, inner[0].end), left + 1
+        elif inner and inner[-1].end >= end and inner[-1].kind in _AT_ENDS:
+            end, right = max(start, min(end, inner[-1].start)), right - 1
+        elif len(inner) > 1 and inner[0].start == start and inner[-1].end == end and _encloses(text, inner):
+            start, end, left, right = inner[0].end, inner[-1].start, left + 1, right - 1
+        else:
+            return start, end
+
+
+_AT_ENDS = frozenset({Kind.SYMBOL, Kind.INVISIBLE, Kind.SPACE})
+
+
+def protected(text: str, spans: Sequence[Span], stand_ins: Sequence[str]) -> Protected | None:
+    """A sentence with its kept spans as units; None if there are too few stand-ins that it does not contain."""
+    visible: list[str] = []
+    invisible: list[tuple[int, str]] = []
+    found: list[tuple[int, int, list[Span]]] = []
+    length = done = 0
+    for span in spans:
+        visible.append(text[done : span.start])
+        length += span.start - done
+        done = span.end
+        content = text[span.start : span.end]
+        touches = bool(found) and found[-1][1] == length
+        if span.kind is Kind.INVISIBLE and not touches:
+            invisible.append((length, content))
+            continue
+        visible.append(content)
+        if touches:
+            start, _, members = found.pop()
+            found.append((start, length + len(content), [*members, span]))
+        else:
+            found.append((length, length + len(content), [span]))
+        length += len(content)
+    sentence = "".join([*visible, text[done:]])
+    free = iter([each for each in stand_ins if each not in sentence])
+    units = []
+    for start, end, members in found:
+        unit, kinds = sentence[start:end], [span.kind for span in members]
+        shown = unit if _is_shown(unit, kinds) else next(free, None)
+        if shown is None:
+            return None
+        ordered = Kind.TAG in kinds or bool(_UNNUMBERED.fullmatch(unit))
+        units.append(Unit(start, end, unit, shown, ordered, tuple(text[it.start : it.end] for it in members)))
+    return Protected(sentence, tuple(units), tuple(invisible))
+
+
+def _is_shown(unit: str, kinds: Sequence[Kind]) -> bool:
+    """Whether a unit is shown as it is: a single mark of punctuation or currency, which belongs to the sentence."""
+    return kinds == [Kind.SYMBOL] and len(unit) == 1 and unicodedata.category(unit) in _MARKS
+
+
+_MARKS = frozenset({"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sc"})
+
+
+def _encloses(text: str, spans: Sequence[Span]) -> bool:
+    """Whether the first and the last of some spans are a tag and its end, with no other tag between them."""
+    if [span.kind for span in spans].count(Kind.TAG) != 2:
+        return False
+    first, last = (text[span.start : span.end] for span in (spans[0], spans[-1]))
+    name = re.match(r"<(\w+)", first)
+    return bool(name and last == f"</{name[1]}>") or (first == last and not first.startswith("<"))
+
+
+def _place_of(unit: Unit, translation: str) -> int | None:
+    """Where the stand-in of a unit stands, if it stands there once and no letter or digit touches it."""
+    place = translation.find(unit.shown)
+    if place < 0 or translation.find(unit.shown, place + 1) >= 0:
+        return None
+    if unit.shown != unit.text:
+        end = place + len(unit.shown)
+        for neighbour in (translation[place - 1 : place], translation[end : end + 1]):
+            if _WORD.match(neighbour) and not _UNSPACED.match(neighbour):
+                return None
+    return place
+
+
+def without(text: str, unwanted: Collection[str]) -> str:
+    """A text from which strings have been removed, those too that come about by this."""
+    while any(each in text for each in unwanted):
+        for each in unwanted:
+            text = text.replace(each, "")
+    return text
+
+
+def _borders(segments: Sequence[Segment]) -> list[int]:
+    """Places in a translation where no word and no unit is torn apart."""
+    places, start = [0], 0
+    for segment in segments:
+        if not segment.kept:
+            places += [start + match.start() for match in re.finditer(r"\s", segment.text)]
+        start += len(segment.text)
+        places.append(start)
+    return places

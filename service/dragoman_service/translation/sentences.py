@@ -1,0 +1,123 @@
+"""From a sentence to what the model reads: its spans protected, its capitals lowered, short enough for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from dragoman_service.repository.models import Route
+from dragoman_service.text.capitals import in_capitals, in_small_letters
+from dragoman_service.text.segmenter import EncodedPiece, Piece, encode_to_fit, on_one_line
+from dragoman_service.text.spans import Span
+from dragoman_service.translation.protection import (
+    Protected,
+    parts_around,
+    protected,
+    trimmed,
+    without,
+)
+from dragoman_service.translation.quantities import with_quantities
+from dragoman_service.translation.unspelled import is_foreign, unspelled_characters, with_unspelled
+from dragoman_service.translation.warnings import TextWarning, WarningKind
+
+_NOT_READABLE = "most of its letters are unknown to the model; it is returned as it is"
+_IN_PARTS = "it has too many spans that are to be kept; it was translated in the parts around them"
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedPiece(EncodedPiece):
+    """A sentence with spans that its translation must have. Its tokens are those of the text with stand-ins."""
+
+    protected: Protected = field(kw_only=True)
+
+    def restored(self, translation: str) -> str | None:
+        """A translation of the tokens, with the spans in it; None if it cannot be used."""
+        return self.protected.restored(on_one_line(translation), str.upper if self.capitals else str)
+
+
+@dataclass(frozen=True, slots=True)
+class PartPiece(EncodedPiece):
+    """A part of a sentence, between spans that it keeps."""
+
+    unwanted: tuple[str, ...] = ()
+    """The spans, which must not stand in its translation too."""
+
+    def written(self, translation: str) -> str:
+        """See `EncodedPiece.written`. The translation must be whole."""
+        return without(EncodedPiece.written(self, translation), self.unwanted)
+
+
+def is_plain(piece: EncodedPiece) -> bool:
+    """Whether a piece is a sentence, or a part of one, that keeps no spans. Only its translation may be streamed."""
+    return type(piece) is EncodedPiece
+
+
+Warn = Callable[[TextWarning], None]
+
+
+def encoded(piece: Piece, route: Route, warn: Warn, *, keep_case: bool) -> Iterator[EncodedPiece]:
+    """Cut a translatable piece into encoded pieces.
+
+    A sentence in capitals is translated in small letters, and its translation is changed to capitals, but for the spans
+    that it keeps. With `keep_case` this is not done.
+    """
+    capitals = not keep_case and in_capitals(piece.text, route.source_language, route.target_language, piece.spans)
+    fallback = route.model.tokenizer.fallback_ids
+    for part in encoded_part(piece.text, route, capitals=capitals, spans=piece.spans):
+        if not part.spans and fallback.isdisjoint(part.tokens):
+            yield part
+        else:
+            yield from _protected(part, piece.start + part.start, route, warn)
+
+
+def encoded_part(text: str, route: Route, *, capitals: bool, spans: Sequence[Span] = ()) -> Iterator[EncodedPiece]:
+    """Encode a part of a sentence, which is in capitals or not as the sentence is."""
+    tokenizer = route.model.tokenizer
+    limit = route.model.description.max_source_tokens - tokenizer.source_overhead
+    if not capitals:
+        yield from encode_to_fit(text, tokenizer.encode, limit, spans)
+    else:
+        for part in encode_to_fit(text, lambda part: tokenizer.encode(in_small_letters(part)), limit, spans):
+            yield replace(part, capitals=bool(part.tokens))
+
+
+def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> Iterator[EncodedPiece]:
+    """Encode a sentence that keeps spans; `offset` is its place in the text."""
+    text = piece.text
+    lost = unspelled_characters(text, route.model.tokenizer)
+    if is_foreign(text, lost):
+        warn(TextWarning(WarningKind.SOURCE_NOT_READABLE, offset, offset + len(text), _NOT_READABLE))
+        yield EncodedPiece(text, ())
+        return
+    spans = with_quantities(text, with_unspelled(text, piece.spans, lost))
+    start, end = trimmed(text, spans)
+    inner = [Span(it.start - start, it.end - start, it.kind) for it in spans if start <= it.start and it.end <= end]
+    if all(part.kept for part in parts_around(text[start:end], inner)):
+        yield EncodedPiece(text, ())
+        return
+    if start:
+        yield EncodedPiece(text[:start], ())
+    yield from _sentence(text[start:end], inner, offset + start, route, warn, capitals=piece.capitals)
+    if end < len(text):
+        yield EncodedPiece(text[end:], ())
+
+
+def _sentence(
+    sentence: str, spans: Sequence[Span], offset: int, route: Route, warn: Warn, *, capitals: bool
+) -> Iterator[EncodedPiece]:
+    model, tokenizer = route.model.description, route.model.tokenizer
+    guarded = protected(sentence, spans, model.stand_ins)
+    if guarded is not None:
+        tokens = tokenizer.encode(guarded.shown(in_small_letters if capitals else str))
+        if 0 < len(tokens) <= model.max_source_tokens - tokenizer.source_overhead:
+            yield ProtectedPiece(sentence, tokens, capitals, protected=guarded)
+            return
+    warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
+    parts = parts_around(sentence, spans)
+    for part in parts:
+        if part.kept:
+            yield EncodedPiece(part.text, ())
+            continue
+        unwanted = tuple({it.text for it in parts if it.kept and it.text not in part.text and it.text.strip()})
+        for it in encoded_part(part.text, route, capitals=capitals):
+            yield PartPiece(it.text, it.tokens, it.capitals, unwanted=unwanted) if it.tokens else it

@@ -1,0 +1,112 @@
+"""What must not change stands in the translations of the bundled models, from a real server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from support.server_process import START_SECONDS, server_process
+
+from .conftest import BUNDLED
+
+PAIRS = [BUNDLED, BUNDLED.parents[1] / "de-en" / "1"]
+pytestmark = pytest.mark.skipif(
+    not all((path / "manifest.json").exists() for path in PAIRS), reason="the bundled models are not there"
+)
+
+KEPT = {
+    ("en", "It costs 100 € here."): ["100 €"],
+    ("en", "Thanks 😀"): ["😀"],
+    ("en", "Hello! 😊 How are you?"): [" 😊 "],
+    ("en", "• One"): ["• "],
+    ("en", "10² is 100."): ["10²"],
+    ("en", "The area is 5 m²."): ["5 m²"],
+    ("en", "Download it from https://example.com/Files/Report.PDF today."): ["https://example.com/Files/Report.PDF"],
+    ("en", "Open README.MD in ASP.NET."): ["README.MD", "ASP.NET"],
+    ("en", "You have %1$s new messages in {count} folders."): ["%1$s", "{count}"],
+    ("en", "Click <b>here</b> to go on."): ["<b>", "</b>"],
+    ("en", "Hello {{name}}, welcome to our shop!"): ["{{name}}"],
+    ("en", "Fish &amp; chips are **bold** here."): ["&amp;", "**"],
+    ("en", "Łódź is a city in Poland."): ["Łódź"],
+    ("en", "Good\u2060morning."): ["\u2060"],
+    ("de", "Ich habe %s Nachrichten in {count} Ordnern."): ["%s", "{count}"],
+    ("de", "Das kostet 100 € im Monat, sagt @mia."): ["100 €", "@mia"],
+}
+OF_WORDS = [("en", "one"), ("en", "the"), ("en", "with"), ("de", "der"), ("de", "und")]
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[translation_pb2_grpc.TranslationStub]:
+    with server_process(PAIRS, "--max-rows", "16") as server, grpc.insecure_channel(server.address) as channel:
+        yield translation_pb2_grpc.TranslationStub(channel)
+
+
+def translate(
+    stub: translation_pb2_grpc.TranslationStub, text: str, language: str, **fields: object
+) -> pb.TextTranslation:
+    request = pb.TranslateRequest(texts=[text], source_language=language, **fields)
+    (translation,) = stub.Translate(request, timeout=START_SECONDS).translations
+    return translation
+
+
+@pytest.mark.parametrize(("language", "text"), KEPT)
+def test_spans_are_kept(stub: translation_pb2_grpc.TranslationStub, language: str, text: str) -> None:
+    options = pb.DecodingOptions(beam_size=4, num_hypotheses=2)
+    for hypothesis in translate(stub, text, language, options=options).hypotheses:
+        assert {span: hypothesis.text.count(span) for span in KEPT[language, text]} == {
+            span: text.count(span) for span in KEPT[language, text]
+        }
+        assert "\ufffd" not in hypothesis.text
+    request = pb.TranslateStreamRequest(text=text, source_language=language)
+    *chunks, last = stub.TranslateStream(request, timeout=START_SECONDS)
+    assert "".join(it.chunk for it in chunks) == last.result.translation.hypotheses[0].text
+
+
+@pytest.mark.parametrize(("language", "word"), OF_WORDS)
+def test_a_word_has_a_translation(stub: translation_pb2_grpc.TranslationStub, language: str, word: str) -> None:
+    for size in (1, 4):
+        assert translate(stub, word, language, options=pb.DecodingOptions(beam_size=size)).hypotheses[0].text.strip()
+
+
+def test_a_text_of_another_script_is_returned_with_a_warning(stub: translation_pb2_grpc.TranslationStub) -> None:
+    text = "这是一个测试。" * 50
+    translation = translate(stub, text, "en")
+    assert translation.hypotheses[0].text == text
+    assert translation.warnings[0].kind == pb.Warning.SOURCE_NOT_READABLE
+    assert text[translation.warnings[0].source.start : translation.warnings[0].source.end].startswith("这是")
+
+
+def test_sentences_and_their_scores_add_up(stub: translation_pb2_grpc.TranslationStub) -> None:
+    text = "The cat sees a dog.\n\nIt has %s bones. 😀 It runs!"
+    (hypothesis,) = translate(
+        stub, text, "en", return_sentences=True, return_token_scores=True, options=pb.DecodingOptions(length_penalty=0)
+    ).hypotheses
+    sources = [text[sentence.source.start : sentence.source.end] for sentence in hypothesis.sentences]
+    targets = [hypothesis.text[sentence.target.start : sentence.target.end] for sentence in hypothesis.sentences]
+    assert sources == ["The cat sees a dog.", "It has %s bones.", "It runs!"]
+    assert all(targets)
+    assert hypothesis.text == f"{targets[0]}\n\n{targets[1]} 😀 {targets[2]}"
+    assert math.isclose(sum(sentence.score for sentence in hypothesis.sentences), hypothesis.score)
+    for sentence in hypothesis.sentences:
+        assert math.isclose(sum(sentence.token_scores) + sentence.end_score, sentence.score, abs_tol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["Die Kat", "Die ", "  Ei", "Die  Katze", "10² "])
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_translation_begins_with_the_characters_of_its_prefix(
+    stub: translation_pb2_grpc.TranslationStub, prefix: str, size: int
+) -> None:
+    options = pb.DecodingOptions(beam_size=size)
+    text = translate(stub, "The cat sleeps.", "en", options=options, target_prefixes=[prefix]).hypotheses[0].text
+    assert text.startswith(prefix)
+    assert len(text) > len(prefix)
+    request = pb.TranslateStreamRequest(
+        text="The cat sleeps.", source_language="en", options=options, target_prefix=prefix
+    )
+    *chunks, _ = stub.TranslateStream(request, timeout=START_SECONDS)
+    assert "".join(it.chunk for it in chunks) == text
