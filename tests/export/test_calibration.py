@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dragoman_export import calibration
 from dragoman_export.calibration import Ranges, calibrate
+from dragoman_model.evaluation import greedy
 from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import source_mask
 from support.tiny_checkpoint import random_model, random_sources
@@ -70,7 +70,7 @@ def test_the_order_of_sentences_does_not_matter(ranges: Ranges) -> None:
 
 
 def test_nor_does_how_many_are_translated_side_by_side(ranges: Ranges, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "BATCH", 2)
+    monkeypatch.setattr(greedy, "BATCH", 2)
     assert_equal(calibrate(MODEL, SOURCES, LENGTH), ranges)
 
 
