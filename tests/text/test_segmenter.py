@@ -137,7 +137,7 @@ def test_100_000_characters_that_all_belong_together(unit: str) -> None:
 
 
 def test_character_that_cannot_be_split_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="texts"):
+    with pytest.raises(InvalidInput, match="text"):
         list(encode_to_fit("漢", lambda text: [0] * 9 * len(text), 4))
 
 

@@ -295,7 +295,7 @@ def _encoded(
         yield EncodedPiece(text, tokens, start=start, spans=spans)
         return
     if len(text) < 2:
-        raise InvalidInput("texts", text, f"characters of at most {limit} tokens; this one has {len(tokens)}")
+        raise InvalidInput("text", text, f"characters of at most {limit} tokens; this one has {len(tokens)}")
     cut = _cut(text, spans)
     for begin, end in ((0, cut), (cut, len(text))):
         while begin < end and text[begin].isspace():

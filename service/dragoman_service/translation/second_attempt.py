@@ -55,12 +55,14 @@ async def settle(
         answers_of_parts = iter(await _translate(list(attempts.values()), call, maker))
         for index, attempt in attempts.items():
             own = [next(answers_of_parts) for _ in attempt.translated]
-            answers[index] = settled_in_parts(attempt.piece, attempt.parts, own, maker.route.model.tokenizer)
+            answers[index] = settled_in_parts(
+                attempt.piece, attempt.parts, own, maker.route.model.tokenizer, maker.options
+            )
     return answers
 
 
 def _settled(piece: ProtectedPiece, finished: Finished, maker: RequestMaker) -> Settled | None:
-    return settled(piece, finished, maker.route.model.tokenizer, maker.options.num_hypotheses)
+    return settled(piece, finished, maker.route.model.tokenizer, maker.options)
 
 
 def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) -> _Attempt:
