@@ -9,29 +9,127 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from dragoman_service.text.markup.document import Block, BlockBuilder, Document, private_characters
 
+TRANSLATED_ATTRIBUTES = ("alt", "aria-description", "aria-label", "label", "placeholder", "summary", "title")
+"""Attributes whose values are text."""
 _BLOCKS = frozenset(
-    "address article aside audio base blockquote body br button canvas caption center col colgroup datalist dd details "
-    "dialog dir div dl dt fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr "
-    "html iframe legend li link main menu meta nav noembed noframes noscript object ol optgroup option p param "
-    "plaintext pre script search section select source style summary table tbody td template textarea tfoot th thead "
-    "title tr track ul video xmp".split()
+    [
+        "address",
+        "article",
+        "aside",
+        "audio",
+        "base",
+        "blockquote",
+        "body",
+        "br",
+        "button",
+        "canvas",
+        "caption",
+        "center",
+        "col",
+        "colgroup",
+        "datalist",
+        "dd",
+        "details",
+        "dialog",
+        "dir",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "frame",
+        "frameset",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "head",
+        "header",
+        "hgroup",
+        "hr",
+        "html",
+        "iframe",
+        "legend",
+        "li",
+        "link",
+        "main",
+        "menu",
+        "meta",
+        "nav",
+        "noembed",
+        "noframes",
+        "noscript",
+        "object",
+        "ol",
+        "optgroup",
+        "option",
+        "p",
+        "param",
+        "plaintext",
+        "pre",
+        "script",
+        "search",
+        "section",
+        "select",
+        "source",
+        "style",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "template",
+        "textarea",
+        "tfoot",
+        "th",
+        "thead",
+        "title",
+        "tr",
+        "track",
+        "ul",
+        "video",
+        "xmp",
+    ]
 )
 """Elements that divide the text around them. All others, unknown ones too, stand inside it."""
-_KEPT = frozenset("code kbd listing math pre samp svg tt var".split())
+_KEPT = frozenset(["code", "kbd", "listing", "math", "pre", "samp", "svg", "tt", "var"])
 """Elements whose content is not translated."""
-_RAW = frozenset("iframe noembed noframes plaintext script style textarea xmp".split())
+_RAW = frozenset(["iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "xmp"])
 """Elements whose content has no tags, and is not translated."""
-_VOID = frozenset("area base br col embed frame hr img input link meta param source track wbr".split())
+_VOID = frozenset(
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "frame",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "param",
+        "source",
+        "track",
+        "wbr",
+    ]
+)
 """Elements without an end."""
 
 _ENDED_BY: Mapping[str, frozenset[str]] = {
-    "p": _BLOCKS - frozenset("br button canvas iframe noscript object script select style template".split()),
+    "p": _BLOCKS
+    - frozenset(["br", "button", "canvas", "iframe", "noscript", "object", "script", "select", "style", "template"]),
     "li": frozenset({"li"}),
     "dt": frozenset({"dt", "dd"}),
     "dd": frozenset({"dt", "dd"}),
@@ -58,9 +156,14 @@ _NOT_SHOWN = re.compile("[\t-\r\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\U000f
 """Characters that are kept as their entity."""
 
 
-def html_document(source: str, attributes: Collection[str] = ()) -> Document:
-    """Cut HTML into blocks. The quoted values of `attributes`, in lower case, are blocks too."""
-    return _Parser(source, frozenset(attributes)).document()
+def html_steps(source: str, attributes: Collection[str] = ()) -> Generator[None, None, Document]:
+    """Cut HTML into blocks, in small steps. The quoted values of `attributes`, in lower case, are blocks too."""
+    tokens = []
+    for token in _tokens(source):
+        tokens.append(token)
+        yield
+    ends = yield from _ends(tokens)
+    return (yield from _Parser(source, frozenset(attributes)).document(tokens, ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +236,7 @@ def _end_of_comment(source: str, start: int) -> int:
     return source.find(">", start) + 1 or len(source)
 
 
-def _ends(tokens: list[_Token]) -> dict[int, int]:
+def _ends(tokens: Sequence[_Token]) -> Generator[None, None, dict[int, int]]:
     """Number of a token that opens an element -> number of the first token behind the element."""
     ends: dict[int, int] = {}
     opened: list[tuple[str, int]] = []
@@ -146,6 +249,7 @@ def _ends(tokens: list[_Token]) -> dict[int, int]:
         return name
 
     for number, token in enumerate(tokens):
+        yield
         if token.closes and count[token.name]:
             while opened[-1][0] != token.name:
                 end(number)
@@ -169,13 +273,10 @@ class _Parser:
         self._block = BlockBuilder(escape_html, self._taken)
         self._parts: list[str | Block] = []
 
-    def document(self) -> Document:
-        """The document."""
-        source = self._source
-        tokens = list(_tokens(source))
-        ends = _ends(tokens)
-        number = 0
+    def document(self, tokens: Sequence[_Token], ends: Mapping[int, int]) -> Generator[None, None, Document]:
+        source, number = self._source, 0
         while number < len(tokens):
+            yield
             token = tokens[number]
             number += 1
             if token.is_text:

@@ -128,7 +128,9 @@ def _guessed(source: str, own: Sequence[Range], target: str, words: Sequence[Ran
                 found.append((own[number], words[begin + 1 + (number - first - 1) * between // (last - first - 1)]))
         if last - first > 1:
             for number in range(begin + 1, end):
-                found.append((own[first + 1 + (number - begin - 1) * (last - first - 1) // (end - begin - 1)], words[number]))
+                found.append(
+                    (own[first + 1 + (number - begin - 1) * (last - first - 1) // (end - begin - 1)], words[number])
+                )
     return found
 
 
