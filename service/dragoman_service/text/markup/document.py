@@ -86,7 +86,7 @@ class Block:
         return _woven(characters, [Mark(it.place, self.marks[it.tag].markup) for it in placed])
 
     def _spellings(self) -> dict[str, str]:
-        """How each character is written that is a matter of the document. White space is not: its lines end anywhere."""
+        """How characters are written in translated text too. This does not hold for the ends of lines."""
         return {self.text[index]: written for index, written in self.spelled.items() if self.text[index] != " "}
 
 
@@ -147,8 +147,15 @@ class Document:
 class BlockBuilder:
     """Collects the text and the tags of a block, in order."""
 
-    def __init__(self, escape: Escape, taken: frozenset[str]) -> None:
-        """`taken` are the private characters of the document (`private_characters`)."""
+    def __init__(self, escape: Escape, taken: frozenset[str], base: int = 0) -> None:
+        """Begin a block.
+
+        Args:
+            escape: Of its translations.
+            taken: The private characters of the document (`private_characters`).
+            base: Is added to the offsets that are given below.
+        """
+        self._base = base
         self._escape = escape
         self._taken = taken
         self._clear()
@@ -169,7 +176,7 @@ class BlockBuilder:
         """Add text that begins at an offset of the document. `spelled` is how its one character is written there."""
         if not text:
             return
-        self._offsets.append((self._length, offset))
+        self._offsets.append((self._length, self._base + offset))
         if spelled is not None and spelled != text:
             self._spelled[self._length] = spelled
         self._text.append(text)

@@ -1,7 +1,7 @@
 """HTML: elements that divide text are borders of blocks, others are inline tags.
 
-The source is cut into tokens as browsers cut it (WHATWG HTML, section 13.2.5), but kept to the byte; no tree is built, so
-any source is a document, well-formed or not. Each character is read a bounded number of times.
+The source is cut into tokens as browsers cut it (WHATWG HTML, section 13.2.5), but kept to the byte. No tree is built,
+so any source is a document, well-formed or not. Each character is read a bounded number of times.
 """
 
 from __future__ import annotations
@@ -15,121 +15,30 @@ from functools import partial
 
 from dragoman_service.text.markup.document import Block, BlockBuilder, Document, private_characters
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 TRANSLATED_ATTRIBUTES = ("alt", "aria-description", "aria-label", "label", "placeholder", "summary", "title")
 """Attributes whose values are text."""
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "audio",
-        "base",
-        "blockquote",
-        "body",
-        "br",
-        "button",
-        "canvas",
-        "caption",
-        "center",
-        "col",
-        "colgroup",
-        "datalist",
-        "dd",
-        "details",
-        "dialog",
-        "dir",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "frame",
-        "frameset",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "head",
-        "header",
-        "hgroup",
-        "hr",
-        "html",
-        "iframe",
-        "legend",
-        "li",
-        "link",
-        "main",
-        "menu",
-        "meta",
-        "nav",
-        "noembed",
-        "noframes",
-        "noscript",
-        "object",
-        "ol",
-        "optgroup",
-        "option",
-        "p",
-        "param",
-        "plaintext",
-        "pre",
-        "script",
-        "search",
-        "section",
-        "select",
-        "source",
-        "style",
-        "summary",
-        "table",
-        "tbody",
-        "td",
-        "template",
-        "textarea",
-        "tfoot",
-        "th",
-        "thead",
-        "title",
-        "tr",
-        "track",
-        "ul",
-        "video",
-        "xmp",
-    ]
+BLOCKS = _names(
+    "address article aside audio base blockquote body br button canvas caption center col colgroup datalist dd "
+    "details dialog dir div dl dt fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head "
+    "header hgroup hr html iframe legend li link main menu meta nav noembed noframes noscript object ol optgroup "
+    "option p param plaintext pre script search section select source style summary table tbody td template "
+    "textarea tfoot th thead title tr track ul video xmp"
 )
 """Elements that divide the text around them. All others, unknown ones too, stand inside it."""
-_KEPT = frozenset(["code", "kbd", "listing", "math", "pre", "samp", "svg", "tt", "var"])
+KEPT = _names("code kbd listing math pre samp svg tt var")
 """Elements whose content is not translated."""
-_RAW = frozenset(["iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "xmp"])
+RAW = _names("iframe noembed noframes plaintext script style textarea xmp")
 """Elements whose content has no tags, and is not translated."""
-_VOID = frozenset(
-    [
-        "area",
-        "base",
-        "br",
-        "col",
-        "embed",
-        "frame",
-        "hr",
-        "img",
-        "input",
-        "link",
-        "meta",
-        "param",
-        "source",
-        "track",
-        "wbr",
-    ]
-)
+VOID = _names("area base br col embed frame hr img input link meta param source track wbr")
 """Elements without an end."""
 
 _ENDED_BY: Mapping[str, frozenset[str]] = {
-    "p": _BLOCKS
-    - frozenset(["br", "button", "canvas", "iframe", "noscript", "object", "script", "select", "style", "template"]),
+    "p": BLOCKS - _names("br button canvas iframe noscript object script select style template"),
     "li": frozenset({"li"}),
     "dt": frozenset({"dt", "dd"}),
     "dd": frozenset({"dt", "dd"}),
@@ -142,28 +51,34 @@ _ENDED_BY: Mapping[str, frozenset[str]] = {
 
 _VALUE = r"""(?:\s*+=\s*+(?:"(?P<double>[^"]*+)"|'(?P<single>[^']*+)'|[^\s>"'][^\s>]*+))?+"""
 _ATTRIBUTE = re.compile(rf"[\s/]*+(?P<name>[^\s/>][^\s/>=]*+){_VALUE}")
-_TAG = re.compile(
+TAG = re.compile(
     rf"<(?P<closes>/)?(?P<name>[A-Za-z][^\s/>]*+)"
     rf"(?P<attributes>(?:[\s/]++|[^\s/>][^\s/>=]*+{re.sub('[?]P<[a-z]+>', '?:', _VALUE)})*+)>"
 )
 _COMMENT_END = re.compile(r"-->|(?<!<!)--!>")
 _MARKED = re.compile(r"translate|notranslate", re.IGNORECASE)
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
+ENTITY = re.compile(r"&(?:[#][0-9]{1,7}|[#][xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
 _TEXT = re.compile(
-    rf"(?P<text>(?:[^ \t\n\r\f&]++|[ ](?![ \t\n\r\f]))++)|(?P<space>[ \t\n\r\f]++)|(?P<entity>{_ENTITY.pattern})|&"
+    rf"(?P<text>(?:[^ \t\n\r\f&]++|[ ](?![ \t\n\r\f]))++)|(?P<space>[ \t\n\r\f]++)|(?P<entity>{ENTITY.pattern})|&"
 )
 _NOT_SHOWN = re.compile("[\t-\r\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\U000f0000-\U000ffffd]")
 """Characters that are kept as their entity."""
 
 
-def html_steps(source: str, attributes: Collection[str] = ()) -> Generator[None, None, Document]:
-    """Cut HTML into blocks, in small steps. The quoted values of `attributes`, in lower case, are blocks too."""
+def html_steps(source: str, attributes: Collection[str] = (), base: int = 0) -> Generator[None, None, Document]:
+    """Cut HTML into blocks, in small steps.
+
+    Args:
+        source: A document, or the part of one that begins at character `base`.
+        attributes: Names in lower case. Their values, if they have quotes, are blocks too.
+        base: See `source`.
+    """
     tokens = []
     for token in _tokens(source):
         tokens.append(token)
         yield
     ends = yield from _ends(tokens)
-    return (yield from _Parser(source, frozenset(attributes)).document(tokens, ends))
+    return (yield from _Parser(source, frozenset(attributes), base).document(tokens, ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +103,7 @@ class _Token:
         """Whether it begins an element that has content."""
         if self.tag is None or self.closes or self.is_raw:
             return False
-        return self.name not in _VOID and not self.tag["attributes"].endswith("/")
+        return self.name not in VOID and not self.tag["attributes"].endswith("/")
 
 
 def _tokens(source: str) -> Iterator[_Token]:
@@ -203,14 +118,14 @@ def _tokens(source: str) -> Iterator[_Token]:
             continue
         following = source[start + 1 : start + 3].removeprefix("/")[:1]
         if following.isascii() and following.isalpha():
-            tag = _TAG.match(source, start) if has_tags else None
+            tag = TAG.match(source, start) if has_tags else None
             if tag is None:
                 has_tags = False  # nor does any later tag have an end
                 position = start + 1
                 yield _Token(start, position, is_text=True)
                 continue
             position = tag.end()
-            is_raw = tag["name"].lower() in _RAW and not tag["closes"]
+            is_raw = tag["name"].lower() in RAW and not tag["closes"]
             if is_raw:
                 position = _end_of_raw(source, position, tag["name"])
             yield _Token(start, position, tag, is_raw=is_raw)
@@ -266,11 +181,12 @@ def _ends(tokens: Sequence[_Token]) -> Generator[None, None, dict[int, int]]:
 
 
 class _Parser:
-    def __init__(self, source: str, attributes: frozenset[str]) -> None:
+    def __init__(self, source: str, attributes: frozenset[str], base: int) -> None:
         self._source = source
         self._attributes = attributes
+        self._base = base
         self._taken = private_characters(source)
-        self._block = BlockBuilder(escape_html, self._taken)
+        self._block = BlockBuilder(escape_html, self._taken, base)
         self._parts: list[str | Block] = []
 
     def document(self, tokens: Sequence[_Token], ends: Mapping[int, int]) -> Generator[None, None, Document]:
@@ -295,14 +211,14 @@ class _Parser:
 
     def _close(self, token: _Token) -> None:
         written = self._source[token.start : token.end]
-        if token.name in _BLOCKS:
+        if token.name in BLOCKS:
             self._parts += [*self._block.build(), written]
         else:
             self._block.close(token.name, written)
 
     def _open(self, token: _Token) -> None:
         markup = self._markup(token)
-        if token.name in _BLOCKS:
+        if token.name in BLOCKS:
             self._parts += [*self._block.build(), *markup]
         elif token.opens:
             self._block.open(token.name, *markup)
@@ -311,7 +227,7 @@ class _Parser:
 
     def _keep(self, token: _Token, end: int) -> None:
         kept = self._source[token.start : end]
-        if token.name in _BLOCKS:
+        if token.name in BLOCKS:
             self._parts += [*self._block.build(), kept]
         elif token.opens:
             self._block.keep(kept, token.start)
@@ -327,7 +243,7 @@ class _Parser:
                 group = "double" if attribute["double"] is not None else "single"
                 if attribute["name"].lower() in self._attributes and attribute[group]:
                     start, end = attribute.span(group)
-                    value = BlockBuilder(partial(escape_html, quote=source[end]), self._taken)
+                    value = BlockBuilder(partial(escape_html, quote=source[end]), self._taken, self._base)
                     add_text(value, source, start, end)
                     markup += [source[done:start], *value.build()]
                     done = end
@@ -336,7 +252,7 @@ class _Parser:
 
 def _is_kept(token: _Token) -> bool:
     """Whether the content of an element is not translated."""
-    if token.name in _KEPT:
+    if token.name in KEPT:
         return True
     if token.tag is None or not _MARKED.search(token.tag["attributes"]):
         return False
@@ -356,10 +272,10 @@ def add_text(block: BlockBuilder, source: str, start: int, end: int) -> None:
         elif match["entity"] is None:
             block.add(written, place)
         else:
-            _add_entity(block, written, place)
+            add_entity(block, written, place)
 
 
-def _add_entity(block: BlockBuilder, written: str, place: int) -> None:
+def add_entity(block: BlockBuilder, written: str, place: int) -> None:
     character = html.unescape(written)
     if len(character) == 1 and not _NOT_SHOWN.match(character):
         block.add(character, place, written)
@@ -376,7 +292,7 @@ def escape_html(text: str, spellings: Mapping[str, str], quote: str = "") -> lis
         if character in spellings:
             written[index] = spellings[character]
         elif character == "&":
-            entity = _ENTITY.match(text, index)
+            entity = ENTITY.match(text, index)
             if entity and html.unescape(entity[0]) != entity[0]:
                 written[index] = "&amp;"
         elif character == "<" and text[index + 1 : index + 2] and not text[index + 1].isspace():

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from dragoman_service.text.words import words_of
 
@@ -109,7 +109,7 @@ class _Atoms:
 
 
 def _guessed(source: str, own: Sequence[Range], target: str, words: Sequence[Range]) -> list[tuple[Range, Range]]:
-    """An alignment by the order of words: those that stand once in both texts are pairs, the others are in proportion."""
+    """An alignment by the order of words. Those that stand once in both texts are pairs; between them, by place."""
     if not own or not words:
         return []
     pairs: list[tuple[int, int]] = []
@@ -119,7 +119,7 @@ def _guessed(source: str, own: Sequence[Range], target: str, words: Sequence[Ran
             pairs.append((number, places[word]))
     anchors = [(-1, -1), *_ascending(sorted(pairs)), (len(own), len(words))]
     found = []
-    for (first, begin), (last, end) in zip(anchors, anchors[1:], strict=False):
+    for (first, begin), (last, end) in pairwise(anchors):
         if first >= 0:
             found.append((own[first], words[begin]))
         for number in range(first + 1, last):
