@@ -219,8 +219,20 @@ class _Placement:
             elif element.closing is None:
                 end = hi
             wide.append((start, end, number))
-        boxes = _divided(wide, lo)
+        boxes = self._divided(wide, lo)
         return sorted([*boxes, *(_beside(point, boxes) for point in points)])
+
+    def _divided(self, boxes: Sequence[_Box], lo: int) -> list[_Box]:
+        """Boxes that do not overlap: each ends before the next one begins."""
+        ordered = sorted(boxes)
+        limits = [*(start for start, _, _ in ordered[1:]), len(self._target)]
+        found: list[_Box] = []
+        for (start, end, number), limit in zip(ordered, limits, strict=False):
+            lo = max(start, lo)
+            hi = self._last_visible(lo, limit) if lo < limit < end else max(lo, end)
+            found.append((lo, hi, number))
+            lo = hi
+        return found
 
     def _all_hulls(self) -> list[Range | None]:
         """The smallest interval of each element. None: it has no words."""
@@ -274,19 +286,8 @@ def _nearest(hulls: Sequence[Range | None]) -> list[Range]:
     found: list[Range] = []
     for number in range(len(hulls)):
         index = bisect_left(aligned, number)
-        near = min(aligned[max(0, index - 1) : index + 1], key=lambda it: abs(it - number), default=None)
+        near = min(aligned[max(0, index - 1) : index + 1], key=lambda it: (abs(it - number), -it), default=None)
         found.append((hulls[near] if near is not None else None) or (0, 0))
-    return found
-
-
-def _divided(boxes: Sequence[_Box], lo: int) -> list[_Box]:
-    """Boxes that do not overlap: each ends where the next one begins."""
-    ordered = sorted(boxes)
-    found: list[_Box] = []
-    for index, (start, end, number) in enumerate(ordered):
-        start, limit = max(start, lo), ordered[index + 1][0] if index + 1 < len(ordered) else end  # noqa: PLW2901
-        lo = max(start, min(end, limit) if start < limit else end)
-        found.append((start, lo, number))
     return found
 
 
