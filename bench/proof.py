@@ -32,7 +32,6 @@ from dragoman_export.sources import Sources
 from dragoman_export.verify import verify_graphs
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.manifest import WEIGHT_BITS, tensor_names
-from dragoman_service.runtime.runner import OrtRunner
 
 COLUMNS = (
     "part, in units of its row",
@@ -97,13 +96,11 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
         tensors = tensor_names(cache.decoder_layers)
         changed = dataclasses.replace(manifest, precision=precision, cache=cache, tensors=tensors, alignments=True)
         graphs = Bundle(Path(name), dataclasses.replace(changed, weight_bits=WEIGHT_BITS), bundle.tokenizer, ())
-        runner = OrtRunner(graphs, max_rows=VERIFY_ROWS, threads=1)
         rows = []
         for seed in seeds:
             progress(f"{path} {precision} seed {seed}")
-            given = (prepared, model, runner, sources)
+            given = (prepared, model, graphs, sources)
             rows.append(found(verify_graphs(*given, max_rows=VERIFY_ROWS, max_length=length, seed=seed)))
-        runner.close()
     return [max(values) for values in zip(*rows, strict=True)]
 
 

@@ -80,7 +80,9 @@ class Export:
 
 def _export(args: argparse.Namespace, output: Path, name: str, version: str) -> int:
     from dragoman_export.exporter import export_checkpoint  # noqa: PLC0415
+    from dragoman_export.stages import show  # noqa: PLC0415
 
+    show()
     bundle, report = export_checkpoint(args.checkpoint, output, export_options(args, name, version))
     made(bundle)
     print_report(report, args.precision, "the trained checkpoint")
@@ -139,7 +141,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[LANGUAGE=]FILE",
         help="source sentences, one per line, from which the golden sentences are chosen: a server translates them "
         "as a check before it serves the bundle. If the model has several source languages, give LANGUAGE=FILE for "
-        "each (default: --sentences if there is one source language, else the built-in ones of its language)",
+        "each (default: --sentences, else the built-in ones of each language)",
     )
     add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
     add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")

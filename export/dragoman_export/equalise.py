@@ -8,13 +8,13 @@ it. In exact arithmetic this changes nothing (Nagel et al. 2019, section 4.1; Xi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dragoman_export.calibration import Ranges
+from dragoman_export.shelf import Shelf, copied, put
 from dragoman_model.transformer import Transformer
 
 STRENGTH = 0.5
@@ -24,11 +24,17 @@ _SMALLEST = 1e-5
 
 
 @torch.no_grad()
-def equalised(model: Transformer, ranges: Ranges) -> tuple[Transformer, Ranges]:
-    """A copy of `model` with the same results and with channels of more equal range; and the new ranges."""
-    model = copy.deepcopy(model)
+def equalised(model: Transformer, ranges: Ranges, shelf: Shelf) -> tuple[Transformer, Ranges]:
+    """A copy of `model` with the same results and with channels of more equal range; and the new ranges.
+
+    What changes is kept on `shelf`, and the copy shares all else with `model`.
+    """
+    model = copied(model)
     inputs, outputs = dict(ranges.inputs), dict(ranges.outputs)
     modules = dict(model.named_modules())
+    for name in dict.fromkeys(name for origin, readers in _producers(model) for name in (origin, *readers)):
+        for leaf in ("weight", "bias"):
+            put(modules[name], leaf, shelf.keep(getattr(modules[name], leaf)))
     for origin, readers in _producers(model):
         producer = modules[origin]
         matrices = [modules[reader] for reader in readers]

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from dragoman_export.joints import ENCODER
 from dragoman_export.precision import Prepared
+from dragoman_export.weights import blocks
 from dragoman_model.activations import ACTIVATIONS
 from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.transformer import scaled_dot_product_attention
@@ -25,7 +26,7 @@ class Exact:
     def __init__(self, prepared: Prepared) -> None:
         self.model = prepared.reference
         self.config = self.model.config
-        self.rounding = prepared.rounding
+        self.rounding, self.shelf = prepared.rounding, prepared.shelf
         self._modules = dict(self.model.named_modules())
 
     def embedded(self, stack: str, ids: Tensor, positions: Tensor) -> Tensor:
@@ -79,8 +80,9 @@ class Exact:
         They are minus infinity where `masks` is False.
         """
         given = self.rounding.read("output", x.float()).double()
-        embedding, bias = self.model.embedding_matrix("output").double(), self.model.output_bias.double()
-        logits = mask_logits(functional.linear(given, embedding, bias), self.config).squeeze(1)
+        embedding, bias = self.model.embedding_matrix("output"), self.model.output_bias
+        each = [functional.linear(given, embedding[it].double(), bias[it].double()) for it in blocks(embedding)]
+        logits = mask_logits(torch.cat(each, dim=-1), self.config).squeeze(1)
         for row, token, penalty, offset in adjustments:
             logit = float(logits[row, token])
             logits[row, token] = (logit / penalty if logit > 0 else logit * penalty) + offset

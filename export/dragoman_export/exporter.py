@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -17,8 +18,10 @@ from dragoman_export.model_card import write_model_card
 from dragoman_export.new_manifest import Facts, make_manifest
 from dragoman_export.precision import Prepared, check_precision, prepare
 from dragoman_export.report import Report, VerificationError
+from dragoman_export.shelf import FileShelf, Shelf, shelve
 from dragoman_export.sources import Sources, read_text, sample_pairs
-from dragoman_export.verify import verify_graphs
+from dragoman_export.stages import stage
+from dragoman_export.verify import open_runner, verify_graphs
 from dragoman_model.checkpoint import load_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
@@ -36,8 +39,7 @@ from dragoman_service.bundle.manifest import (
 from dragoman_service.bundle.tokenizers.loading import load_tokenizer
 from dragoman_service.bundle.tokenizers.protocol import Tokenizer
 from dragoman_service.bundle.typed_json import from_json
-from dragoman_service.errors import BundleError, InvalidInput
-from dragoman_service.runtime.runner import OrtRunner
+from dragoman_service.errors import InvalidInput
 
 VERIFY_ROWS = 32
 """Rows of the batch in which sentences are translated for comparison."""
@@ -79,6 +81,8 @@ class Exportable:
     facts: Facts
     tokenizer_files: Mapping[str, bytes | Path]
     """Name of a file of the tokenizer, as `facts.tokenizer` has it -> its contents, or a file to copy."""
+    shelf: Shelf = field(default_factory=Shelf)
+    """Where the tensors of the model are kept, and those of its copies."""
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer as the bundle will have it. Raises InvalidInput if its files are damaged or do not fit."""
@@ -122,7 +126,10 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
         training=config.training,
         scores=read_scores(options.scores),
     )
-    return export_model(Exportable(checkpoint.model, facts, {TOKENIZER: checkpoint.tokenizer_model}), output, options)
+    files = {TOKENIZER: checkpoint.tokenizer_model}
+    with FileShelf() as shelf:
+        shelve(checkpoint.model, shelf)
+        return export_model(Exportable(checkpoint.model, facts, files, shelf), output, options)
 
 
 def export_model(exportable: Exportable, output: Path, options: ExportOptions) -> tuple[Bundle, Report]:
@@ -130,7 +137,7 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
 
     Raises as `export_checkpoint` does.
     """
-    model, tokenizer = exportable.model, exportable.tokenizer()
+    model, tokenizer, shelf = exportable.model, exportable.tokenizer(), exportable.shelf
     manifest = make_manifest(model.config, options.precision, exportable.facts)
     card = write_model_card(manifest, read_text(options.notes, "notes") if options.notes else "")
     sources = Sources(tokenizer, sample_pairs(manifest.languages), manifest.limits.max_source_tokens)
@@ -141,14 +148,17 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         ids, forced = ([getattr(it, part) for it in calibration] for part in ("ids", "forced"))
-        prepared = prepare(model, options.precision, ids, length, forced)
-        write_graphs(model.config, prepared, staging)
-        runner = _open(Bundle(staging, manifest, tokenizer, ()))
+        prepared = prepare(model, options.precision, ids, length, forced, shelf)
+        with stage("writing of weights and graphs", shelf):
+            write_graphs(model.config, prepared, staging)
+        bundle = Bundle(staging, manifest, tokenizer, ())
         ids, forced = ([getattr(it, part) for it in verified] for part in ("ids", "forced"))
-        report = verify_graphs(prepared, model, runner, ids, max_rows=VERIFY_ROWS, max_length=length, forced=forced)
+        report = verify_graphs(prepared, model, bundle, ids, max_rows=VERIFY_ROWS, max_length=length, forced=forced)
         report.check()
-        golden = make_golden(runner, blank_sentences(candidates, length), max_rows=VERIFY_ROWS, manifest=manifest)
-        manifest = replace(manifest, stand_ins=best_stand_ins(candidates, runner, manifest, tokenizer))
+        blanks = blank_sentences(candidates, length)
+        with stage("choice of golden sentences", shelf), closing(open_runner(bundle, VERIFY_ROWS)) as runner:
+            golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, manifest=manifest)
+            manifest = replace(manifest, stand_ins=best_stand_ins(candidates, runner, manifest, tokenizer))
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
             **exportable.tokenizer_files,
@@ -181,13 +191,6 @@ def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
             onnx.checker.check_model(str(folder / name))
         except onnx.checker.ValidationError as error:
             raise VerificationError(f"{name} is no valid ONNX graph: {error}") from error
-
-
-def _open(bundle: Bundle) -> OrtRunner:
-    try:
-        return OrtRunner(bundle, max_rows=VERIFY_ROWS, threads=1)
-    except BundleError as error:
-        raise VerificationError(f"the exported graphs cannot be opened: {'; '.join(error.problems)}") from error
 
 
 def read_scores(path: Path | None) -> tuple[Score, ...]:

@@ -31,10 +31,10 @@ from dragoman_service.engine.plan import (
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Source ids and target ids."""
-Forced = tuple[Sequence[Pair], Sequence[npt.NDArray[np.float64]]]
-"""Pairs, and the result of `forced_log_probs` for them."""
 STEPS = 14
 """Number of steps of `busy_plans`."""
+_POSITIONS = 8
+"""Positions that are compared at a time: a vocabulary may have hundreds of thousands of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ NO_DISTANCE = Distance(float("inf"), float("inf"), 0.0, float("inf"))
 """The distance if the graphs cannot be run."""
 
 
-def forced_log_probs(runner: Runner, pairs: Sequence[Pair], config: ModelConfig) -> Iterator[npt.NDArray[np.float64]]:
+def forced_log_probs(runner: Runner, pairs: Sequence[Pair], config: ModelConfig) -> Iterator[npt.NDArray[np.float32]]:
     """Run the graphs with teacher forcing.
 
     Args:
@@ -80,23 +80,10 @@ def forced_log_probs(runner: Runner, pairs: Sequence[Pair], config: ModelConfig)
         yield _by_id(result.token_ids, result.log_probs, config.vocab_size)
 
 
-@torch.no_grad()
-def forced_distance(model: Transformer, forced: Sequence[Forced]) -> Distance:
-    """The distance of the results of `forced_log_probs` from those of a PyTorch model, over groups of pairs."""
-    differences = _Differences()
-    for pairs, found in forced:
-        for row, (source, target) in enumerate(pairs):
-            fed = torch.tensor([[model.config.begin_id, *target]])  # [1, T]
-            logits = mask_logits(model(torch.tensor([list(source)]), fed), model.config)[0]  # [T, V]
-            expected = logits.log_softmax(-1).double().numpy()
-            differences.add(expected, np.stack([log_probs[row] for log_probs in found[: len(expected)]]))
-    return differences.distance()
-
-
 def busy_distance(model: Transformer, runner: Runner, plans: Sequence[StepPlan]) -> Distance:
     """The distance of a runner from a PyTorch model, over step plans that both execute."""
     torch_runner = TorchRunner(model, max_rows=max(len(plan.tokens) for plan in plans))
-    differences = _Differences()
+    differences = Differences()
     vocab_size = model.config.vocab_size
     for plan in plans:
         expected = torch_runner.run(plan)
@@ -181,7 +168,7 @@ def _adjustments(histories: Sequence[Sequence[int]], rng: np.random.Generator) -
             yield Adjustment(row, token, bias=-np.inf) if banned else Adjustment(row, token, penalty=1.5)
 
 
-class _Differences:
+class Differences:
     """Accumulates the differences between distributions."""
 
     def __init__(self) -> None:
@@ -189,8 +176,22 @@ class _Differences:
         self._divergences: list[float] = []
         self._agreements: list[bool] = []
 
-    def add(self, expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64]) -> None:
+    @torch.no_grad()
+    def add_forced(
+        self, model: Transformer, pairs: Sequence[Pair], found: Sequence[npt.NDArray[np.floating[Any]]]
+    ) -> None:
+        """Add the log-probabilities of a PyTorch model, and `found`, the result of `forced_log_probs`, for pairs."""
+        for row, (source, target) in enumerate(pairs):
+            ids = torch.tensor([list(source)])
+            states = model.decoder_states(ids, torch.tensor([[model.config.begin_id, *target]]))  # [1, T, D]
+            for start, some in enumerate(torch.split(states, _POSITIONS, dim=1)):
+                logits = mask_logits(model.project_output(some), model.config)[0]  # [positions, V]
+                places = range(start * _POSITIONS, start * _POSITIONS + len(logits))
+                self.add(logits.log_softmax(-1).numpy(), np.stack([found[place][row] for place in places]))
+
+    def add(self, expected: npt.NDArray[np.floating[Any]], got: npt.NDArray[np.floating[Any]]) -> None:
         """Add log-probabilities [positions, V] of both models."""
+        expected, got = expected.astype(np.float64), got.astype(np.float64)
         possible = np.isfinite(expected)
         if not np.array_equal(possible, np.isfinite(got)):  # also if `got` is wider because of unknown ids
             self._errors.append(float("inf"))
@@ -222,14 +223,14 @@ def _all_candidates(result: StepResult) -> Iterator[tuple[Any, Any]]:
         yield result.wide_ids, result.wide_log_probs
 
 
-def _by_id(token_ids: Any, given: Any, vocab_size: int) -> npt.NDArray[np.float64]:
+def _by_id(token_ids: Any, given: Any, vocab_size: int) -> npt.NDArray[np.float32]:
     """Candidates as log-probabilities [rows, vocab_size]: minus infinity for ids that are no candidates.
 
     The result is wider if an id is beyond the vocabulary.
     """
-    ids, given = np.array(token_ids), np.array(given)
+    ids, given = np.asarray(token_ids), np.asarray(given, np.float32)
     words = max(vocab_size, int(ids[given != -np.inf].max(initial=0)) + 1)
     # Candidates with minus infinity may have any id: they go to an extra column, which is cut off.
-    log_probs = np.full((len(ids), words + 1), -np.inf)
+    log_probs = np.full((len(ids), words + 1), -np.inf, np.float32)
     np.put_along_axis(log_probs, np.where(given == -np.inf, words, ids), given, axis=1)
     return log_probs[:, :words]

@@ -6,15 +6,14 @@ and no node computes shapes, so that no node runs on the host: `tests/export/tes
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from onnx import TensorProto
 
 from dragoman_export.builder import GraphBuilder
+from dragoman_export.shelf import Shelf, copied, put
 from dragoman_model.transformer import Transformer
 
 
@@ -75,10 +74,10 @@ class Fp16Builder(GraphBuilder):
         return self.node("Add", [self.node("Cast", [product], to=TensorProto.FLOAT), bias])
 
 
-def rounded_to_half(model: Transformer) -> Transformer:
-    """A copy of the model with parameters and positions rounded to fp16. It computes in fp32."""
-    rounded = copy.deepcopy(model)
-    with torch.no_grad():
-        for tensor in (*rounded.parameters(), *rounded.buffers()):  # positions may be either
-            tensor.copy_(tensor.half().float())
+def rounded_to_half(model: Transformer, shelf: Shelf) -> Transformer:
+    """A copy of the model with parameters and positions rounded to fp16, kept on `shelf`. It computes in fp32."""
+    rounded = copied(model)
+    for module in rounded.modules():
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            put(module, name, shelf.keep(tensor.detach().half().float()))
     return rounded

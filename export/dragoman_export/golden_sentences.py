@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dragoman_export.sources import MOST_PAIRS, Source
 from dragoman_service.bundle.bundle import GoldenSentence
@@ -80,25 +80,33 @@ def make_golden(
     Raises:
         InvalidInput: the translations of all sentences change with jitter.
     """
+    languages = manifest.languages
+    kept = max(MAX_GOLDEN, MOST_PAIRS if languages.sources else len(languages))
+    golden: list[GoldenSentence] = []
+    for beam_size in BEAM_SIZES:
+        rest = [blank for blank in blanks if blank.beam_size == beam_size]
+        found: list[GoldenSentence] = []
+        while rest and len(found) < kept:
+            found += _stable(runner, rest[:kept], max_rows, manifest)
+            rest = rest[kept:]
+        golden += found[:kept]
+    if not golden:
+        allowed = "at least one whose translation does not depend on rounding: give more sentences with --golden"
+        raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
+    return tuple(golden)
+
+
+def _stable(
+    runner: Runner, blanks: Sequence[GoldenSentence], max_rows: int, manifest: Manifest
+) -> Iterator[GoldenSentence]:
+    """Translate sentences, and yield those whose translation does not change with jitter."""
     jitter, most = JITTER[manifest.precision], manifest.limits.max_candidates
     requests = [request_for(blank, i, manifest) for i, blank in enumerate(blanks)]
     runners = [runner, *(JitteredRunner(runner, jitter, most, seed) for seed in range(JITTERED_TRIALS))]
     found, *trials = [translate(each, requests, max_rows, manifest.special_ids) for each in runners]
-    golden = [
-        dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)
-        for blank, best, *others in zip(blanks, found, *trials, strict=True)
-        if all(other.tokens == best.tokens for other in others)
-    ]
-    if not golden:
-        allowed = "at least one whose translation does not depend on rounding: give more sentences with --golden"
-        raise InvalidInput("golden", f"{len({blank.source for blank in blanks})} sentences", allowed)
-    languages = manifest.languages
-    kept = max(MAX_GOLDEN, MOST_PAIRS if languages.sources else len(languages))
-    return tuple(
-        sentence
-        for beam_size in BEAM_SIZES
-        for sentence in [sentence for sentence in golden if sentence.beam_size == beam_size][:kept]
-    )
+    for blank, best, *others in zip(blanks, found, *trials, strict=True):
+        if all(other.tokens == best.tokens for other in others):
+            yield dataclasses.replace(blank, target_ids=best.tokens, token_scores=best.token_scores, score=best.score)
 
 
 def blank_sentences(sources: Sequence[Source], max_length: int) -> list[GoldenSentence]:

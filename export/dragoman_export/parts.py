@@ -24,6 +24,7 @@ from dragoman_export.states import States
 from dragoman_export.weights import BLOCK, cross_key_value, padded_words, qkv
 from dragoman_service.bundle import manifest
 from dragoman_service.engine.plan import Adjustment
+from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.sessions import Placement, encoder_inputs, open_session
 
 SOURCES = ((7, 2, 7, 1, 5), (1, 1))
@@ -31,6 +32,8 @@ SOURCES = ((7, 2, 7, 1, 5), (1, 1))
 shorter ones."""
 ROWS = 12
 """Number of rows of the decoder's step."""
+CANDIDATES = ("candidate", "selected")
+"""What the names of the outputs with candidates begin with."""
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -76,6 +79,8 @@ def deviations(
         states, encoder = States(prepared, seed), _Apart(folder / manifest.ENCODER, prepared, ENCODER)
         for lengths in (*SOURCES, (longest[0],), (3, longest[0], 1)):
             yield from _encoder_deviations(exact, encoder, states, [states.ids(ENCODER, each) for each in lengths])
+            prepared.shelf.release()
+        del encoder  # its session has the weights in memory once more
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
         for room in (0, 3):  # caches without and with free positions at their end
@@ -96,16 +101,24 @@ class _Apart:
         try:
             onnx.save(graph, apart)
             self._session = open_session(apart, Placement(1, manifest.WEIGHT_BITS))
+            self._options = onnxruntime.RunOptions()  # after a run, its results are not to be in memory twice
+            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         finally:
             apart.unlink(missing_ok=True)
 
-    def run(self, states: Mapping[str, Tensor], inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run all parts, with a state for every joint and the inputs of the graph. Returns the outputs of all parts."""
+    def run(
+        self, states: Mapping[str, Tensor], inputs: Mapping[str, npt.NDArray[Any]], kinds: Collection[str] = ()
+    ) -> Arrays:
+        """Run all parts, with a state for every joint and the inputs of the graph.
+
+        Returns the outputs of all parts, or those with a name that begins with one of `kinds`.
+        """
         feeds = dict(inputs)
         for joint, state in states.items():
             feeds[joint + GIVEN] = (state.flatten(0, 1) if joint in self._flat else state).numpy()
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, feeds), strict=True))
+        every = (output.name for output in self._session.get_outputs())
+        names = [name for name in every if name.startswith(tuple(kinds) or "")]
+        return dict(zip(names, self._session.run(names, feeds, self._options), strict=True))
 
 
 def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Sequence[Tensor]) -> Iterator[Deviation]:
@@ -113,13 +126,15 @@ def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Se
     given = states.of_joints(apart.stack, (1, sum(lengths)))
     found = apart.run(given, encoder_inputs([source.tolist() for source in sources], mixed=True))
     positions = torch.cat([torch.arange(length) for length in lengths])
-    expected = _expected(exact, apart.stack, given, exact.embedded(ENCODER, torch.cat(list(sources)), positions))
+    embedded = exact.embedded(ENCODER, torch.cat(list(sources)), positions)
+    for name, wanted in _expected(exact, apart.stack, given, embedded):
+        yield Deviation(name, relative(found[name], wanted))
     for sub_layer in apart.stack.sub_layers:
         if sub_layer.endswith("attention"):
             each = (packed.chunk(3, dim=-1) for packed in torch.split(given[f"{sub_layer}.packed"], lengths, dim=1))
             alone = [exact.attended(query, exact.heads(key), exact.heads(value)) for query, key, value in each]
-            expected[attended(sub_layer)] = torch.cat(alone, dim=1)
-    yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
+            joint = attended(sub_layer)
+            yield Deviation(joint, relative(found[joint], torch.cat(alone, dim=1)))
     memory = given[apart.stack.read[-1]]
     cross = found["cross_kv"]
     projections = cross_key_value(exact.config)
@@ -152,18 +167,23 @@ def _decoder_deviations(
     words = exact.config.vocab_size - len(exact.config.banned_ids)
     inputs |= _selection_inputs(exact)
     found = apart.run(given, inputs | _search_inputs(exact, words, adjustments))
-    expected = _expected(exact, apart.stack, given, exact.embedded(DECODER, tokens, positions[:, None]))
-    yield from (Deviation(name, relative(found[name], wanted)) for name, wanted in expected.items())
+    embedded = exact.embedded(DECODER, tokens, positions[:, None])
+    for name, wanted in _expected(exact, apart.stack, given, embedded):
+        yield Deviation(name, relative(found[name], wanted))
     for layer in range(exact.config.decoder_layers):
         yield from _self_attention(exact, layer, given, inputs, found)
         yield from _cross_attention(exact, layer, given, inputs, found)
     yield _aligned(exact, alignment, given, inputs, found)
     last = given[apart.stack.read[-1]]
+    found = {name: found[name] for name in found if name.startswith(CANDIDATES)}  # the caches of all layers are large
+    exact.shelf.release()
     yield from _candidates(found, words, exact.log_probs(last, adjustments))
+    del found
     for changes in ((), adjustments):
         right = exact.log_probs(last, changes)
         for count in sorted({min(count, words) for count in (1, 4, 9, -(-words // BLOCK) + 1)}):
-            yield from _candidates(apart.run(given, inputs | _search_inputs(exact, count, changes)), count, right)
+            searched = apart.run(given, inputs | _search_inputs(exact, count, changes), CANDIDATES)
+            yield from _candidates(searched, count, right)
     yield from _selected_deviations(exact, apart, states, given, inputs, adjustments)
 
 
@@ -185,7 +205,7 @@ def _selected_deviations(
         ([3, 1], 1, states.masks(2)),
     ):
         selection = _selection_inputs(exact, rows, count, masks)
-        found = apart.run(given, inputs | _search_inputs(exact, 2, adjustments) | selection)
+        found = apart.run(given, inputs | _search_inputs(exact, 2, adjustments) | selection, CANDIDATES)
         right = exact.log_probs(
             last[rows], [it._replace(row=rows.index(it.row)) for it in adjustments if it.row in rows], masks
         )
@@ -215,28 +235,29 @@ def _aligned(
     return Deviation("aligned", worst)
 
 
-def _expected(exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor) -> dict[str, Tensor]:
-    """The expected value of each joint, except the outputs of attentions."""
-    expected = {f"{stack.name}.embedded": embedded}
+def _expected(
+    exact: Exact, stack: Stack, given: Mapping[str, Tensor], embedded: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the expected value of each joint, except the outputs of attentions."""
+    yield f"{stack.name}.embedded", embedded
     for norm, joint in zip(stack.norms, stack.normed, strict=True):
-        expected[f"{norm}.output"] = exact.norm(norm, given[joint])
+        yield f"{norm}.output", exact.norm(norm, given[joint])
     for place, sub_layer in enumerate(stack.sub_layers):
         read = given[stack.read[place]]
-        expected[stack.sums[place]] = given[stack.streams[place]].double() + given[f"{sub_layer}.result"].double()
+        yield stack.sums[place], given[stack.streams[place]].double() + given[f"{sub_layer}.result"].double()
         if sub_layer.endswith("feed_forward"):
-            expected[f"{sub_layer}.hidden"] = exact.linear([f"{sub_layer}.inner"], read)
+            yield f"{sub_layer}.hidden", exact.linear([f"{sub_layer}.inner"], read)
             hidden, active = given[f"{sub_layer}.hidden"], f"{sub_layer}.active"
             if active in stack.active:
-                expected[active] = exact.active(hidden)
+                yield active, exact.active(hidden)
             read = given[active] if active in stack.active else exact.active(hidden)
-            expected[f"{sub_layer}.result"] = exact.linear([f"{sub_layer}.outer"], read)
+            yield f"{sub_layer}.result", exact.linear([f"{sub_layer}.outer"], read)
             continue
-        expected[f"{sub_layer}.result"] = exact.linear([f"{sub_layer}.output"], given[attended(sub_layer)])
+        yield f"{sub_layer}.result", exact.linear([f"{sub_layer}.output"], given[attended(sub_layer)])
         if sub_layer.endswith("self_attention"):
-            expected[f"{sub_layer}.packed"] = exact.linear(qkv(sub_layer), read)
+            yield f"{sub_layer}.packed", exact.linear(qkv(sub_layer), read)
         else:
-            expected[f"{sub_layer}.queries"] = exact.linear([f"{sub_layer}.query"], read)
-    return expected
+            yield f"{sub_layer}.queries", exact.linear([f"{sub_layer}.query"], read)
 
 
 def _self_attention(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,8 @@ from dragoman_export.fp32 import Fp32Builder
 from dragoman_export.graphs import LAST_LAYER
 from dragoman_export.int8 import Int8Builder
 from dragoman_export.quantise import Rounding, quantised_model, quantised_weights
+from dragoman_export.shelf import Shelf
+from dragoman_export.stages import stage
 from dragoman_export.weights import Weights, collect_weights
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.manifest import PRECISIONS
@@ -46,6 +48,8 @@ class Prepared:
     """Of each of these sentences, target ids that are fed before any is chosen."""
     alignment: tuple[int, int] = LAST_LAYER
     """The cross-attention that gives `aligned`; see `graphs.build_decoder`."""
+    shelf: Shelf = field(default_factory=Shelf)
+    """Where the tensors of the models are kept."""
 
 
 def prepare(
@@ -54,6 +58,7 @@ def prepare(
     sources: Sequence[Sequence[int]],
     max_length: int,
     forced: Sequence[Sequence[int]] | None = None,
+    shelf: Shelf | None = None,
 ) -> Prepared:
     """Prepare a model for a precision.
 
@@ -63,17 +68,34 @@ def prepare(
         sources: Token ids of typical source sentences, on which the scales of int8 are measured.
         max_length: Largest number of target tokens in this measurement.
         forced: Of each source, target ids that are fed before any is chosen; None: none.
+        shelf: Where the tensors of copies of the model are kept; None: in memory.
     """
+    shelf = shelf or Shelf()
     if precision == "fp32":
-        return Prepared(precision, collect_weights(model), model, Fp32Builder, model, Rounding())
+        return Prepared(precision, collect_weights(model), model, Fp32Builder, model, Rounding(), shelf=shelf)
     if precision == "fp16":
-        weights, reference = collect_weights(model, torch.float16), rounded_to_half(model)
-        return Prepared(precision, weights, reference, Fp16Builder, model, Rounding())
-    balanced, ranges = equalised(model, calibrate(model, sources, max_length, forced))
-    weights, reference = quantised_weights(balanced, ranges), quantised_model(balanced, ranges)
-    rounding = Rounding.of(ranges, model.config.activation)
-    kept = None if forced is None else tuple(forced)
-    return Prepared(precision, weights, reference, Int8Builder, balanced, rounding, tuple(sources), max_length, kept)
+        weights, reference = collect_weights(model, torch.float16), rounded_to_half(model, shelf)
+        return Prepared(precision, weights, reference, Fp16Builder, model, Rounding(), shelf=shelf)
+    with stage(f"calibration on {len(sources)} sentences", shelf):
+        measured = calibrate(model, sources, max_length, forced)
+    with stage("rounding to int8", shelf):
+        balanced, ranges = equalised(model, measured, shelf)
+        shelf.release()
+        weights = quantised_weights(balanced, ranges)
+        shelf.release()
+        reference = quantised_model(balanced, ranges, shelf)
+    return Prepared(
+        precision,
+        weights,
+        reference,
+        Int8Builder,
+        balanced,
+        Rounding.of(ranges, model.config.activation),
+        tuple(sources),
+        max_length,
+        None if forced is None else tuple(forced),
+        shelf=shelf,
+    )
 
 
 def check_precision(precision: str, calibration: Path | None, command: str) -> None:

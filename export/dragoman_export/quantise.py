@@ -7,7 +7,6 @@ output of a matrix, one for each word of the embedding matrix, and one for each 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dragoman_export.calibration import Ranges
+from dragoman_export.shelf import Shelf, copied, put
 from dragoman_export.weights import (
-    EMBEDDING_USES,
     Weights,
+    blocks,
     cross_key_value,
     embedding_matrices,
     padded,
@@ -80,6 +80,7 @@ def cross_matrix(config: ModelConfig) -> str:
     return matrix_name(cross_key_value(config))
 
 
+@torch.no_grad()  # the scales would keep what they were computed from
 def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
     """The tensors of an int8 bundle. Matrices are [in, out], as MatMulIntegerToFloat requires.
 
@@ -88,8 +89,8 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
     config, modules = model.config, dict(model.named_modules())
     tensors: dict[str, Tensor] = {name: model.position_table(stack) for stack, name in position_tables(config).items()}
     for use, name in embedding_matrices(config).items():
-        table, scale = quantised_rows(padded(model.embedding_matrix(use)))
-        tensors[f"{name}.weight"] = table
+        table, scale = quantised_rows(model.embedding_matrix(use))
+        tensors[f"{name}.weight"], scale = padded(table), padded(scale, _SMALLEST / LARGEST_WEIGHT)
         tensors[f"output{WEIGHT_SCALE}" if use == "output" else f"{name}.scale"] = (
             scale if use == "output" else scale[:, None] * config.embedding_factor
         )
@@ -119,17 +120,20 @@ def quantised_weights(model: Transformer, ranges: Ranges) -> Weights:
 
 
 @torch.no_grad()
-def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
-    """A copy of `model` with the rounding of an int8 bundle. The graphs must agree with it."""
-    model, rounding = copy.deepcopy(model), Rounding.of(ranges, model.config.activation)
+def quantised_model(model: Transformer, ranges: Ranges, shelf: Shelf) -> Transformer:
+    """A copy of `model` with the rounding of an int8 bundle. The graphs must agree with it.
+
+    Its matrices are kept on `shelf`, and it shares all else with `model`.
+    """
+    model, rounding = copied(model), Rounding.of(ranges, model.config.activation)
     for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            put(module, "weight", shelf.keep(dequantised(*quantised_rows(module.weight))))
+            shelf.release()
         if isinstance(module, nn.Linear):
-            module.weight.copy_(dequantised(*quantised_rows(module.weight)))
             module.register_forward_pre_hook(_rounding_input(rounding, name))
             if name in rounding.caches:
                 module.register_forward_hook(_rounding_output(rounding.caches[name]))
-    for matrix in {id(matrix): matrix for matrix in map(model.embedding_matrix, EMBEDDING_USES)}.values():
-        matrix.copy_(dequantised(*quantised_rows(matrix)))
 
     def project_output(x: Tensor) -> Tensor:
         return functional.linear(rounding.read("output", x), model.embedding_matrix("output"), model.output_bias)
@@ -140,8 +144,11 @@ def quantised_model(model: Transformer, ranges: Ranges) -> Transformer:
 
 def quantised_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A matrix [out, in] -> int8 [out, in] of at most `LARGEST_WEIGHT`, and the scale of each row, [out]."""
-    scale = weight.abs().amax(1).clamp(min=_SMALLEST) / LARGEST_WEIGHT
-    return torch.round(weight / scale[:, None]).to(torch.int8), scale
+    scale = torch.maximum(weight.amax(1), -weight.amin(1)).clamp(min=_SMALLEST) / LARGEST_WEIGHT
+    found = torch.empty_like(weight, dtype=torch.int8)
+    for rows in blocks(weight):
+        found[rows] = torch.round(weight[rows] / scale[rows, None]).to(torch.int8)
+    return found, scale
 
 
 def dequantised(weight: Tensor, scale: Tensor) -> Tensor:

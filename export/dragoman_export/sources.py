@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,10 @@ from dragoman_service.errors import InvalidInput
 
 MOST_PAIRS = 12
 """Language pairs of a model with sets of languages that an export translates."""
+
+
+MOST_CALIBRATED = 256
+"""Sentences of a calibration, if there are enough of them for every pair of languages."""
 
 
 class Source(NamedTuple):
@@ -41,6 +46,7 @@ class Sources:
     def read(self, path: Path, field: str) -> list[Source]:
         """Read a file of sentences, one per line. Each is returned for every target language.
 
+        If these were more than `MOST_CALIBRATED`, each is returned for one target language, which take turns.
         Sentences that are too long are left out.
 
         Raises:
@@ -52,14 +58,21 @@ class Sources:
         targets: dict[str, str] = {}
         for source, target in self._pairs:
             targets.setdefault(target, source)
-        return [self._source(text, source, target) for text in texts for target, source in targets.items()]
+        pairs = [(source, target) for target, source in targets.items()]
+        if len(texts) * len(pairs) > MOST_CALIBRATED:
+            return [self._source(text, *pairs[place % len(pairs)]) for place, text in enumerate(texts)]
+        return [self._source(text, *pair) for text in texts for pair in pairs]
 
     def typical(self) -> list[Source]:
-        """Built-in sentences of all kinds, in the source languages that have some, for every target language."""
+        """Built-in sentences of all kinds, in the source languages that have some, for every target language.
+
+        They are at most about `MOST_CALIBRATED`, evenly taken from all.
+        """
         found: list[Source] = []
-        for source, target in self._pairs:
+        every = math.ceil(len(self._pairs) * len(CALIBRATION["en"]) / MOST_CALIBRATED)
+        for number, (source, target) in enumerate(self._pairs):
             language = built_in_language(source)
-            texts = self._fitting(CALIBRATION[language]) if language else []
+            texts = self._fitting(CALIBRATION[language])[number % every :: every] if language else []
             found += [self._source(text, source, target) for text in texts]
         return found
 
@@ -68,13 +81,13 @@ class Sources:
 
         Args:
             given: A file of sentences, one per line, or source language -> such a file. A language without a file has
-                the sentences of `sentences` if it is the only source language, else the built-in ones.
-            sentences: A file for `read`.
+                the built-in ones.
+            sentences: A file for `read`, which is taken if nothing is given.
 
         Raises:
             InvalidInput: a language has no sentences, or a line is not allowed.
         """
-        if given is None and sentences is not None and len(self.languages) == 1:
+        if given is None and sentences is not None:
             return self.read(sentences, "sentences")
         files = self._by_language(given)
         texts = {

@@ -4,18 +4,17 @@ graphs must read every tensor from its place in the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dragoman_export.precision import Prepared
 from dragoman_export.quantise import LARGEST_WEIGHT
-from dragoman_export.read_back import read_model
-from dragoman_export.weights import Weights, position_tables
+from dragoman_export.read_back import stored_state
+from dragoman_export.weights import Weights, blocks, position_tables
 from dragoman_service.bundle.manifest import DECODER, ENCODER, WEIGHTS
 
 _HALF_STEP = 0.5001 / LARGEST_WEIGHT
@@ -35,23 +34,29 @@ def stored_problems(folder: Path, prepared: Prepared) -> Iterator[str]:
     """
     for name in (ENCODER, DECODER):
         yield from _misplaced(onnx.load(folder / name, load_external_data=False), name, prepared.weights)
-    reference = prepared.reference
+    reference, precision = prepared.reference, prepared.precision
     tables = position_tables(reference.config)
     wanted = reference.state_dict() | {name: reference.position_table(stack) for stack, name in tables.items()}
-    stored = read_model(folder, reference.config.to_json()).state_dict()
-    written = load_file(folder / WEIGHTS)
-    stored |= {name: written[name].float() for name in tables.values()}
-    for name, tensor in wanted.items():
-        close = torch.allclose(stored[name], tensor, rtol=1e-5, atol=1e-7) and prepared.precision == "int8"
-        if not (close or torch.equal(stored[name], tensor)):
-            yield f"{WEIGHTS}: {name} is off by {_largest(stored[name] - tensor):.2g}"
+    missing = set(wanted)
+    for name, stored in stored_state(folder, reference.config):
+        tensor = wanted.get(name)
+        missing.discard(name)
+        if tensor is None or tensor.shape != stored.shape:
+            yield f"{WEIGHTS}: {name} has the shape {list(stored.shape)}"
+            continue
+        pairs = [(stored[rows], tensor[rows]) for rows in blocks(tensor)]
+        if not all(_same(precision, one, other) for one, other in pairs):
+            yield f"{WEIGHTS}: {name} is off by {_largest(pairs):.2g}"
+        prepared.shelf.release()
+    yield from (f"{WEIGHTS}: {name} is missing" for name in sorted(missing))
     kinds = (nn.Linear, nn.Embedding)
     matrices = {f"{name}.weight" for name, module in reference.named_modules() if isinstance(module, kinds)}
-    exact = prepared.unrounded.state_dict()
-    for name in exact:
-        allowed = _step(prepared.precision, exact[name], rows=name in matrices)
-        if not bool(((wanted[name] - exact[name]).abs() <= allowed).all()):
-            yield f"{name} is rounded by {_largest(wanted[name] - exact[name]):.2g}, more than half a step"
+    for name, exact in prepared.unrounded.state_dict().items():
+        pairs = [(wanted[name][rows], exact[rows]) for rows in blocks(exact)]
+        steps = (_step(precision, right, rows=name in matrices) for _, right in pairs)
+        if not all(bool(((one - right).abs() <= step).all()) for (one, right), step in zip(pairs, steps, strict=True)):
+            yield f"{name} is rounded by {_largest(pairs):.2g}, more than half a step"
+        prepared.shelf.release()
 
 
 def _misplaced(model: onnx.ModelProto, file: str, weights: Weights) -> Iterator[str]:
@@ -83,5 +88,11 @@ def _step(precision: str, x: Tensor, *, rows: bool) -> Tensor:
     return torch.zeros(())
 
 
-def _largest(x: Tensor) -> float:
-    return float(x.detach().abs().max())
+def _same(precision: str, stored: Tensor, right: Tensor) -> bool:
+    close = precision == "int8" and torch.allclose(stored, right, rtol=1e-5, atol=1e-7)
+    return close or torch.equal(stored, right)
+
+
+def _largest(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The largest difference of the tensors of pairs."""
+    return max(float((one - other).detach().abs().max()) for one, other in pairs)

@@ -49,6 +49,7 @@ that they stay below a third of the bounds of log-probabilities, and below a twe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -56,12 +57,11 @@ import torch
 
 from dragoman_export.forced import (
     NO_DISTANCE,
+    Differences,
     Distance,
-    Forced,
     Pair,
     busy_distance,
     busy_plans,
-    forced_distance,
     forced_log_probs,
     ordinary_ids,
 )
@@ -69,10 +69,13 @@ from dragoman_export.parts import Deviation, deviations
 from dragoman_export.precision import Prepared
 from dragoman_export.report import BOUNDS, Report, VerificationError
 from dragoman_export.scales import scale_problems
+from dragoman_export.stages import stage
 from dragoman_export.stored import stored_problems
 from dragoman_model.evaluation.greedy import greedy_cached
 from dragoman_model.transformer import Transformer
+from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import Request
+from dragoman_service.errors import BundleError
 from dragoman_service.runtime.golden import translate
 from dragoman_service.runtime.runner import OrtRunner
 
@@ -90,7 +93,7 @@ T = TypeVar("T")
 def verify_graphs(
     prepared: Prepared,
     model: Transformer,
-    runner: OrtRunner,
+    bundle: Bundle,
     sources: Sequence[Sequence[int]],
     *,
     max_rows: int,
@@ -103,53 +106,66 @@ def verify_graphs(
     Args:
         prepared: The model that the graphs were made from.
         model: The trained model, in evaluation mode.
-        runner: The runner of the exported graphs.
+        bundle: The bundle of the exported graphs.
         sources: Token ids of real sentences, each with the end of the sentence. Random ones are added.
         max_rows: Number of rows of the batch of the greedy translations.
         max_length: Largest number of target tokens.
         seed: The seed of the states of parts, and of random sources and steps.
         forced: Of each source, target ids that are fed before any is chosen, the same number for all; None: none.
     """
-    folder, limits = runner.bundle.path, runner.bundle.manifest.limits
+    limits, shelf = bundle.manifest.limits, prepared.shelf
     longest = (limits.max_source_tokens, limits.max_target_tokens)
-    problems = list(scale_problems(prepared))
-    problems += _attempt(lambda: list(stored_problems(folder, prepared)), [], problems)
-    parts: list[Deviation] = _attempt(
-        lambda: list(deviations(folder, prepared, longest=longest, seed=seed)), [], problems
-    )
+    with stage("verification of scales and weights", shelf):
+        problems = list(scale_problems(prepared))
+        shelf.release()
+        problems += _attempt(lambda: list(stored_problems(bundle.path, prepared)), [], problems)
+    with stage("verification of the parts of the graphs", shelf):
+        parts: list[Deviation] = _attempt(
+            lambda: list(deviations(bundle.path, prepared, longest=longest, seed=seed)), [], problems
+        )
     given = forced or [()] * len(sources)
-    served = _Served(prepared, runner, sources, given, min(max_rows, FORCED_ROWS), max_length, seed)
-    translations: list[list[int]] = _attempt(lambda: served.translations(max_rows), [], problems)
-    found: list[Forced] = _attempt(served.forced, [], problems)
-    busy = _attempt(served.busy, NO_DISTANCE, problems)
+    with stage(f"translation of {len(sources)} sentences with PyTorch", shelf):
+        served = _Served(prepared, sources, given, min(max_rows, FORCED_ROWS), max_length, seed)
+        same = served.expected[: len(sources)]
+        if prepared.reference is not model:
+            shelf.release()
+            same = _translations(model, sources, given, max_length)
+    with stage("verification as served", shelf), closing(open_runner(bundle, max_rows)) as runner:
+        translations: list[list[int]] = _attempt(lambda: served.translations(runner), [], problems)
+        nowhere = (NO_DISTANCE, NO_DISTANCE)
+        distance, from_model = _attempt(lambda: served.distances(runner, model), nowhere, problems)
+        busy = _attempt(lambda: served.busy(runner), NO_DISTANCE, problems)
     ties, mismatches = _differences(prepared, served, translations)
-    real = len(sources)
-    same = served.expected[:real]
-    if prepared.reference is not model:
-        same = _translations(model, sources, given, max_length)
+    shelf.release()
     return Report(
         BOUNDS[prepared.precision],
-        forced_distance(prepared.reference, found),
-        # Real sentences only: random words do not show how close a precision is to the model in use.
-        forced_distance(model, found[: served.groups_of_real]),
+        distance,
+        from_model,
         len(served.everything),
         ties,
         mismatches,
         busy,
         _equalisation_error(prepared, model, served.real[:FORCED_ROWS]),
-        sum(a == b for a, b in zip(same, translations, strict=False)) / real,
+        sum(a == b for a, b in zip(same, translations, strict=False)) / len(sources),
         tuple(parts),
         tuple(problems),
     )
 
 
+def open_runner(bundle: Bundle, max_rows: int) -> OrtRunner:
+    """The graphs of a bundle, with the runner of the server. Raises VerificationError if they cannot be opened."""
+    try:
+        return OrtRunner(bundle, max_rows=max_rows, threads=1)
+    except BundleError as error:
+        raise VerificationError(f"the exported graphs cannot be opened: {'; '.join(error.problems)}") from error
+
+
 class _Served:
-    """The graphs with the runner and the scheduler of the server, and the sentences to compare."""
+    """The sentences to compare, and comparisons of the runner and the scheduler of the server."""
 
     def __init__(
         self,
         prepared: Prepared,
-        runner: OrtRunner,
         sources: Sequence[Sequence[int]],
         forced: Sequence[Sequence[int]],
         rows: int,
@@ -157,8 +173,8 @@ class _Served:
         seed: int,
     ) -> None:
         """`rows` is the number of rows of the batches with given targets."""
-        self._runner, self._rows, self._max_length = runner, rows, max_length
-        self._model = prepared.reference
+        self._rows, self._max_length = rows, max_length
+        self._model, self._shelf = prepared.reference, prepared.shelf
         self._rng = np.random.default_rng(seed)
         lengths = self._rng.integers(1, max(map(len, sources)) + 1, size=FORCED_ROWS)
         self._random = [self._random_source(int(length)) for length in lengths]
@@ -174,29 +190,37 @@ class _Served:
         ]
         self.real: list[Pair] = list(zip(sources, targets, strict=False))[:REAL_SENTENCES]
         """The first real sources, with the reference's translations."""
-        self.groups_of_real = -(-len(self.real) // rows)
-        """The number of groups in the result of `forced` that are from `real`."""
 
-    def translations(self, max_rows: int) -> list[list[int]]:
-        """Greedy translations of `everything`, in a batch of `max_rows`."""
+    def translations(self, runner: OrtRunner) -> list[list[int]]:
+        """Greedy translations of `everything`, in a batch of as many rows as the runner has."""
         requests = [
             Request(id=i, source=tuple(ids), max_length=self._max_length, forced=tuple(before))
             for i, (ids, before) in enumerate(zip(self.everything, self.forced_ids, strict=True))
         ]
-        found = translate(self._runner, requests, max_rows, self._runner.bundle.manifest.special_ids)
+        found = translate(runner, requests, runner.max_rows, runner.bundle.manifest.special_ids)
         return [list(hypothesis.tokens) for hypothesis in found]
 
-    def forced(self) -> list[Forced]:
-        """The distributions for `real`, then for random targets of random sources."""
-        made_up: list[Pair] = [(ids, self._random_ids(min(len(ids), self._max_length - 1))) for ids in self._random]
-        rows, config = self._rows, self._model.config
-        groups = [pairs[i : i + rows] for pairs in (self.real, made_up) for i in range(0, len(pairs), rows)]
-        return [(group, list(forced_log_probs(self._runner, group, config))) for group in groups]
+    def distances(self, runner: OrtRunner, model: Transformer) -> tuple[Distance, Distance]:
+        """The distance from the reference for `real` and random targets of random sources; from `model` for `real`.
 
-    def busy(self) -> Distance:
+        Random words do not show how close a precision is to the model in use.
+        """
+        made_up: list[Pair] = [(ids, self._random_ids(min(len(ids), self._max_length - 1))) for ids in self._random]
+        of_reference, of_model = Differences(), Differences()
+        for pairs in (self.real, made_up):
+            for group in (pairs[i : i + self._rows] for i in range(0, len(pairs), self._rows)):
+                found = list(forced_log_probs(runner, group, self._model.config))
+                of_reference.add_forced(self._model, group, found)
+                self._shelf.release()
+                if pairs is self.real:
+                    of_model.add_forced(model, group, found)
+                    self._shelf.release()
+        return of_reference.distance(), of_model.distance()
+
+    def busy(self, runner: OrtRunner) -> Distance:
         """The distance of the graphs from their reference, in steps of a busy batch."""
         plans = busy_plans(self._model, self.everything, self._rng, rows=self._rows, longest=self._max_length)
-        return busy_distance(self._model, self._runner, plans)
+        return busy_distance(self._model, runner, plans)
 
     def _random_source(self, length: int) -> list[int]:
         config = self._model.config
@@ -236,8 +260,11 @@ def _equalisation_error(prepared: Prepared, model: Transformer, pairs: Sequence[
     errors = [0.0]
     for source, target in pairs:
         ids, fed = torch.tensor([list(source)]), torch.tensor([[model.config.begin_id, *target]])
-        one, other = (each(ids, fed).log_softmax(-1) for each in (prepared.unrounded, model))
-        errors.append(float((one - other).abs().max()))
+        log_probs = []
+        for each in (prepared.unrounded, model):
+            log_probs.append(each(ids, fed).log_softmax(-1))
+            prepared.shelf.release()
+        errors.append(float(log_probs[0].sub_(log_probs[1]).abs_().max()))
     return max(errors)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ EMBEDDING_USES = ("target", "source", "output")
 BLOCK = 64
 """Words of a block in the first stage of the search for candidates (`graphs`). The embedding matrix has a multiple of
 this number of words."""
+_ROWS = 1024
+"""Rows of a part of a large tensor."""
 _DTYPES = {
     "float32": ("F32", onnx.TensorProto.FLOAT),
     "float16": ("F16", onnx.TensorProto.FLOAT16),
@@ -67,11 +69,19 @@ class Weights:
         return self.header + b"".join(tensor.tobytes() for tensor in self.tensors.values())
 
     def write(self, path: Path) -> None:
-        """Write the file, one tensor after the other, so that memory holds no second copy of all."""
+        """Write the file, one tensor after the other. From then on `tensors` has the numbers of the file.
+
+        So memory has no copy of them: they are read from the file when they are needed.
+        """
+        header = self.header
         with path.open("wb") as file:
-            file.write(self.header)
+            file.write(header)
             for tensor in self.tensors.values():
                 file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
+        start = len(header)
+        for name, tensor in self.tensors.items():
+            self.tensors[name] = np.memmap(path, tensor.dtype, "r", start, tensor.shape)
+            start += tensor.nbytes
 
     def initializer(self, name: str, parts: Sequence[str], shape: Sequence[int] | None = None) -> onnx.TensorProto:
         """An ONNX tensor `name` that refers to `parts`, which must be neighbours in the file.
@@ -126,9 +136,15 @@ def embedding_matrices(config: ModelConfig) -> dict[str, str]:
     }
 
 
-def padded(table: Tensor) -> Tensor:
-    """A matrix [V, D], padded with rows of zeros to a multiple of `BLOCK` rows."""
-    return functional.pad(table, (0, 0, 0, padded_words(table.size(0)) - table.size(0)))
+def padded(table: Tensor, value: float = 0.0) -> Tensor:
+    """[V] or [V, D], padded with rows of `value` to a multiple of `BLOCK` rows."""
+    more = padded_words(table.size(0)) - table.size(0)
+    return functional.pad(table, (*(0, 0) * (table.dim() - 1), 0, more), value=value)
+
+
+def blocks(table: Tensor) -> Iterator[slice]:
+    """The rows of a large tensor in parts, so that a computation needs no memory for results of all of them."""
+    return (slice(start, start + _ROWS) for start in range(0, table.size(0), _ROWS))
 
 
 def padded_words(words: int) -> int:

@@ -5,6 +5,7 @@ import torch
 
 from dragoman_export.calibration import Ranges, calibrate
 from dragoman_export.equalise import equalised
+from dragoman_export.shelf import Shelf
 from dragoman_model.transformer import Transformer
 from support.tiny_checkpoint import random_model, random_sources
 
@@ -66,7 +67,7 @@ def ranges(model: Transformer, sources: list[list[int]]) -> Ranges:
 
 @pytest.fixture(scope="module")
 def balanced(model: Transformer, ranges: Ranges) -> tuple[Transformer, Ranges]:
-    return equalised(model, ranges)
+    return equalised(model, ranges, Shelf())
 
 
 def test_what_the_model_computes_stays_the_same(
@@ -126,7 +127,7 @@ def test_the_model_itself_and_its_ranges_are_left_as_they_were(sources: list[lis
     model = random_model(seed=2)
     ranges = calibrate(model, sources[:2], 5)
     inputs = {name: tensor.clone() for name, tensor in ranges.inputs.items()}
-    equalised(model, ranges)
+    equalised(model, ranges, Shelf())
     assert all(torch.equal(tensor, model.state_dict()[n]) for n, tensor in random_model(seed=2).state_dict().items())
     assert all(torch.equal(tensor, ranges.inputs[name]) for name, tensor in inputs.items())
 
@@ -139,7 +140,7 @@ def test_dead_channels_do_no_harm() -> None:
         model.encoder[0].feed_forward.inner.weight[0] = 0
         model.encoder[0].feed_forward.inner.bias[0] = -1
         model.decoder[1].feed_forward.outer.weight[:, 1] = 0
-    balanced, ranges = equalised(model, calibrate(model, sources, LENGTH))
+    balanced, ranges = equalised(model, calibrate(model, sources, LENGTH), Shelf())
     assert all(torch.isfinite(tensor).all() for tensor in [*balanced.state_dict().values(), *ranges.inputs.values()])
     with torch.no_grad():
         before, after = (

@@ -22,6 +22,7 @@ from dragoman_export.quantise import (
     quantised_weights,
     rounded,
 )
+from dragoman_export.shelf import Shelf
 from dragoman_export.weights import BLOCK, qkv
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle
@@ -37,7 +38,7 @@ def ranges() -> Ranges:
 
 @pytest.fixture(scope="module")
 def reference(ranges: Ranges) -> Transformer:
-    return quantised_model(MODEL, ranges)
+    return quantised_model(MODEL, ranges, Shelf())
 
 
 def test_the_largest_number_of_a_row_is_63_whatever_its_sign() -> None:
@@ -144,7 +145,7 @@ def test_the_output_layer_of_the_reference_is_integer_arithmetic(ranges: Ranges,
 
 def test_the_model_itself_is_left_as_it_was(ranges: Ranges) -> None:
     model = copy.deepcopy(MODEL)
-    quantised_model(model, ranges)
+    quantised_model(model, ranges, Shelf())
     quantised_weights(model, ranges)
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in MODEL.state_dict().items())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())

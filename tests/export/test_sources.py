@@ -9,8 +9,8 @@ import pytest
 
 from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.renew_golden import renew_golden
-from dragoman_export.sentences import BUILT_IN
-from dragoman_export.sources import Sources
+from dragoman_export.sentences import BUILT_IN, CALIBRATION
+from dragoman_export.sources import MOST_CALIBRATED, Sources
 from dragoman_service.bundle.bundle import Bundle, write_bundle
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.cli import main as cli
@@ -122,6 +122,30 @@ def test_pairs_take_turns_so_that_the_first_few_are_of_all(write: Callable[[byte
         (first, "de"), (first, "fr"), ("kato", "en"), (second, "de"), (second, "fr"), ("hundo", "en"),
     ]  # fmt: skip
     assert all(it.ids[-1] == TAGGED.end_id for it in found)
+
+
+def test_sentences_are_golden_too_if_no_others_are_given(write: Callable[[bytes], Path]) -> None:
+    """Of every target language, with several source languages too: they decide how long an export takes."""
+    sources = Sources(TAGGED, PAIRS, 100)
+    found = sources.golden(None, write(b"a cat\na dog\n"))
+    assert [(it.text, it.languages[1]) for it in found] == [
+        (text, target) for text in ("a cat", "a dog") for target in ("de", "fr", "en")
+    ]
+
+
+def test_many_sentences_are_read_for_one_target_language_each(write: Callable[[bytes], Path]) -> None:
+    texts = [f"cat {number}" for number in range(MOST_CALIBRATED)]
+    found = Sources(TAGGED, PAIRS, 100).read(write("\n".join(texts).encode()), "calibration")
+    assert [it.text for it in found] == texts
+    assert [it.languages[1] for it in found[:4]] == ["de", "fr", "en", "de"]
+
+
+def test_of_many_pairs_a_calibration_takes_some_built_in_sentences_of_each() -> None:
+    pairs = [(source, "xx") for source in ("en", "de", "fr", "es", "it", "nl", "pl", "pt", "sv", "cs", "da", "fi")]
+    one, many = (Sources(PLAIN, it, 400).typical() for it in (pairs[:1], pairs))
+    assert len(one) == len(CALIBRATION["en"])
+    assert MOST_CALIBRATED / 2 < len(many) <= MOST_CALIBRATED
+    assert {it.languages for it in many} == set(pairs)
 
 
 def run(*arguments: object) -> int:

@@ -62,10 +62,13 @@ def check(method: str, data: bytes, reply: Reply) -> str:
 
 
 def check_answer(method: str, message: Message | None, answers: Sequence[bytes]) -> None:
-    """There is a translation for each text."""
+    """There is a translation, or a list of languages, for each text."""
     if isinstance(message, pb.TranslateRequest):
         (answer,) = answers
         assert len(pb.TranslateResponse.FromString(answer).translations) == len(message.texts)
+    elif isinstance(message, pb.DetectLanguageRequest):
+        (answer,) = answers
+        assert len(pb.DetectLanguageResponse.FromString(answer).detections) == len(message.texts)
     elif method == "TranslateStream":
         *chunks, result = map(pb.TranslateStreamResponse.FromString, answers)
         best = result.result.translation.hypotheses[0]
@@ -107,11 +110,12 @@ GOOD = {
         options=pb.DecodingOptions(max_length=9, sampling=pb.Sampling(temperature=0.9, top_k=5, top_p=0.9, seed=3)),
     ),
     "ListModels": pb.ListModelsRequest(),
+    "DetectLanguage": pb.DetectLanguageRequest(texts=["The cat sees a dog.", "漢字"], languages=["en", "ja"]),
 }
 
 
 @rounds(300, 10_000)
-@pytest.mark.parametrize("method", ["Translate", "TranslateStream"])
+@pytest.mark.parametrize("method", ["Translate", "TranslateStream", "DetectLanguage"])
 def test_a_damaged_message_is_invalid_or_another_message(
     server: ServerProcess, channel: grpc.Channel, method: str, rounds: int
 ) -> None:
@@ -129,7 +133,7 @@ def test_unknown_fields_change_nothing(server: ServerProcess, channel: grpc.Chan
 
 
 @rounds(300, 5_000)
-@pytest.mark.parametrize("method", ["Translate", "TranslateStream"])
+@pytest.mark.parametrize("method", ["Translate", "TranslateStream", "DetectLanguage"])
 def test_any_values_of_the_fields_have_an_answer_or_a_named_field(
     server: ServerProcess, channel: grpc.Channel, method: str, rounds: int
 ) -> None:

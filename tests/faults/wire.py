@@ -26,6 +26,7 @@ REQUESTS: dict[str, type[Message]] = {
     "Translate": pb.TranslateRequest,
     "TranslateStream": pb.TranslateStreamRequest,
     "ListModels": pb.ListModelsRequest,
+    "DetectLanguage": pb.DetectLanguageRequest,
 }
 PATIENCE = 30.0
 """Seconds that an answer may take; a call without one by then hangs."""
@@ -47,6 +48,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=30) | st.sam
 SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "texts": st.lists(TEXTS, max_size=3),
     "target_prefixes": st.sampled_from([[], ["der"]]),
+    "languages": st.lists(st.sampled_from(["en", "de_DE", "zho_Hant", "zh-CN"]), max_size=3),
     "priority": st.integers(0, 2),
     "model": st.sampled_from(["", "tiny"]),
     "source_language": st.sampled_from(["", "en"]),

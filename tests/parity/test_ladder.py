@@ -19,7 +19,6 @@ from dragoman_model.evaluation.reference_decode import greedy_uncached, search_u
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions
-from dragoman_service.runtime.runner import OrtRunner
 from support.parity import GREEDY, MAX_LENGTH, NUM_REAL, encode, real_pairs, real_sentences, served, shipped_bundle
 from support.tiny import sentences
 from support.tiny_checkpoint import random_model, write_checkpoint
@@ -71,9 +70,8 @@ def test_cached_equals_uncached(pair: Pair) -> None:
 
 
 def test_onnx_equals_torch(pair: Pair) -> None:
-    runner = OrtRunner(pair.bundle, max_rows=1, threads=1)
     prepared = prepare(pair.model, "fp32", pair.sources, MAX_LENGTH)
-    report = verify_graphs(prepared, pair.model, runner, pair.sources, max_rows=1, max_length=MAX_LENGTH)
+    report = verify_graphs(prepared, pair.model, pair.bundle, pair.sources, max_rows=1, max_length=MAX_LENGTH)
     assert report.mismatches == ()
     assert report.ties == ()
     assert report.distance.log_prob_error < 5e-4

@@ -205,12 +205,21 @@ def test_a_model_of_sets_translates_any_language_into_any_other() -> None:
     assert meant(models, source="en") == "one@1"
 
 
-def test_a_region_is_a_language_of_its_own_in_sets_too() -> None:
+def test_a_region_is_a_language_of_its_own_where_it_is_served_and_a_script_always() -> None:
     tags = ("en", "pt", "pt-BR", "zh-Hant")
     models = ModelRegistry([served(ENGINE, languages=Languages((), tags, tags))])
     assert models.route("", "PT", "pt-br").target_language == "pt-BR"
+    assert models.route("", "en", "pt-PT").target_language == "pt"
+    assert models.route("", "en", "zh_TW").target_language == "zh-Hant"
     assert "no language pair en to zh" in refusal(models, "", "en", "zh")
-    assert "no language pair pt-PT to en" in refusal(models, "", "pt-PT", "en")
+    assert "no language pair en to zh-CN" in refusal(models, "", "en", "zh-CN")
+
+
+def test_the_nearest_languages_are_meant_whichever_model_comes_first() -> None:
+    brazil, portugal = model("brazil", pairs=(("en", "pt-BR"),)), model("portugal", pairs=(("en", "pt-PT"),))
+    assert meant(ModelRegistry([brazil, portugal]), source="en_GB", target="PT-pt") == "portugal@1"
+    assert meant(ModelRegistry([brazil, portugal]), source="eng", target="por") == "brazil@1"
+    assert meant(ModelRegistry([brazil]), source="en", target="pt-PT") == "brazil@1"
 
 
 def test_a_set_of_one_language_may_be_left_open() -> None:

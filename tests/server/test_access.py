@@ -21,6 +21,7 @@ from dragoman_protos.admin.v1 import admin_pb2, admin_pb2_grpc
 from dragoman_protos.metadata import DETAILS_KEY
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.bundle.languages import Languages
 from dragoman_service.client import errors as client_errors
 from dragoman_service.server.reflection import V1_NAME, V1ALPHA_NAME
 from support.fake_workers import FakeWorkers, served
@@ -33,6 +34,8 @@ from support.waiting import wait_until
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 FORBIDDEN = grpc.StatusCode.PERMISSION_DENIED
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+EN_DE = Languages((("en", "de"),))
 
 Metadata = tuple[tuple[str, str], ...]
 Call = Callable[[grpc.Channel, Metadata], object]
@@ -54,6 +57,12 @@ def stream(channel: grpc.Channel, metadata: Metadata, text: str = "a", model: st
 def list_models(channel: grpc.Channel, metadata: Metadata) -> list[str]:
     stub = translation_pb2_grpc.TranslationStub(channel)
     return [model.name for model in stub.ListModels(pb.ListModelsRequest(), metadata=metadata, timeout=60).models]
+
+
+def detect(channel: grpc.Channel, metadata: Metadata, text: str = "a") -> set[str]:
+    stub = translation_pb2_grpc.TranslationStub(channel)
+    answer = stub.DetectLanguage(pb.DetectLanguageRequest(texts=[text]), metadata=metadata, timeout=60)
+    return {candidate.language for candidate in answer.detections[0].candidates}
 
 
 def reflect(name: str) -> Call:
@@ -82,7 +91,12 @@ def bad_bytes(channel: grpc.Channel, metadata: Metadata) -> None:
     method(b"\xff" * 9, metadata=metadata, timeout=60)
 
 
-PUBLIC: dict[str, Call] = {"Translate": translate, "TranslateStream": stream, "ListModels": list_models}
+PUBLIC: dict[str, Call] = {
+    "Translate": translate,
+    "TranslateStream": stream,
+    "ListModels": list_models,
+    "DetectLanguage": detect,
+}
 REFLECTION = {"v1": reflect(V1_NAME), "v1alpha": reflect(V1ALPHA_NAME)}
 ADMIN = {
     "ListVersions": admin_pb2.ListVersionsRequest(),
@@ -115,11 +129,11 @@ def series(name: str) -> tuple[str, dict[str, str]]:
 
 
 @contextlib.contextmanager
-def guarded(folder: Path, *, held: bool = False, **config: Any) -> Iterator[Guarded]:
+def guarded(folder: Path, *, held: bool = False, languages: Languages = EN_DE, **config: Any) -> Iterator[Guarded]:
     path = folder / "tokens.json"
     shop = add_token(path, "shop")
     engine = FakeWorkers(held=held)
-    models = [served(engine), served(FakeWorkers(), name="quiet")]
+    models = [served(engine), served(FakeWorkers(), name="quiet", languages=languages)]
     with serving(models, tokens=path, **config) as running, grpc.insecure_channel(running.address) as channel:
         yield Guarded(running, channel, path, engine, {"shop": shop})
         engine.release()
@@ -210,6 +224,19 @@ def test_a_token_does_not_hear_of_other_models(server: Guarded) -> None:
         error = refusal(lambda request=request: stub.Translate(request, metadata=metadata))  # type: ignore[misc]
         assert error.code() is grpc.StatusCode.NOT_FOUND
         assert "loud" not in error.details()
+
+
+def test_a_token_does_not_hear_of_the_languages_of_other_models(tmp_path: Path) -> None:
+    with guarded(tmp_path, languages=Languages((("fr", "ko"),))) as server:
+        assert detect(server.channel, server.add("narrow", models=("quiet",))) == {"fr", "ko"}
+        assert detect(server.channel, bearer(server.tokens["shop"])) == {"en", "de", "fr", "ko"}
+
+
+def test_a_text_whose_language_is_detected_counts_in_quotas(server: Guarded) -> None:
+    metadata = server.add("small", requests_per_minute=2, characters_per_minute=20)
+    assert detect(server.channel, metadata, "a" * 15) == {"en", "de"}
+    assert refusal(lambda: detect(server.channel, metadata, "a" * 20)).code() is EXHAUSTED
+    assert server.running.metric("dragoman_token_characters_total", token="small") == 15
 
 
 def test_the_client_of_a_call_is_its_token(tmp_path: Path) -> None:
@@ -333,7 +360,7 @@ def test_neither_log_nor_metrics_have_a_token(server: Guarded, caplog: pytest.Lo
     assert "Translate of boss ended with PERMISSION_DENIED, request" in caplog.text
     assert "Translate of shop ended with NOT_FOUND, request" in caplog.text
     kept = server.running.page("/metrics")[1] + caplog.text
-    assert 'dragoman_token_requests_total{token="shop"} 4.0' in kept
+    assert 'dragoman_token_requests_total{token="shop"} 5.0' in kept
     for token in [shop, wrong, *server.tokens.values()]:
         assert token.split("_")[2] not in kept
         assert token.split("_")[1] not in kept

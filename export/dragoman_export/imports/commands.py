@@ -87,7 +87,9 @@ def _import(args: argparse.Namespace, output: Path, name: str, version: str) -> 
     from dragoman_export.imports.download import checkpoint_at  # noqa: PLC0415
     from dragoman_export.imports.imported import ImportOptions  # noqa: PLC0415
     from dragoman_export.imports.importer import import_checkpoint  # noqa: PLC0415
+    from dragoman_export.stages import show  # noqa: PLC0415
 
+    show()
     how = ImportOptions(
         sources=tuple(args.source or ()),
         targets=tuple(args.target or ()),

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from dragoman_export.imports.lazy import LazyTensor
+from dragoman_export.shelf import Shelf, put
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
 from dragoman_service.errors import InvalidInput
@@ -103,12 +103,15 @@ class Imported:
     notes: tuple[str, ...] = field(default=())
     """What a user should know: what was ignored or banned, and why. One sentence or two each."""
 
-    def load_into(self, model: Transformer) -> None:
+    def load_into(self, model: Transformer, shelf: Shelf | None = None) -> None:
         """Fill a model, one tensor after the other. Parameters on the meta device get memory when their turn comes.
+
+        That memory is on `shelf`.
 
         Raises:
             InvalidInput: a tensor has an infinity or no number.
         """
+        shelf = shelf or Shelf()
         for name, tensor in self.tensors.items():
             path, _, leaf = name.rpartition(".")
             owner = model.get_submodule(path)
@@ -119,14 +122,12 @@ class Imported:
                 with torch.no_grad():
                     old.copy_(torch.from_numpy(array))
             else:
-                if not (array.flags.owndata and array.flags.c_contiguous and array.flags.writeable):
-                    array = array.copy(order="C")  # a view of a file, which somebody may change later
-                new = torch.from_numpy(array)
-                setattr(owner, leaf, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+                # A copy, as this may be a view of a file, which somebody may change later.
+                put(owner, leaf, shelf.keep(torch.from_numpy(np.require(array, requirements=["C", "W"]))))
 
-    def model(self) -> Transformer:
-        """The model, in evaluation mode."""
+    def model(self, shelf: Shelf | None = None) -> Transformer:
+        """The model, in evaluation mode, with its tensors on `shelf`; None: in memory."""
         with torch.device("meta"):
             model = Transformer(self.config)
-        self.load_into(model)
+        self.load_into(model, shelf)
         return model.eval()

@@ -12,6 +12,8 @@ from dragoman_export.imports.tokenizers import BundleTokenizer
 from dragoman_export.new_manifest import Facts
 from dragoman_export.report import Report
 from dragoman_export.sentences import built_in_language
+from dragoman_export.shelf import FileShelf
+from dragoman_export.stages import stage
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import MAX_BEAM_SIZE, MAX_LENGTH_PENALTY, PRECISIONS, Generation, Origin
@@ -57,7 +59,10 @@ def import_checkpoint(
         scores=read_scores(options.scores),
     )
     imported = replace(imported, notes=(*imported.notes, *notes))
-    return *export_model(Exportable(imported.model(), facts, tokenizer.files), output, options), imported
+    with FileShelf() as shelf:
+        with stage("reading of the weights", shelf):
+            model = imported.model(shelf)
+        return *export_model(Exportable(model, facts, tokenizer.files, shelf), output, options), imported
 
 
 def _generation(imported: Imported) -> tuple[Generation, tuple[str, ...]]:

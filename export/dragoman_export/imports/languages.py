@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dragoman_export.imports.imported import ImportOptions, Languages
 from dragoman_export.imports.switches import listed
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.language_tags import language_of
 
 NLLB_CODES = listed("""
     ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab arb_Arab ars_Arab
@@ -51,34 +52,6 @@ MBART50_CODES = listed("""
 """)
 """The languages of mBART-50 in the order of their ids."""
 
-_TWO_LETTERS = dict(
-    pair.split(":")
-    for pair in listed("""
-    aar:aa abk:ab afr:af aka:ak amh:am ara:ar arg:an asm:as ava:av ave:ae aym:ay aze:az bak:ba bam:bm bel:be ben:bn
-    bis:bi bod:bo bos:bs bre:br bul:bg cat:ca ces:cs cha:ch che:ce chu:cu chv:cv cor:kw cos:co cre:cr cym:cy dan:da
-    deu:de div:dv dzo:dz ell:el eng:en epo:eo est:et eus:eu ewe:ee fao:fo fas:fa fij:fj fin:fi fra:fr fry:fy ful:ff
-    gla:gd gle:ga glg:gl glv:gv grn:gn guj:gu hat:ht hau:ha hbs:sh heb:he her:hz hin:hi hmo:ho hrv:hr hun:hu hye:hy
-    ibo:ig ido:io iii:ii iku:iu ile:ie ina:ia ind:id ipk:ik isl:is ita:it jav:jv jpn:ja kal:kl kan:kn kas:ks kat:ka
-    kau:kr kaz:kk khm:km kik:ki kin:rw kir:ky kom:kv kon:kg kor:ko kua:kj kur:ku lao:lo lat:la lav:lv lim:li lin:ln
-    lit:lt ltz:lb lub:lu lug:lg mah:mh mal:ml mar:mr mkd:mk mlg:mg mlt:mt mon:mn mri:mi msa:ms mya:my nau:na nav:nv
-    nbl:nr nde:nd ndo:ng nep:ne nld:nl nno:nn nob:nb nor:no nya:ny oci:oc oji:oj ori:or orm:om oss:os pan:pa pli:pi
-    pol:pl por:pt pus:ps que:qu roh:rm ron:ro run:rn rus:ru sag:sg san:sa sin:si slk:sk slv:sl sme:se smo:sm sna:sn
-    snd:sd som:so sot:st spa:es sqi:sq srd:sc srp:sr ssw:ss sun:su swa:sw swe:sv tah:ty tam:ta tat:tt tel:te tgk:tg
-    tgl:tl tha:th tir:ti ton:to tsn:tn tso:ts tuk:tk tur:tr twi:tw uig:ug ukr:uk urd:ur uzb:uz ven:ve vie:vi vol:vo
-    wln:wa wol:wo xho:xh yid:yi yor:yo zha:za zho:zh zul:zu
-""")
-)
-"""ISO 639-3 -> ISO 639-1, all of it (https://iso639-3.sil.org)."""
-
-_MEMBERS = dict(
-    pair.split(":")
-    for pair in listed("""
-    als:sq arb:ar ayr:ay azj:az cmn:zh ekk:et gaz:om gug:gn khk:mn kmr:ku knc:kr lvs:lv npi:ne ory:or pbt:ps pes:fa
-    plt:mg swh:sw uzn:uz ydd:yi zsm:ms
-""")
-)
-"""ISO 639-3 -> the tag of the macrolanguage whose name people use for this member, the one that is most spoken."""
-
 _OPUS = re.compile(r"([a-z]{2,3})(?:[_-]([A-Za-z]{4}))?(?:[_-]([A-Za-z]{2}|[0-9]{3}))?")
 _NLLB = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 _MBART = re.compile(r"([a-z]{2})_[A-Z]{2}")
@@ -87,16 +60,12 @@ _ARGOS = {"zt": "zh-Hant", "pb": "pt-BR"}
 """Codes that Argos made up."""
 
 
-def _language(code: str) -> str:
-    return _MEMBERS.get(code) or _TWO_LETTERS.get(code, code)
-
-
 def _usual_scripts() -> dict[str, str]:
     """Language -> its script, of those that NLLB has in one alone."""
     scripts: dict[str, set[str]] = {}
     for code in NLLB_CODES:
         language, _, script = code.partition("_")
-        scripts.setdefault(_language(language), set()).add(script)
+        scripts.setdefault(language_of(language), set()).add(script)
     return {language: found.pop() for language, found in scripts.items() if len(found) == 1}
 
 
@@ -146,7 +115,7 @@ def contradictions(said: Languages, options: ImportOptions) -> list[str]:
 def _primary(code: str) -> str:
     """The language of a code, without script and region; of what is no code, all of it."""
     match = _OPUS.fullmatch(code)
-    return _language(match[1]) if match else code.lower()
+    return language_of(match[1]) if match else code.lower()
 
 
 def by_tag(codes: Iterable[str], tag_of: Callable[[str], str]) -> dict[str, str]:
@@ -170,7 +139,7 @@ def by_tag(codes: Iterable[str], tag_of: Callable[[str], str]) -> dict[str, str]
 
 
 def _tag(language: str, script: str | None = None, region: str | None = None, *, drop_usual: bool = True) -> str:
-    parts = [_language(language)]
+    parts = [language_of(language)]
     if script and not (drop_usual and _USUAL_SCRIPTS.get(parts[0]) == script.title()):
         parts.append(script.title())
     if region:

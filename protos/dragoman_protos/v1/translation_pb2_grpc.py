@@ -50,6 +50,11 @@ class TranslationStub:
                 request_serializer=dragoman__protos_dot_v1_dot_translation__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.DetectLanguage = channel.unary_unary(
+                '/dragoman.v1.Translation/DetectLanguage',
+                request_serializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageResponse.FromString,
+                _registered_method=True)
 
 
 class TranslationServicer:
@@ -78,6 +83,13 @@ class TranslationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DetectLanguage(self, request, context):
+        """Detects the language of each text. Needs no model, and does not wait for any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranslationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_TranslationServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.ListModelsRequest.FromString,
                     response_serializer=dragoman__protos_dot_v1_dot_translation__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'DetectLanguage': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetectLanguage,
+                    request_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class Translation:
             '/dragoman.v1.Translation/ListModels',
             dragoman__protos_dot_v1_dot_translation__pb2.ListModelsRequest.SerializeToString,
             dragoman__protos_dot_v1_dot_translation__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetectLanguage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.Translation/DetectLanguage',
+            dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -136,9 +136,12 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Pat
     try:
         digests = {}
         for name, contents in files.items():
-            data = contents if isinstance(contents, bytes) else contents.read_bytes()
-            (partial / name).write_bytes(data)
-            digests[name] = hashlib.sha256(data).hexdigest()
+            if isinstance(contents, bytes):
+                (partial / name).write_bytes(contents)
+            else:
+                shutil.copyfile(contents, partial / name)  # weights are large, and are not read into memory
+            with (partial / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
         complete = dataclasses.replace(manifest, files=digests)
         (partial / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
         Bundle.load(partial)

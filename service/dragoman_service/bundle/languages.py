@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from dragoman_service.text.language_tags import TagIndex
+
 Pair: TypeAlias = tuple[str, str]
 """(source, target), as BCP 47 tags."""
 
@@ -18,8 +20,8 @@ class Languages:
     """What a model translates: every pair of `pairs`, and every source of `sources` into every target of `targets`
     except a language into itself.
 
-    Tags are compared without regard to case, and returned as they are written here. What asks for one pair takes
-    constant time: a model of 202 languages has 40,602 pairs.
+    Tags that are asked for are compared by what they mean (`TagIndex.fits`), and returned as they are written here.
+    What asks for one pair takes constant time: a model of 202 languages has 40,602 pairs.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -33,6 +35,9 @@ class Languages:
     _by_source: dict[str, list[Pair]] = field(init=False, repr=False, compare=False)
     """Source in lower case -> its listed pairs."""
     _by_target: dict[str, list[Pair]] = field(init=False, repr=False, compare=False)
+    _source_index: TagIndex = field(init=False, repr=False, compare=False)
+    """Of `all_sources`."""
+    _target_index: TagIndex = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sources, targets = _by_lower_case(self.sources), _by_lower_case(self.targets)
@@ -49,6 +54,12 @@ class Languages:
         names = ("_sources", "_targets", "_listed", "_by_source", "_by_target")
         for name, value in zip(names, (sources, targets, listed, by_source, by_target), strict=True):
             object.__setattr__(self, name, value)
+        for name, tags in (("_source_index", self.all_sources), ("_target_index", self.all_targets)):
+            object.__setattr__(self, name, TagIndex(tags))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Indexes are made again rather than pickled."""
+        return Languages, (self.pairs, self.sources, self.targets)
 
     def __len__(self) -> int:
         """The number of pairs."""
@@ -61,16 +72,30 @@ class Languages:
         for low, source in self._sources.items():
             yield from ((source, target) for other, target in self._targets.items() if other != low)
 
-    def find(self, source: str, target: str) -> Pair | None:
-        """The pair of these languages, as it is written here; None if the model does not translate it."""
-        low = (source.lower(), target.lower())
-        if low[0] != low[1] and low[0] in self._sources and low[1] in self._targets:
-            return self._sources[low[0]], self._targets[low[1]]
-        return self._listed.get(low)
-
     def translates(self, source: str, target: str) -> bool:
-        """Whether the model translates from one language into the other."""
-        return self.find(source, target) is not None
+        """Whether this is one of the pairs as they are written here, apart from case."""
+        return self._pair(source.lower(), target.lower()) is not None
+
+    def find(self, source: str, target: str) -> Pair | None:
+        """The pair that these languages mean, as it is written here; None if the model does not translate it."""
+        found = self.nearest(source, target)
+        return None if found is None else found[1]
+
+    def nearest(self, source: str, target: str) -> tuple[int, Pair] | None:
+        """As `find`, with the distance of the pair: 0 if it is spelled so, apart from case."""
+        exact = self._pair(source.lower(), target.lower())
+        if exact is not None:
+            return 0, exact
+        targets = self._target_index.fits(target)
+        if not targets:
+            return None
+        found = (
+            (far + farther, pair)
+            for far, one in self._source_index.fits(source)
+            for farther, other in targets
+            if (pair := self._pair(one.lower(), other.lower())) is not None
+        )
+        return min(found, key=lambda it: it[0], default=None)
 
     def matching(self, source: str, target: str) -> Iterator[Pair]:
         """The pairs of a source and a target, made one by one. An empty one stands for every language."""
@@ -78,17 +103,22 @@ class Languages:
             found = self.find(source, target)
             yield from () if found is None else (found,)
         elif source:
-            low = source.lower()
-            yield from self._by_source.get(low, ())
-            if low in self._sources:
-                yield from ((self._sources[low], tag) for other, tag in self._targets.items() if other != low)
+            for low in _nearest(self._source_index, source):
+                yield from self._by_source.get(low, ())
+                if low in self._sources:
+                    yield from ((self._sources[low], tag) for other, tag in self._targets.items() if other != low)
         elif target:
-            low = target.lower()
-            yield from self._by_target.get(low, ())
-            if low in self._targets:
-                yield from ((tag, self._targets[low]) for other, tag in self._sources.items() if other != low)
+            for low in _nearest(self._target_index, target):
+                yield from self._by_target.get(low, ())
+                if low in self._targets:
+                    yield from ((tag, self._targets[low]) for other, tag in self._sources.items() if other != low)
         else:
             yield from self.all_pairs()
+
+    def _pair(self, low_source: str, low_target: str) -> Pair | None:
+        if low_source != low_target and low_source in self._sources and low_target in self._targets:
+            return self._sources[low_source], self._targets[low_target]
+        return self._listed.get((low_source, low_target))
 
     def targets_of(self, source: str) -> tuple[str, ...]:
         """The languages into which the model translates a language."""
@@ -123,3 +153,9 @@ def _by_lower_case(tags: Iterable[str]) -> dict[str, str]:
     for tag in tags:
         found.setdefault(tag.lower(), tag)
     return found
+
+
+def _nearest(index: TagIndex, tag: str) -> list[str]:
+    """The offered tags that are nearest to a tag, in lower case."""
+    found = index.fits(tag)
+    return [text.lower() for distance, text in found if distance == found[0][0]]

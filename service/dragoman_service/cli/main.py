@@ -38,7 +38,6 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "numpy": ("NumPy", _BASE),
     "prometheus_client": ("the Prometheus client", _BASE),
     "sentencepiece": ("SentencePiece", _BASE),
-    "sentencex": ("sentencex", _BASE),
     "tqdm": ("tqdm", _BASE),
 }
 _ORDER = (

@@ -64,8 +64,19 @@ class TranslateCommand:
         parser.add_argument(
             "--model", default="", help="a name from `dragoman models` (default: the first for the languages)"
         )
-        parser.add_argument("--from", dest="source", default="", metavar="LANGUAGE", help="source language, such as en")
+        parser.add_argument(
+            "--from",
+            dest="source",
+            default="auto",
+            metavar="LANGUAGE",
+            help="source language, such as en (default: auto, which detects it in each text if several are possible)",
+        )
         parser.add_argument("--to", dest="target", default="", metavar="LANGUAGE", help="target language, such as de")
+        parser.add_argument(
+            "--pivot",
+            action="store_true",
+            help="translate with two models, through a third language, if no model has the pair",
+        )
         parser.add_argument(
             "--stream", action="store_true", help="print each translation piece by piece while it is decoded"
         )
@@ -273,8 +284,9 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
     return Options(
         model=args.model,
-        source_language=args.source,
+        source_language="" if args.source == "auto" else args.source,
         target_language=args.target,
+        allow_pivot=args.pivot,
         beam_size=args.beam_size,
         num_hypotheses=args.n_best,
         length_penalty=args.length_penalty,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
 from dragoman_service.client.connection import Tls, Token
-from dragoman_service.client.values import Hypothesis, Model, Options, Sampling, Translation
+from dragoman_service.client.values import Hypothesis, LanguageCandidate, Model, Options, Sampling, Translation
 
 __all__ = [
     "AsyncTranslationClient",
     "Hypothesis",
+    "LanguageCandidate",
     "Model",
     "Options",
     "Sampling",

@@ -26,9 +26,11 @@ from dragoman_service.client.calls import Part, divided, parts, pause
 from dragoman_service.client.connection import Connection, Tls, Token
 from dragoman_service.client.errors import InvalidRequest, TranslationError, error_of
 from dragoman_service.client.values import (
+    LanguageCandidate,
     Model,
     Options,
     Translation,
+    detections,
     models,
     stream_item,
     stream_request,
@@ -196,6 +198,21 @@ class TranslationClient:
                 raise error
             self._wait(seconds, error)
 
+    def detect_language(
+        self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
+    ) -> list[list[LanguageCandidate]]:
+        """The languages that each text may be in, the likeliest first; none for a text without letters.
+
+        `languages` are those that are possible; empty: those of the models of the server.
+        `deadline` is in seconds. Raises one of `dragoman_service.client.errors`.
+        """
+        request = pb.DetectLanguageRequest(texts=texts, languages=languages)
+        try:
+            metadata = self._connection.metadata()
+            return detections(self._stub.DetectLanguage(request, timeout=deadline, metadata=metadata))
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
     def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
         timeout = _Timeout(deadline)
@@ -357,6 +374,17 @@ class AsyncTranslationClient:
             if seconds is None:
                 raise error
             await self._wait(seconds, error)
+
+    async def detect_language(
+        self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
+    ) -> list[list[LanguageCandidate]]:
+        """As TranslationClient.detect_language."""
+        request = pb.DetectLanguageRequest(texts=texts, languages=languages)
+        try:
+            metadata = self._connection.metadata()
+            return detections(await self._stub.DetectLanguage(request, timeout=deadline, metadata=metadata))
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
 
     async def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""

@@ -52,6 +52,12 @@ class Options:
     return_token_scores: bool = False
     priority: str = ""
     """`interactive`, which is the default, or `batch`."""
+    format: str = "plain"
+    """What the texts are written in: `plain`, `html` or `markdown`."""
+    html_attributes: tuple[str, ...] = ()
+    """Attributes of HTML whose values are translated, such as `alt`."""
+    allow_pivot: bool = False
+    """Whether two models may translate through a third language, if no model has the pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,15 @@ class Translation:
     target_tokens: int
     sentences: int
     model: str
+    """The model that translated, the last one if there were two. Empty: the text was copied."""
     version: str
+    source_language: str = ""
+    """As the request spells it, else as the model does. Empty: a text without letters, or an older server."""
+    target_language: str = ""
+    detected: bool = False
+    """Whether the source language was detected."""
+    models: tuple[str, ...] = ()
+    """NAME@VERSION of all models that translated, in order."""
 
     @property
     def text(self) -> str:
@@ -93,6 +107,15 @@ class Translation:
     def score(self) -> float:
         """Score of the best hypothesis."""
         return self.hypotheses[0].score
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageCandidate:
+    """A language that a text may be in."""
+
+    language: str
+    confidence: float
+    """0 to 1: how likely it is, among the languages that are possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +192,9 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        format=_format(options.format),
+        html_attributes=options.html_attributes,
+        allow_pivot=options.allow_pivot,
     )
 
 
@@ -187,6 +213,9 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        format=_format(options.format),
+        html_attributes=options.html_attributes,
+        allow_pivot=options.allow_pivot,
     )
 
 
@@ -201,6 +230,14 @@ def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
         result = response.result
         return _translation(result.translation, result.model, result.version)
     return response.chunk
+
+
+def detections(response: pb.DetectLanguageResponse) -> list[list[LanguageCandidate]]:
+    """Convert the languages that each text may be in."""
+    return [
+        [LanguageCandidate(candidate.language, candidate.confidence) for candidate in detection.candidates]
+        for detection in response.detections
+    ]
 
 
 def models(response: pb.ListModelsResponse) -> list[Model]:
@@ -231,7 +268,19 @@ def _priority(name: str) -> pb.Priority:
     return priorities[name]
 
 
+def _format(name: str) -> pb.TextFormat:
+    formats = {"plain": pb.TEXT_FORMAT_UNSPECIFIED, "html": pb.TEXT_FORMAT_HTML, "markdown": pb.TEXT_FORMAT_MARKDOWN}
+    if name not in formats:
+        raise ValueError(f"format: got {name!r}; allowed: {', '.join(formats)}")
+    return formats[name]
+
+
 def _translation(message: pb.TextTranslation, model: str, version: str) -> Translation:
+    """Convert a translation. `model` and `version` are those of the reply: an older server says no others."""
+    if message.models:
+        model, _, version = message.models[-1].partition("@")
+    elif message.detected:  # a text that was copied
+        model = version = ""
     return Translation(
         hypotheses=tuple(
             Hypothesis(
@@ -252,6 +301,10 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
         sentences=message.sentences,
         model=model,
         version=version,
+        source_language=message.source_language,
+        target_language=message.target_language,
+        detected=message.detected,
+        models=tuple(message.models),
     )
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
-from dragoman_service.bundle.languages import MAX_SHOWN, Languages
-from dragoman_service.errors import InvalidInput, NotFound, visible
+from dragoman_service.errors import InvalidInput, NotFound
+from dragoman_service.repository.candidates import Candidates, listed
 from dragoman_service.repository.models import Route, ServedModel
 
 STABLE = "stable"
 """The alias of the version that a name alone means. Without this alias, it means the newest version."""
-
-_LONGEST_LIST = 3_000
-"""Characters of a list in a message: an error of gRPC has at most 8 KiB, and a server may have thousands of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +99,11 @@ class ModelRegistry:
             NotFound: no such model, version or language pair. The message lists the available ones.
             InvalidInput: several language pairs fit.
         """
-        candidates = self._candidates(name, allowed)
-        for model in candidates:
-            fitting = model.description.languages.matching(source_language, target_language)
-            pairs = list(islice(fitting, 2))
-            if len(pairs) > 1:
-                raise _ambiguous(model.description.languages, source_language, target_language)
-            if pairs:
-                return Route(model, *pairs[0])
-        languages = {model.description.name: model.description.languages for model in candidates}
-        there = _listed((f"{name}: {it.summary}" for name, it in languages.items()), len(languages), "; ")
-        asked = f"{visible(source_language) or 'any'} to {visible(target_language) or 'any'}"
-        raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
+        return self.candidates(name, allowed).route(source_language, target_language)
+
+    def candidates(self, name: str, allowed: Container[str] | None = None) -> Candidates:
+        """The models that a request may mean, as for `route`. Raises NotFound: no such model or version."""
+        return Candidates(self._candidates(name, allowed))
 
     def _candidates(self, selector: str, allowed: Container[str] | None) -> list[ServedModel]:
         """The versions that `selector` allows, in order of preference.
@@ -129,7 +118,7 @@ class ModelRegistry:
             return [model for entry in entries.values() for model in (entry.drawn(self._draw()), entry.default)]
         entry = entries.get(name)
         if entry is None:
-            there = _listed(entries, len(entries)) or "none"
+            there = listed(entries, len(entries)) or "none"
             raise NotFound(f"no model {name[:80]!r}; there are: {there}")
         if not at:
             return [entry.drawn(self._draw()), entry.default]
@@ -137,7 +126,7 @@ class ModelRegistry:
         found = entry.versions.get(alias.version if alias else version)
         if found is None:
             names = [*entry.versions, *sorted(entry.aliases)]
-            there = _listed(names, len(names))
+            there = listed(names, len(names))
             raise NotFound(f"no version or alias {version[:80]!r} of model {name} in service; there are: {there}")
         return [found]
 
@@ -152,27 +141,3 @@ def check_names(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInput("models", twice, "each name once; versions side by side are for a --repository")
-
-
-def _ambiguous(languages: Languages, source: str, target: str) -> InvalidInput:
-    """The error for a request that leaves open a language of which there are several."""
-    pairs = list(islice(languages.matching(source, target), MAX_SHOWN + 1))
-    if len(pairs) > MAX_SHOWN:
-        choices = list(languages.matching(source, target)) if source or target else languages.all_sources
-        allowed = f"one of {len(choices)} languages; ListModels lists them"
-    else:
-        allowed = "one of the languages of " + ", ".join(f"{one} to {other}" for one, other in pairs)
-    return InvalidInput("target_language" if source else "source_language", "", allowed)
-
-
-def _listed(items: Iterable[str], count: int, separator: str = ", ") -> str:
-    """The first of `count` items, and how many there are beside them."""
-    texts: list[str] = []
-    room = _LONGEST_LIST
-    for text in items:
-        room -= len(text) + len(separator)
-        if room < 0:
-            break
-        texts.append(text)
-    others = count - len(texts)
-    return separator.join(texts + [f"and {others} others; ListModels lists them"] * (others > 0))

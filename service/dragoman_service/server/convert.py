@@ -12,9 +12,11 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
+from dragoman_service.text.detection import Candidate
 from dragoman_service.text.markup.formats import TextFormat
 from dragoman_service.text.markup.html import TRANSLATED_ATTRIBUTES
 from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
+from dragoman_service.translation.dispatch import Way
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
@@ -40,9 +42,10 @@ _WARNINGS = {
     WarningKind.SPANS_IN_PARTS: pb.Warning.SPANS_IN_PARTS,
     WarningKind.NUMBER_MISSING: pb.Warning.NUMBER_MISSING,
     WarningKind.REPETITION: pb.Warning.REPETITION,
-    WarningKind.UNKNOWN_WORD: pb.Warning.UNKNOWN_WORD,
     WarningKind.EMPTY: pb.Warning.EMPTY,
 }
+_MOST_CANDIDATES = 5
+"""Maximum number of languages that are returned for a text."""
 
 
 _OTHER_NAMES = {
@@ -83,13 +86,19 @@ def decoding_options(message: pb.DecodingOptions, model: ModelDescription) -> De
     return DecodingOptions(**given, sampling=sampling)
 
 
-def text_translation(
-    result: TextResult, tokenizer: TextTokenizer, *, tokens: bool, token_scores: bool
-) -> pb.TextTranslation:
+def first_options(message: pb.DecodingOptions, model: ModelDescription) -> DecodingOptions:
+    """The options of the first of two models: its defaults, and the beam size of the request. Raises InvalidInput."""
+    own = pb.DecodingOptions()
+    if message.HasField("beam_size"):
+        own.beam_size = message.beam_size
+    return decoding_options(own, model)
+
+
+def text_translation(result: TextResult, way: Way, *, tokens: bool, token_scores: bool) -> pb.TextTranslation:
     """Convert one translation, with tokens and their scores if wanted."""
     best = result.hypotheses[0]
     return pb.TextTranslation(
-        hypotheses=[_hypothesis(hypothesis, tokenizer, tokens, token_scores) for hypothesis in result.hypotheses],
+        hypotheses=[_hypothesis(hypothesis, way.tokenizer, tokens, token_scores) for hypothesis in result.hypotheses],
         finish_reason=_FINISH_REASONS[best.finish_reason],
         timings=pb.Timings(
             queue_seconds=result.timings.queue,
@@ -100,6 +109,20 @@ def text_translation(
         target_tokens=len(best.tokens),
         sentences=result.sentences,
         warnings=[_warning(warning) for warning in result.warnings],
+        source_language=way.source_language,
+        target_language=way.target_language,
+        detected=way.detected,
+        models=[f"{route.model.description.name}@{route.model.description.version}" for route in way.routes],
+    )
+
+
+def detection(candidates: Sequence[Candidate]) -> pb.Detection:
+    """Convert what is known of the language of one text."""
+    return pb.Detection(
+        candidates=[
+            pb.LanguageCandidate(language=candidate.language, confidence=candidate.confidence)
+            for candidate in candidates[:_MOST_CANDIDATES]
+        ]
     )
 
 
@@ -166,12 +189,12 @@ def _beam_for(num_hypotheses: int, default_beam_size: int) -> int:
 
 
 def _hypothesis(
-    hypothesis: TextHypothesis, tokenizer: TextTokenizer, tokens: bool, token_scores: bool
+    hypothesis: TextHypothesis, tokenizer: TextTokenizer | None, tokens: bool, token_scores: bool
 ) -> pb.Hypothesis:
     return pb.Hypothesis(
         text=hypothesis.text,
         score=hypothesis.score,
-        tokens=tokenizer.pieces(hypothesis.tokens) if tokens else (),
+        tokens=tokenizer.pieces(hypothesis.tokens) if tokens and tokenizer else (),
         token_scores=hypothesis.token_scores if token_scores else (),
         finish_reason=_FINISH_REASONS[hypothesis.finish_reason],
         sentences=[_sentence(sentence, token_scores) for sentence in hypothesis.sentences],

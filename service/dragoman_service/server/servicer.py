@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -13,18 +13,23 @@ from urllib.parse import unquote
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import Cancelled, DeadlineExceeded
+from dragoman_service.repository.models import Route
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import (
     attributes_of,
     decoding_options,
+    detection,
     field_paths,
+    first_options,
     format_of,
     model_info,
     priority_of,
     text_translation,
 )
 from dragoman_service.server.settings import ServerSettings
+from dragoman_service.text.markup.formats import without_tags
 from dragoman_service.translation.assembly import TextResult
+from dragoman_service.translation.dispatch import Asked, Dispatcher, MakeCall, Way
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.text_worker import Steps
@@ -42,6 +47,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     def __init__(self, frontend: Frontend, settings: ServerSettings) -> None:
         self._frontend = frontend
+        self._dispatcher = Dispatcher(frontend)
         self._settings = settings
 
     async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
@@ -51,18 +57,19 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                     return await self._translate(request, answering)
 
     async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
-        call = self._call(request, request.texts, request.target_prefixes, answering)
-        results = await self._frontend.translate(call)
-        model = call.route.model.description
-        translations = sum(result.sentences for result in results) * call.options.num_hypotheses
+        make_call = self._call_maker(request, answering)
+        ways = await self._dispatcher.ways(_asked(request, answering), _words_of(request, request.texts), answering.client)
+        results = await self._dispatcher.translate(ways, request.texts, request.target_prefixes, make_call)
 
         def messages() -> Steps[pb.TranslateResponse]:
-            reply = pb.TranslateResponse(model=model.name, version=model.version)
-            for result in results:
-                reply.translations.append(_message(request, result, call))
+            model, version = _model_of(ways[0])
+            reply = pb.TranslateResponse(model=model, version=version)
+            for result, way in zip(results, ways, strict=True):
+                reply.translations.append(_message(request, result, way))
                 yield
             return reply
 
+        translations = sum(map(_translations_of, results))
         return await self._frontend.compute(answering.client, messages(), translations=translations)
 
     async def TranslateStream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:  # noqa: N802
@@ -75,19 +82,18 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                     await self._translate_stream(request, answering)
 
     async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
-        prefixes = (request.target_prefix,) if request.target_prefix else ()
-        call = self._call(request, (request.text,), prefixes, answering)
-        model = call.route.model.description
-        async with aclosing(self._frontend.stream(call)) as pieces:
+        make_call = self._call_maker(request, answering)
+        (way,) = await self._dispatcher.ways(_asked(request, answering), _words_of(request, (request.text,)), answering.client)
+        stream = self._dispatcher.stream(way, request.text, request.target_prefix, make_call)
+        async with aclosing(stream) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
-                    answering.first_chunk(model)
+                    if way.routes:
+                        answering.first_chunk(way.routes[-1].model.description)
                     await self._write(answering.context, pb.TranslateStreamResponse(chunk=piece))
                     continue
                 result = await self._frontend.compute(
-                    answering.client,
-                    self._stream_result(request, piece, call),
-                    translations=piece.sentences * call.options.num_hypotheses,
+                    answering.client, self._stream_result(request, piece, way), translations=_translations_of(piece)
                 )
                 await self._write(answering.context, pb.TranslateStreamResponse(result=result))
 
@@ -104,13 +110,22 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     @staticmethod
     def _stream_result(
-        request: pb.TranslateStreamRequest, result: TextResult, call: Call
+        request: pb.TranslateStreamRequest, result: TextResult, way: Way
     ) -> Steps[pb.TranslateStreamResult]:
         yield
-        model = call.route.model.description
-        return pb.TranslateStreamResult(
-            translation=_message(request, result, call), model=model.name, version=model.version
-        )
+        model, version = _model_of(way)
+        return pb.TranslateStreamResult(translation=_message(request, result, way), model=model, version=version)
+
+    async def DetectLanguage(  # noqa: N802
+        self, request: pb.DetectLanguageRequest, answering: Answering
+    ) -> pb.DetectLanguageResponse:
+        with field_paths(request):
+            async with _admitted(answering, request.texts, ()):
+                with self._frontend.counted():
+                    found = await self._dispatcher.detect(
+                        request.texts, request.languages, _allowed_models(answering), answering.client
+                    )
+                    return pb.DetectLanguageResponse(detections=map(detection, found))
 
     async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
         async with _admitted(answering, (), ()):
@@ -129,33 +144,50 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             if allowed is None or model.description.name in allowed
         ]
 
-    def _call(self, request: Request, texts: Iterable[str], prefixes: Iterable[str], answering: Answering) -> Call:
-        if answering.caller is not None:
-            answering.caller.check_model(request.model)
+    def _call_maker(self, request: Request, answering: Answering) -> MakeCall:
+        """Makes the calls of a request. Their deadlines count from now."""
         remaining = answering.seconds_left
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
-        route = self._frontend.models.route(
-            request.model, request.source_language, request.target_language, _allowed_models(answering)
-        )
-        model = route.model.description
-        seconds = model.caps.seconds(remaining)
-        return Call(
-            texts=tuple(texts),
-            route=route,
-            options=decoding_options(request.options, model),
-            target_prefixes=tuple(prefixes),
-            memory=answering.memory,
-            sentences=request.return_sentences or request.return_alignments,
-            alignments=request.return_alignments,
-            format=format_of(request.format),
-            attributes=attributes_of(request.html_attributes),
-            sender=Sender(
-                client=answering.client,
-                priority=priority_of(request.priority),
-                deadline=None if seconds is None else self._frontend.clock() + seconds,
-            ),
-        )
+        now, priority = self._frontend.clock(), priority_of(request.priority)
+        text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
+
+        def make(route: Route, is_last: bool) -> Call:
+            model = route.model.description
+            seconds = model.caps.seconds(remaining)
+            deadline = None if seconds is None else now + seconds
+            return Call(
+                texts=(),
+                route=route,
+                options=(decoding_options if is_last else first_options)(request.options, model),
+                memory=answering.memory,
+                sentences=is_last and (request.return_sentences or request.return_alignments),
+                alignments=is_last and request.return_alignments,
+                format=text_format,
+                attributes=attributes,
+                sender=Sender(client=answering.client, priority=priority, deadline=deadline),
+            )
+
+        return make
+
+
+def _words_of(request: Request, texts: Sequence[str]) -> Sequence[str]:
+    """The texts for detecting their language. Raises InvalidInput for an unknown format."""
+    text_format = format_of(request.format)
+    return texts if request.source_language else [without_tags(text, text_format) for text in texts]
+
+
+def _asked(request: Request, answering: Answering) -> Asked:
+    """The models and languages of a request. Raises Forbidden for a model that the caller may not use."""
+    if answering.caller is not None:
+        answering.caller.check_model(request.model)
+    return Asked(
+        model=request.model,
+        source_language=request.source_language,
+        target_language=request.target_language,
+        allow_pivot=request.allow_pivot,
+        allowed=_allowed_models(answering),
+    )
 
 
 def _admitted(answering: Answering, texts: Iterable[str], prefixes: Iterable[str]) -> AbstractAsyncContextManager[None]:
@@ -207,10 +239,17 @@ def _certificate_name(context: Context) -> str:
     return ""
 
 
-def _message(request: Request, result: TextResult, call: Call) -> pb.TextTranslation:
-    return text_translation(
-        result,
-        call.route.model.tokenizer,
-        tokens=request.return_tokens,
-        token_scores=request.return_token_scores,
-    )
+def _message(request: Request, result: TextResult, way: Way) -> pb.TextTranslation:
+    return text_translation(result, way, tokens=request.return_tokens, token_scores=request.return_token_scores)
+
+
+def _model_of(way: Way) -> tuple[str, str]:
+    """Name and version of the model that translates last; empty for a text that is copied."""
+    if not way.routes:
+        return "", ""
+    model = way.routes[-1].model.description
+    return model.name, model.version
+
+
+def _translations_of(result: TextResult) -> int:
+    return result.sentences * len(result.hypotheses)

@@ -1,4 +1,5 @@
-"""Pure functions of text: sentence splitting, text in capitals. Imports only `errors`.
+"""Pure functions of text: what is kept, sentences, capitals, scripts, language tags, detection. Imports only `errors`.
 
-Begin with `segmenter`.
+Begin with `segmenter`, which stands on `spans` (what is kept) and `sentences` (where sentences end); and with
+`language_tags` for what a language is called.
 """

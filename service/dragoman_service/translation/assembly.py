@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,6 +12,7 @@ from dragoman_service.engine.request import DecodingOptions, Finished, FinishRea
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.alignment import word_alignment
+from dragoman_service.translation.numbers import missing_numbers
 from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText
 from dragoman_service.translation.sentences import ProtectedPiece, is_plain
@@ -19,6 +21,7 @@ from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _IN_PARTS = "the model did not keep its spans; it was translated in the parts around them"
 _REPEATED = "its translation was stopped because it repeated itself without end"
+_DIGIT = re.compile("[0-9]")
 _EMPTY = "the model gave no translation; it is returned as it is"
 
 
@@ -230,6 +233,12 @@ def _hypothesis(
                 for kind, message in _problems(answer, hypothesis, text):
                     warnings.append(TextWarning(kind, source, source + len(piece.text), message))
                 text = text or piece.text
+            if rank == 0 and _DIGIT.search(piece.text):
+                missing = missing_numbers(piece.text, text, route.target_language)
+                if missing:
+                    message = f"its translation lacks {', '.join(missing)}"
+                    end = source + len(piece.text)
+                    warnings.append(TextWarning(WarningKind.NUMBER_MISSING, source, end, message))
             if sentences:
                 ends = source + len(piece.text), target + len(text)
                 pairs = word_alignment(piece, hypothesis, text, route) if is_plain(piece) else []

@@ -19,6 +19,7 @@ from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_steps
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
+from dragoman_service.translation.detection import Detection
 from dragoman_service.translation.documents import results_of_documents
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.memory import UNLIMITED, Memory
@@ -53,6 +54,8 @@ class Call:
     sender: Sender = field(default_factory=Sender)
     memory: Memory = UNLIMITED
     """Is told of the memory of the translations."""
+    window_divisor: int = 1
+    """Calls that share the window, because they are made for one call of a client at the same time."""
     sentences: bool = False
     """Whether `TextHypothesis.sentences` is wanted."""
     alignments: bool = False
@@ -83,6 +86,7 @@ class Frontend:
         self.limits = limits
         self.clock = clock
         self._worker = TextWorker()
+        self.detection = Detection(self._worker)
         self._draining = False
         self._running = 0
         self._idle = asyncio.Event()
@@ -203,6 +207,23 @@ class Frontend:
             return run_inline(steps)
         return await self._worker.run(client, steps)
 
+    def check_sizes(self, texts: Sequence[str], prefixes: Sequence[str] = ()) -> None:
+        """Raise InvalidInput for texts or target prefixes that are too many or too long."""
+        limits = self.limits
+        if not 1 <= len(texts) <= limits.max_texts:
+            raise InvalidInput("texts", f"{len(texts)} texts", f"1 to {limits.max_texts}")
+        for index, text in enumerate(texts):
+            if len(text) > limits.max_characters:
+                shown = f"{len(text)} characters"
+                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
+        for index, prefix in enumerate(prefixes):
+            if len(prefix) > limits.max_characters:
+                shown = f"{len(prefix)} characters"
+                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
+        if prefixes and len(prefixes) != len(texts):
+            shown = f"{len(prefixes)} prefixes"
+            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(texts)} texts")
+
     def stop_accepting(self) -> None:
         """Refuse new calls with ShuttingDown. Running calls go on."""
         self._draining = True
@@ -240,20 +261,7 @@ class Frontend:
         return port
 
     def _check(self, call: Call) -> None:
-        limits = self.limits
-        if not 1 <= len(call.texts) <= limits.max_texts:
-            raise InvalidInput("texts", f"{len(call.texts)} texts", f"1 to {limits.max_texts}")
-        for index, text in enumerate(call.texts):
-            if len(text) > limits.max_characters:
-                shown = f"{len(text)} characters"
-                raise InvalidInput(f"texts[{index}]", shown, f"at most {limits.max_characters}; send it in parts")
-        for index, prefix in enumerate(call.target_prefixes):
-            if len(prefix) > limits.max_characters:
-                shown = f"{len(prefix)} characters"
-                raise InvalidInput(f"target_prefixes[{index}]", shown, f"at most {limits.max_characters}")
-        if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
-            shown = f"{len(call.target_prefixes)} prefixes"
-            raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
+        self.check_sizes(call.texts, call.target_prefixes)
         if call.format is not TextFormat.PLAIN:
             _check_format(call)
         check_options(call.options, call.route.model.description)
@@ -268,7 +276,8 @@ class Frontend:
 
     def _engine_call(self, port: EnginePort, call: Call, prepared: list[PreparedText] | None) -> EngineCall:
         known = None if prepared is None else sum(text.num_sentences for text in prepared)
-        return port.call(call.sender.client, self.limits.window, call.memory, requests=known)
+        window = max(1, self.limits.window // call.window_divisor)
+        return port.call(call.sender.client, window, call.memory, requests=known)
 
     def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
         """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""

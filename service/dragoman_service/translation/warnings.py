@@ -17,8 +17,6 @@ class WarningKind(enum.Enum):
     """A number of the source is not found in the translation."""
     REPETITION = "repetition"
     """The translation of a sentence was stopped because it repeated itself without end."""
-    UNKNOWN_WORD = "unknown_word"
-    """The model produced the unknown token, which was left out or replaced by the word of the source."""
     EMPTY = "empty"
     """The model produced nothing, and the sentence is returned as it is."""
 

@@ -34,8 +34,7 @@ def read_safetensors(path: Path) -> dict[str, LazyTensor]:
         raise InvalidInput(f"{path.name}: header", header, "a JSON object")
     header.pop("__metadata__", None)
     start = 8 + length
-    data: npt.NDArray[np.uint8] = np.memmap(path, np.uint8, "c") if size else np.empty(0, np.uint8)
-    return {name: _tensor(f"{path.name}: {name}", entry, data[start:]) for name, entry in header.items()}
+    return {name: _tensor(path, start, size - start, name, entry) for name, entry in header.items()}
 
 
 def from_bfloat16(words: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
@@ -43,7 +42,9 @@ def from_bfloat16(words: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     return (words.astype(np.uint32) << 16).view(np.float32)
 
 
-def _tensor(where: str, entry: Any, data: npt.NDArray[np.uint8]) -> LazyTensor:
+def _tensor(path: Path, first: int, size: int, name: str, entry: Any) -> LazyTensor:
+    """The tensor of an entry of the header, among `size` bytes of numbers from byte `first` of the file."""
+    where = f"{path.name}: {name}"
     try:
         kind, shape, (start, end) = entry["dtype"], tuple(map(int, entry["shape"])), map(int, entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
@@ -51,11 +52,16 @@ def _tensor(where: str, entry: Any, data: npt.NDArray[np.uint8]) -> LazyTensor:
     if kind not in _TYPES:
         raise InvalidInput(f"{where}: dtype", kind, " or ".join(_TYPES))
     dtype = np.dtype(_TYPES[kind])
-    if not 0 <= start <= end <= data.size:
-        raise InvalidInput(
-            where, f"bytes {start} to {end}", f"bytes within the {data.size} of the file; is it complete?"
-        )
+    if not 0 <= start <= end <= size:
+        raise InvalidInput(where, f"bytes {start} to {end}", f"bytes within the {size} of the file; is it complete?")
     if min(shape, default=0) < 0 or end - start != math.prod(shape) * dtype.itemsize:
         raise InvalidInput(where, f"{end - start} bytes", f"the size of shape {list(shape)} in {kind}")
-    array = data[start:end].view(dtype).reshape(shape)
-    return LazyTensor(shape, lambda rows: from_bfloat16(array[rows]) if kind == "BF16" else array[rows])
+
+    def read_rows(rows: slice) -> npt.NDArray[np.generic]:
+        # Mapped anew each time: what is read takes memory only as long as somebody has the array.
+        array: npt.NDArray[Any] = (
+            np.memmap(path, dtype, "c", first + start, shape) if end > start else np.empty(shape, dtype)
+        )
+        return from_bfloat16(array[rows]) if kind == "BF16" else array[rows]
+
+    return LazyTensor(shape, read_rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Generator
 
 from dragoman_service.text.markup.document import Document
@@ -16,6 +17,14 @@ class TextFormat(enum.Enum):
     PLAIN = "plain"
     HTML = "html"
     MARKDOWN = "markdown"
+
+
+_TAG = re.compile("<[^<>]*+>")
+
+
+def without_tags(source: str, text_format: TextFormat) -> str:
+    """The words of a text, for detecting its language."""
+    return _TAG.sub(" ", source) if text_format is TextFormat.HTML else source
 
 
 def document_steps(

@@ -1,0 +1,281 @@
+"""Finds the models for the texts of a call, which may be in several languages, and puts their translations in order."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Container, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from dragoman_service.engine.request import FinishReason, Timings
+from dragoman_service.errors import DragomanError, InvalidInput, NotFound
+from dragoman_service.repository.candidates import Candidates
+from dragoman_service.repository.models import Route, TextTokenizer
+from dragoman_service.text.detection import Candidate
+from dragoman_service.text.language_tags import canonical
+from dragoman_service.translation.assembly import TextHypothesis, TextResult
+from dragoman_service.translation.frontend import Call, Frontend
+
+_MOST_AT_ONCE = 8
+"""Groups of texts, each of one way, that are translated at the same time. They share the window of their call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says about models and languages. See `TranslateRequest` in translation.proto."""
+
+    model: str
+    source_language: str
+    target_language: str
+    allow_pivot: bool = False
+    allowed: Container[str] | None = None
+    """Names of models. Others are as if they were not there. None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From the language of a text into the one that is asked for."""
+
+    source_language: str
+    """As the caller spells it, or, if the caller does not say, as the model does."""
+    target_language: str
+    routes: tuple[Route, ...]
+    """One; two through a third language; none for a text that is copied."""
+    detected: bool = False
+    """Whether the source language was detected."""
+
+    @property
+    def tokenizer(self) -> TextTokenizer | None:
+        """That of the tokens of the translation; None for a text that is copied."""
+        return self.routes[-1].model.tokenizer if self.routes else None
+
+
+MakeCall: TypeAlias = Callable[[Route, bool], Call]
+"""The call, yet without texts, for a route and whether it is the last one of its way. Raises InvalidInput."""
+
+
+class Dispatcher:
+    """Translates the texts of a call, each by its way."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        """To be called on the event loop of the frontend."""
+        self._frontend = frontend
+
+    async def ways(self, asked: Asked, texts: Sequence[str], client: str) -> list[Way]:
+        """Find the way of each text, by detecting its language if the caller does not say which it is.
+
+        Languages are detected if several are possible. A text that is in the target language already, or has no
+        letters, is copied then.
+
+        Raises:
+            NotFound: no such model, version or language pair.
+            InvalidInput: several language pairs fit, or the texts are too many or too long.
+        """
+        candidates = self._frontend.models.candidates(asked.model, asked.allowed)
+        if asked.source_language:
+            return [_way(candidates, asked, asked.source_language)] * len(texts)
+        sources = candidates.sources("" if asked.allow_pivot else asked.target_language)
+        if len(sources) <= 1:
+            return [_way(candidates, asked, "".join(sources))] * len(texts)
+        self._frontend.check_sizes(texts)
+        detection = self._frontend.detection
+        known = list(filter((await detection.detector()).knows, sources))
+        if len(known) <= 1:  # nothing to tell apart
+            return [_way(candidates, asked, "")] * len(texts)
+        target = canonical(asked.target_language)
+        possible = [it for it in known if canonical(it) != target] + [asked.target_language] * bool(target)
+        return _detected_ways(candidates, asked, await detection.detect(client, texts, possible))
+
+    async def detect(
+        self, texts: Sequence[str], languages: Sequence[str], allowed: Container[str] | None, client: str
+    ) -> list[list[Candidate]]:
+        """Detect the language of each text, among `languages`, or those of the models if there are none.
+
+        Raises InvalidInput for a language that cannot be detected, and for texts that are too many or too long.
+        """
+        self._frontend.check_sizes(texts)
+        detector = await self._frontend.detection.detector()
+        for index, language in enumerate(languages):
+            if not detector.knows(language):
+                known = ", ".join(sorted(detector.languages))
+                raise InvalidInput(f"languages[{index}]", language, f"one of {known}")
+        possible = languages or self._frontend.models.candidates("", allowed).languages()
+        return await self._frontend.detection.detect(client, texts, possible)
+
+    async def translate(
+        self, ways: Sequence[Way], texts: Sequence[str], prefixes: Sequence[str], make_call: MakeCall
+    ) -> list[TextResult]:
+        """Translate all texts, in order. `prefixes` is empty, or has one for each. Raises as `Frontend.translate`."""
+        self._frontend.check_sizes(texts, prefixes)
+        groups: dict[Way, list[int]] = {}
+        for index, way in enumerate(ways):
+            groups.setdefault(way, []).append(index)
+        if len(groups) == 1:
+            return await self._translate(_calls(ways[0], make_call), texts, prefixes)
+        at_once = asyncio.Semaphore(divisor := min(_MOST_AT_ONCE, len(groups)))
+        # All calls are made before any work is done: their options may not be allowed.
+        made = [
+            ([replace(call, window_divisor=divisor) for call in _calls(way, make_call)], indices)
+            for way, indices in groups.items()
+        ]
+        results: dict[int, TextResult] = {}
+
+        async def translate_group(calls: Sequence[Call], indices: Sequence[int]) -> None:
+            own = [prefixes[index] for index in indices] if prefixes else ()
+            async with at_once:
+                with _fields_of_the_call(indices):
+                    found = await self._translate(calls, [texts[index] for index in indices], own)
+            results.update(zip(indices, found, strict=True))
+
+        try:
+            async with asyncio.TaskGroup() as running:
+                for calls, indices in made:
+                    running.create_task(translate_group(calls, indices))
+        except BaseExceptionGroup as failed:
+            error = failed.exceptions[0]
+            if isinstance(error, DragomanError):
+                error.after_work = error.after_work or any(result.sentences for result in results.values())
+            raise error from None
+        return [results[index] for index in range(len(texts))]
+
+    async def stream(
+        self, way: Way, text: str, prefix: str, make_call: MakeCall
+    ) -> AsyncGenerator[str | TextResult, None]:
+        """Translate one text: as `Frontend.stream`. Of two models, the first one translates the text before the second
+        one begins.
+        """
+        prefixes = (prefix,) if prefix else ()
+        self._frontend.check_sizes((text,), prefixes)
+        calls = _calls(way, make_call)
+        if not calls:
+            (copy,) = _copied((text,), prefixes)
+            if text:
+                yield text
+            yield copy
+            return
+        middle, first = await self._until_last(calls, (text,))
+        last = replace(calls[-1], texts=tuple(middle), target_prefixes=prefixes)
+        with _after_work_of(first):
+            async with aclosing(self._frontend.stream(last)) as pieces:
+                async for piece in pieces:
+                    yield _joined(first[0], piece) if first and isinstance(piece, TextResult) else piece
+
+    async def _translate(
+        self, calls: Sequence[Call], texts: Sequence[str], prefixes: Sequence[str]
+    ) -> list[TextResult]:
+        if not calls:
+            return _copied(texts, prefixes)
+        middle, first = await self._until_last(calls, texts)
+        with _after_work_of(first):
+            last = await self._frontend.translate(
+                replace(calls[-1], texts=tuple(middle), target_prefixes=tuple(prefixes))
+            )
+        return [_joined(*both) for both in zip(first, last, strict=True)] if first else last
+
+    async def _until_last(
+        self, calls: Sequence[Call], texts: Sequence[str]
+    ) -> tuple[Sequence[str], Sequence[TextResult]]:
+        """The texts for the last model, and the results of the model before it; no results if there is none."""
+        if len(calls) == 1:
+            return texts, ()
+        results = await self._frontend.translate(replace(calls[0], texts=tuple(texts)))
+        middle = [result.hypotheses[0].text for result in results]
+        most, longest = self._frontend.limits.max_characters, max(map(len, middle))
+        if longest > most:
+            shown = f"a text whose translation into {calls[0].route.target_language} has {longest} characters"
+            error = InvalidInput("texts", shown, f"at most {most}; send it in parts")
+            error.after_work = True
+            raise error
+        return middle, results
+
+
+def _calls(way: Way, make_call: MakeCall) -> list[Call]:
+    return [make_call(route, route is way.routes[-1]) for route in way.routes]
+
+
+@contextmanager
+def _fields_of_the_call(indices: Sequence[int]) -> Iterator[None]:
+    """Errors inside name `texts[i]` and `target_prefixes[i]` by their index in the call, which is `indices[i]`."""
+    try:
+        yield
+    except InvalidInput as error:
+        if found := re.fullmatch(r"(texts|target_prefixes)\[(\d+)\]", error.field):
+            error.rename(f"{found[1]}[{indices[int(found[2])]}]")
+        raise
+
+
+@contextmanager
+def _after_work_of(first: Sequence[TextResult]) -> Iterator[None]:
+    """Write on an error that the call had been worked on, if it had."""
+    try:
+        yield
+    except DragomanError as error:
+        error.after_work = error.after_work or bool(first)
+        raise
+
+
+def _way(candidates: Candidates, asked: Asked, source_language: str, *, detected: bool = False) -> Way:
+    try:
+        routes: tuple[Route, ...] = (candidates.route(source_language, asked.target_language),)
+    except NotFound:
+        possible = asked.allow_pivot and source_language and asked.target_language
+        pivot = candidates.pivot(source_language, asked.target_language) if possible else None
+        if pivot is None:
+            raise
+        routes = pivot
+    return Way(
+        source_language=asked.source_language or routes[0].source_language,
+        target_language=asked.target_language or routes[-1].target_language,
+        routes=routes,
+        detected=detected,
+    )
+
+
+def _detected_ways(candidates: Candidates, asked: Asked, found: Sequence[Sequence[Candidate]]) -> list[Way]:
+    ways: dict[str, Way] = {}
+    for index, languages in enumerate(found):
+        source = languages[0].language if languages else ""
+        if source in ways:
+            continue
+        if source in ("", asked.target_language):
+            ways[source] = Way(source, asked.target_language, (), detected=True)
+            continue
+        try:
+            ways[source] = _way(candidates, asked, source, detected=True)
+        except NotFound as error:
+            raise NotFound(f"texts[{index}]: {error}") from None
+    return [ways[languages[0].language if languages else ""] for languages in found]
+
+
+def _copied(texts: Sequence[str], prefixes: Sequence[str]) -> list[TextResult]:
+    for index, prefix in enumerate(prefixes):
+        if prefix:
+            raise InvalidInput(
+                f"target_prefixes[{index}]", prefix, "nothing, for a text in which there is nothing to translate"
+            )
+    return [
+        TextResult((TextHypothesis(text, 0.0, (), (), FinishReason.STOP),), Timings(), source_tokens=0, sentences=0)
+        for text in texts
+    ]
+
+
+def _joined(first: TextResult, last: TextResult) -> TextResult:
+    """The result of two models, of which the second has translated what the first one gave."""
+    # What says where something stands in the text between would be taken for a place in the source.
+    hypotheses = tuple(replace(it, sentences=()) for it in last.hypotheses)
+    cut = first.hypotheses[0].finish_reason
+    if cut is not FinishReason.STOP:
+        hypotheses = tuple(replace(it, finish_reason=cut) for it in hypotheses)
+    return replace(
+        last,
+        hypotheses=hypotheses,
+        warnings=(*first.warnings, *(replace(it, start=0, end=0) for it in last.warnings)),
+        source_tokens=first.source_tokens,
+        timings=Timings(
+            queue=first.timings.queue + last.timings.queue,
+            encode=first.timings.encode + last.timings.encode,
+            decode=first.timings.decode + last.timings.decode,
+        ),
+    )
