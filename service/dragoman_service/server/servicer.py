@@ -58,7 +58,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
         make_call = self._call_maker(request, answering)
-        ways = await self._dispatcher.ways(_asked(request, answering), _words_of(request, request.texts), answering.client)
+        words = _words_of(request, request.texts)
+        ways = await self._dispatcher.ways(_asked(request, answering), words, answering.client)
         results = await self._dispatcher.translate(ways, request.texts, request.target_prefixes, make_call)
 
         def messages() -> Steps[pb.TranslateResponse]:
@@ -83,7 +84,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
         make_call = self._call_maker(request, answering)
-        (way,) = await self._dispatcher.ways(_asked(request, answering), _words_of(request, (request.text,)), answering.client)
+        words = _words_of(request, (request.text,))
+        (way,) = await self._dispatcher.ways(_asked(request, answering), words, answering.client)
         stream = self._dispatcher.stream(way, request.text, request.target_prefix, make_call)
         async with aclosing(stream) as pieces:
             async for piece in pieces:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 
-from dragoman_service.text.markup.formats import TextFormat
+from dragoman_service.text.markup.formats import TextFormat, document_of
 
 
 class FileFormat(enum.Enum):
@@ -36,6 +36,10 @@ class FileFormat(enum.Enum):
             case FileFormat.MARKDOWN:
                 return TextFormat.MARKDOWN
         return TextFormat.PLAIN
+
+
+_LONGEST_PART = 20_000
+"""Characters of HTML that are sent together; more if a block is longer."""
 
 
 class FileError(ValueError):
@@ -64,7 +68,22 @@ def units_of(source: str, file_format: FileFormat) -> list[Unit]:
             return list(_values(source))
         case FileFormat.PO:
             return list(_messages(source))
+        case FileFormat.HTML:
+            return list(_parts_of_html(source))
     return [Unit(0, len(source), source)] if source else []
+
+
+def _parts_of_html(source: str) -> Iterator[Unit]:
+    """Parts of a document that can be sent apart: no block is divided."""
+    start = end = 0
+    for part in document_of(source, TextFormat.HTML).parts:
+        length = len(part) if isinstance(part, str) else len("".join(map(str, part.source())))
+        if start < end and end + length - start > _LONGEST_PART:
+            yield Unit(start, end, source[start:end])
+            start = end
+        end += length
+    if start < end:
+        yield Unit(start, end, source[start:end])
 
 
 def written(source: str, units: Sequence[Unit], translations: Sequence[str | None]) -> str:
@@ -151,14 +170,11 @@ def _values(source: str) -> Iterator[Unit]:
         json.loads(source.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise FileError(f"not JSON: {error}") from None
-    escapes = source.isascii()
     for match in _JSON.finditer(source):
-        if match["key"] is None:
-            text = json.loads(match[0], strict=False)
-            if any(map(str.isalpha, text)) and not _SURROGATE.search(text):
-                yield Unit(
-                    match.start(), match.end(), text, partial(json.dumps, ensure_ascii=is_ascii and "\\u" in match[0])
-                )
+        text = "" if match["key"] else json.loads(match[0], strict=False)
+        if any(map(str.isalpha, text)) and not _SURROGATE.search(text):
+            escapes = source.isascii() and "\\u" in match[0]
+            yield Unit(match.start(), match.end(), text, partial(json.dumps, ensure_ascii=escapes))
 
 
 _PO = re.compile(
