@@ -17,7 +17,7 @@ _WORST_FIRST = (FinishReason.REPETITION, FinishReason.LENGTH, FinishReason.STOP)
 
 
 def results_of_documents(documents: Sequence[Document], results: Sequence[TextResult]) -> Steps[list[TextResult]]:
-    """One result for each document, from those of the blocks of all documents; a step for each hypothesis."""
+    """One result for each document, from those of the blocks of all documents; a step for each block."""
     remaining = iter(results)
     found = []
     for document in documents:
@@ -28,8 +28,8 @@ def results_of_documents(documents: Sequence[Document], results: Sequence[TextRe
 def _result(document: Document, results: Sequence[TextResult]) -> Steps[TextResult]:
     hypotheses = []
     for rank in range(max((len(result.hypotheses) for result in results), default=1)):
-        yield
-        hypotheses.append(_hypothesis(document, [it.hypotheses[min(rank, len(it.hypotheses) - 1)] for it in results]))
+        chosen = [it.hypotheses[min(rank, len(it.hypotheses) - 1)] for it in results]
+        hypotheses.append((yield from _hypothesis(document, chosen)))
     return TextResult(
         hypotheses=tuple(hypotheses),
         timings=Timings(
@@ -43,14 +43,14 @@ def _result(document: Document, results: Sequence[TextResult]) -> Steps[TextResu
     )
 
 
-def _hypothesis(document: Document, of_blocks: Sequence[TextHypothesis]) -> TextHypothesis:
+def _hypothesis(document: Document, of_blocks: Sequence[TextHypothesis]) -> Steps[TextHypothesis]:
     translations = [
         (it.text, [Part(sentence.source, sentence.target, sentence.alignment) for sentence in it.sentences])
         for it in of_blocks
     ]
     reasons = {it.finish_reason for it in of_blocks}
     return TextHypothesis(
-        document.written(translations),
+        (yield from document.written_steps(translations)),
         sum(it.score for it in of_blocks),
         tuple(chain.from_iterable(it.tokens for it in of_blocks)),
         tuple(chain.from_iterable(it.token_scores for it in of_blocks)),

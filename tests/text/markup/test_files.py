@@ -62,7 +62,7 @@ msgstr "fertig"
 #~ msgid "old"
 #~ msgstr ""
 """
-JSON = '{ "title": "A \\"big\\" caf\\u00e9",\n  "list": ["x y", 1, null, {"id": "n\\n"}], "empty": "", "bad": "\\ud800 a" }'
+JSON = '{ "title": "A \\"big\\" caf\\u00e9",\n "list": ["x y", 1, null, {"id": "n\\n"}], "no": "", "s": "\\ud800 a" }'
 
 
 def texts(source: str, file_format: FileFormat) -> list[str]:
@@ -76,8 +76,14 @@ def shouted(source: str, file_format: FileFormat) -> str:
 
 @pytest.mark.parametrize(
     ("source", "file_format"),
-    [(SRT, FileFormat.SRT), (VTT, FileFormat.VTT), (JSON, FileFormat.JSON), ("<p>a</p>\n", FileFormat.HTML)]
-    + [("# a\n\nb\n", FileFormat.MARKDOWN), ("", FileFormat.HTML)],
+    [
+        (SRT, FileFormat.SRT),
+        (VTT, FileFormat.VTT),
+        (JSON, FileFormat.JSON),
+        ("<p>a</p>\n", FileFormat.HTML),
+        ("# a\n\nb\n", FileFormat.MARKDOWN),
+        ("", FileFormat.HTML),
+    ],
 )
 def test_what_is_not_changed_is_the_same_to_the_byte(source: str, file_format: FileFormat) -> None:
     units = units_of(source, file_format)

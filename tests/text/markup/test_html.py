@@ -166,8 +166,12 @@ def test_offsets_are_those_of_the_document() -> None:
         "<code>" * 16_000,
         "&" * 100_000,
         "<!--" * 25_000,
-    ]
-    + ["<script>" * 12_500, "<p><li>" * 14_000, "<b>x<i>" * 14_000, "<a b='\"<a" * 10_000, "<b><i>x</b></i>" * 6_600],
+        "<script>" * 12_500,
+        "<p><li>" * 14_000,
+        "<b>x<i>" * 14_000,
+        "<a b='\"<a" * 10_000,
+        "<b><i>x</b></i>" * 6_600,
+    ],
     ids=lambda source: source[:8],
 )
 def test_time_is_linear(source: str) -> None:

@@ -72,7 +72,7 @@ def test_what_is_not_changed_is_the_same_to_the_byte(source: str) -> None:
     assert echoed(source) == source
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name)
 def test_real_documents(path: Path) -> None:
     source = path.read_bytes().decode()
     assert echoed(source) == source
@@ -133,8 +133,21 @@ def test_a_translation_adds_no_marks(translation: str, written: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["*a " * 33_000, "*a" * 50_000, "[a" * 50_000, "`a``" * 25_000, "<b " * 33_000, "<kbd>" * 20_000, "a\n" * 50_000]
-    + ["> " * 50_000, "- " * 50_000, "[a](" * 25_000, "|a\n|-\n" * 8_000, "```a\n" * 20_000, "<div>\n" * 16_000],
+    [
+        "*a " * 33_000,
+        "*a" * 50_000,
+        "[a" * 50_000,
+        "`a``" * 25_000,
+        "<b " * 33_000,
+        "<kbd>" * 20_000,
+        "a\n" * 50_000,
+        "> " * 50_000,
+        "- " * 50_000,
+        "[a](" * 25_000,
+        "|a\n|-\n" * 8_000,
+        "```a\n" * 20_000,
+        "<div>\n" * 16_000,
+    ],
     ids=lambda source: source[:6].encode("unicode_escape").decode(),
 )
 def test_time_is_linear(source: str) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Union
+from typing import TypeVar, Union
 
 from dragoman_service.text.markup.placement import Element, Part, placed_tags
 
@@ -29,6 +29,21 @@ _PRIVATE = re.compile("[\U000f0000-\U000ffffd]")
 def private_characters(source: str) -> frozenset[str]:
     """The characters of a document that cannot stand for what it keeps."""
     return frozenset(_PRIVATE.findall(source))
+
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work that yields after each small step, and returns its result."""
+
+
+def at_once(steps: Steps[T]) -> T:
+    """Do all steps of some work."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +146,14 @@ class Document:
         return found
 
     def written(self, translations: Sequence[tuple[str, Sequence[Part] | None]]) -> str:
-        """The document with a translation for each of `blocks`: its text, and as `parts` what `placed_tags` takes."""
+        """Do all steps of `written_steps` at once."""
+        return at_once(self.written_steps(translations))
+
+    def written_steps(self, translations: Sequence[tuple[str, Sequence[Part] | None]]) -> Steps[str]:
+        """The document with translations, a step for each block.
+
+        `translations` has the text for each of `blocks`, and as parts what `placed_tags` takes.
+        """
         of_block = {id(block): it for block, it in zip(self.blocks, translations, strict=True)}
         written: list[str] = []
         todo = list(reversed(self.parts))
@@ -140,6 +162,7 @@ class Document:
             if isinstance(part, str):
                 written.append(part)
             else:
+                yield
                 todo += reversed(part.written(*of_block[id(part)]))
         return "".join(written)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection, Generator
+from collections.abc import Collection
 
-from dragoman_service.text.markup.document import Document
+from dragoman_service.text.markup.document import Document, Steps, at_once
 from dragoman_service.text.markup.html import html_steps
 from dragoman_service.text.markup.markdown import markdown_steps
 
@@ -27,9 +27,7 @@ def without_tags(source: str, text_format: TextFormat) -> str:
     return _TAG.sub(" ", source) if text_format is TextFormat.HTML else source
 
 
-def document_steps(
-    source: str, text_format: TextFormat, attributes: Collection[str] = ()
-) -> Generator[None, None, Document]:
+def document_steps(source: str, text_format: TextFormat, attributes: Collection[str] = ()) -> Steps[Document]:
     """Cut a text into blocks, in small steps. `attributes` are those of HTML whose values are translated."""
     match text_format:
         case TextFormat.HTML:
@@ -42,10 +40,4 @@ def document_steps(
 
 def document_of(source: str, text_format: TextFormat, attributes: Collection[str] = ()) -> Document:
     """Do all steps of `document_steps` at once."""
-    steps = document_steps(source, text_format, attributes)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            document: Document = end.value
-            return document
+    return at_once(document_steps(source, text_format, attributes))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dragoman_service.text.markup.document import Block, BlockBuilder, Document, private_characters
+from dragoman_service.text.markup.document import Block, BlockBuilder, Document, Steps, private_characters
 
 
 def _names(text: str) -> frozenset[str]:
@@ -65,7 +65,7 @@ _NOT_SHOWN = re.compile("[\t-\r\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\U000f
 """Characters that are kept as their entity."""
 
 
-def html_steps(source: str, attributes: Collection[str] = (), base: int = 0) -> Generator[None, None, Document]:
+def html_steps(source: str, attributes: Collection[str] = (), base: int = 0) -> Steps[Document]:
     """Cut HTML into blocks, in small steps.
 
     Args:
@@ -151,7 +151,7 @@ def _end_of_comment(source: str, start: int) -> int:
     return source.find(">", start) + 1 or len(source)
 
 
-def _ends(tokens: Sequence[_Token]) -> Generator[None, None, dict[int, int]]:
+def _ends(tokens: Sequence[_Token]) -> Steps[dict[int, int]]:
     """Number of a token that opens an element -> number of the first token behind the element."""
     ends: dict[int, int] = {}
     opened: list[tuple[str, int]] = []
@@ -189,7 +189,7 @@ class _Parser:
         self._block = BlockBuilder(escape_html, self._taken, base)
         self._parts: list[str | Block] = []
 
-    def document(self, tokens: Sequence[_Token], ends: Mapping[int, int]) -> Generator[None, None, Document]:
+    def document(self, tokens: Sequence[_Token], ends: Mapping[int, int]) -> Steps[Document]:
         source, number = self._source, 0
         while number < len(tokens):
             yield

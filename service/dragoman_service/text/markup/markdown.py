@@ -8,9 +8,9 @@ taken for text or text for code, and no character is lost.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
-from dragoman_service.text.markup.document import Block, Document, private_characters
+from dragoman_service.text.markup.document import Block, Document, Steps, private_characters
 from dragoman_service.text.markup.html import BLOCKS, html_steps
 from dragoman_service.text.markup.markdown_inline import Source, inline_parts
 
@@ -36,7 +36,7 @@ _CODE_INDENT = 4
 _TAB = 4
 
 
-def markdown_steps(source: str) -> Generator[None, None, Document]:
+def markdown_steps(source: str) -> Steps[Document]:
     """Cut Markdown into blocks, in small steps."""
     parser = _Parser(source)
     while parser.has_lines:
@@ -72,7 +72,7 @@ class _Parser:
         self._copy(len(self._source))
         return self._parts
 
-    def next(self) -> Generator[None, None, None]:
+    def next(self) -> Steps[None]:
         """Read a line, or a block that is no paragraph."""
         yield
         source, (start, end, _) = self._source, self._lines[self._number]
@@ -96,7 +96,7 @@ class _Parser:
         else:
             yield from self._block(content, end, is_item=is_item)
 
-    def _block(self, content: int, end: int, *, is_item: bool) -> Generator[None, None, None]:
+    def _block(self, content: int, end: int, *, is_item: bool) -> Steps[None]:
         """Read a line that is no code: its content is characters `content` to `end`."""
         rest = self._source[content:end]
         if (fence := _FENCE.match(rest)) is not None:
@@ -203,7 +203,7 @@ class _Parser:
         start, end, _ = self._lines[self._number + 1]
         return bool(_DELIMITERS.match(self._source[start:end].lstrip(" \t>")))
 
-    def _table(self, content: int, end: int) -> Generator[None, None, None]:
+    def _table(self, content: int, end: int) -> Steps[None]:
         """The header, the line of delimiters, and the rows up to a line without a cell."""
         self._end_paragraph()
         first = self._number
@@ -222,7 +222,7 @@ class _Parser:
                         self._add(begin, cell.start() + len(text.rstrip()), cell=True)
             self._number += 1
 
-    def _html(self, content: int, markup: re.Match[str]) -> Generator[None, None, None]:
+    def _html(self, content: int, markup: re.Match[str]) -> Steps[None]:
         self._end_paragraph()
         self._copy(content)
         closing = _ENDS_OF_HTML.get((markup["closed"] or "").lower())
