@@ -49,6 +49,19 @@ def translated(source: str, target: str, pairs: Sequence[tuple[int, int]] | None
         # A word that is not aligned takes the place of its neighbour.
         ("I <b>do</b> run", "Ich renne", [(0, 0), (2, 1)], "Ich <b>renne</b>"),
         ("a <b>b</b> c", "", None, "<b></b>"),
+        # No tag stands inside what is kept, nor inside a word of a script whose words have accents in them.
+        (
+            "<b>a</b> <i>b</i> c",
+            "https://a.example/x_y z",
+            [(0, 0), (1, 4), (2, 9)],
+            "<b>https://a.example/x_y</b><i></i> z",
+        ),
+        (
+            "one <b>two</b>",
+            "\u0939\u093f\u0928\u094d\u0926\u0940 x",
+            [(0, 0), (1, 2)],
+            "<b>\u0939\u093f\u0928\u094d\u0926\u0940</b> x",
+        ),
     ],
 )
 def test_placement(source: str, target: str, pairs: list[tuple[int, int]] | None, written: str) -> None:

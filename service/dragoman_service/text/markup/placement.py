@@ -9,11 +9,13 @@ text, its translation and the tags, but for sorting.
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
+from dragoman_service.text.spans import Kind, find_spans
 from dragoman_service.text.words import words_of
 
 Range = tuple[int, int]
@@ -98,14 +100,37 @@ class _Atoms:
         self.hulls += [(place, place + 1) for place in range(target, target + end - start)]
 
     def _add_words(self, part: Part) -> None:
+        own, its = _whole_words(self.source, *part.source), _whole_words(self.target, *part.target)
+        pairs = [(_around(one, own), _around(other, its)) for one, other in part.words]
         hulls: dict[Range, Range] = {}
-        own = words_of(self.source, *part.source)
-        for word, aligned in part.words or _guessed(self.source, own, self.target, words_of(self.target, *part.target)):
+        for word, aligned in pairs or _guessed(self.source, own, self.target, its):
             first, last = hulls.get(word, aligned)
             hulls[word] = min(first, aligned[0]), max(last, aligned[1])
         self.starts += [start for start, _ in own]
         self.ends += [end for _, end in own]
         self.hulls += [hulls.get(word) for word in own]
+
+
+def _whole_words(text: str, start: int, end: int) -> list[Range]:
+    """Words in which a tag may not stand: those that touch a kept span or an accent are one with it."""
+    spans = [(start + it.start, start + it.end) for it in find_spans(text[start:end]) if it.kind is not Kind.SPACE]
+    words: list[Range] = []
+    for begin, stop in sorted([*words_of(text, start, end), *spans]):
+        if words and (begin < words[-1][1] or (begin == words[-1][1] and _is_inside_word(text, begin))):
+            words[-1] = words[-1][0], max(stop, words[-1][1])
+        else:
+            words.append((begin, stop))
+    return words
+
+
+def _is_inside_word(text: str, place: int) -> bool:
+    return any(unicodedata.category(character)[0] == "M" for character in text[place - 1 : place + 1])
+
+
+def _around(word: Range, words: Sequence[Range]) -> Range:
+    """The whole word of which a word is a part."""
+    index = bisect_right(words, word[0], key=lambda it: it[0]) - 1
+    return words[index] if index >= 0 and word[0] < words[index][1] else word
 
 
 def _guessed(source: str, own: Sequence[Range], target: str, words: Sequence[Range]) -> list[tuple[Range, Range]]:
