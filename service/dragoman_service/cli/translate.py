@@ -60,20 +60,7 @@ class TranslateCommand:
         parser.add_argument("texts", nargs="*", metavar="TEXT", help="text to translate")
         parser.add_argument("--input", type=Path, metavar="FILE", help="translate the lines of this file")
         parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
-        parser.add_argument(
-            "--format",
-            choices=("lines", *(it.value for it in FileFormat)),
-            default="lines",
-            help="what the input is: lines of text, or a whole file of this format (default: lines). TEXT may be html "
-            "or markdown",
-        )
-        parser.add_argument(
-            "--html-attribute",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help="with html: an attribute whose values are translated, such as alt; may be repeated",
-        )
+        _add_format_arguments(parser)
         parser.add_argument(
             "--json",
             action="store_true",
@@ -125,15 +112,7 @@ class TranslateCommand:
         search.add_argument(
             "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
         )
-        draw = parser.add_argument_group(
-            "sampling", "any of these options samples at random instead of searching for the best translation"
-        )
-        draw.add_argument("--temperature", type=float, help="above 1: more varied; below 1: closer to greedy")
-        draw.add_argument("--top-k", type=int, help="sample from this many of the most probable tokens")
-        draw.add_argument(
-            "--top-p", type=float, help="sample from the most probable tokens whose probabilities sum to this"
-        )
-        draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
+        _add_sampling_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
         """Translate."""
@@ -297,6 +276,35 @@ class _Job:
         self._failed += 1
         if not self._at_once and len(self._problems) < _MOST_PROBLEMS:
             self._problems.append(problem)
+
+
+def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("lines", *(it.value for it in FileFormat)),
+        default="lines",
+        help="what the input is: lines of text, or a whole file of this format (default: lines). TEXT may be html "
+        "or markdown",
+    )
+    parser.add_argument(
+        "--html-attribute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with html: an attribute whose values are translated, such as alt; may be repeated",
+    )
+
+
+def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    draw = parser.add_argument_group(
+        "sampling", "any of these options samples at random instead of searching for the best translation"
+    )
+    draw.add_argument("--temperature", type=float, help="above 1: more varied; below 1: closer to greedy")
+    draw.add_argument("--top-k", type=int, help="sample from this many of the most probable tokens")
+    draw.add_argument(
+        "--top-p", type=float, help="sample from the most probable tokens whose probabilities sum to this"
+    )
+    draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
 
 
 def _misused(args: argparse.Namespace) -> str:
