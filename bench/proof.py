@@ -92,7 +92,7 @@ def measured(path: Path, precision: str, calibration: Path | None, seeds: Sequen
     prepared = prepare(model, precision, calibrated, length)
     cache = dataclasses.replace(manifest.cache, dtype=CACHE_DTYPE[precision])
     with tempfile.TemporaryDirectory() as name:
-        write_graphs(model.config, prepared, Path(name))
+        write_graphs(model.config, prepared, Path(name), manifest.alignment)
         tensors = tensor_names(cache.decoder_layers)
         changed = dataclasses.replace(manifest, precision=precision, cache=cache, tensors=tensors, alignments=True)
         graphs = Bundle(Path(name), dataclasses.replace(changed, weight_bits=WEIGHT_BITS), bundle.tokenizer, ())

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dragoman_model.evaluation.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_translations
 from dragoman_model.transformer import Transformer
-
-BATCH = 64
-"""Sentences of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +39,7 @@ def calibrate(
         forced: Of each source, target ids that are fed before any is chosen, the same number for all; None: none.
     """
     given = [()] * len(sources) if forced is None else forced
-    targets = [
-        target
-        for start in range(0, len(sources), BATCH)
-        for target in greedy_cached(model, sources[start : start + BATCH], max_length, given[start : start + BATCH])
-    ]
+    targets = greedy_translations(model, sources, max_length, given)
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
 

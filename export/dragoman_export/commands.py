@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dragoman_export.exporter import ExportOptions
     from dragoman_export.report import Report
     from dragoman_service.bundle.bundle import Bundle
+    from dragoman_service.bundle.manifest import AlignmentHead
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _OF_BUNDLES = {
@@ -25,6 +26,7 @@ _OF_BUNDLES = {
     "--golden": "golden",
     "--calibration": "calibration",
     "--scores": "scores",
+    "--alignment": "alignment",
     "--notes": "notes",
 }
 """Option that only the export of a bundle has -> its attribute."""
@@ -144,6 +146,12 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         "each (default: --sentences, else the built-in ones of each language)",
     )
     add("--scores", type=Path, metavar="JSON", help="list of {test_set, metric, value, signature} for the manifest")
+    add(
+        "--alignment",
+        metavar="LAYER:HEAD",
+        help="the head of the decoder's cross-attention that aligns words, both numbers from 0 (default: the one that "
+        "attends most often to the source token without which a token would be least likely)",
+    )
     add("--notes", type=Path, metavar="FILE", help="Markdown for MODEL_CARD.md: data, licences, strengths, limits")
     add("--force", action="store_true", help="replace an existing bundle")
 
@@ -192,6 +200,7 @@ def export_options(args: argparse.Namespace, name: str, version: str) -> ExportO
         golden=_golden(args.golden or ()),
         calibration=args.calibration,
         scores=args.scores,
+        alignment=_alignment(args.alignment),
         notes=args.notes,
         force=args.force,
     )
@@ -199,7 +208,10 @@ def export_options(args: argparse.Namespace, name: str, version: str) -> ExportO
 
 def made(bundle: Bundle) -> None:
     """Print what was written."""
-    print(f"{bundle.path}: {bundle.manifest.name} version {bundle.manifest.version}, {bundle.manifest.precision}")
+    manifest = bundle.manifest
+    print(f"{bundle.path}: {manifest.name} version {manifest.version}, {manifest.precision}")
+    if manifest.alignment:
+        print(f"words are aligned by head {manifest.alignment.head} of decoder layer {manifest.alignment.layer}")
 
 
 def print_report(report: Report, precision: str, model: str) -> None:
@@ -220,6 +232,19 @@ def print_report(report: Report, precision: str, model: str) -> None:
             f"{lost.worst:.1e}; log-probabilities within {lost.log_prob_error:.2f}; the same likeliest token at "
             f"{lost.agreement:.1%} of the positions; {report.same_translations:.1%} of the translations the same"
         )
+
+
+def _alignment(given: str | None) -> AlignmentHead | None:
+    """The head of --alignment. Raises InvalidInput if it is not two numbers."""
+    from dragoman_service.bundle.manifest import AlignmentHead  # noqa: PLC0415
+    from dragoman_service.errors import InvalidInput  # noqa: PLC0415
+
+    if given is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,4}:[0-9]{1,4}", given):
+        raise InvalidInput("alignment", given, "LAYER:HEAD, two numbers from 0, such as 1:0")
+    layer, head = map(int, given.split(":"))
+    return AlignmentHead(layer, head)
 
 
 def _golden(given: Sequence[str]) -> Path | dict[str, Path] | None:
@@ -264,6 +289,7 @@ def _command(args: argparse.Namespace) -> str:
         "--precision": args.precision,
         "--sentences": args.sentences,
         "--scores": args.scores,
+        "--alignment": args.alignment,
         "--notes": args.notes,
     }
     words = [str(word) for option, value in options.items() if value for word in (option, value)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 
+from dragoman_export.alignment import check_head, choose_head
 from dragoman_export.copy_rate import best_stand_ins
 from dragoman_export.golden_sentences import blank_sentences, golden_length, make_golden
 from dragoman_export.graphs import build_decoder, build_encoder
@@ -34,6 +35,7 @@ from dragoman_service.bundle.manifest import (
     MODEL_CARD,
     TOKENIZER,
     WEIGHTS,
+    AlignmentHead,
     Score,
 )
 from dragoman_service.bundle.tokenizers.loading import load_tokenizer
@@ -66,6 +68,8 @@ class ExportOptions:
     """File of source sentences for the scales of int8, one per line. Int8 requires it."""
     scores: Path | None = None
     """JSON list of the fields of `manifest.Score`."""
+    alignment: AlignmentHead | None = None
+    """The head that aligns words; None: the one that `alignment.choose_head` chooses."""
     notes: Path | None = None
     """Markdown for the model card; see `write_model_card`."""
     force: bool = False
@@ -138,6 +142,8 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
     Raises as `export_checkpoint` does.
     """
     model, tokenizer, shelf = exportable.model, exportable.tokenizer(), exportable.shelf
+    if options.alignment:
+        check_head(options.alignment, model.config)
     manifest = make_manifest(model.config, options.precision, exportable.facts)
     card = write_model_card(manifest, read_text(options.notes, "notes") if options.notes else "")
     sources = Sources(tokenizer, sample_pairs(manifest.languages), manifest.limits.max_source_tokens)
@@ -145,12 +151,15 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
     verified = (sources.read(options.sentences, "sentences") if options.sentences else candidates)[:MOST_VERIFIED]
     calibration = sources.read(options.calibration, "calibration") if options.calibration else sources.typical()
     length = golden_length(manifest)
+    with stage("choice of the head that aligns", shelf):
+        alignment = options.alignment or choose_head(model, [*candidates, *calibration], tokenizer, length)
+    manifest = replace(manifest, alignment=alignment)
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name)
         ids, forced = ([getattr(it, part) for it in calibration] for part in ("ids", "forced"))
         prepared = prepare(model, options.precision, ids, length, forced, shelf)
         with stage("writing of weights and graphs", shelf):
-            write_graphs(model.config, prepared, staging)
+            write_graphs(model.config, prepared, staging, alignment)
         bundle = Bundle(staging, manifest, tokenizer, ())
         ids, forced = ([getattr(it, part) for it in verified] for part in ("ids", "forced"))
         report = verify_graphs(prepared, model, bundle, ids, max_rows=VERIFY_ROWS, max_length=length, forced=forced)
@@ -174,8 +183,8 @@ def check_output(output: Path, options: ExportOptions) -> None:
         raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
 
 
-def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
-    """Write the weights and both graphs, and run ONNX's checker on the graphs.
+def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path, alignment: AlignmentHead | None = None) -> None:
+    """Write the weights and both graphs, and run ONNX's checker on the graphs. For `alignment`, see `build_decoder`.
 
     Raises:
         VerificationError: the checker finds a problem.
@@ -183,7 +192,7 @@ def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path) -> None:
     prepared.weights.write(folder / WEIGHTS)
     graphs = {
         ENCODER: build_encoder(prepared.builder(config, prepared.weights)),
-        DECODER: build_decoder(prepared.builder(config, prepared.weights), prepared.alignment),
+        DECODER: build_decoder(prepared.builder(config, prepared.weights), alignment),
     }
     for name, graph in graphs.items():
         onnx.save(graph, folder / name)

@@ -18,10 +18,8 @@ from dragoman_export.builder import GraphBuilder
 from dragoman_export.joints import ENCODER, attended
 from dragoman_export.weights import BLOCK, cross_key_value, qkv
 from dragoman_model.config import ModelConfig
-from dragoman_service.bundle.manifest import tensor_names
+from dragoman_service.bundle.manifest import AlignmentHead, aligning_head, tensor_names
 
-LAST_LAYER = (-1, 0)
-"""The cross-attention whose positions are given: layer, and head."""
 AFTER_SOFTMAX = 2
 """The value of `qk_output` of GroupQueryAttention for weights."""
 
@@ -105,7 +103,7 @@ def build_encoder(builder: GraphBuilder) -> onnx.ModelProto:
     return builder.model("encoder", *encoder_signature(config, builder.cache_type))
 
 
-def build_decoder(builder: GraphBuilder, alignment: tuple[int, int] = LAST_LAYER) -> onnx.ModelProto:
+def build_decoder(builder: GraphBuilder, alignment: AlignmentHead | None = None) -> onnx.ModelProto:
     """The decoder graph: one step of all rows. `decoder_signature` has the shapes of its inputs and outputs.
 
     GroupQueryAttention with one query head per key head is multi-head attention that appends to its cache in place,
@@ -113,10 +111,10 @@ def build_decoder(builder: GraphBuilder, alignment: tuple[int, int] = LAST_LAYER
 
     Args:
         builder: Collects the nodes.
-        alignment: The decoder layer, negative from the end, and the head whose cross-attention gives `aligned`.
+        alignment: The head of the cross-attention that gives `aligned`, as `Manifest.alignment` has it.
     """
     config = builder.config
-    aligned_layer, aligned_head = alignment[0] % config.decoder_layers, alignment[1]
+    aligning = aligning_head(alignment, config.decoder_layers)
     width = config.attention_width
     x = builder.embed("tokens", builder.node("Gather", [builder.decoder_positions(), "positions"]), "target")
     x = builder.named(x, "decoder.embedded")
@@ -140,11 +138,11 @@ def build_decoder(builder: GraphBuilder, alignment: tuple[int, int] = LAST_LAYER
             "Gather", [query, builder.constant("none", [], np.int64)], axis=1
         )  # [R, 0, H K]
         lengths = (last_source, "total_source_length")
-        aligned = index == aligned_layer
+        aligned = index == aligning.layer
         weights = "weights" if aligned and builder.returns_weights else ""
         found = _cached_attention(builder, [query, nothing, nothing], "cross", index, lengths, weights)
         if aligned:
-            builder.attended_most(weights, query, index, aligned_head)
+            builder.attended_most(weights, query, index, aligning.head)
         stream.add(_output(builder, found, attention))
         stream.add(_feed_forward(builder, stream.normed, layer))
     _candidates(builder, _adjusted(builder, builder.logits(stream.normed)))

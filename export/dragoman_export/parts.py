@@ -23,6 +23,7 @@ from dragoman_export.precision import Prepared
 from dragoman_export.states import States
 from dragoman_export.weights import BLOCK, cross_key_value, padded_words, qkv
 from dragoman_service.bundle import manifest
+from dragoman_service.bundle.manifest import AlignmentHead, aligning_head
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.runtime.ort import onnxruntime
 from dragoman_service.runtime.sessions import Placement, encoder_inputs, open_session
@@ -57,6 +58,7 @@ def deviations(
     longest: tuple[int, int],
     seed: int = 0,
     stacks: Collection[str] = (ENCODER, DECODER),
+    alignment: AlignmentHead | None = None,
 ) -> Iterator[Deviation]:
     """Test every part of both graphs, one after the other. The generator runs the graphs when a deviation is read.
 
@@ -66,6 +68,7 @@ def deviations(
         longest: Largest number of positions of a source and of a target.
         seed: The seed of the states.
         stacks: The graphs to test: `ENCODER`, `DECODER` or both.
+        alignment: The head that `aligned` must come from, as the manifest has it.
 
     Yields:
         The deviations of every part, several times, each time with other states.
@@ -84,7 +87,7 @@ def deviations(
     if DECODER in stacks:
         states, decoder = States(prepared, seed), _Apart(folder / manifest.DECODER, prepared, DECODER)
         for room in (0, 3):  # caches without and with free positions at their end
-            yield from _decoder_deviations(exact, decoder, states, longest, room, prepared.alignment)
+            yield from _decoder_deviations(exact, decoder, states, longest, room, alignment)
 
 
 class _Apart:
@@ -145,7 +148,7 @@ def _encoder_deviations(exact: Exact, apart: _Apart, states: States, sources: Se
 
 
 def _decoder_deviations(
-    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int, alignment: tuple[int, int]
+    exact: Exact, apart: _Apart, states: States, longest: tuple[int, int], room: int, alignment: AlignmentHead | None
 ) -> Iterator[Deviation]:
     given = states.of_joints(apart.stack, (ROWS, 1))
     sources, targets = (_spread(most) for most in longest)
@@ -214,13 +217,13 @@ def _selected_deviations(
 
 
 def _aligned(
-    exact: Exact, alignment: tuple[int, int], given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
+    exact: Exact, alignment: AlignmentHead | None, given: Mapping[str, Tensor], inputs: Arrays, found: Arrays
 ) -> Deviation:
     """Check that no source position has a larger score than `aligned`, in units of the largest score of the row."""
-    layer, head = alignment[0] % exact.config.decoder_layers, alignment[1]
-    attention = f"decoder.{layer}.cross_attention"
-    keys = torch.tensor(inputs[f"cross_key_{layer}"]).double() * exact.cache_unit(f"{attention}.key")
-    scores = exact.scores(given[f"{attention}.queries"], keys, head)  # [R, positions]
+    aligning = aligning_head(alignment, exact.config.decoder_layers)
+    attention = f"decoder.{aligning.layer}.cross_attention"
+    keys = torch.tensor(inputs[f"cross_key_{aligning.layer}"]).double() * exact.cache_unit(f"{attention}.key")
+    scores = exact.scores(given[f"{attention}.queries"], keys, aligning.head)  # [R, positions]
     worst = 0.0
     chosen = found["aligned"].reshape(-1)
     if len(chosen) != len(scores):

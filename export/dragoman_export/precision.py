@@ -13,7 +13,6 @@ from dragoman_export.calibration import calibrate
 from dragoman_export.equalise import equalised
 from dragoman_export.fp16 import Fp16Builder, rounded_to_half
 from dragoman_export.fp32 import Fp32Builder
-from dragoman_export.graphs import LAST_LAYER
 from dragoman_export.int8 import Int8Builder
 from dragoman_export.quantise import Rounding, quantised_model, quantised_weights
 from dragoman_export.shelf import Shelf
@@ -46,8 +45,6 @@ class Prepared:
     """Largest number of target tokens in this measurement."""
     forced: tuple[Sequence[int], ...] | None = None
     """Of each of these sentences, target ids that are fed before any is chosen."""
-    alignment: tuple[int, int] = LAST_LAYER
-    """The cross-attention that gives `aligned`; see `graphs.build_decoder`."""
     shelf: Shelf = field(default_factory=Shelf)
     """Where the tensors of the models are kept."""
 

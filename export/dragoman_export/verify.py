@@ -71,7 +71,7 @@ from dragoman_export.report import BOUNDS, Report, VerificationError
 from dragoman_export.scales import scale_problems
 from dragoman_export.stages import stage
 from dragoman_export.stored import stored_problems
-from dragoman_model.evaluation.greedy import greedy_cached
+from dragoman_model.evaluation.greedy import greedy_translations
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import Request
@@ -81,8 +81,6 @@ from dragoman_service.runtime.runner import OrtRunner
 
 __all__ = ["Report", "VerificationError", "verify_graphs"]
 
-TORCH_BATCH = 64
-"""Sentences of a batch that PyTorch translates."""
 FORCED_ROWS = 8
 """Sentences of a batch whose distributions are compared."""
 REAL_SENTENCES = 24
@@ -113,7 +111,7 @@ def verify_graphs(
         seed: The seed of the states of parts, and of random sources and steps.
         forced: Of each source, target ids that are fed before any is chosen, the same number for all; None: none.
     """
-    limits, shelf = bundle.manifest.limits, prepared.shelf
+    limits, head, shelf = bundle.manifest.limits, bundle.manifest.alignment, prepared.shelf
     longest = (limits.max_source_tokens, limits.max_target_tokens)
     with stage("verification of scales and weights", shelf):
         problems = list(scale_problems(prepared))
@@ -121,7 +119,7 @@ def verify_graphs(
         problems += _attempt(lambda: list(stored_problems(bundle.path, prepared)), [], problems)
     with stage("verification of the parts of the graphs", shelf):
         parts: list[Deviation] = _attempt(
-            lambda: list(deviations(bundle.path, prepared, longest=longest, seed=seed)), [], problems
+            lambda: list(deviations(bundle.path, prepared, longest=longest, seed=seed, alignment=head)), [], problems
         )
     given = forced or [()] * len(sources)
     with stage(f"translation of {len(sources)} sentences with PyTorch", shelf):
@@ -129,7 +127,7 @@ def verify_graphs(
         same = served.expected[: len(sources)]
         if prepared.reference is not model:
             shelf.release()
-            same = _translations(model, sources, given, max_length)
+            same = greedy_translations(model, sources, max_length, given)
     with stage("verification as served", shelf), closing(open_runner(bundle, max_rows)) as runner:
         translations: list[list[int]] = _attempt(lambda: served.translations(runner), [], problems)
         nowhere = (NO_DISTANCE, NO_DISTANCE)
@@ -182,7 +180,7 @@ class _Served:
         """Real sources, then random ones."""
         self.forced_ids = [*forced, *(forced[number % len(forced)] for number in range(len(self._random)))]
         """Of each of `everything`, target ids that are fed before any is chosen."""
-        self.expected = _translations(self._model, self.everything, self.forced_ids, max_length)
+        self.expected = greedy_translations(self._model, self.everything, max_length, self.forced_ids)
         """The reference's translations of `everything`."""
         # The begin token is fed before a target, so a target has one token less than the limit.
         targets: list[Sequence[int]] = [
@@ -243,13 +241,6 @@ def _attempt(compute: Callable[[], T], otherwise: T, problems: list[str]) -> T:
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         problems.append(f"the graphs cannot be read or run: {' '.join(str(error).split())[:200]}")
         return otherwise
-
-
-def _translations(
-    model: Transformer, sources: Sequence[Sequence[int]], forced: Sequence[Sequence[int]], max_length: int
-) -> list[list[int]]:
-    groups = [slice(start, start + TORCH_BATCH) for start in range(0, len(sources), TORCH_BATCH)]
-    return [tokens for it in groups for tokens in greedy_cached(model, sources[it], max_length, forced[it])]
 
 
 @torch.no_grad()

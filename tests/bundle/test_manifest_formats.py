@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from dragoman_service.bundle import manifest as data
 from dragoman_service.bundle.languages import Languages
-from dragoman_service.bundle.manifest import Generation, Manifest, Origin
+from dragoman_service.bundle.manifest import AlignmentHead, Generation, Manifest, Origin
 from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.tokenizers.protocol import SpecialIds, TokenizerSpec
 from dragoman_service.engine.request import MAX_BEAM_SIZE
@@ -39,6 +40,7 @@ IMPORTED = manifest_of(
     files=FILES,
     licence="CC-BY-4.0",
     origin=Origin("marian", {"pytorch_model.bin": "a" * 64}, ("The positions are those of Hugging Face.",)),
+    alignment=AlignmentHead(0, 1),
 )
 MANY = [f"{a}{b}{c}" for a in "abcdef" for b in "abcdef" for c in "abcdef"][:202]
 
@@ -167,6 +169,12 @@ WRONG_FORMAT_3: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (put("generation", "normalisation", "none"), "generation.normalisation: got 'none'; allowed: gnmt, power"),
     (put("alignments", 0), "alignments: got 0; allowed: bool"),
     (put("alignments", False), "alignments: got False; allowed: True, as the outputs"),
+    (put("alignment", "layer", 2), "alignment.layer: got 2; allowed: 0 to 1, less than cache.decoder_layers"),
+    (put("alignment", "layer", -1), "alignment.layer: got -1; allowed: 0 to 1, less than cache.decoder_layers"),
+    (put("alignment", "head", 2), "alignment.head: got 2; allowed: 0 to 1, less than cache.num_heads"),
+    (put("alignment", "head", True), "alignment.head: got True; allowed: int"),
+    (put("alignment", {"layer": 0}), "alignment.head: missing"),
+    (put("alignment", [0, 1]), "alignment: got [0, 1]; allowed: an object"),
     (put("licence", None), "licence: got None; allowed: str"),
     (put("origin", "files", "a", "b"), "origin.files.a: got 'b'; allowed: a SHA-256"),
     (put("origin", []), "origin: got []; allowed: an object"),
@@ -209,6 +217,22 @@ def test_another_format_is_refused(version: Any) -> None:
 
 
 # --- what is allowed
+
+
+def test_a_manifest_may_name_no_head() -> None:
+    """Those that were written before do not, and their graphs align by the first head of the last layer."""
+    value = format_3()
+    del value["alignment"]
+    assert read(value) == replace(IMPORTED, alignment=None)
+    assert read({**value, "alignment": None}).alignment is None
+    assert data.aligning_head(None, 6) == AlignmentHead(5, 0)
+    assert data.aligning_head(AlignmentHead(2, 3), 6) == AlignmentHead(2, 3)
+
+
+def test_graphs_without_alignments_have_no_head() -> None:
+    value = read(json.loads((FORMATS / "format_2.json").read_text(encoding="utf-8")))
+    problems = problems_of(json.loads(replace(value, alignment=AlignmentHead(0, 1)).to_json()))
+    assert problems == ["alignment: got {'layer': 0, 'head': 1}; allowed: null, as the decoder returns no alignments"]
 
 
 def test_special_ids_may_be_the_same() -> None:

@@ -258,7 +258,7 @@ def test_calls_that_are_too_large_together_are_divided(engine: FakeWorkers, limi
 
 def test_each_refused_text_is_told_in_its_place(engine: FakeWorkers) -> None:
     texts = list(TEXTS)
-    texts[3], texts[30], texts[31], texts[49] = "a\udc80", "x" * 101, "1\n2\n3\n4\n5\n6", "x" * 101
+    texts[3], texts[30], texts[31], texts[49] = "a\udc80", "x" * 101, "a\nb\nc\nd\ne\nf", "x" * 101
     limits = RequestLimits(max_characters=100, max_sentences=5)
     with serving([served(engine)], limits=limits) as server, TranslationClient(server.address) as client:
         outcomes = list(client.translate_each(texts))

@@ -41,7 +41,8 @@ def test_selected_rows_have_the_candidates_of_pytorch(
 
 
 def test_aligned_positions_are_those_of_pytorch(tiny_bundle: Bundle, model: Transformer, plans: list[StepPlan]) -> None:
-    torch_runner, runner = TorchRunner(model, max_rows=ROWS), OrtRunner(tiny_bundle, max_rows=ROWS, threads=1)
+    torch_runner = TorchRunner(model, max_rows=ROWS, alignment=tiny_bundle.manifest.alignment)
+    runner = OrtRunner(tiny_bundle, max_rows=ROWS, threads=1)
     seen = set()
     for plan in plans:
         (expected,), (found,) = torch_runner.run(plan).aligned, runner.run(plan).aligned

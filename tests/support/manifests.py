@@ -64,6 +64,7 @@ def as_format_2(value: dict[str, Any]) -> dict[str, Any]:
         "alignments",
         "licence",
         "origin",
+        "alignment",
         "stand_ins",
     )
     kept = {name: it for name, it in value.items() if name not in (*added, "languages")}

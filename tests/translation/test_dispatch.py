@@ -21,10 +21,10 @@ from dragoman_service.errors import (
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.detection import Detector
+from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.detection import Detection
 from dragoman_service.translation.dispatch import Asked, Dispatcher, Way
 from dragoman_service.translation.frontend import Call, Frontend
-from dragoman_service.translation.prepare import TextResult
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import TextWorker
 from support.detector import detector

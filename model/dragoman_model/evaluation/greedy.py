@@ -11,6 +11,24 @@ from torch.nn.utils.rnn import pad_sequence
 from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.transformer import Transformer
 
+BATCH = 64
+"""Sentences of a batch of `greedy_translations`."""
+
+
+def greedy_translations(
+    model: Transformer,
+    sources: Sequence[Sequence[int]],
+    max_length: int,
+    forced: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """`greedy_cached` of any number of sources, in batches."""
+    groups = [slice(start, start + BATCH) for start in range(0, len(sources), BATCH)]
+    return [
+        target
+        for group in groups
+        for target in greedy_cached(model, sources[group], max_length, forced and forced[group])
+    ]
+
 
 @torch.no_grad()
 def greedy_cached(

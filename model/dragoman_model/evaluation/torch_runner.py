@@ -12,23 +12,23 @@ from torch.nn import functional
 
 from dragoman_model.evaluation.reference_decode import mask_logits
 from dragoman_model.transformer import DecoderLayer, KeyValue, Ragged, Transformer
+from dragoman_service.bundle.manifest import AlignmentHead, aligning_head
 from dragoman_service.engine.plan import Adjustments, Integers, Join, RowCopy, StepPlan, StepResult
 
 
 class TorchRunner:
     """Executes the step plans of `dragoman_service.engine.scheduler` (a `dragoman_service.engine.plan.Runner`)."""
 
-    def __init__(self, model: Transformer, *, max_rows: int, alignment: tuple[int, int] = (-1, 0)) -> None:
+    def __init__(self, model: Transformer, *, max_rows: int, alignment: AlignmentHead | None = None) -> None:
         """Allocate the caches of self- and cross-attention, each [max_rows, H, positions, K], for every decoder layer.
 
         Args:
             model: In evaluation mode, on any device.
             max_rows: Largest number of rows of the running batch.
-            alignment: The decoder layer, negative from the end, and the head whose cross-attention gives the aligned
-                source positions.
+            alignment: The head of the cross-attention that gives the aligned source positions, as a manifest has it.
         """
-        self._alignment = alignment
         config, self._device = model.config, model.output_bias.device
+        self._aligning = aligning_head(alignment, config.decoder_layers)
         shape = (max_rows, config.num_heads, config.max_positions, config.head_dim)
         self._model = model
         self._past = [self._zeros(shape) for _ in range(config.decoder_layers)]
@@ -49,14 +49,13 @@ class TorchRunner:
             self._join(join)
         encoded = time.perf_counter()
         weights: list[Tensor] = []
-        layer, head = self._alignment
-        attention = cast(DecoderLayer, self._model.decoder[layer]).cross_attention
+        attention = cast(DecoderLayer, self._model.decoder[self._aligning.layer]).cross_attention
         hook = attention.dropout.register_forward_hook(lambda _, given, __: weights.append(given[0]))
         try:
             logits = mask_logits(self._step(plan), self._model.config)  # [rows, V]
         finally:
             hook.remove()
-        aligned = weights[0][:, head, -1].argmax(-1).numpy(force=True)  # of [rows, H, 1, S]
+        aligned = weights[0][:, self._aligning.head, -1].argmax(-1).numpy(force=True)  # of [rows, H, 1, S]
         _adjust(logits, plan.adjustments)
         log_probs = logits.log_softmax(dim=-1)
         if len(plan.masks):

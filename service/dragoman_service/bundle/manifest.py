@@ -81,6 +81,16 @@ class TensorNames:
 
 
 @dataclass(frozen=True, slots=True)
+class AlignmentHead:
+    """The head of the decoder's cross-attention whose attention aligns words."""
+
+    layer: int
+    """Decoder layer, from 0."""
+    head: int
+    """Head of this layer, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """The search that suits the model. A request may ask for another beam size and length penalty."""
 
@@ -159,6 +169,8 @@ class Manifest:
     """Time in UTC, ISO 8601."""
     producer: str
     """Name and version of the program that wrote the bundle."""
+    alignment: AlignmentHead | None = field(default=None, metadata=MAY_BE_ABSENT)
+    """The head that `alignments` come from; see `aligning_head`."""
     stand_ins: tuple[str, ...] = field(default=STAND_INS, metadata=MAY_BE_ABSENT)
     """Words that the model copies into its translation, as measured when the bundle was made. In a sentence they stand
     for what its translation must keep."""
@@ -167,6 +179,11 @@ class Manifest:
         """The text of `manifest.json`."""
         values = dataclasses.asdict(self) | {"languages": self.languages.to_json()}
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def aligning_head(given: AlignmentHead | None, decoder_layers: int) -> AlignmentHead:
+    """The head that a manifest's `alignment` names; if None, that of the graphs written before there was this field."""
+    return given or AlignmentHead(decoder_layers - 1, 0)
 
 
 def tensor_names(decoder_layers: int) -> TensorNames:

@@ -256,9 +256,7 @@ def _problems_of_format_3(manifest: Manifest) -> Iterable[str]:
         yield from _problems_of_dragoman_ids(special)
     if not tokenizer.files:
         yield "tokenizer.files: got none; allowed: one or more"
-    aligned = "aligned" in manifest.tensors.decoder_outputs
-    if manifest.alignments != aligned:
-        yield f"alignments: got {manifest.alignments}; allowed: {aligned}, as the outputs of the decoder say"
+    yield from _alignment_problems(manifest)
     yield from _generation_problems(generation)
     yield from _described_problems(manifest)
     for name, digest in manifest.origin.files.items() if manifest.origin else ():
@@ -269,6 +267,21 @@ def _problems_of_format_3(manifest: Manifest) -> Iterable[str]:
 def _problems_of_dragoman_ids(special: SpecialIds) -> Iterable[str]:
     if dataclasses.astuple(special) != tuple(SPECIAL_IDS.values()):
         yield f"special_ids: got {dataclasses.astuple(special)}; allowed: {tuple(SPECIAL_IDS.values())}"
+
+
+def _alignment_problems(manifest: Manifest) -> Iterable[str]:
+    aligned = "aligned" in manifest.tensors.decoder_outputs
+    if manifest.alignments != aligned:
+        yield f"alignments: got {manifest.alignments}; allowed: {aligned}, as the outputs of the decoder say"
+    if manifest.alignment is None:
+        return
+    given = dataclasses.asdict(manifest.alignment)
+    if not aligned:
+        yield f"alignment: got {shown(given)}; allowed: null, as the decoder returns no alignments"
+    for field, sizes in {"layer": "decoder_layers", "head": "num_heads"}.items():
+        size = getattr(manifest.cache, sizes)
+        if not 0 <= given[field] < size:
+            yield f"alignment.{field}: got {shown(given[field])}; allowed: 0 to {size - 1}, less than cache.{sizes}"
 
 
 def _generation_problems(generation: Generation) -> Iterable[str]:

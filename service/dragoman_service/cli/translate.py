@@ -93,26 +93,7 @@ class TranslateCommand:
             help="priority when the server is overloaded (default: batch for files and pipes, else interactive)",
         )
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="time limit for all texts together")
-        search = parser.add_argument_group("search")
-        search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
-        search.add_argument(
-            "--n-best",
-            type=int,
-            metavar="N",
-            help='print up to N different translations of each text, as "NUMBER ||| TRANSLATION ||| SCORE". The first '
-            r"NUMBER is 0. In TRANSLATION a backslash is \\, a line break is \n, and ||| is \|\|\|",
-        )
-        search.add_argument(
-            "--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)"
-        )
-        search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
-        search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
-        search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
-        search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
-        search.add_argument(
-            "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
-        )
-        _add_sampling_arguments(parser)
+        _add_search_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
         """Translate."""
@@ -295,7 +276,24 @@ def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    search = parser.add_argument_group("search")
+    search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
+    search.add_argument(
+        "--n-best",
+        type=int,
+        metavar="N",
+        help='print up to N different translations of each text, as "NUMBER ||| TRANSLATION ||| SCORE". The first '
+        r"NUMBER is 0. In TRANSLATION a backslash is \\, a line break is \n, and ||| is \|\|\|",
+    )
+    search.add_argument("--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)")
+    search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
+    search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
+    search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
+    search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
+    search.add_argument(
+        "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
+    )
     draw = parser.add_argument_group(
         "sampling", "any of these options samples at random instead of searching for the best translation"
     )

@@ -5,7 +5,9 @@ An entry in small letters stands for every spelling; one with a capital only for
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dragoman_service.text.characters import word_set
 
@@ -211,3 +213,9 @@ def abbreviations_of(language: str) -> Abbreviations:
         language: A code such as "de". Every other language gets some words that are common to many.
     """
     return _LANGUAGES.get(language) or (_OTHER_WITH_ORDINALS if language in _ORDINALS else _OTHER)
+
+
+@lru_cache(maxsize=256)
+def primary_language(code: str) -> str:
+    """The language of a code such as "de-AT" or "de_AT": "de"."""
+    return re.split("[-_]", code, maxsplit=1)[0].lower()

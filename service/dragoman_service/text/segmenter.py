@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dragoman_service.errors import InvalidInput
-from dragoman_service.text.abbreviations import abbreviations_of
+from dragoman_service.text.abbreviations import abbreviations_of, primary_language
 from dragoman_service.text.characters import CONTROL, LONGEST_CLUSTER, extends, is_border, word_set
 from dragoman_service.text.lines import joined_lines
 from dragoman_service.text.sentences import sentence_ends
@@ -142,7 +142,7 @@ class _Trimmer:
 
     def __init__(self, text: str, language: str, spans: Sequence[Span]) -> None:
         self._text = text
-        self._ordinals = abbreviations_of(re.split("[-_]", language, maxsplit=1)[0].lower()).ordinals
+        self._ordinals = abbreviations_of(primary_language(language)).ordinals
         self._spans = spans
         self._starts = [span.start for span in spans]
         self._partners = _partners(text, spans)

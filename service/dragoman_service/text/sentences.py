@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from dragoman_service.text.abbreviations import Abbreviations, abbreviations_of
+from dragoman_service.text.abbreviations import Abbreviations, abbreviations_of, primary_language
 from dragoman_service.text.characters import LETTER, UNSPACED, is_border, word_set
 from dragoman_service.text.spans import Kind, Span
 
@@ -64,7 +64,7 @@ def sentence_ends(text: str, begin: int, end: int, language: str, spans: Sequenc
         language: A code such as "de" or "de-AT".
         spans: The spans between the indices, in order. No sentence ends inside one.
     """
-    splitter = _Splitter(text, begin, end, re.split("[-_]", language, maxsplit=1)[0].lower(), spans)
+    splitter = _Splitter(text, begin, end, primary_language(language), spans)
     position = begin
     pattern = _GREEK_END if splitter.language == "el" else _END
     while (match := pattern.search(text, position, end)) is not None:

@@ -99,6 +99,8 @@ _ADDRESS = (
 _SEGMENT = rf"[{WORD}.@+%-]"
 _PART = r"[^\s\\/:*?\"<>|]"
 
+_PLAIN = rf"(?:[A-ZÀ-ÖØ-Þ]?[a-zß-öø-ÿ]++|[0-9]++)(?![{WORD}@:/+(%\ufe0f\u20e3-]|\.\S)"
+"""A word of small letters or a number that is no part of a span, as what follows shows. Most text consists of them."""
 _SIGNS = rf"""
 (?P<tag></?[A-Za-z][{WORD}:.-]*+(?:[ \t][^<>\n]*+)?/?>|</?[0-9]{{1,4}}\s?/?>|<[!?%][^<>\n]*+>)
 |(?P<placeholder_entity>&(?:[A-Za-z][A-Za-z0-9]{{1,31}}|\#[0-9]{{1,7}}|\#[xX][0-9A-Fa-f]{{1,6}});)
@@ -141,7 +143,7 @@ _SIGNS = rf"""
 """
 """What begins with a sign."""
 _WORDS = rf"""
-(?P<plain>[A-Z]?[a-z]++(?![{WORD}.@:/+(%-]))
+(?P<plain>{_PLAIN}(?:(?:,?[ ]|['’]){_PLAIN})*+)
 |(?P<url_scheme>
     [A-Za-z][A-Za-z0-9+.-]{{1,20}}+://(?=[{WORD}{UNSPACED}\[{{$%]|[^\x00-\u02ff]){_ADDRESS}
     |(?:mailto|tel|sms|urn|magnet|sips?|xmpp|geo|bitcoin|doi):(?=[{WORD}?+]){_ADDRESS}
