@@ -334,12 +334,12 @@ def _of_blocks(call: Call, documents: Sequence[Document]) -> Call:
 
 def _check_format(call: Call) -> None:
     """Raise InvalidInput for what documents with markup do not have."""
-    shown = f"together with the format {call.format.name}"
+    name = call.format.name
     if any(call.target_prefixes):
-        raise InvalidInput("target_prefixes", shown, "only with plain texts")
-    if call.alignments or call.sentences:
-        field = "return_alignments" if call.alignments else "return_sentences"
-        raise InvalidInput(field, shown, "only with plain texts")
+        raise InvalidInput("target_prefixes", "prefixes", f"none with the format {name}")
+    for name_of_field, wanted in (("return_alignments", call.alignments), ("return_sentences", call.sentences)):
+        if wanted:
+            raise InvalidInput(name_of_field, wanted, f"False with the format {name}")
 
 
 def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMaker:
