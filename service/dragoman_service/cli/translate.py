@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dragoman_service.cli.connection import CommandFailed, add_server_argument, connection_of, errors_reported
+from dragoman_service.cli.files import FileJob
 from dragoman_service.cli.lines import BREAKS, Line, Source, arguments, file_lines, one_line
 from dragoman_service.cli.output import Output
 from dragoman_service.errors import visible
+from dragoman_service.text.markup.files import FileFormat
 
 if TYPE_CHECKING:
     from dragoman_service.client.client import TranslationClient
@@ -42,7 +44,11 @@ class TranslateCommand:
     such lines are told, and the exit status is 1. An --output file appears when it is whole; until then, and if the
     command fails, the file of this name stays as it was.
 
+    With --format, a file of that format is translated as a whole, and keeps all that is no text. In a file that is not
+    translated whole, texts that fail stay as they are.
+
       dragoman translate "Good morning." "How are you?"
+      dragoman translate --format srt --input film.en.srt --output film.de.srt
       dragoman translate --input news.en --output news.de --beam-size 4
       echo "Good morning." | dragoman translate --server example.org:50051 --tls
     """
@@ -54,6 +60,7 @@ class TranslateCommand:
         parser.add_argument("texts", nargs="*", metavar="TEXT", help="text to translate")
         parser.add_argument("--input", type=Path, metavar="FILE", help="translate the lines of this file")
         parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
+        _add_format_arguments(parser)
         parser.add_argument(
             "--json",
             action="store_true",
@@ -92,15 +99,14 @@ class TranslateCommand:
         """Translate."""
         from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
 
-        if args.texts and args.input:
-            return _usage("give either TEXT or --input, not both")
-        if args.stream and (args.n_best or args.json):
-            return _usage("--stream shows one translation as text: leave out --n-best and --json")
+        if problem := _misused(args) or _misused_format(args):
+            return _usage(problem)
         # A person who types a line waits for its translation. A file is faster in big calls.
         typed = not args.texts and not args.input and sys.stdin is not None and sys.stdin.isatty()
         try:
             with ExitStack() as stack:
-                source = arguments(args.texts) if args.texts else file_lines(args.input, stack)
+                whole = None if args.texts or args.format == "lines" else FileJob(args.input, FileFormat(args.format))
+                source = arguments(args.texts) if args.texts or whole else file_lines(args.input, stack)
                 options, connection = _options(args, typed=typed), connection_of(args, args.server)
                 stack.enter_context(errors_reported(args.server, connection=connection))
                 # The first call fails at once if there is no server. The others are retried and survive its restart.
@@ -112,6 +118,8 @@ class TranslateCommand:
                 client = TranslationClient(args.server, attempts=_ATTEMPTS, **calls, **connection)
                 stack.enter_context(client)
                 output = stack.enter_context(Output(args.output))
+                if whole is not None:
+                    return whole.run(client, options, output, args.deadline, fail_fast=args.fail_fast)
                 if output.is_file(source.file):
                     return _usage(f"{source.name}: is both input and output; name it with --output instead")
                 job = _Job(client, options, source, output, args, at_once=typed)
@@ -251,6 +259,23 @@ class _Job:
             self._problems.append(problem)
 
 
+def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("lines", *(it.value for it in FileFormat)),
+        default="lines",
+        help="what the input is: lines of text, or a whole file of this format (default: lines). TEXT may be html "
+        "or markdown",
+    )
+    parser.add_argument(
+        "--html-attribute",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with html: an attribute whose values are translated, such as alt; may be repeated",
+    )
+
+
 def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("search")
     search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
@@ -280,6 +305,29 @@ def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
     draw.add_argument("--seed", type=int, help="the same seed gives the same translation")
 
 
+def _misused(args: argparse.Namespace) -> str:
+    """What cannot go together; empty: all can."""
+    if args.texts and args.input:
+        return "give either TEXT or --input, not both"
+    if args.stream and (args.n_best or args.json):
+        return "--stream shows one translation as text: leave out --n-best and --json"
+    return ""
+
+
+def _misused_format(args: argparse.Namespace) -> str:
+    """What cannot go together with --format; empty: all can."""
+    of_texts = ("html", "markdown")
+    if args.html_attribute and args.format != "html":
+        return "--html-attribute: only with --format html"
+    if args.format != "lines" and args.prefix:
+        return f"--prefix: not with --format {args.format}"
+    if args.texts and args.format not in ("lines", *of_texts):
+        return f"--format {args.format}: only with a file or standard input"
+    if args.format != "lines" and not args.texts and (args.stream or args.n_best or args.json):
+        return f"--stream, --n-best and --json: not with a file of --format {args.format}"
+    return ""
+
+
 def _options(args: argparse.Namespace, *, typed: bool) -> Options:
     from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
 
@@ -297,6 +345,8 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         repetition_penalty=args.repetition_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         sampling=None if sampling == Sampling() else sampling,
+        format="plain" if args.format == "lines" else FileFormat(args.format).of_texts.value,
+        html_attributes=tuple(args.html_attribute),
         priority=args.priority or ("interactive" if args.texts or typed else "batch"),
     )
 

@@ -52,6 +52,10 @@ class Options:
     return_token_scores: bool = False
     priority: str = ""
     """`interactive`, which is the default, or `batch`."""
+    format: str = "plain"
+    """What the texts are written in: `plain`, `html` or `markdown`."""
+    html_attributes: tuple[str, ...] = ()
+    """Attributes of HTML whose values are translated, such as `alt`."""
     allow_pivot: bool = False
     """Whether two models may translate through a third language, if no model has the pair."""
 
@@ -188,6 +192,8 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        format=_format(options.format),
+        html_attributes=options.html_attributes,
         allow_pivot=options.allow_pivot,
     )
 
@@ -207,6 +213,8 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
+        format=_format(options.format),
+        html_attributes=options.html_attributes,
         allow_pivot=options.allow_pivot,
     )
 
@@ -258,6 +266,13 @@ def _priority(name: str) -> pb.Priority:
     if name not in priorities:
         raise ValueError(f"priority: got {name!r}; allowed: interactive, batch")
     return priorities[name]
+
+
+def _format(name: str) -> pb.TextFormat:
+    formats = {"plain": pb.TEXT_FORMAT_UNSPECIFIED, "html": pb.TEXT_FORMAT_HTML, "markdown": pb.TEXT_FORMAT_MARKDOWN}
+    if name not in formats:
+        raise ValueError(f"format: got {name!r}; allowed: {', '.join(formats)}")
+    return formats[name]
 
 
 def _translation(message: pb.TextTranslation, model: str, version: str) -> Translation:

@@ -13,6 +13,8 @@ from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, Fini
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.text.detection import Candidate
+from dragoman_service.text.markup.formats import TextFormat
+from dragoman_service.text.markup.html import TRANSLATED_ATTRIBUTES
 from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
 from dragoman_service.translation.dispatch import Way
 from dragoman_service.translation.settings import RequestLimits
@@ -22,6 +24,12 @@ _PRIORITIES: dict[int, Priority] = {
     pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BATCH: Priority.BATCH,
+}
+_FORMATS: dict[int, TextFormat] = {
+    pb.TEXT_FORMAT_UNSPECIFIED: TextFormat.PLAIN,
+    pb.TEXT_FORMAT_PLAIN: TextFormat.PLAIN,
+    pb.TEXT_FORMAT_HTML: TextFormat.HTML,
+    pb.TEXT_FORMAT_MARKDOWN: TextFormat.MARKDOWN,
 }
 _FINISH_REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
@@ -123,6 +131,21 @@ def priority_of(value: int) -> Priority:
     if value not in _PRIORITIES:
         raise InvalidInput("priority", value, ", ".join(pb.Priority.keys()))
     return _PRIORITIES[value]
+
+
+def format_of(value: int) -> TextFormat:
+    """Convert a format. Raises InvalidInput for one that this server does not know."""
+    if value not in _FORMATS:
+        raise InvalidInput("format", value, ", ".join(pb.TextFormat.keys()))
+    return _FORMATS[value]
+
+
+def attributes_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The attributes of HTML whose values are translated, in lower case. Raises InvalidInput for others than known."""
+    for index, name in enumerate(names):
+        if name.lower() not in TRANSLATED_ATTRIBUTES:
+            raise InvalidInput(f"html_attributes[{index}]", name, ", ".join(TRANSLATED_ATTRIBUTES))
+    return tuple(name.lower() for name in names)
 
 
 def model_info(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -16,15 +16,18 @@ from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.repository.models import Route
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import (
+    attributes_of,
     decoding_options,
     detection,
     field_paths,
     first_options,
+    format_of,
     model_info,
     priority_of,
     text_translation,
 )
 from dragoman_service.server.settings import ServerSettings
+from dragoman_service.text.markup.formats import without_tags
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.dispatch import Asked, Dispatcher, MakeCall, Way
 from dragoman_service.translation.frontend import Call, Frontend
@@ -55,7 +58,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
         make_call = self._call_maker(request, answering)
-        ways = await self._dispatcher.ways(_asked(request, answering), request.texts, answering.client)
+        words = _words_of(request, request.texts)
+        ways = await self._dispatcher.ways(_asked(request, answering), words, answering.client)
         results = await self._dispatcher.translate(ways, request.texts, request.target_prefixes, make_call)
 
         def messages() -> Steps[pb.TranslateResponse]:
@@ -80,7 +84,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
         make_call = self._call_maker(request, answering)
-        (way,) = await self._dispatcher.ways(_asked(request, answering), (request.text,), answering.client)
+        words = _words_of(request, (request.text,))
+        (way,) = await self._dispatcher.ways(_asked(request, answering), words, answering.client)
         stream = self._dispatcher.stream(way, request.text, request.target_prefix, make_call)
         async with aclosing(stream) as pieces:
             async for piece in pieces:
@@ -147,6 +152,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         now, priority = self._frontend.clock(), priority_of(request.priority)
+        text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
 
         def make(route: Route, is_last: bool) -> Call:
             model = route.model.description
@@ -159,10 +165,18 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 memory=answering.memory,
                 sentences=is_last and (request.return_sentences or request.return_alignments),
                 alignments=is_last and request.return_alignments,
+                format=text_format,
+                attributes=attributes,
                 sender=Sender(client=answering.client, priority=priority, deadline=deadline),
             )
 
         return make
+
+
+def _words_of(request: Request, texts: Sequence[str]) -> Sequence[str]:
+    """The texts for detecting their language. Raises InvalidInput for an unknown format."""
+    text_format = format_of(request.format)
+    return texts if request.source_language else [without_tags(text, text_format) for text in texts]
 
 
 def _asked(request: Request, answering: Answering) -> Asked:

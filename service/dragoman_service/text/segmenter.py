@@ -308,7 +308,7 @@ class _Halver:
                 return
             if len(text) < 2:
                 allowed = f"characters of at most {self._limit} tokens; this one has {len(tokens)}"
-                raise InvalidInput("texts", text, allowed)
+                raise InvalidInput("text", text, allowed)
         cut = self._cut(begin, end)
         yield from self._trimmed(begin, cut)
         yield from self._trimmed(cut, end)

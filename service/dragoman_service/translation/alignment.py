@@ -6,7 +6,6 @@ belongs to every word of the source to which one of its tokens belongs.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -14,12 +13,9 @@ from dragoman_service.engine.request import Hypothesis
 from dragoman_service.repository.models import Route
 from dragoman_service.text.capitals import in_small_letters
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.text.words import words_of
 
 Range = tuple[int, int]
-
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’-][^\W_{_UNSPACED}]+)*|[^\w\s]+|_+")
-"""A word, a character of a script without spaces between words, or marks of punctuation."""
 
 
 def word_alignment(
@@ -42,7 +38,7 @@ def word_alignment(
     read = in_small_letters(piece.text) if piece.capitals else piece.text
     ids, source_spans = tokenizer.encode_with_offsets(read)
     before = _before(tokenizer.source(ids, route.source_language, route.target_language), ids)
-    source_words, target_words = _words(piece.text), _words(written)
+    source_words, target_words = words_of(piece.text), words_of(written)
     pairs = set()
     for position, target_span in zip(hypothesis.alignment, target_spans, strict=False):  # it has one for the end too
         if not 0 <= position - before < len(ids):
@@ -57,10 +53,6 @@ def _before(source: Sequence[int], ids: Sequence[int]) -> int:
     """Number of ids that the model reads before those of the text."""
     places = range(len(source) - len(ids) + 1)
     return next(place for place in places if list(source[place : place + len(ids)]) == list(ids))
-
-
-def _words(text: str) -> list[Range]:
-    return [match.span() for match in _WORD.finditer(text)]
 
 
 def _word_of(span: Range, words: Sequence[Range]) -> Range | None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -15,9 +15,12 @@ from dragoman_service.engine.request import DecodingOptions, Finished, Progress
 from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.text.markup.document import Document
+from dragoman_service.text.markup.formats import TextFormat, document_steps
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.detection import Detection
+from dragoman_service.translation.documents import results_of_documents
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prefix import ExactStream, Prefix
@@ -57,6 +60,18 @@ class Call:
     """Whether `TextHypothesis.sentences` is wanted."""
     alignments: bool = False
     """Whether `SentenceHypothesis.alignment` is wanted, with `sentences`."""
+    format: TextFormat = TextFormat.PLAIN
+    """What the texts are written in."""
+    attributes: tuple[str, ...] = ()
+    """The attributes of HTML whose values are translated, in lower case."""
+    marked: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """Empty, or for each text the characters (start, end) that its translation keeps, beside those that are found."""
+    documents: tuple[int, ...] = ()
+    """If the texts are blocks of documents: the number of the document of each."""
+
+    def document_of(self, index: int) -> int:
+        """The number of the text that the caller sent, of which `texts[index]` is a part."""
+        return self.documents[index] if self.documents else index
 
 
 class Frontend:
@@ -83,6 +98,15 @@ class Frontend:
         If a sentence fails or the caller is cancelled, the other sentences are cancelled before the next step.
         """
         self._check(call)
+        if call.format is TextFormat.PLAIN:
+            return await self._translate(call)
+        documents = await self._compute_on_texts(call, _documents(call))
+        results = await self._translate(_of_blocks(call, documents))
+        translations = sum(result.sentences for result in results) * call.options.num_hypotheses
+        steps = results_of_documents(documents, results)
+        return await self.compute(call.sender.client, steps, translations=translations)
+
+    async def _translate(self, call: Call) -> list[TextResult]:
         model = call.route.model
         port = self._port(model)
         prepared = await self._prepared_first(call)
@@ -108,8 +132,15 @@ class Frontend:
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
         """Translate one text: yields pieces of the translation as they become final, then the result.
 
-        The caller must close the generator (`contextlib.aclosing`) if it does not read it to the end.
+        The caller must close the generator (`contextlib.aclosing`) if it does not read it to the end. A document with
+        markup is one piece.
         """
+        if call.format is not TextFormat.PLAIN:
+            (result,) = await self.translate(call)
+            if result.hypotheses[0].text:
+                yield result.hypotheses[0].text
+            yield result
+            return
         self._check(call)
         port = self._port(call.route.model)
         first = await self._prepared_first(call)
@@ -231,6 +262,8 @@ class Frontend:
 
     def _check(self, call: Call) -> None:
         self.check_sizes(call.texts, call.target_prefixes)
+        if call.format is not TextFormat.PLAIN:
+            _check_format(call)
         check_options(call.options, call.route.model.description)
 
     async def _prepared_first(self, call: Call) -> list[PreparedText] | None:
@@ -259,18 +292,54 @@ class Frontend:
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
+        all_marked = call.marked or ((),) * len(call.texts)
         check = _Check(call.sender.deadline, self.clock, self.limits.max_sentences)
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
-            for index, (text, prefix) in enumerate(zip(call.texts, prefixes, strict=True)):
-                with _named(index):
-                    prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
+            for index, (text, prefix, marked) in enumerate(zip(call.texts, prefixes, all_marked, strict=True)):
+                with _named(call.document_of(index)):
+                    prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check, marked)))
             return prepared
 
+        return await self._compute_on_texts(call, work())
+
+    async def _compute_on_texts(self, call: Call, steps: Steps[T]) -> T:
+        """Do work on the texts of a call: on a thread if they are long."""
         if _is_short(call):
-            return run_inline(work())
-        return await self._worker.run(call.sender.client, work())
+            return run_inline(steps)
+        return await self._worker.run(call.sender.client, steps)
+
+
+def _documents(call: Call) -> Steps[list[Document]]:
+    documents = []
+    for text in call.texts:
+        documents.append((yield from document_steps(text, call.format, call.attributes)))
+    return documents
+
+
+def _of_blocks(call: Call, documents: Sequence[Document]) -> Call:
+    """The call for the blocks of its documents."""
+    blocks = [(block, number) for number, document in enumerate(documents) for block in document.blocks]
+    return replace(
+        call,
+        format=TextFormat.PLAIN,
+        texts=tuple(block.text for block, _ in blocks),
+        marked=tuple(block.kept for block, _ in blocks),
+        documents=tuple(number for _, number in blocks),
+        sentences=True,
+        alignments=any(block.elements for block, _ in blocks),
+    )
+
+
+def _check_format(call: Call) -> None:
+    """Raise InvalidInput for what documents with markup do not have."""
+    name = call.format.name
+    if any(call.target_prefixes):
+        raise InvalidInput("target_prefixes", "prefixes", f"none with the format {name}")
+    for name_of_field, wanted in (("return_alignments", call.alignments), ("return_sentences", call.sentences)):
+        if wanted:
+            raise InvalidInput(name_of_field, wanted, f"False with the format {name}")
 
 
 def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMaker:

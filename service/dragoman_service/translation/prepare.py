@@ -79,18 +79,23 @@ def prepare(
 
 
 def prepare_steps(
-    text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
+    text: str,
+    prefix: str,
+    route: Route,
+    options: DecodingOptions,
+    check: Callable[[EncodedPiece], None],
+    marked: Sequence[tuple[int, int]] = (),
 ) -> Steps[PreparedText]:
     """Split a text into sentences within the limit of the model, and tokenise them, in a step for each piece.
 
     Neighbouring pieces that are copied are joined, so a text has at most one piece more than twice its sentences.
-    `check` is called with each piece and may raise to stop the work. Raises InvalidInput for a prefix that is too long
-    or has no sentence.
+    `check` is called with each piece and may raise to stop the work. `marked` are the characters that the translation
+    keeps beside those that are found. Raises InvalidInput for a prefix that is too long or has no sentence.
     """
     pieces: list[EncodedPiece] = []
     copied: list[str] = []
     warnings: list[TextWarning] = []
-    for piece in _encoded(text, route, warnings, with_prefix=bool(prefix)):
+    for piece in _encoded(text, route, warnings, marked, with_prefix=bool(prefix)):
         check(piece)
         yield
         if not piece.tokens:
@@ -184,9 +189,11 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
     return replace(options, sampling=replace(sampling, seed=secrets.randbits(64)))
 
 
-def _encoded(text: str, route: Route, warnings: list[TextWarning], *, with_prefix: bool) -> Iterator[EncodedPiece]:
+def _encoded(
+    text: str, route: Route, warnings: list[TextWarning], marked: Sequence[tuple[int, int]], *, with_prefix: bool
+) -> Iterator[EncodedPiece]:
     """Cut a text into encoded pieces. The case of the first sentence is kept if its translation has a prefix."""
-    for piece in pieces_of(text, route.source_language):
+    for piece in pieces_of(text, route.source_language, marked=marked):
         if not piece.translatable:
             yield EncodedPiece(piece.text, ())
             continue
