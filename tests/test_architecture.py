@@ -236,6 +236,53 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert not dead
 
 
+def test_nobody_forks() -> None:
+    """A fork copies the locks that other threads hold, but not the threads: the copy may wait for ever."""
+    sources = [name for name in _tracked_files() if name.endswith(".py")]
+    assert not [f"{name}: {found}" for name in sources for found in _forks((ROOT / name).read_text())]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.fork()",
+        "from os import fork",
+        "pty.fork()",
+        "subprocess.run(command, preexec_fn=limit)",
+        "multiprocessing.Process(target=work)",
+        "from multiprocessing import Pool",
+        "from torch.multiprocessing import Pool",
+        "multiprocessing.get_context()",
+        "multiprocessing.get_context('fork')",
+        "context = multiprocessing.get_context(method='fork')",
+        "set_start_method(method)",
+        "ProcessPoolExecutor()",
+        "futures.ProcessPoolExecutor(max_workers=2)",
+    ],
+)
+def test_a_fork_is_found(code: str) -> None:
+    assert len(list(_forks(f"def work():\n    {code}\n"))) == 1
+
+
+def _forks(code: str) -> Iterator[str]:
+    """What starts processes by a fork. That is the default of multiprocessing, so each use must name another way."""
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Attribute(attr="fork" | "forkpty") | ast.alias(name="fork" | "forkpty"):
+                yield ast.unparse(node)
+            case ast.keyword(arg="preexec_fn") | ast.ImportFrom(module="multiprocessing" | "torch.multiprocessing"):
+                yield ast.unparse(node)
+            case ast.Attribute(ast.Name("multiprocessing"), name) if name != "get_context":
+                yield ast.unparse(node)
+            case ast.Call(ast.Attribute(attr="get_context" | "set_start_method") | ast.Name("set_start_method")):
+                ways = [*node.args, *(keyword.value for keyword in node.keywords)]
+                if [ast.unparse(way) for way in ways] not in (["'spawn'"], ["'forkserver'"]):
+                    yield ast.unparse(node)
+            case ast.Call(ast.Attribute(attr="ProcessPoolExecutor") | ast.Name("ProcessPoolExecutor")):
+                if len(node.args) < 2 and "mp_context" not in {keyword.arg for keyword in node.keywords}:
+                    yield ast.unparse(node)
+
+
 def test_no_path_of_somebodys_machine() -> None:
     private = re.compile(rb"(?<![\w.}-])/(?:home|Users|root|work|opt)/\w")
     assert not [name for name in _tracked_files() if private.search((ROOT / name).read_bytes())]

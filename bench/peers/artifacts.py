@@ -8,9 +8,7 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partialmethod
 from pathlib import Path
-from unittest.mock import patch
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.errors import InvalidInput
@@ -55,25 +53,5 @@ def find_artifacts(model: str, precision: str, cache: Path, *, forced: bool = Fa
 def _make(model: str, precision: str, cache: Path, forced: bool) -> tuple[Path, Path]:
     from bench.peers.models import bundle_path, ct2_path  # noqa: PLC0415 - PyTorch stays out of the caller's process
 
-    bundle, ct2 = bundle_path(model, precision, cache, forced=forced), ct2_path(model, cache, forced=forced)
-    return bundle, ct2 if precision == "fp32" else _quantised(ct2, model, precision, cache, forced)
-
-
-def _quantised(ct2: Path, model: str, precision: str, cache: Path, forced: bool) -> Path:
-    """Folder of the CTranslate2 model stored in `precision`, beside the one in float32.
-
-    Quantising at every start would cost CTranslate2 time, memory and disk space that its users do not spend.
-    """
-    from ctranslate2.specs import TransformerSpec  # noqa: PLC0415
-
-    from bench.peers.ct2_convert import convert  # noqa: PLC0415
-    from bench.peers.models import load_model  # noqa: PLC0415
-
-    output = ct2.with_name(f"{ct2.name}-{precision}")
-    if not output.exists():
-        loaded = load_model(model, cache, forced=forced)
-        pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
-        optimize = partialmethod(TransformerSpec.optimize, quantization=COMPUTE_TYPES[precision])
-        with patch.object(TransformerSpec, "optimize", optimize):
-            convert(loaded.model, pieces, output)
-    return output
+    # Quantising at every start would cost CTranslate2 time, memory and disk space that its users do not spend.
+    return bundle_path(model, precision, cache, forced=forced), ct2_path(model, cache, precision, forced=forced)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench.measure.common import DEFAULT_CACHE, ROOT, progress
 from bench.peers.grow import grow, grow_tokenizer, without_end
+from dragoman_export.elsewhere.write import write_elsewhere
 from dragoman_export.exporter import ExportOptions, export_checkpoint
 from dragoman_export.read_back import read_model
 from dragoman_export.sentences import BUILT_IN
@@ -35,7 +37,7 @@ from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.errors import InvalidInput
 
 BUNDLED = ROOT / "deploy" / "models" / "en-de" / "1"
-CT2, MARIAN = (Path(__file__).with_name(name) for name in ("ct2_convert.py", "marian.py"))
+MARIAN = Path(__file__).with_name("marian.py")
 GROWN = {
     "small": {"preset": "small", "vocab_size": 8000},
     "base": {"preset": "base", "vocab_size": 32000},
@@ -64,20 +66,24 @@ def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, force
     return output
 
 
-def ct2_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
-    """The folder of a CTranslate2 model of the same weights, in float32. `compute_type` quantises it at loading.
+def ct2_path(name: str, cache: Path = DEFAULT_CACHE, precision: str = "fp32", *, forced: bool = False) -> Path:
+    """The folder of a CTranslate2 model of the same weights. `compute_type` quantises one in fp32 at loading.
 
     Its tokens are the pieces of Dragoman's tokenizer (`source_pieces`). Every source must end with `</s>`.
     """
     checkpoint = checkpoint_path(name, cache, forced=forced)
-    with _making(cache, f"ct2-{_digest(CT2, checkpoint)}") as (output, there):
+    code = sorted((ROOT / "export" / "dragoman_export" / "elsewhere").glob("*.py"))
+    with _making(cache, f"ct2-{_digest(*code, Path(__file__), checkpoint)}-{precision}") as (output, there):
         if not there:
-            from bench.peers.ct2_convert import convert  # noqa: PLC0415 - CTranslate2 need not be installed
-
-            loaded = load_checkpoint(checkpoint)
-            pieces = loaded.tokenizer.pieces(range(loaded.tokenizer.vocab_size))
-            convert(loaded.model, pieces, output)
+            write_ct2(checkpoint, output, precision)
     return output
+
+
+def write_ct2(checkpoint: Path, output: Path, precision: str = "fp32") -> None:
+    """Write a checkpoint as a folder of CTranslate2 that adds no `</s>` to sources: those of benchmarks have it."""
+    write_elsewhere(checkpoint, "ctranslate2", output, precision)
+    config = output / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"add_source_eos": False}))
 
 
 def checkpoint_path(name: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:

@@ -56,6 +56,11 @@ class Export:
         )
         add_bundle_arguments(parser)
         add(
+            "--licence",
+            default="",
+            help="licence of the weights, such as cc-by-4.0 (default: that of a bundle, if known)",
+        )
+        add(
             "--calibration",
             type=Path,
             metavar="FILE",
@@ -89,7 +94,9 @@ def _export_elsewhere(args: argparse.Namespace) -> int:
     for option, attribute in _OF_BUNDLES.items():
         if value := getattr(args, attribute):
             raise InvalidInput(option, str(value), "no such option with --to, which writes no bundle")
-    notes = write_elsewhere(args.checkpoint, args.to, args.output, args.precision, force=args.force)
+    notes = write_elsewhere(
+        args.checkpoint, args.to, args.output, args.precision, licence=args.licence, force=args.force
+    )
     print(f"{args.output}: {args.to}, {args.precision}")
     for note in notes:
         print(f"note: {note}")
@@ -170,13 +177,14 @@ def _publish(args: argparse.Namespace, write: Callable[[Path, str, str], int]) -
 
 
 def export_options(args: argparse.Namespace, name: str, version: str) -> ExportOptions:
-    """The options that the arguments of `add_bundle_arguments` and --calibration give."""
+    """The options that the arguments of `add_bundle_arguments`, --calibration and --licence give."""
     from dragoman_export.exporter import ExportOptions  # noqa: PLC0415
 
     return ExportOptions(
         name=name,
         version=version,
         description=args.description,
+        licence=args.licence or "",
         precision=args.precision,
         sentences=args.sentences,
         golden=_golden(args.golden or ()),

@@ -52,6 +52,8 @@ class ExportOptions:
     name: str
     version: str
     description: str = ""
+    licence: str = ""
+    """Of the weights; empty: not known. An import has that of its checkpoint."""
     precision: str = "fp32"
     sentences: Path | None = None
     """File of source sentences for the verification, one per line; None: those of `golden`."""
@@ -116,6 +118,7 @@ def export_checkpoint(folder: Path, output: Path, options: ExportOptions) -> tup
         languages=Languages(config.language_pairs),
         max_source_tokens=config.max_source_tokens,
         max_target_tokens=config.max_target_tokens - 1,  # that of training includes the end of the sentence
+        licence=options.licence,
         training=config.training,
         scores=read_scores(options.scores),
     )

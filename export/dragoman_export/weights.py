@@ -8,6 +8,7 @@ file, so that the large matrix needs no copy. `quantise` makes the weights of in
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,13 +40,13 @@ _ALIGNMENT = 64
 """Alignment of the data in bytes: a cache line, and the widest vector register."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Weights:
     """The parameters in the order of the file."""
 
     tensors: dict[str, np.ndarray]
 
-    @property
+    @functools.cached_property  # each parameter of a graph asks for it
     def header(self) -> bytes:
         """The header of the safetensors format: 8 bytes with the length of the JSON, then the padded JSON."""
         entries, offset = {}, 0

@@ -39,6 +39,8 @@ class OwnModel:
     generation: Generation
     card: str | None
     """The model card; None: a checkpoint has none."""
+    licence: str = ""
+    """Empty: not known."""
     notes: tuple[str, ...] = ()
     """What a user should know; a sentence or two each."""
 
@@ -103,6 +105,7 @@ def _of_bundle(path: Path) -> OwnModel:
         max_target_tokens=manifest.limits.max_target_tokens,
         generation=manifest.generation,
         card=(path / MODEL_CARD).read_text(encoding="utf-8"),
+        licence=manifest.licence,
         notes=notes,
     )
 
@@ -115,6 +118,7 @@ def _own(
     max_target_tokens: int,
     generation: Generation,
     card: str | None,
+    licence: str = "",
     notes: tuple[str, ...] = (),
 ) -> OwnModel:
     tokenizer = Tokenizer(tokenizer_model)
@@ -131,5 +135,6 @@ def _own(
         max_target_tokens,
         generation,
         card,
+        licence,
         notes,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +19,9 @@ WRITERS = {
 CARD = "README.md"
 
 
-def write_elsewhere(path: Path, to: str, output: Path, precision: str = "fp32", *, force: bool = False) -> list[str]:
+def write_elsewhere(
+    path: Path, to: str, output: Path, precision: str = "fp32", *, licence: str = "", force: bool = False
+) -> list[str]:
     """Write a folder of another program. If something fails, nothing is written.
 
     Args:
@@ -26,6 +29,7 @@ def write_elsewhere(path: Path, to: str, output: Path, precision: str = "fp32", 
         to: One of `WRITERS`.
         output: The folder.
         precision: Number format of the matrices.
+        licence: Of the weights; empty: that of the bundle, if it has one.
         force: Replace a folder that exists.
 
     Returns:
@@ -47,13 +51,19 @@ def write_elsewhere(path: Path, to: str, output: Path, precision: str = "fp32", 
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         notes = write(own, partial, precision)
-        if own.card is not None:
-            (partial / CARD).write_text(own.card, encoding="utf-8")
+        card = _front_matter(licence or own.licence) + (own.card or "")
+        if card:
+            (partial / CARD).write_text(card, encoding="utf-8")
         partial.chmod(0o755)  # only the owner may read the folders of mkdtemp
         _replace(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [*own.notes, *notes]
+
+
+def _front_matter(licence: str) -> str:
+    """What the Hugging Face Hub and `dragoman import` read the licence from. A string of JSON is one of YAML."""
+    return f"---\nlicense: {json.dumps(licence)}\n---\n\n" if licence else ""
 
 
 def _replace(partial: Path, output: Path) -> None:

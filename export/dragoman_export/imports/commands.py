@@ -37,6 +37,22 @@ class Import:
             help="target language, where the checkpoint does not say it, or of several those to keep",
         )
         add(
+            "--languages",
+            type=lambda it: tuple(filter(None, map(str.strip, it.split(",")))),
+            default=(),
+            metavar="LANGUAGE,...",
+            help="of M2M100, NLLB-200, SMaLL-100 or mBART-50, the languages to keep, with the pieces that they need: "
+            "the tables of the vocabulary become smaller",
+        )
+        add(
+            "--pieces-of",
+            action="append",
+            type=Path,
+            metavar="FILE",
+            help="with --languages, much text in these, one sentence per line: keep only pieces that occur in it or in "
+            "the built-in sentences (default: all pieces of the scripts of the languages); may be given several times",
+        )
+        add(
             "--calibration",
             type=Path,
             metavar="FILE",
@@ -48,6 +64,11 @@ class Import:
             type=Path,
             metavar="PATH",
             help="SentencePiece model or folder, where the checkpoint has none",
+        )
+        add(
+            "--family",
+            choices=("m2m-100", "small-100"),
+            help="which of the two a checkpoint is of, where its files do not say it",
         )
         add("--licence", help="licence of the weights, where the checkpoint does not state it")
         add(
@@ -73,6 +94,9 @@ def _import(args: argparse.Namespace, output: Path, name: str, version: str) -> 
         positions=args.positions,
         tokenizer=args.tokenizer,
         licence=args.licence,
+        family=args.family,
+        languages=args.languages,
+        pieces_of=tuple(args.pieces_of or ()),
     )
     path = checkpoint_at(args.checkpoint)
     bundle, report, imported = import_checkpoint(path, output, export_options(args, name, version), how)

@@ -31,6 +31,12 @@ class ImportOptions:
     """Folder or SentencePiece model, for a checkpoint without a tokenizer of its own."""
     licence: str | None = None
     """The licence, for a checkpoint that does not state it."""
+    family: Literal["m2m-100", "small-100"] | None = None
+    """Which of two families a checkpoint is of whose files may be the same."""
+    languages: tuple[str, ...] = ()
+    """Languages to keep, as tags or in the model's own codes, with their pieces alone; none: all."""
+    pieces_of: tuple[Path, ...] = ()
+    """Files of text in these languages, one sentence a line: only pieces that occur in them are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from dragoman_export.imports.imported import ImportOptions, Languages
 from dragoman_export.imports.switches import listed
 from dragoman_service.errors import InvalidInput
 
@@ -128,6 +129,24 @@ def opus(code: str) -> str:
 def argos(code: str) -> str:
     """The tag of a code of Argos Translate."""
     return _ARGOS.get(code) or opus(code)
+
+
+def contradictions(said: Languages, options: ImportOptions) -> list[str]:
+    """Notes on languages that the user names, where the checkpoint says others. Codes are those of OPUS-MT or tags."""
+    return [
+        f"The checkpoint says that it translates {side} {', '.join(own)}; {', '.join(given)} counts, as {option} says."
+        for side, option, own, given in (
+            ("from", "--source", said.sources, options.sources),
+            ("to", "--target", said.targets, options.targets),
+        )
+        if own and not {*map(_primary, given)} <= {*map(_primary, own)}
+    ]
+
+
+def _primary(code: str) -> str:
+    """The language of a code, without script and region; of what is no code, all of it."""
+    match = _OPUS.fullmatch(code)
+    return _language(match[1]) if match else code.lower()
 
 
 def by_tag(codes: Iterable[str], tag_of: Callable[[str], str]) -> dict[str, str]:

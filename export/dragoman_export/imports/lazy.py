@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,10 @@ class LazyTensor:
     def then(self, change: Callable[[Array], npt.NDArray[np.generic]], shape: tuple[int, ...]) -> LazyTensor:
         """The result of a function of the whole tensor, of another shape."""
         return LazyTensor(shape, lambda rows: change(self.read())[rows])
+
+    def gathered(self, rows: Sequence[int]) -> LazyTensor:
+        """Some rows, in the order of `rows`."""
+        return self.then(lambda array: array[np.asarray(rows, np.intp)], (len(rows), *self.shape[1:]))
 
     def transposed(self) -> LazyTensor:
         """A matrix with its axes exchanged."""

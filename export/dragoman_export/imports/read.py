@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dragoman_export.imports.families import argos, blenderbot, ctranslate2, m2m, marian, marian_npz, mbart
+from dragoman_export.imports.fewer_languages import keep_languages
 from dragoman_export.imports.files import parse_yaml, read_object, read_text
+from dragoman_export.imports.fit import check_tokenizer
 from dragoman_export.imports.imported import Imported, ImportOptions
 from dragoman_service.errors import InvalidInput
 
@@ -51,7 +53,15 @@ def read_checkpoint(path: Path, options: ImportOptions | None = None) -> Importe
     if options.positions != "own" and family != "marian":
         allowed = "'own'; only folders of MarianMT have other positions than Marian gave them"
         raise InvalidInput("positions", options.positions, allowed)
-    return READERS[family](path, options)
+    if options.pieces_of and not options.languages:
+        raise InvalidInput("pieces_of", str(options.pieces_of[0]), "none without --languages, whose pieces are kept")
+    imported = READERS[family](path, options)
+    if options.family is not None and imported.tokenizer.kind != "m2m":
+        raise InvalidInput(
+            "family", options.family, "none; only models with the vocabulary of M2M-100 may be of two families"
+        )
+    check_tokenizer(imported)
+    return keep_languages(imported, options.languages, options.pieces_of) if options.languages else imported
 
 
 def detect(path: Path) -> str:

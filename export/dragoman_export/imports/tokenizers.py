@@ -29,7 +29,7 @@ class BundleTokenizer:
         """Convert. Raises InvalidInput for a language code that its family does not have."""
         parts = imported.tokenizer
         self._imported = imported
-        self._tag_of = _tagger(imported)
+        self._tag_of = tagger(imported)
         files = dict(parts.files)
         settings = {
             "marian": self._marian,
@@ -106,7 +106,7 @@ class BundleTokenizer:
         return settings | {"begin_token": pieces[config.begin_id], "pad_token": pieces[config.pad_id]}
 
 
-def _tagger(imported: Imported) -> Callable[[str], str]:
+def tagger(imported: Imported) -> Callable[[str], str]:
     """The function from the family's own codes to tags."""
     kind = imported.tokenizer.kind
     if kind == "m2m":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import overload
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dragoman_model.data.corpus import Pair
+from dragoman_model.data.tokenized import Tokenized, flatten
 from dragoman_model.transformer import PAD_ID
 from dragoman_service.bundle.tokenizer import ANY_LANGUAGE, Tokenizer
 
@@ -38,27 +38,6 @@ class Batch:
     def num_tokens(self) -> int:
         """Number of target tokens to predict, without padding."""
         return int((self.target[:, 1:] != PAD_ID).sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Tokenized:
-    """Token ids of pairs in flat arrays. Lists of lists would take ten times the memory."""
-
-    kept: np.ndarray
-    """[pairs] The indices of these pairs among the pairs given to `tokenize`."""
-    source_ids: np.ndarray
-    """The ids of all sources, concatenated."""
-    source_lengths: np.ndarray
-    """[pairs]"""
-    target_ids: np.ndarray
-    """The ids of all targets, concatenated."""
-    target_lengths: np.ndarray
-    """[pairs] Includes the begin token and the end of the sentence."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[pairs, 2], as `TokenizedCorpus.lengths`."""
-        return np.stack((self.source_lengths, self.target_lengths - 1), axis=1).astype(np.int32)
 
 
 def tokenize(
@@ -137,6 +116,17 @@ class TokenizedCorpus:
         return (
             self._source_ids[self._source_starts[index] : self._source_starts[index + 1]],
             self._target_ids[self._target_starts[index] : self._target_starts[index + 1]],
+        )
+
+    def block(self, start: int, stop: int) -> Tokenized:
+        """The ids of the pairs from `start` up to, not including, `stop`; fewer if the text ends before."""
+        sources, targets = self._source_starts[start : stop + 1], self._target_starts[start : stop + 1]
+        return Tokenized(
+            np.arange(len(sources) - 1),
+            self._source_ids[sources[0] : sources[-1]],
+            np.diff(sources),
+            self._target_ids[targets[0] : targets[-1]],
+            np.diff(targets),
         )
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
@@ -231,12 +221,6 @@ def _ends(longest: np.ndarray, batch_tokens: int) -> Iterator[int]:
             yield end
             start, width = end, length
     yield len(longest)
-
-
-def flatten(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of all rows, concatenated, and the length of each row."""
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum())), lengths
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

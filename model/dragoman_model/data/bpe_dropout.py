@@ -7,43 +7,27 @@ with a seed, so that no run could be repeated or resumed.
 The vocabulary has all that is known of merges: two neighbouring symbols merge if their concatenation is a subword, and
 the pair with the highest score merges first (Sennrich et al. 2016). Symbols never merge across a space, so that each
 word can be segmented from its plain subwords alone.
+
+Worker processes import this module (see `epoch_text`). To start them quickly, it imports no PyTorch.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import math
-import multiprocessing
-import os
 import random
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from sentencepiece import sentencepiece_model_pb2
 
-from dragoman_model.data.batches import Tokenized, TokenizedCorpus, flatten
-from dragoman_model.data.entry_writer import EntryWriter
-from dragoman_model.data.token_cache import Entry, TokenCache, key_of
+from dragoman_model.data.tokenized import Tokenized, flatten
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
 
-log = logging.getLogger(__name__)
-
-_TOGETHER = 1_000
-"""Number of pairs that are segmented with one seed. A change of it changes the segmentation: see `FORMAT`."""
-
 _REMEMBERED = 100_000
 """Sizes of the caches of words and of states of words, some hundred bytes each. Few words make up most of a text."""
-
-_work: Callable[[int], Tokenized]
-"""The function of a worker process; see `_on_all_cores`."""
 
 
 def check_is_bpe(tokenizer_model: bytes, rate: float) -> None:
@@ -125,97 +109,40 @@ class BpeDropout:
         return _Word(list(ids), tuple(symbols))
 
 
-def segmented_anew(
-    entry: Entry, rate: float, seed: int, max_tokens: int, epoch: int, cache: Path | None
-) -> TokenizedCorpus:
-    """The pairs of an entry, in the same order, in the segmentation of one epoch.
+class PairDropout:
+    """The random segmentation of pairs."""
 
-    A pair that would become longer than `max_tokens` keeps the segmentation without dropout. The ids are in files. The
-    cache keeps those of the last epoch, for a resumed run and for the other processes of this run.
+    def __init__(self, tokenizer_model: bytes, rate: float, max_tokens: int) -> None:
+        """Take the arguments of `BpeDropout`, and the most tokens of a side, its special ids included."""
+        self._tokenizer, self._dropout = Tokenizer(tokenizer_model), BpeDropout(tokenizer_model, rate)
+        self._max_tokens = max_tokens
 
-    Args:
-        entry: The text.
-        rate: The probability that a merge is skipped.
-        seed: The seed of the run.
-        max_tokens: The limit of the recipe for either side, the tag and the end of the sentence included.
-        epoch: The number of the epoch, from 0.
-        cache: The folder of the cache. None keeps nothing, and needs disk space for temporary files.
+    def segment(self, plain: Tokenized, seed: str) -> Tokenized:
+        """Segment pairs with dropout. The special ids are those of `plain`, the pairs without dropout.
 
-    Raises:
-        InvalidInput: the cache cannot be written, or is full.
-    """
-    if cache is None:
-        with tempfile.TemporaryDirectory(prefix="dragoman-") as folder:
-            return segmented_anew(entry, rate, seed, max_tokens, epoch, Path(folder))
-    tokens, family = TokenCache(cache), f"{key_of('bpe-dropout', entry.key, rate, seed)}-"
-    key = f"{family}{epoch}"
-
-    def write(partial: Path) -> None:
-        started = time.monotonic()
-        _write(entry, rate, max_tokens, f"{seed} {epoch}", partial, key)
-        log.info("epoch %s: segmented with BPE-dropout in %.1f s", epoch, time.monotonic() - started)
-
-    made = tokens.get(key, write)
-    tokens.remove_others(family, key)
-    return made.train
+        A pair that would become longer than the most tokens keeps the segmentation without dropout.
+        """
+        sources, targets = list[list[int]](), list[list[int]]()
+        tokenizer, segment, rng = self._tokenizer, self._dropout.segment, random.Random(seed)
+        num_tags = tokenizer.source_overhead - 1
+        for source, target in zip(*plain.sides(), strict=True):
+            segmented = segment(source[num_tags:-1], rng), segment(target[1:-1], rng)
+            if max(len(segmented[0]) + tokenizer.source_overhead, len(segmented[1]) + 1) > self._max_tokens:
+                segmented = source[num_tags:-1].tolist(), target[1:-1].tolist()
+            sources.append([*source[:num_tags].tolist(), *segmented[0], tokenizer.end_id])
+            targets.append([tokenizer.begin_id, *segmented[1], tokenizer.end_id])
+        return Tokenized(plain.kept, *flatten(sources), *flatten(targets))
 
 
-def _write(entry: Entry, rate: float, max_tokens: int, seed: str, partial: Path, key: str) -> None:
-    """Write the cache entry `key`, in the folder `partial`."""
-    tokenizer, dropout = Tokenizer(entry.tokenizer_model), BpeDropout(entry.tokenizer_model, rate)
-    writer = EntryWriter(partial, tokenizer.vocab_size)
-
-    def block(first: int) -> Tokenized:
-        indices, rng = range(first, min(first + _TOGETHER, len(entry.train))), random.Random(f"{seed} {first}")
-        return _tokenized(entry.train, indices, tokenizer, dropout, max_tokens, rng)
-
-    try:
-        firsts = range(0, len(entry.train), _TOGETHER)
-        for first, made in zip(firsts, _on_all_cores(block, firsts), strict=True):
-            writer.add(made, entry.weights[first : first + _TOGETHER])
-        writer.finish(key, entry.tokenizer_model, {})
-    finally:
-        writer.abandon()
+def begin(tokenizer_model: bytes, rate: float, max_tokens: int) -> None:
+    """Make the `PairDropout` of a worker process, whose arguments these are."""
+    global _of_this_process  # noqa: PLW0603  # a worker process has no other purpose
+    _of_this_process = PairDropout(tokenizer_model, rate, max_tokens)
 
 
-def _on_all_cores(work: Callable[[int], Tokenized], values: Sequence[int]) -> Iterator[Tokenized]:
-    """The results of `work` for all values, in order. Uses one process per core, if there are enough values."""
-    cores = min(len(os.sched_getaffinity(0)), len(values) // 10)
-    if cores < 2:
-        yield from map(work, values)
-        return
-    # Forked processes share the memory-mapped text of this one. They use neither PyTorch nor a GPU.
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(cores, fork, initializer=_begin, initargs=(work,)) as processes:
-        for start in range(0, len(values), 8 * cores):  # in rounds, because results wait in memory
-            yield from processes.map(_work_on, values[start : start + 8 * cores])
+def segment(plain: Tokenized, seed: str) -> Tokenized:
+    """`PairDropout.segment` in a worker process."""
+    return _of_this_process.segment(plain, seed)
 
 
-def _begin(work: Callable[[int], Tokenized]) -> None:
-    global _work  # noqa: PLW0603  # of a worker process, which has no other purpose
-    _work = work
-
-
-def _work_on(value: int) -> Tokenized:
-    return _work(value)
-
-
-def _tokenized(
-    plain: TokenizedCorpus,
-    indices: range,
-    tokenizer: Tokenizer,
-    dropout: BpeDropout,
-    max_tokens: int,
-    rng: random.Random,
-) -> Tokenized:
-    """Segment the pairs `indices` of `plain`. The special ids are those of `plain`."""
-    sources, targets = list[list[int]](), list[list[int]]()
-    num_tags = tokenizer.source_overhead - 1
-    for index in indices:
-        source, target = plain.ids(index)
-        segmented = dropout.segment(source[num_tags:-1], rng), dropout.segment(target[1:-1], rng)
-        if max(len(segmented[0]) + tokenizer.source_overhead, len(segmented[1]) + 1) > max_tokens:
-            segmented = source[num_tags:-1].tolist(), target[1:-1].tolist()
-        sources.append([*source[:num_tags].tolist(), *segmented[0], tokenizer.end_id])
-        targets.append([tokenizer.begin_id, *segmented[1], tokenizer.end_id])
-    return Tokenized(np.arange(len(sources)), *flatten(sources), *flatten(targets))
+_of_this_process: PairDropout

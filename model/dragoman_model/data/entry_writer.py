@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from dragoman_model.data.batches import Tokenized
+from dragoman_model.data.tokenized import Tokenized
 
 FORMAT = 3
 """The version of the format of an entry. An entry of another version is made again. The version must be increased with

@@ -20,9 +20,10 @@ import numpy as np
 import sentencepiece
 
 from dragoman_model.data.batches import TokenizedCorpus, tokenize
-from dragoman_model.data.bpe_dropout import check_is_bpe, segmented_anew
+from dragoman_model.data.bpe_dropout import check_is_bpe
 from dragoman_model.data.corpus import CleaningReport, Pair, read_pairs
 from dragoman_model.data.entry_writer import EntryWriter
+from dragoman_model.data.epoch_text import segmented_anew
 from dragoman_model.data.mixture import natural_texts, read_parts
 from dragoman_model.data.pair_store import StoredPairs
 from dragoman_model.data.provenance import fingerprint, provenance

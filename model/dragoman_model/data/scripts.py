@@ -69,10 +69,11 @@ def script_share(text: str, language: str) -> float:
     others = [] if text.isascii() else [character for character in _NOT_ASCII.findall(text) if character.isalpha()]
     if not num_ascii and not others:
         return 1.0
-    num_own = num_ascii * ("LATIN" in scripts) + sum(_script(letter) in scripts for letter in others)
+    num_own = num_ascii * ("LATIN" in scripts) + sum(script_of(letter) in scripts for letter in others)
     return num_own / (num_ascii + len(others))
 
 
 @lru_cache(maxsize=65536)
-def _script(character: str) -> str:
+def script_of(character: str) -> str:
+    """The first word of the Unicode name of a character, which of a letter is its script, as in `SCRIPTS`."""
     return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]

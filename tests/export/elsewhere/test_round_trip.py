@@ -122,6 +122,19 @@ def test_what_comes_back_translates_as_what_left(to: str, tmp_path: Path) -> Non
         assert back[source].token_scores == pytest.approx(left[source].token_scores, abs=1e-4)
 
 
+@pytest.mark.parametrize("to", ["ctranslate2", "hf"])
+@pytest.mark.parametrize("licence", ["cc-by-sa-4.0", 'Ours: "free" # of charge'])
+def test_the_licence_comes_back(to: str, licence: str, tmp_path: Path) -> None:
+    path, bundle = checkpoint(tmp_path / "checkpoint", SWITCHES["pre"]), tmp_path / "m" / "1"
+    assert cli.main(["export", str(path), "--output", str(bundle), "--licence", licence]) == 0
+    assert Bundle.load(bundle).manifest.licence == licence
+    for source, options in ((bundle, []), (path, ["--licence", licence]), (bundle, ["--licence", "mit"])):
+        output = str(tmp_path / "out")
+        assert cli.main(["export", str(source), "--to", to, "--output", output, "--force", *options]) == 0
+        assert read_checkpoint(tmp_path / "out", TO_GERMAN).licence == (options[1:] or [licence])[0]
+    assert (tmp_path / "out" / "README.md").read_text().endswith((bundle / "MODEL_CARD.md").read_text())
+
+
 def test_int8_is_rounded_to_half_a_step_and_fp16_to_half_precision(tmp_path: Path) -> None:
     imported = written(tmp_path, SWITCHES["post-separate"], "ctranslate2", "int8")
     state = read_own(tmp_path / "checkpoint").model.state_dict()

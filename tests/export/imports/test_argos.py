@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from dragoman_export.imports.families import argos
+from dragoman_export.imports.families import argos, ctranslate2
+from dragoman_export.imports.imported import ImportOptions
 from dragoman_export.imports.read import read_checkpoint
+from dragoman_export.imports.tokenizers import BundleTokenizer
 from dragoman_service.errors import InvalidInput
 from support.foreign.checkpoints import FOLDER, expected, scores, wanted
 from support.foreign.imports import argos_files as files
@@ -48,6 +51,66 @@ def changed(**values: object) -> dict[str, bytes]:
     return files() | {"translate-en_de/metadata.json": json.dumps(METADATA | values).encode()}
 
 
+PREFIX = "▁red"
+PREFIXED = {
+    "the cat": "▁up ▁up d d d d d d d d d d",
+    "we put one hen in the van": "▁up ▁long ▁one b c i d o j ▁long o j",
+    "no men kept": "▁up ▁long d d d d d d d d d d",
+}
+"""Text -> what CTranslate2 4.8.5 gives after `target_prefix=[[PREFIX]]`, greedily and without the pieces that a bundle
+never produces."""
+
+
+def test_the_prefix_of_a_package_is_forced_upon_the_decoder(tmp_path: Path) -> None:
+    imported = read_checkpoint(package(tmp_path, changed(target_prefix=PREFIX)))
+    tokenizer, model = BundleTokenizer(imported).load(), imported.model()
+    forced = tokenizer.forced("de")
+    assert tokenizer.pieces(forced) == [PREFIX]
+    assert tokenizer.decode(forced) == ""
+    assert set(forced) <= set(imported.config.banned_ids)
+    assert tokenizer.source(tokenizer.encode("the cat"), "en", "de") == tuple(tokenizer.encode("the cat"))
+    for text, wanted_pieces in PREFIXED.items():
+        source, target = tokenizer.source(tokenizer.encode(text), "en", "de"), [imported.config.begin_id, *forced]
+        for _ in range(12):
+            with torch.no_grad():
+                logits = model(torch.tensor([source]), torch.tensor([target]))[0, -1]
+            logits[list(imported.config.banned_ids)] = -torch.inf
+            target.append(int(logits.argmax()))
+        assert tokenizer.pieces(target[2:]) == wanted_pieces.split(), text
+
+
+def test_tokens_like_the_prefix_are_never_produced_and_not_shown(tmp_path: Path) -> None:
+    names = {"▁red": "__de__", "▁up": "__fr__", "▁sun": "__nodoc__"}
+    contents = changed(target_prefix="__de__")
+    file = "translate-en_de/model/target_vocabulary.json"
+    pieces = [names.get(it, it) for it in json.loads(contents[file])]
+    imported = read_checkpoint(package(tmp_path, contents | {file: json.dumps(pieces).encode()}))
+    tokenizer, ids = BundleTokenizer(imported).load(), [pieces.index(it) for it in names.values()]
+    assert tokenizer.pieces(tokenizer.forced("de")) == ["__de__"]
+    assert set(ids) - set(imported.config.banned_ids) == {pieces.index("__nodoc__")}
+    assert tokenizer.decode(ids) == "__nodoc__"
+
+
+def test_a_package_reads_the_text_alone_whatever_its_vocabulary_names() -> None:
+    """Argos Translate gives its encoder no language, not even that of a vocabulary of M2M-100."""
+    folder = FOLDER / "ct2-m2m-bfloat16"
+    options = ImportOptions(sources=("en",), targets=("de",), tokenizer=folder / "sentencepiece.bpe.model")
+    imported = ctranslate2.read(folder, options, "__de__")
+    tokenizer = BundleTokenizer(imported).load()
+    ids = tokenizer.encode("the cat")
+    assert tokenizer.source(ids, "en", "de")[: len(ids)] == tuple(ids)
+    assert tokenizer.pieces(tokenizer.forced("de")) == ["__de__"]
+
+
+def test_languages_that_the_user_names_count_and_are_noted(tmp_path: Path) -> None:
+    path = package(tmp_path, files())
+    imported = read_checkpoint(path, ImportOptions(sources=("en",), targets=("de-AT", "fr")))
+    assert imported.languages.targets == ("de-AT", "fr")
+    (note,) = [it for it in imported.notes if "--target" in it or "--source" in it]
+    assert note == "The checkpoint says that it translates to de; de-AT, fr counts, as --target says."
+    assert not [it for it in read_checkpoint(path).notes if "--" in it]
+
+
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
@@ -63,7 +126,8 @@ def changed(**values: object) -> dict[str, bytes]:
         (lambda: {k: v for k, v in files().items() if "metadata" not in k}, "metadata.json: got None"),
         (lambda: {k: v for k, v in files().items() if "model.bin" not in k}, "model.bin: got None"),
         (lambda: changed(from_code=3), "metadata.json: from_code: got 3"),
-        (lambda: changed(target_prefix="__de__"), "metadata.json: target_prefix: got '__de__'"),
+        (lambda: changed(target_prefix="__de__"), "metadata.json: target_prefix: got '__de__'; allowed: a piece"),
+        (lambda: changed(target_prefix=["x"]), r"metadata.json: target_prefix: got \['x'\]"),
     ],
 )
 def test_bad_packages(tmp_path: Path, contents: Callable[[], dict[str, bytes]], message: str) -> None:

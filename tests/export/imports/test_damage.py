@@ -28,7 +28,7 @@ FILES = [
     ("marian-toy", "model.npz"),
     ("marian-toy", "vocab.yml"),
     ("marian-toy", "decoder.yml"),
-    ("marian-toy", "source.spm"),
+    ("marian-pre-norm", "source.spm"),
 ]
 
 

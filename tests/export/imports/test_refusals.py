@@ -13,6 +13,7 @@ import yaml
 
 from dragoman_export.imports.imported import ImportOptions
 from dragoman_export.imports.read import READERS, detect, read_checkpoint
+from dragoman_export.imports.tokenizers import BundleTokenizer
 from dragoman_service.errors import InvalidInput
 from support.foreign.checkpoints import ENGLISH_GERMAN, FOLDER, OPTIONS, change_json, change_tensors, copied
 
@@ -104,7 +105,7 @@ def fields(file: str, **values: Any) -> Change:
         ),
         ("opus-mt-en-de", without("source.spm"), "source.spm: got None; allowed: .*OPUS-MT models with Moses and BPE"),
         ("opus-mt-en-de", text("target.spm", "?"), "target.spm: got '1 bytes'; allowed: a SentencePiece model"),
-        ("marian-toy", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
+        ("marian-pre-norm", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
         ("opus-mt-en-de", without("vocab.json"), "vocab.json: got None"),
         (
             "opus-mt-en-de",
@@ -128,7 +129,7 @@ def fields(file: str, **values: Any) -> Change:
         (
             "m2m",
             without("sentencepiece.bpe.model"),
-            "sentencepiece.bpe.model: got None; .*tokenizer.json alone, as Transformers 5",
+            "sentencepiece.bpe.model: got None; .*it splits the texts; take it from the original",
         ),
         ("m2m", lambda it: (it / "sentencepiece.bpe.model").write_bytes(b"?"), "allowed: a SentencePiece model"),
         ("m2m", fields("vocab.json", **{"</s>": 1, "<pad>": 2}), "vocab.json: <pad>: got 2; allowed: the id 1"),
@@ -164,7 +165,7 @@ def fields(file: str, **values: Any) -> Change:
             "tokenizer: got 'source.model'; allowed: the tokenizer of this model",
         ),
         ("ct2-nllb-float16", capitals, "vocabulary: got .*CAT"),
-        ("marian-toy", without("source.spm"), None),
+        ("marian-pre-norm", without("source.spm"), None),
         ("marian-toy", text("decoder.yml", "word-penalty: 1"), "decoder.yml: word-penalty: got 1"),
         ("marian-toy", text("decoder.yml", "models: [a.npz, b.npz]"), "decoder.yml: models: .*ensembles"),
         ("marian-toy", text("decoder.yml", "- 1"), "decoder.yml: got .*options by name"),
@@ -297,6 +298,71 @@ def test_languages_that_are_not_said_are_asked_for(tmp_path: Path) -> None:
         read_checkpoint(FOLDER / "opus-mt-en-mul", ImportOptions(targets=("spa",)))
     with pytest.raises(InvalidInput, match="sources: got 'xx'; allowed: languages of the model: eng_Latn, deu_Latn"):
         read_checkpoint(FOLDER / "nllb", ImportOptions(sources=("xx",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "note"),
+    [
+        ("opus-mt-en-de", ImportOptions(targets=("fr",)), "translates to de; fr counts, as --target says"),
+        ("opus-mt-en-de", ImportOptions(sources=("nl", "deu")), "translates from en; nl, deu counts, as --source says"),
+        ("opus-mt-en-de", ImportOptions(("eng",), ("de_AT",)), None),
+        ("opus-mt-en-mul", ImportOptions(targets=("deu",)), None),
+        ("ct2-marian-int8", ENGLISH_GERMAN, None),
+        ("m2m", ImportOptions(targets=("de",)), None),
+    ],
+)
+def test_languages_that_contradict_the_checkpoint_are_noted(
+    name: str, options: ImportOptions, note: str | None
+) -> None:
+    found = [it for it in read_checkpoint(FOLDER / name, options).notes if "--source" in it or "--target" in it]
+    assert found == ([f"The checkpoint says that it {note}."] if note else [])
+
+
+def test_languages_that_contradict_the_name_of_a_model_are_noted(tmp_path: Path) -> None:
+    for name, options, note in (
+        ("mbart-large-50-one-to-many-mmt", ImportOptions(sources=("de_DE",)), "from en_XX; de_DE counts, as --source"),
+        ("mbart-large-50-many-to-one-mmt", ImportOptions(targets=("ar_AR",)), "to en_XX; ar_AR counts, as --target"),
+    ):
+        folder = copied("mbart-50", tmp_path).rename(tmp_path / name)
+        assert any(note in it for it in read_checkpoint(folder, options).notes)
+    folder = copied("marian-pre-norm", tmp_path).rename(tmp_path / "opus-mt-en-fi")
+    assert any("to fi; de counts, as --target" in it for it in read_checkpoint(folder, ENGLISH_GERMAN).notes)
+
+
+def is_small(folder: Path, options: ImportOptions = ImportOptions()) -> bool:  # noqa: B008 - it cannot be changed
+    tokenizer = BundleTokenizer(read_checkpoint(folder, options)).load()
+    from_english, to_german = (tokenizer.pieces(tokenizer.source([], "en", it)) for it in ("de", "fr"))
+    assert (from_english == to_german) == bool(tokenizer.forced("de"))
+    return not tokenizer.forced("de")
+
+
+def test_a_conversion_of_small_100_is_told_from_one_of_m2m_100_or_asked_for(tmp_path: Path) -> None:
+    """The vocabularies are the same. The fixture has fewer layers in the decoder, as SMaLL-100."""
+    folder = copied("ct2-m2m-bfloat16", tmp_path)
+    with pytest.raises(InvalidInput, match="family: got None; allowed: small-100 or m2m-100, with --family"):
+        read_checkpoint(folder)
+    assert is_small(folder, ImportOptions(family="small-100"))
+    assert not is_small(folder, ImportOptions(family="m2m-100"))
+    change_json(folder / "tokenizer_config.json", tokenizer_class="SMALL100Tokenizer")
+    assert is_small(folder)
+    change_json(folder / "tokenizer_config.json", tokenizer_class="M2M100Tokenizer")
+    assert not is_small(folder)
+    (folder / "tokenization_small100.py").write_text("raise SystemExit")
+    assert is_small(folder)
+
+
+def test_so_is_a_folder_of_hugging_face(tmp_path: Path) -> None:
+    folder = copied("m2m", tmp_path)
+    assert not is_small(folder)
+    assert is_small(folder, ImportOptions(family="small-100"))
+    change_json(folder / "tokenizer_config.json", tokenizer_class=...)
+    with pytest.raises(InvalidInput, match="family: got None"):
+        read_checkpoint(folder)
+    folder = copied("small-100", tmp_path)
+    assert is_small(folder)
+    assert not is_small(folder, ImportOptions(family="m2m-100"))
+    with pytest.raises(InvalidInput, match="family: got 'm2m-100'; allowed: none; only models with the vocabulary"):
+        read_checkpoint(FOLDER / "nllb", ImportOptions(family="m2m-100"))
 
 
 def test_a_model_of_ctranslate2_of_another_architecture_is_named(tmp_path: Path) -> None:

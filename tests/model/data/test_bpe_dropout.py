@@ -7,17 +7,17 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import sentencepiece
 import torch
 
-from dragoman_model.data import bpe_dropout
 from dragoman_model.data.batches import TokenizedCorpus
 from dragoman_model.data.bpe_dropout import BpeDropout
 from dragoman_model.data.prepare import PreparedData, prepare
@@ -144,13 +144,17 @@ def test_each_epoch_is_segmented_in_its_own_way_and_is_the_same_text(data: Prepa
 
 
 def test_several_processes_segment_as_one_does(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dragoman_model.data.bpe_dropout._TOGETHER", 2)
+    monkeypatch.setattr("dragoman_model.data.epoch_text._TOGETHER", 2)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
     alone = ids(prepare(recipe(), corpus), 0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr("dragoman_model.data.bpe_dropout._begin", begun := Mock(wraps=bpe_dropout._begin))
+    monkeypatch.delattr("dragoman_model.data.bpe_dropout.BpeDropout.segment")  # only other processes have it
     assert ids(prepare(recipe(), corpus), 0) == alone
-    assert not begun.called, "only in other processes"
+
+
+def test_processes_that_segment_start_without_pytorch() -> None:
+    script = "import sys, dragoman_model.data.bpe_dropout; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_without_dropout_every_epoch_is_the_text(corpus: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import os
 import re
@@ -12,7 +10,6 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +17,22 @@ import pytest
 
 from dragoman_model.data import corpus as corpus_module
 from dragoman_model.data import entry_writer, token_cache
-from dragoman_model.data import prepare as prepare_module
 from dragoman_model.data.entry_writer import FORMAT
 from dragoman_model.data.file_lock import locked
-from dragoman_model.data.prepare import PreparedData, prepare
+from dragoman_model.data.prepare import prepare
 from dragoman_model.data.token_cache import TokenCache
 from dragoman_service.errors import InvalidInput
-from support.forked import end_of, killed_at, start
+from support.cache_users import RECIPE, digest, prepare_and_see, prepare_together, prepare_without_flush
+from support.killable import barrier, end_of, killed_at, start
 from support.small_disk import fill, small_disk
-from support.tiny_model import make_recipe, write_corpus
+from support.tiny_model import write_corpus
 from support.waiting import wait_until
-
-RECIPE = make_recipe(tokenizer={"bpe_dropout": 0.1}, data={"augmentation": {"lower": 0.5}})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_corpus(tmp_path)
     return tmp_path
-
-
-def digest(data: PreparedData) -> str:
-    """Of what training sees, the text of the second epoch included."""
-    texts = [text.batch(range(len(text))) for text in (data.train, data.epoch(1))]
-    ids = [[batch.source.tolist(), batch.target.tolist()] for batch in texts]
-    everything = json.dumps([ids, data.weights.tolist(), data.summary]).encode() + data.tokenizer_model
-    return hashlib.sha256(everything).hexdigest()
-
-
-def prepare_and_see(folder: Path, cache: Path) -> str:
-    return digest(prepare(RECIPE, folder, None, cache))
 
 
 def tidied(cache: Path) -> list[str]:
@@ -59,22 +42,18 @@ def tidied(cache: Path) -> list[str]:
     return sorted(path.suffix or ("epoch" if "-" in path.name else "entry") for path in cache.iterdir())
 
 
-def test_a_writer_may_be_killed_before_anything_that_it_does_to_a_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_may_be_killed_before_anything_that_it_does_to_a_file(folder: Path) -> None:
     """Whatever is left, the next start has the same result, and nothing piles up."""
-    for module in (entry_writer, token_cache):  # what a killed process has written is there without
-        monkeypatch.setattr(module, "flush_to_disk", lambda path: None)
     expected = digest(prepare(RECIPE, folder))
-    moment, ends = 0, list[int]()
+    moment, ends = 0, list[int | None]()
     while not ends or ends[-1] != 0:
         moment += 1
         cache = folder / f"cache-{moment}"
-        writer = functools.partial(prepare_and_see, folder, cache)
+        writer = functools.partial(prepare_without_flush, folder, cache)
         ends.append(end_of(start(killed_at(moment, cache, writer))))
-        assert prepare_and_see(folder, cache) == expected, moment
+        assert ends[-1] in (0, -signal.SIGKILL), moment
+        assert prepare_without_flush(folder, cache) == expected, moment
         assert tidied(cache) == [".alias", "entry", "epoch"], moment
-    assert set(ends[:-1]) == {-signal.SIGKILL}
     assert moment > 25
 
 
@@ -87,7 +66,7 @@ def test_a_writer_may_be_killed_at_any_time(folder: Path) -> None:
         cache = folder / f"cache-{number}"
         process = start(functools.partial(prepare_and_see, folder, cache))
         time.sleep(whole * number / 8)
-        os.kill(process, signal.SIGKILL)
+        process.kill()
         assert end_of(process) in (0, -signal.SIGKILL)
         assert prepare_and_see(folder, cache) == expected
         assert tidied(cache) == [".alias", "entry", "epoch"]
@@ -97,36 +76,17 @@ def test_starts_at_the_same_time_share_one_entry(folder: Path) -> None:
     """Two that learn the vocabulary, and two that are given it, which ask for the same entry in another way."""
     vocabulary = prepare(RECIPE, folder).tokenizer_model
     expected = digest(prepare(RECIPE, folder))
-
-    def run(model: bytes | None) -> None:
-        write, read = prepare_module._write_entry, os.read(gate, 1)
-        assert not read, "the gate opens for all when its other end is closed"
-
-        def noted(*arguments: Any) -> bytes:
-            with (folder / "writes").open("ab") as file:
-                file.write(b"." if model is None else b":")
-            return write(*arguments)
-
-        prepare_module._write_entry = noted
-        assert digest(prepare(RECIPE, folder, model, folder / "cache")) == expected
-
     for _ in range(3):
-        gate, opener = os.pipe()
-        processes = [start(functools.partial(closing, opener, run, model)) for model in (None, vocabulary) * 2]
-        os.close(opener)
+        gate = barrier(4)
+        users = [functools.partial(prepare_together, folder, model, expected, gate) for model in (None, vocabulary) * 2]
+        processes = [start(user) for user in users]
         assert [end_of(process) for process in processes] == [0] * 4
-        os.close(gate)
         written = (folder / "writes").read_text()
         assert written.count(".") <= 1, "two that ask for the same wait for each other"
         assert written.count(":") <= 1
         assert tidied(folder / "cache") == [".alias", "entry", "epoch"]
         (folder / "writes").unlink()
         shutil.rmtree(folder / "cache")
-
-
-def closing(descriptor: int, action: Callable[[bytes | None], None], model: bytes | None) -> None:
-    os.close(descriptor)
-    action(model)
 
 
 def test_who_waits_for_a_lock_is_told_and_gets_one_that_holds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

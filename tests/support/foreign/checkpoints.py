@@ -31,7 +31,7 @@ OPTIONS: Mapping[str, ImportOptions] = {
     "nllb": ImportOptions(),
     "mbart-50": ImportOptions(),
     "ct2-marian-int8": ENGLISH_GERMAN,
-    "ct2-m2m-bfloat16": ImportOptions(),
+    "ct2-m2m-bfloat16": ImportOptions(family="m2m-100"),
     "ct2-nllb-float16": ImportOptions(),
     "ct2-opennmt-float32": ENGLISH_GERMAN,
     "ct2-opennmt-int16": ENGLISH_GERMAN,

@@ -14,7 +14,7 @@ from dragoman_export.imports.imported import ImportOptions
 from dragoman_export.imports.importer import import_checkpoint
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.client.values import FinishReason, Options, Translation
-from support.foreign.checkpoints import FOLDER, OPTIONS, copied
+from support.foreign.checkpoints import FOLDER, OPTIONS
 
 ARGOS_MODEL = "ct2-opennmt-float32"
 ARGOS = "argos-en-de"
@@ -86,10 +86,6 @@ def imported_bundle(name: str, folder: Path, precision: str = "fp32") -> Bundle:
     """Import a committed checkpoint, or the package `ARGOS`, to `folder`/NAME/1."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = argos_package(folder, argos_files()) if name == ARGOS else FOLDER / name
-    if name == "marian-toy":  # it was trained on words, and its SentencePiece models are there for the reader alone
-        checkpoint = copied(name, folder / "words")
-        for file in checkpoint.glob("*.spm"):
-            file.unlink()
     few = folder / "sentences.txt"
     few.write_text("the cat\nwe put one red hen in the van\na bad sun did eat\nno men kept\nup\n")
     options = ExportOptions(name, "1", precision=precision, sentences=None if name == "mbart-50" else few)

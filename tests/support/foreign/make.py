@@ -398,6 +398,39 @@ def marian_archive(folder: Path, *, seed: int) -> None:
         write(folder, expected__json=cases)
 
 
+def tokenizer_json(folder: Path) -> None:
+    """A SentencePiece model, the `tokenizer.json` that transformers 4.57 makes of it, and the ids that this gives."""
+    fast = transformers.NllbTokenizerFast if folder.name == "nllb" else transformers.MBart50TokenizerFast
+    builtin = Path(__file__).parents[3] / "export" / "dragoman_export" / "builtin"
+    texts = [line for it in ("en", "de", "ru") for line in (builtin / f"{it}.txt").read_text().splitlines()]
+    model = io.BytesIO()
+    with tempfile.TemporaryDirectory() as name:
+        rules = Path(name, "rules.tsv")  # a small table: wide letters, an ellipsis, odd spaces
+        wide = [f"{0xFF21 + it:X}\t{0x41 + it:X}" for it in range(26)]
+        rules.write_text("\n".join([*wide, "2026\t2E 2E 2E", "9\t20", "A0\t20", ""]))
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=400,
+            model_type="bpe" if folder.name == "nllb" else "unigram",
+            character_coverage=1.0,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=-1,
+            normalization_rule_tsv=str(rules),
+            hard_vocab_limit=False,
+            num_threads=1,
+            minloglevel=2,
+        )
+        write(folder, **{"sentencepiece.bpe.model": model.getvalue()})
+        tokenizer = fast(vocab_file=str(folder / "sentencepiece.bpe.model"))
+        tokenizer.save_pretrained(name)
+        shutil.copy(Path(name, "tokenizer.json"), folder)
+    texts = [*texts[::9], "", "  two  spaces ", "Ａ…\tＢ\u00a0x", "漢字 ☃", "aaaaaaa bababa", "Grüße 123"]
+    write(folder, expected__json=[[it, tokenizer(it, add_special_tokens=False).input_ids] for it in texts])
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "opus-mt-en-de": lambda it: marian(it, seed=1, activation_function="swish"),
     "marian-separate": lambda it: marian(
@@ -476,6 +509,9 @@ def main(folder: Path) -> None:
         make(folder / name)
         clean(folder / name)
     write(folder.parent, published__json=published())
+    for name in ("nllb", "mbart-50") if transformers.__version__.startswith("4.") else ():
+        (folder.parent / "tokenizers" / name).mkdir(parents=True, exist_ok=True)
+        tokenizer_json(folder.parent / "tokenizers" / name)
     convert_marian(folder / "ct2-marian-int8", folder / "opus-mt-en-de", "int8")
     convert_fairseq(folder / "ct2-nllb-float16", folder / "nllb", "float16")
     convert_fairseq(folder / "ct2-m2m-bfloat16", folder / "m2m", "bfloat16")

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from dragoman_export.imports.families import ctranslate2
 from dragoman_export.imports.files import digests, need, read_object
-from dragoman_export.imports.imported import Imported, ImportOptions
+from dragoman_export.imports.imported import Imported, ImportOptions, Languages
+from dragoman_export.imports.languages import contradictions
 from dragoman_export.imports.licence import licence_of
 from dragoman_service.errors import InvalidInput
 
@@ -41,22 +42,23 @@ def read(path: Path, options: ImportOptions) -> Imported:
     if (folder / "bpe.model").is_file():
         raise InvalidInput("bpe.model", "Moses and BPE", "packages with sentencepiece.model")
     model = need(folder, "sentencepiece.model", "it splits the texts")
-    prefix = metadata.get("target_prefix")
-    if prefix:
-        raise InvalidInput(
-            "metadata.json: target_prefix", prefix, "none; packages of several targets are not supported"
-        )
+    prefix = metadata.get("target_prefix") or ""
+    if not isinstance(prefix, str):
+        raise InvalidInput("metadata.json: target_prefix", prefix, "a token of the target vocabulary, or none")
     source, target = (_code(metadata, name) for name in ("from_code", "to_code"))
+    said = Languages((source,), (target,))
     stated = options.licence or metadata.get("license") or licence_of(folder)
     licence = str(stated) if stated else None
-    given = replace(options, licence=licence, sources=(source,), targets=(target,), tokenizer=model)
-    imported = ctranslate2.read(folder / "model", given)
+    sources, targets = options.sources or said.sources, options.targets or said.targets
+    given = replace(options, licence=licence, sources=sources, targets=targets, tokenizer=model)
+    imported = ctranslate2.read(folder / "model", given, prefix)
     files = digests([path]) if path.is_file() else imported.origin["files"]
     return replace(
         imported,
         # As Argos Translate decodes.
         generation=replace(imported.generation, beam_size=4, length_penalty=0.2),
         origin={"family": "argos", "name": path.resolve().name, "files": files},
+        notes=(*imported.notes, *contradictions(said, options)),
     )
 
 

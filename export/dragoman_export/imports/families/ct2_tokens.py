@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dragoman_export.imports.families.marian import languages_of
@@ -109,9 +109,17 @@ def _vocabulary(folder: Path, name: str, unknown: str) -> tuple[list[str], Path]
 
 
 def read_tokens(
-    folder: Path, options: ImportOptions, pieces: Vocabularies, named: Behaviour, *, zero_start: bool
+    folder: Path,
+    options: ImportOptions,
+    pieces: Vocabularies,
+    named: Behaviour,
+    *,
+    zero_start: bool,
+    prefix: str | None = None,
 ) -> Tokens:
     """Find the tokenizer of a folder, from its vocabulary and the SentencePiece models beside it.
+
+    `prefix` is as for `ctranslate2.read`.
 
     Raises:
         InvalidInput: there is none, it does not fit the vocabulary, or languages are not known.
@@ -120,9 +128,12 @@ def read_tokens(
     models = _models(options.tokenizer or folder, both)
     for model, vocabulary in zip(models, (pieces.source, pieces.target) if len(models) > 1 else (both,), strict=False):
         check_fit(model, vocabulary)
-    kind = _kind(pieces, models, zero_start=zero_start)
+    kind = _kind(pieces, models, zero_start=zero_start) if prefix is None else "pieces"
     parts, languages, more, notes = _FINDERS[kind](folder, options, pieces, models, named, zero_start)
     target = {piece: place for place, piece in enumerate(pieces.target)}
+    if prefix:
+        parts, tags = _with_prefix(parts, pieces, prefix)
+        more |= tags
     end, unknown = (_place(target, it, "config.json") for it in (named.end, named.unknown))
     if named.start is None and not zero_start:
         raise InvalidInput("config.json: decoder_start_token", None, "a token; this model wants one from its caller")
@@ -170,13 +181,14 @@ def _fairseq(folder: Path, options: ImportOptions, pieces: Vocabularies, models:
 
 def _marian(folder: Path, options: ImportOptions, pieces: Vocabularies, models: list[Path], *_: object) -> _Found:
     tags = [match[1] for match in map(_TAG.fullmatch, pieces.source) if match]
-    languages = languages_of(folder.resolve().name, {}, tags, options)
+    notes: list[str] = []
+    languages = languages_of(folder.resolve().name, {}, tags, options, notes)
     files: dict[str, bytes | Path] = {"source": models[0], "target": models[1], "vocabulary": _ids_json(pieces.source)}
     if not pieces.shared:
         files["target_vocabulary"] = _ids_json(pieces.target)
     settings = {"languages": {code: code for code in languages.targets}, "tags": bool(tags)}
     banned = {place for place, piece in enumerate(pieces.target) if _TAG.fullmatch(piece)}
-    return TokenizerParts("marian", files, settings), languages, banned, []
+    return TokenizerParts("marian", files, settings), languages, banned, notes
 
 
 def _pieces(
@@ -218,6 +230,16 @@ def _pieces(
         )
     banned = {place for place, piece in enumerate(pieces.target) if piece in tags.values()}
     return TokenizerParts("pieces", files, settings), Languages(options.sources, targets), banned, notes
+
+
+def _with_prefix(parts: TokenizerParts, pieces: Vocabularies, prefix: str) -> tuple[TokenizerParts, set[int]]:
+    """Force a token upon the decoder. Returns also the ids of it and of its like, which name languages."""
+    target = {piece: place for place, piece in enumerate(pieces.target)}
+    _place(target, prefix, "metadata.json: target_prefix")
+    like = [it for it in (_TAG, _OWN_TAG, *map(re.compile, _LANGUAGE.values())) if it.fullmatch(prefix)]
+    tags = [piece for piece in pieces.target if piece == prefix or any(it.fullmatch(piece) for it in like)]
+    settings = {**parts.settings, "target_prefix": [prefix], "special_tokens": tags}
+    return replace(parts, settings=settings), {target[it] for it in tags}
 
 
 _FINDERS: dict[str, Callable[..., _Found]] = {"m2m": _m2m, "fairseq": _fairseq, "marian": _marian, "pieces": _pieces}

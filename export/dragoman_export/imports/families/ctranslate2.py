@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from dragoman_export.imports.architecture import (
     layer_tensors,
     positions,
 )
-from dragoman_export.imports.families.ct2_tokens import Behaviour, Vocabularies, read_tokens, read_vocabularies
+from dragoman_export.imports.families import m2m
+from dragoman_export.imports.families.ct2_tokens import Behaviour, Tokens, Vocabularies, read_tokens, read_vocabularies
 from dragoman_export.imports.families.generation import banned_ids
 from dragoman_export.imports.files import digests, need, object_if_there
 from dragoman_export.imports.formats.ct2 import Ct2File, Scalar, read_ct2
@@ -99,8 +101,12 @@ class _Model:
         self.tensors.finish()
 
 
-def read(path: Path, options: ImportOptions) -> Imported:
-    """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported."""
+def read(path: Path, options: ImportOptions, prefix: str | None = None) -> Imported:
+    """Read a folder. Raises InvalidInput for what is missing, disagrees or is not supported.
+
+    `prefix` is the token that the decoder is always given first, or "" for none; the encoder then reads the text alone,
+    whatever languages the vocabulary names. None: the vocabulary tells what both read.
+    """
     file = read_ct2(need(path, "model.bin", "it has the tensors"))
     heads = SPECS.get(file.spec)
     if heads is None:
@@ -110,8 +116,9 @@ def read(path: Path, options: ImportOptions) -> Imported:
     behaviour = _behaviour(path, file, model)
     vocabularies = read_vocabularies(path, behaviour.unknown)
     zero = model.flag("decoder/start_from_zero_embedding")
-    tokens = read_tokens(path, options, vocabularies, behaviour, zero_start=zero)
+    tokens = read_tokens(path, options, vocabularies, behaviour, zero_start=zero, prefix=prefix)
     sizes = _sizes(model, heads)
+    tokens = _told_apart(tokens, path, options, sizes)
     settings, tensors = _stacks(model, sizes)
     embeddings = _embeddings(model, sizes.d_model, vocabularies)
     banned, pad = set(tokens.banned), tokens.pad
@@ -149,6 +156,15 @@ def read(path: Path, options: ImportOptions) -> Imported:
         {"family": "ctranslate2", "name": path.resolve().name, "files": digests(used)},
         (*licence_notes(licence), *tokens.notes),
     )
+
+
+def _told_apart(tokens: Tokens, path: Path, options: ImportOptions, sizes: Sizes) -> Tokens:
+    """M2M-100, or SMaLL-100, which has the same vocabulary."""
+    parts = tokens.parts
+    if parts.kind != "m2m" or not m2m.is_small_100(path, options, sizes.encoder_layers, sizes.decoder_layers):
+        return tokens
+    parts = replace(parts, settings={**parts.settings, "source_tag": "target"})
+    return replace(tokens, parts=parts, notes=[*tokens.notes, m2m.SMALL_100_NOTE])
 
 
 def _refuse_others(file: Ct2File) -> None:

@@ -83,7 +83,7 @@ def finish(folder: Folder, options: ImportOptions, tokens: Tokens, body: Body) -
         config,
         check_complete(config, tensors),
         tokens.parts,
-        chosen(list(tokens.languages), options, folder.path.resolve().name),
+        chosen(list(tokens.languages), options, folder.path.resolve().name, folder.notes),
         decoding.generation,
         folder.licence,
         folder.origin(tokens.family),

@@ -9,7 +9,7 @@ from dragoman_export.imports import positions
 from dragoman_export.imports.families import fairseq
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.families.vocabulary import SPECIAL, check_fit, language_ids, spm_file, spm_pieces
-from dragoman_export.imports.files import need, vocabulary
+from dragoman_export.imports.files import need, object_if_there, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
 from dragoman_export.imports.languages import M2M_CODES, NLLB_CODES, WMT21_CODES
 from dragoman_service.errors import InvalidInput
@@ -20,6 +20,7 @@ _LISTS = {"m2m100": M2M_CODES, "wmt21": WMT21_CODES}
 """`language_codes` of tokenizer_config.json -> languages."""
 _SMALL_100 = "tokenization_small100.py"
 """File of SMaLL-100's own tokenizer, which is not executed."""
+SMALL_100_NOTE = "SMaLL-100: the encoder reads the target language; its own tokenizer file is not executed."
 
 
 def read(path: Path, options: ImportOptions) -> Imported:
@@ -29,7 +30,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     it.fixed(normalize_before=True, add_final_layer_norm=True, normalize_embedding=False, add_bias_logits=False)
     it.fixed(static_position_embeddings=True)
     words = it.integer("vocab_size")
-    tokens = _nllb(folder, words) if is_nllb(folder) else _m2m(folder, words)
+    tokens = _nllb(folder, words) if is_nllb(folder) else _m2m(folder, options, words)
     count, width = it.integer("max_position_embeddings"), it.integer("d_model")
     table = positions.tensor2tensor(count, width, first=fairseq.FIRST_POSITION)
     folder.tensors.ignore(SAVED_POSITIONS)
@@ -53,7 +54,7 @@ def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
     return fairseq.Tokens("nllb", parts, languages, pieces)
 
 
-def _m2m(folder: Folder, words: int) -> fairseq.Tokens:
+def _m2m(folder: Folder, options: ImportOptions, words: int) -> fairseq.Tokens:
     model = spm_file(folder)
     path = need(folder.path, "vocab.json", "it gives the pieces their ids")
     folder.used.append(path)
@@ -73,9 +74,9 @@ def _m2m(folder: Folder, words: int) -> fairseq.Tokens:
         )
     languages = {token.strip("_"): number for token, number in own.items()}
     languages = languages or language_ids(folder, r"__([a-z]+)__", usual, pieces, words)
-    small = is_small_100(folder)
+    small = is_small_100(folder.path, options, *map(folder.config.integer, ("encoder_layers", "decoder_layers")))
     if small:
-        folder.notes.append("SMaLL-100: the encoder reads the target language; its own tokenizer file is not executed.")
+        folder.notes.append(SMALL_100_NOTE)
     full = entries | {f"__{code}__": number for code, number in languages.items()}
     settings = {"languages": {code: code for code in languages}, "source_tag": "target" if small else "source"}
     files: dict[str, bytes | Path] = {"model": model, "vocabulary": json.dumps(full, ensure_ascii=False).encode()}
@@ -83,7 +84,24 @@ def _m2m(folder: Folder, words: int) -> fairseq.Tokens:
     return fairseq.Tokens(family, TokenizerParts("m2m", files, settings), languages, pieces)
 
 
-def is_small_100(folder: Folder) -> bool:
-    """Whether the folder is one of SMaLL-100, whose class and configuration are those of M2M-100."""
-    kind = str(folder.tokenizer.get("tokenizer_class", "")).upper()
-    return kind.startswith("SMALL100") or (folder.path / _SMALL_100).is_file()
+def is_small_100(path: Path, options: ImportOptions, encoder_layers: int, decoder_layers: int) -> bool:
+    """Whether a model with the vocabulary of M2M-100 is SMaLL-100, whose encoder reads the target language instead.
+
+    The option `family` says it, or the files of the tokenizer. A conversion by CTranslate2 has none of these. All of
+    M2M-100 that is published has as many layers in the decoder as in the encoder; SMaLL-100 has 3 and 12.
+
+    Raises:
+        InvalidInput: nothing says it, and the decoder has fewer layers than the encoder.
+    """
+    if options.family is not None:
+        return options.family == "small-100"
+    kind = str(object_if_there(path / "tokenizer_config.json").get("tokenizer_class", "")).upper()
+    if kind.startswith("SMALL100") or (path / _SMALL_100).is_file():
+        return True
+    if decoder_layers < encoder_layers and not kind.startswith("M2M100"):
+        allowed = (
+            "small-100 or m2m-100, with --family. The decoder has fewer layers than the encoder, as that of SMaLL-100, "
+            "and no file says which it is; the wrong one translates into wrong languages"
+        )
+        raise InvalidInput("family", None, allowed)
+    return False

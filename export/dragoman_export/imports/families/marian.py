@@ -16,6 +16,7 @@ from dragoman_export.imports.families.hugging_face import GENERATION, NO_EFFECT,
 from dragoman_export.imports.families.vocabulary import check_fit
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, Languages, TokenizerParts
+from dragoman_export.imports.languages import contradictions
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_export.imports.licence import licence_notes
 from dragoman_model.config import ModelConfig
@@ -119,7 +120,10 @@ def _tokenizer(
 ) -> tuple[TokenizerParts, Languages, dict[str, int]]:
     """The tokenizer, the languages, and the target vocabulary."""
     path = folder.path
-    why = "OPUS-MT models with Moses and BPE instead of SentencePiece are not supported"
+    why = (
+        "OPUS-MT models with Moses and BPE instead of SentencePiece are not supported, and tokenizer.json has one side "
+        "alone; take both from the original model"
+    )
     files = {role: need(path, f"{role}.spm", why) for role in ("source", "target")}
     files["vocabulary"] = need(path, "vocab.json", "it gives the pieces their ids")
     source = target = vocabulary(files["vocabulary"])
@@ -136,12 +140,14 @@ def _tokenizer(
             )
     folder.used += [*files.values(), *filter(Path.is_file, [path / "tokenizer_config.json"])]
     tags = [match[1] for match in map(_TAG.fullmatch, source) if match]
-    languages = languages_of(path.resolve().name, folder.tokenizer, tags, options)
+    languages = languages_of(path.resolve().name, folder.tokenizer, tags, options, folder.notes)
     settings = {"languages": {code: code for code in languages.targets}, "tags": bool(tags)}
     return TokenizerParts("marian", dict(files), settings), languages, target
 
 
-def languages_of(name: str, said: dict[str, object], tags: list[str], options: ImportOptions) -> Languages:
+def languages_of(
+    name: str, said: dict[str, object], tags: list[str], options: ImportOptions, notes: list[str]
+) -> Languages:
     """The languages of a model of OPUS-MT.
 
     Args:
@@ -149,15 +155,15 @@ def languages_of(name: str, said: dict[str, object], tags: list[str], options: I
         said: Fields `source_lang` and `target_lang` of the checkpoint, if it has them.
         tags: Codes of the tags of the vocabulary; the targets, if there are any.
         options: What the user says counts.
+        notes: Gets a note for languages that the checkpoint says otherwise.
 
     Raises:
         InvalidInput: the languages are not known, or the user names others than the tags.
     """
     match = _NAME.fullmatch(name)
-    found = {
-        "sources": options.sources or _one(said.get("source_lang")) or _one(match and match[1]),
-        "targets": options.targets or tuple(tags) or _one(said.get("target_lang")) or _one(match and match[2]),
-    }
+    sources = _one(said.get("source_lang")) or _one(match and match[1])
+    targets = tuple(tags) or _one(said.get("target_lang")) or _one(match and match[2])
+    found = {"sources": options.sources or sources, "targets": options.targets or targets}
     for side, codes in found.items():
         unclear = [code for code in codes if is_group(code)]
         if not codes or unclear:
@@ -166,6 +172,8 @@ def languages_of(name: str, said: dict[str, object], tags: list[str], options: I
     for code in found["targets"]:
         if tags and code not in tags:
             raise InvalidInput("targets", code, ", ".join(tags))
+    own, other = (tuple(it for it in side if not is_group(it)) for side in (sources, targets))
+    notes += contradictions(Languages(own, other), options)
     return Languages(found["sources"], found["targets"])
 
 

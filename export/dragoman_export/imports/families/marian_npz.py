@@ -114,7 +114,8 @@ def read(path: Path, options: ImportOptions) -> Imported:
     config.finish(NO_EFFECT)
     end, unknown = (_piece(target, it, vocabularies[-1].name) for it in ("</s>", "<unk>"))
     tags = [piece[2:-2] for piece in source if re.fullmatch(r">>.+<<", piece)]
-    languages = languages_of(folder.resolve().name, {}, tags, options)
+    notes: list[str] = []
+    languages = languages_of(folder.resolve().name, {}, tags, options, notes)
     banned = {unknown, *range(len(target), words + 1), *(target[f">>{it}<<"] for it in tags if f">>{it}<<" in target)}
     parts, files = _tokenizer(folder, options, source, target, languages, bool(tags))
     model = ModelConfig(
@@ -127,7 +128,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
         unknown_id=unknown,
         banned_ids=banned_ids(banned, end_id=end, words=words + 1),
     )
-    licence, notes = options.licence or licence_of(folder), list[str]()
+    licence = options.licence or licence_of(folder)
     notes.append("The embeddings have one more row, of zeros: Marian begins a translation with it.")
     notes.append("<unk> and the tags of languages are never produced, as Marian does by default.")
     used = [archive, *vocabularies, *files, *filter(Path.is_file, [folder / "decoder.yml"])]

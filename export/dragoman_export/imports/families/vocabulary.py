@@ -8,9 +8,11 @@ from pathlib import Path
 
 import sentencepiece
 
+from dragoman_export.imports.families import tokenizer_json
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.files import need, object_if_there, read_bytes
 from dragoman_export.imports.imported import ImportOptions, Languages
+from dragoman_export.imports.languages import contradictions
 from dragoman_service.errors import InvalidInput
 
 SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
@@ -22,31 +24,39 @@ _KNOWN = 0.5
 """Least share of the pieces of a tokenizer that the vocabulary of its model has."""
 
 
-def spm_file(folder: Folder) -> Path:
-    """The SentencePiece model of a folder. Raises InvalidInput if it is not there."""
-    why = "tokenizer.json alone, as Transformers 5 saves it, is not enough; take this file from the original model"
-    path = need(folder.path, MODEL, why)
+def spm_file(folder: Folder) -> Path | bytes:
+    """The SentencePiece model of a folder, or the one from which its `tokenizer.json` was made.
+
+    Raises:
+        InvalidInput: there is neither, or the latter cannot be converted back.
+    """
+    whole = folder.path / tokenizer_json.FILE
+    if whole.is_file() and not (folder.path / MODEL).is_file():
+        folder.used.append(whole)
+        folder.notes.append(f"There is no {MODEL}: it was made from {whole.name}.")
+        return tokenizer_json.sentence_piece(whole)
+    path = need(folder.path, MODEL, f"it splits the texts; take it from the original model, or {whole.name}")
     folder.used.append(path)
     return path
 
 
-def spm_pieces(path: Path) -> list[str]:
+def spm_pieces(model: Path | bytes) -> list[str]:
     """The pieces of a SentencePiece model. Raises InvalidInput if the file is none."""
-    data = read_bytes(path)
+    data, name = (model, MODEL) if isinstance(model, bytes) else (read_bytes(model), model.name)
     try:
-        model = sentencepiece.SentencePieceProcessor(model_proto=data)
-        return [model.id_to_piece(it) for it in range(model.get_piece_size())]
+        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+        return [processor.id_to_piece(it) for it in range(processor.get_piece_size())]
     except (RuntimeError, ValueError) as error:
-        raise InvalidInput(path.name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+        raise InvalidInput(name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
 
 
-def check_fit(model: Path, vocabulary: Iterable[str]) -> None:
+def check_fit(model: Path | bytes, vocabulary: Iterable[str]) -> None:
     """Raise InvalidInput for a SentencePiece model most of whose pieces a vocabulary lacks, or for another file."""
     pieces = spm_pieces(model)
     count = len(set(vocabulary).intersection(pieces))
     if count < _KNOWN * len(pieces):
         allowed = f"the tokenizer of this model; of its {len(pieces)} pieces, the vocabulary has only {count}"
-        raise InvalidInput("tokenizer", model.name, allowed)
+        raise InvalidInput("tokenizer", MODEL if isinstance(model, bytes) else model.name, allowed)
 
 
 def added_tokens(folder: Folder) -> dict[str, int]:
@@ -101,13 +111,14 @@ def language_ids(folder: Folder, pattern: str, usual: Sequence[str], first: int,
     return found
 
 
-def chosen(known: Sequence[str], options: ImportOptions, name: str = "") -> Languages:
+def chosen(known: Sequence[str], options: ImportOptions, name: str = "", notes: list[str] | None = None) -> Languages:
     """All languages in both directions, those that the user names, or those that the name of the model tells.
 
     Args:
         known: All languages of the model.
         options: What the user says counts.
         name: The name of the model.
+        notes: Gets a note for languages that the name tells otherwise.
 
     Raises:
         InvalidInput: the user names one that the model does not have.
@@ -119,10 +130,10 @@ def chosen(known: Sequence[str], options: ImportOptions, name: str = "") -> Lang
     english = tuple(it for it in known if it.partition("_")[0] in ("en", "eng"))
     from_english = any(it in name for it in _FROM_ENGLISH) and english
     to_english = any(it in name for it in _TO_ENGLISH) and english
-    return Languages(
-        options.sources or (english if from_english else tuple(known)),
-        options.targets or (english if to_english else tuple(known)),
-    )
+    usual = Languages(english if from_english else tuple(known), english if to_english else tuple(known))
+    if notes is not None:
+        notes += contradictions(usual, options)
+    return Languages(options.sources or usual.sources, options.targets or usual.targets)
 
 
 def check_special(folder: Folder) -> None:
