@@ -28,7 +28,7 @@ FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_REPETITION: FinishReason
 
 class TranslateRequest(_message.Message):
-    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "return_alignments", "return_sentences")
+    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "terms", "keep", "return_alignments", "return_sentences")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,8 @@ class TranslateRequest(_message.Message):
     RETURN_TOKENS_FIELD_NUMBER: _ClassVar[int]
     RETURN_TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     RETURN_ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
@@ -49,9 +51,21 @@ class TranslateRequest(_message.Message):
     return_tokens: bool
     return_token_scores: bool
     priority: Priority
+    terms: _containers.RepeatedCompositeFieldContainer[Term]
+    keep: _containers.RepeatedScalarFieldContainer[str]
     return_alignments: bool
     return_sentences: bool
-    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+
+class Term(_message.Message):
+    __slots__ = ("source", "target", "case_sensitive")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CASE_SENSITIVE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    case_sensitive: bool
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., case_sensitive: _Optional[bool] = ...) -> None: ...
 
 class TranslateResponse(_message.Message):
     __slots__ = ("translations", "model", "version")
@@ -64,7 +78,7 @@ class TranslateResponse(_message.Message):
     def __init__(self, translations: _Optional[_Iterable[_Union[TextTranslation, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class TranslateStreamRequest(_message.Message):
-    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "return_alignments", "return_sentences")
+    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "terms", "keep", "return_alignments", "return_sentences")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +88,8 @@ class TranslateStreamRequest(_message.Message):
     RETURN_TOKENS_FIELD_NUMBER: _ClassVar[int]
     RETURN_TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     RETURN_ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
     text: str
@@ -85,9 +101,11 @@ class TranslateStreamRequest(_message.Message):
     return_tokens: bool
     return_token_scores: bool
     priority: Priority
+    terms: _containers.RepeatedCompositeFieldContainer[Term]
+    keep: _containers.RepeatedScalarFieldContainer[str]
     return_alignments: bool
     return_sentences: bool
-    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
 
 class TranslateStreamResponse(_message.Message):
     __slots__ = ("chunk", "result")
@@ -168,6 +186,7 @@ class Warning(_message.Message):
         REPETITION: _ClassVar[Warning.Kind]
         UNKNOWN_WORD: _ClassVar[Warning.Kind]
         EMPTY: _ClassVar[Warning.Kind]
+        TERM_MISSING: _ClassVar[Warning.Kind]
     KIND_UNSPECIFIED: Warning.Kind
     SOURCE_NOT_READABLE: Warning.Kind
     SPANS_IN_PARTS: Warning.Kind
@@ -175,6 +194,7 @@ class Warning(_message.Message):
     REPETITION: Warning.Kind
     UNKNOWN_WORD: Warning.Kind
     EMPTY: Warning.Kind
+    TERM_MISSING: Warning.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -192,20 +212,32 @@ class Range(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("text", "score", "tokens", "token_scores", "finish_reason", "sentences")
+    __slots__ = ("text", "score", "tokens", "token_scores", "finish_reason", "sentences", "applied_terms")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     SENTENCES_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_TERMS_FIELD_NUMBER: _ClassVar[int]
     text: str
     score: float
     tokens: _containers.RepeatedScalarFieldContainer[str]
     token_scores: _containers.RepeatedScalarFieldContainer[float]
     finish_reason: FinishReason
     sentences: _containers.RepeatedCompositeFieldContainer[Sentence]
-    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., tokens: _Optional[_Iterable[str]] = ..., token_scores: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., sentences: _Optional[_Iterable[_Union[Sentence, _Mapping]]] = ...) -> None: ...
+    applied_terms: _containers.RepeatedCompositeFieldContainer[AppliedTerm]
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., tokens: _Optional[_Iterable[str]] = ..., token_scores: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., sentences: _Optional[_Iterable[_Union[Sentence, _Mapping]]] = ..., applied_terms: _Optional[_Iterable[_Union[AppliedTerm, _Mapping]]] = ...) -> None: ...
+
+class AppliedTerm(_message.Message):
+    __slots__ = ("source", "target", "term")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    source: Range
+    target: Range
+    term: Term
+    def __init__(self, source: _Optional[_Union[Range, _Mapping]] = ..., target: _Optional[_Union[Range, _Mapping]] = ..., term: _Optional[_Union[Term, _Mapping]] = ...) -> None: ...
 
 class Sentence(_message.Message):
     __slots__ = ("source", "target", "score", "token_scores", "end_score", "finish_reason", "alignments")

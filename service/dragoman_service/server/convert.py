@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
+from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.terms import AppliedTerm
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _PRIORITIES: dict[int, Priority] = {
@@ -29,6 +31,7 @@ _WARNINGS = {
     WarningKind.NUMBER_MISSING: pb.Warning.NUMBER_MISSING,
     WarningKind.REPETITION: pb.Warning.REPETITION,
     WarningKind.UNKNOWN_WORD: pb.Warning.UNKNOWN_WORD,
+    WarningKind.TERM_MISSING: pb.Warning.TERM_MISSING,
     WarningKind.EMPTY: pb.Warning.EMPTY,
 }
 
@@ -64,6 +67,11 @@ def text_translation(
         sentences=result.sentences,
         warnings=[_warning(warning) for warning in result.warnings],
     )
+
+
+def terms_of(messages: Iterable[pb.Term]) -> tuple[Term, ...]:
+    """Convert terms."""
+    return tuple(Term(message.source, message.target, message.case_sensitive) for message in messages)
 
 
 def priority_of(value: int) -> Priority:
@@ -123,6 +131,16 @@ def _hypothesis(
         token_scores=hypothesis.token_scores if token_scores else (),
         finish_reason=_FINISH_REASONS[hypothesis.finish_reason],
         sentences=[_sentence(sentence, token_scores) for sentence in hypothesis.sentences],
+        applied_terms=[_applied_term(term) for term in hypothesis.terms],
+    )
+
+
+def _applied_term(applied: AppliedTerm) -> pb.AppliedTerm:
+    term = applied.term
+    return pb.AppliedTerm(
+        source=_range(*applied.source),
+        target=_range(*applied.target),
+        term=pb.Term(source=term.source, target=term.target, case_sensitive=term.case_sensitive),
     )
 
 

@@ -14,7 +14,7 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.server.call_lifecycle import Answering, Context
-from dragoman_service.server.convert import decoding_options, model_info, priority_of, text_translation
+from dragoman_service.server.convert import decoding_options, model_info, priority_of, terms_of, text_translation
 from dragoman_service.server.settings import ServerSettings
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Call, Frontend
@@ -138,6 +138,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             memory=answering.memory,
             sentences=request.return_sentences or request.return_alignments,
             alignments=request.return_alignments,
+            keep=tuple(request.keep),
+            terms=terms_of(request.terms),
             sender=Sender(
                 client=answering.client,
                 priority=priority_of(request.priority),

@@ -67,6 +67,13 @@ class EncodedPiece:
     """Where the piece begins in the sentence that was encoded."""
     spans: tuple[Span, ...] = ()
     """As those of `Piece`."""
+    replacement: str | None = None
+    """What is written in place of a piece that is copied; None: its text."""
+
+    @property
+    def output(self) -> str:
+        """What is written in place of a piece that is copied."""
+        return self.text if self.replacement is None else self.replacement
 
     def written(self, translation: str) -> str:
         """A translation of the tokens, or a part of one, on one line and in capitals if `capitals`."""
@@ -173,7 +180,7 @@ class _Trimmer:
             return
         if begin < start:
             yield Piece(text[begin:start], translatable=False, start=begin)
-        relative = tuple(Span(span.start - start, span.end - start, span.kind) for span in inside)
+        relative = tuple(span.shifted(-start) for span in inside)
         yield Piece(text[start:stop], translatable=True, start=start, spans=relative)
         if stop < end:
             yield Piece(text[stop:end], translatable=False, start=stop)
@@ -304,11 +311,11 @@ def _encoded(
         stop = end
         while begin < stop and text[stop - 1].isspace():
             stop -= 1
-        inside = tuple(Span(s.start - begin, s.end - begin, s.kind) for s in spans if begin <= s.start and s.end <= stop)
+        inside = tuple(span.shifted(-begin) for span in spans if begin <= span.start and span.end <= stop)
         if _has_letter(text[begin:stop], 0, stop - begin, inside):
             yield from _encoded(text[begin:stop], encode, limit, start + begin, inside)
         elif begin < stop:
-            yield EncodedPiece(text[begin:stop], (), start=start + begin)
+            yield EncodedPiece(text[begin:stop], (), start=start + begin, spans=inside)
         if stop < end:
             yield EncodedPiece(text[stop:end], (), start=start + stop)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -9,15 +10,18 @@ from itertools import chain
 from dragoman_service.engine.request import Finished, FinishReason, Hypothesis, Timings
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.text.terms import Match
 from dragoman_service.translation.alignment import word_alignment
 from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText
 from dragoman_service.translation.sentences import ProtectedPiece, is_plain
+from dragoman_service.translation.terms import AppliedTerm, places_anywhere, places_in_order
 from dragoman_service.translation.text_worker import Steps
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _IN_PARTS = "the model did not keep its spans; it was translated in the parts around them"
 _REPEATED = "its translation was stopped because it repeated itself without end"
+_TERM_MISSING = "its translation is not the one of the term"
 _EMPTY = "the model gave no translation; it is returned as it is"
 
 
@@ -53,6 +57,8 @@ class TextHypothesis:
     """REPETITION if any sentence was stopped for that, else LENGTH if any was cut."""
     sentences: tuple[SentenceHypothesis, ...] = ()
     """The sentences, if they were asked for."""
+    terms: tuple[AppliedTerm, ...] = ()
+    """The terms of the source text, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def settled_in_parts(
         translations = iter(chosen)
         written = [part.written(tokenizer.decode(next(translations).tokens)) if part.tokens else None for part in parts]
         hypotheses.append(_joined(chosen))
-        texts.append(piece.protected.from_parts([part.text for part in parts], written))
+        texts.append(piece.protected.from_parts([part.output for part in parts], written))
     tokens = sum(len(part.tokens) + 1 for part in parts if part.tokens)
     return Settled(tuple(hypotheses), tuple(texts), longest(finished), tokens, in_parts=True)
 
@@ -176,6 +182,8 @@ def _hypothesis(
     parts: list[str] = []
     found: list[SentenceHypothesis] = []
     prefix, source, target = prepared.prefix, 0, 0
+    terms = deque(match for match in prepared.terms if match.term.target is not None)
+    applied: list[AppliedTerm] = []
     for piece in prepared.pieces:
         if piece.tokens:
             answer, hypothesis = next(remaining)
@@ -195,14 +203,34 @@ def _hypothesis(
                 aligned = tuple((_shifted(own, source), _shifted(its, target)) for own, its in pairs)
                 found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis, aligned))
         else:
-            text = piece.text
+            text = piece.output
+        own = []
+        while terms and terms[0].start < source + len(piece.text):
+            own.append(terms.popleft())
+        for match, place in zip(own, _places_of(own, text, in_order=not piece.tokens), strict=True):
+            if place is None:
+                warnings.append(TextWarning(WarningKind.TERM_MISSING, match.start, match.end, _TERM_MISSING))
+            else:
+                applied.append(AppliedTerm(match.term, (match.start, match.end), _shifted(place, target)))
         parts.append(text)
         source, target = source + len(piece.text), target + len(text)
         yield
     joined = _joined(chosen)
     return TextHypothesis(
-        "".join(parts), joined.score, joined.tokens, joined.token_scores, joined.finish_reason, tuple(found)
+        "".join(parts),
+        joined.score,
+        joined.tokens,
+        joined.token_scores,
+        joined.finish_reason,
+        tuple(found),
+        tuple(applied),
     )
+
+
+def _places_of(terms: Sequence[Match], text: str, *, in_order: bool) -> list[tuple[int, int] | None]:
+    """Where the translations of terms stand in that of a piece."""
+    targets = [match.term.target or "" for match in terms]
+    return places_in_order(targets, text) if in_order else places_anywhere(targets, text)
 
 
 def _shifted(characters: tuple[int, int], by: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.text.terms import Glossary, Term
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.memory import UNLIMITED, Memory
@@ -52,6 +53,10 @@ class Call:
     """Whether `TextHypothesis.sentences` is wanted."""
     alignments: bool = False
     """Whether `SentenceHypothesis.alignment` is wanted, with `sentences`."""
+    keep: tuple[str, ...] = ()
+    """Phrases that stand in translations as they are."""
+    terms: tuple[Term, ...] = ()
+    """Phrases with their translations. Phrases of `keep` are preferred."""
 
 
 class Frontend:
@@ -115,7 +120,7 @@ class Frontend:
             answers: list[Answer] = []
             for piece in prepared.pieces:
                 if not piece.tokens:
-                    yield piece.text
+                    yield piece.output
                 elif isinstance(piece, ProtectedPiece):
                     prefix = None if answers else prepared.prefix
                     yield await self._held_back(piece, prefix, requests_of_text, engine_call, maker, answers)
@@ -221,6 +226,9 @@ class Frontend:
         if call.target_prefixes and len(call.target_prefixes) != len(call.texts):
             shown = f"{len(call.target_prefixes)} prefixes"
             raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(call.texts)} texts")
+        for name, given in (("keep", call.keep), ("terms", call.terms)):
+            if len(given) > limits.max_terms:
+                raise InvalidInput(name, f"{len(given)} of them", f"at most {limits.max_terms}")
         check_options(call.options, call.route.model.description)
 
     async def _prepared_first(self, call: Call) -> list[PreparedText] | None:
@@ -252,8 +260,9 @@ class Frontend:
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
+            glossaries = _glossaries(call)
             for text, prefix in zip(call.texts, prefixes, strict=True):
-                prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check)))
+                prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check, glossaries)))
             return prepared
 
         if _is_short(call):
@@ -269,8 +278,15 @@ def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Ste
     return assemble_steps(text, answers, call.route, call.options.num_hypotheses, sentences=call.sentences)
 
 
+def _glossaries(call: Call) -> list[Glossary]:
+    """The phrases and terms of a call, those that are preferred first. Raises InvalidInput."""
+    kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep")
+    return [glossary for glossary in (kept, Glossary(call.terms)) if len(glossary)]
+
+
 def _is_short(call: Call) -> bool:
-    return sum(map(len, call.texts)) + sum(map(len, call.target_prefixes)) <= _INLINE_CHARACTERS
+    strings = (call.texts, call.target_prefixes, call.keep, (term.source for term in call.terms))
+    return sum(sum(map(len, each)) for each in strings) <= _INLINE_CHARACTERS
 
 
 class _Check:

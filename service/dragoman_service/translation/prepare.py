@@ -11,8 +11,10 @@ from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, pieces_of
+from dragoman_service.text.terms import Glossary, Match
 from dragoman_service.translation.prefix import Prefix, make_prefix
-from dragoman_service.translation.sentences import ProtectedPiece, encoded, is_plain
+from dragoman_service.translation.sentences import ProtectedPiece, copied, encoded, is_plain
+from dragoman_service.translation.terms import terms_of, with_terms
 from dragoman_service.translation.text_worker import Steps, run_inline
 from dragoman_service.translation.warnings import TextWarning
 
@@ -37,6 +39,8 @@ class PreparedText:
     """The beginning of the translation of the first sentence."""
     warnings: tuple[TextWarning, ...] = ()
     """What was found in the text."""
+    terms: tuple[Match, ...] = ()
+    """The terms that it has, in order."""
 
     @property
     def sentences(self) -> tuple[EncodedPiece, ...]:
@@ -72,37 +76,56 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
 
 
 def prepare(
-    text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
+    text: str,
+    prefix: str,
+    route: Route,
+    options: DecodingOptions,
+    check: Callable[[EncodedPiece], None],
+    glossaries: Sequence[Glossary] = (),
 ) -> PreparedText:
     """Do all steps of `prepare_steps` at once."""
-    return run_inline(prepare_steps(text, prefix, route, options, check))
+    return run_inline(prepare_steps(text, prefix, route, options, check, glossaries))
 
 
 def prepare_steps(
-    text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
+    text: str,
+    prefix: str,
+    route: Route,
+    options: DecodingOptions,
+    check: Callable[[EncodedPiece], None],
+    glossaries: Sequence[Glossary] = (),
 ) -> Steps[PreparedText]:
     """Split a text into sentences within the limit of the model, and tokenise them, in a step for each piece.
+
+    The terms of `glossaries` are kept spans, in whose place their translations are written.
 
     Neighbouring pieces that are copied are joined, so a text has at most one piece more than twice its sentences.
     `check` is called with each piece and may raise to stop the work. Raises InvalidInput for a prefix that is too long
     or has no sentence.
     """
     pieces: list[EncodedPiece] = []
-    copied: list[str] = []
+    between: list[EncodedPiece] = []
     warnings: list[TextWarning] = []
-    for piece in _encoded(text, route, warnings, with_prefix=bool(prefix)):
+    terms = terms_of(text, glossaries)
+    for piece in _encoded(text, route, warnings, terms, with_prefix=bool(prefix)):
         check(piece)
         yield
         if not piece.tokens:
-            copied.append(piece.text)
+            between.append(piece)
             continue
-        if copied:
-            pieces.append(EncodedPiece("".join(copied), ()))
-            copied.clear()
+        if between:
+            pieces.append(_joined(between))
+            between.clear()
         pieces.append(piece)
-    if copied:
-        pieces.append(EncodedPiece("".join(copied), ()))
-    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings))
+    if between:
+        pieces.append(_joined(between))
+    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings), tuple(terms))
+
+
+def _joined(copied: Sequence[EncodedPiece]) -> EncodedPiece:
+    """Neighbouring pieces that are copied, as one."""
+    text, output = ("".join(parts) for parts in zip(*((it.text, it.output) for it in copied), strict=True))
+    return EncodedPiece(text, (), replacement=None if output == text else output)
 
 
 def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: DecodingOptions) -> Prefix | None:
@@ -185,11 +208,14 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
     return replace(options, sampling=replace(sampling, seed=secrets.randbits(64)))
 
 
-def _encoded(text: str, route: Route, warnings: list[TextWarning], *, with_prefix: bool) -> Iterator[EncodedPiece]:
+def _encoded(
+    text: str, route: Route, warnings: list[TextWarning], terms: Sequence[Match], *, with_prefix: bool
+) -> Iterator[EncodedPiece]:
     """Cut a text into encoded pieces. The case of the first sentence is kept if its translation has a prefix."""
-    for piece in pieces_of(text, route.source_language):
+    pieces = pieces_of(text, route.source_language, marked=[(term.start, term.end) for term in terms])
+    for piece in with_terms(pieces, terms):
         if not piece.translatable:
-            yield EncodedPiece(piece.text, ())
+            yield copied(piece.text, piece.spans)
             continue
         yield from encoded(piece, route, warnings.append, keep_case=with_prefix)
         with_prefix = False

@@ -67,7 +67,7 @@ def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) 
     attempt = _Attempt(piece, prefix)
     for part in piece.protected.parts():
         if part.kept:
-            attempt.parts.append(EncodedPiece(part.text, ()))
+            attempt.parts.append(EncodedPiece(part.text, (), replacement=part.written))
         else:
             attempt.parts += encoded_part(part.text, maker.route, capitals=piece.capitals)
     return attempt

@@ -53,6 +53,14 @@ def is_plain(piece: EncodedPiece) -> bool:
     return type(piece) is EncodedPiece
 
 
+def copied(text: str, spans: Sequence[Span]) -> EncodedPiece:
+    """A piece that is not translated, but for what is written in place of its spans."""
+    if all(span.written is None for span in spans):
+        return EncodedPiece(text, ())
+    segments = segments_around(text, spans)
+    return EncodedPiece(text, (), replacement="".join(segment.written or segment.text for segment in segments))
+
+
 Warn = Callable[[TextWarning], None]
 
 
@@ -65,7 +73,9 @@ def encoded(piece: Piece, route: Route, warn: Warn, *, keep_case: bool) -> Itera
     capitals = not keep_case and in_capitals(_without_spans(piece), route.source_language, route.target_language)
     fallback = route.model.tokenizer.fallback_ids
     for part in encoded_part(piece.text, route, capitals=capitals, spans=piece.spans):
-        if not part.spans and fallback.isdisjoint(part.tokens):
+        if not part.tokens:
+            yield copied(part.text, part.spans)
+        elif not part.spans and fallback.isdisjoint(part.tokens):
             yield part
         else:
             yield from _protected(part, piece.start + part.start, route, warn)
@@ -94,13 +104,13 @@ def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> It
     lost = unspelled_characters(text, route.model.tokenizer)
     if is_foreign(text, lost):
         warn(TextWarning(WarningKind.SOURCE_NOT_READABLE, offset, offset + len(text), _NOT_READABLE))
-        yield EncodedPiece(text, ())
+        yield copied(text, piece.spans)
         return
     spans = with_quantities(text, with_unspelled(text, piece.spans, lost))
     start, end = trimmed(text, spans)
-    inner = [Span(it.start - start, it.end - start, it.kind) for it in spans if start <= it.start and it.end <= end]
+    inner = [it.shifted(-start) for it in spans if start <= it.start and it.end <= end]
     if all(part.kept for part in parts_around(text[start:end], inner)):
-        yield EncodedPiece(text, ())
+        yield copied(text, spans)
         return
     if start:
         yield EncodedPiece(text[:start], ())
@@ -123,8 +133,9 @@ def _sentence(
     parts = parts_around(sentence, spans)
     for part in parts:
         if part.kept:
-            yield EncodedPiece(part.text, ())
+            yield EncodedPiece(part.text, (), replacement=part.written)
             continue
-        unwanted = tuple({it.text for it in parts if it.kept and it.text not in part.text and it.text.strip()})
+        kept = {it.text for it in parts if it.kept and it.written is None and it.text.strip()}
+        unwanted = tuple(text for text in kept if text not in part.text)
         for it in encoded_part(part.text, route, capitals=capitals):
             yield PartPiece(it.text, it.tokens, it.capitals, unwanted=unwanted) if it.tokens else it

@@ -19,6 +19,8 @@ class WarningKind(enum.Enum):
     """The translation of a sentence was stopped because it repeated itself without end."""
     UNKNOWN_WORD = "unknown_word"
     """The model produced the unknown token, which was left out or replaced by the word of the source."""
+    TERM_MISSING = "term_missing"
+    """The translation of a term does not stand in that of its sentence."""
     EMPTY = "empty"
     """The model produced nothing, and the sentence is returned as it is."""
 
