@@ -5,7 +5,7 @@
 
 The terms are taken from references: a word that the plain translation lacks, with the word of the source to which it is
 aligned. There is one in each sentence. BLEU outside is that of the text without the term and, in the plain translation,
-without its counterpart, over the sentences in which a counterpart is found: so the same words are compared. The ways are
+without its counterpart, over the sentences in which one is found: so the same words are compared. The ways are
 
 - stand-ins: the model reads a stand-in, in whose place the target is written, as `TranslateRequest.terms` does;
 - target in the source: the model reads the target in the place of the source, and may copy it;

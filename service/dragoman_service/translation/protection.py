@@ -143,8 +143,8 @@ class Protected:
         own = {characters for _, characters in self.invisible}
         segments = [it if it.kept else Segment(without(it.text, own), kept=False) for it in segments]
         translation = "".join(segment.text for segment in segments)
-        if translation == self.text:
-            places = [place for place, _ in self.invisible]
+        if translation == "".join(it.written or it.text for it in segments_around(self.text, self.units)):
+            places = [place + self._longer_by(place) for place, _ in self.invisible]
         else:
             borders = _borders(segments)
             scale = len(translation) / max(1, len(self.text))
@@ -154,6 +154,10 @@ class Protected:
             pieces += [translation[done:place], characters]
             done = place
         return "".join([*pieces, translation[done:]])
+
+    def _longer_by(self, place: int) -> int:
+        """By how many characters the units before a place are longer than what they stand for."""
+        return sum(len(unit.text) - (unit.end - unit.start) for unit in self.units if unit.end <= place)
 
     def _pads(self, unit: Unit) -> tuple[bool, bool]:
         """Whether spaces are added before and after a stand-in, because letters or digits touch the unit."""

@@ -9,7 +9,7 @@ from dragoman_service.engine.request import Finished
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.assembly import Answer, Settled, settled, settled_in_parts
 from dragoman_service.translation.engine_port import EngineCall
-from dragoman_service.translation.prefix import Prefix
+from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker
 from dragoman_service.translation.sentences import ProtectedPiece, encoded_part
 
@@ -64,7 +64,8 @@ def _settled(piece: ProtectedPiece, finished: Finished, maker: RequestMaker) -> 
 
 
 def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) -> _Attempt:
-    attempt = _Attempt(piece, prefix)
+    # The parts have no stand-ins, so their prefix has none either.
+    attempt = _Attempt(piece, prefix and make_prefix(prefix.text, maker.route.model.tokenizer))
     for part in piece.protected.parts():
         if part.kept:
             attempt.parts.append(EncodedPiece(part.text, (), replacement=part.written))
