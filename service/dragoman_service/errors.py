@@ -57,6 +57,12 @@ class InvalidInput(DragomanError):
         super().__init__(f"{visible(field, _LONGEST_FIELD)}: got {_quoted(value)}; allowed: {allowed}")
         self.field = field
 
+    def rename(self, field: str) -> None:
+        """Name the field otherwise, as with its path in the caller's message."""
+        rest = str(self).removeprefix(visible(self.field, _LONGEST_FIELD))
+        self.args = (visible(field, _LONGEST_FIELD) + rest,)
+        self.field = field
+
 
 def at_least(name: str, value: int, least: int) -> None:
     """Raise InvalidInput if the setting `name` is below `least`."""

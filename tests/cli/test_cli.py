@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.cli import main as cli
 from dragoman_service.cli.connection import server_address
+from dragoman_service.cli.lines import one_line
 from dragoman_service.cli.main import main
+from dragoman_service.translation.settings import RequestLimits
 from support.fake_workers import FakeWorkers, served
 from support.server_thread import serving
 
@@ -28,6 +31,11 @@ def engine() -> FakeWorkers:
 def server(engine: FakeWorkers) -> Iterator[str]:
     with serving([served(engine, scores=())]) as running:
         yield running.address
+
+
+def piped(data: bytes) -> io.TextIOWrapper:
+    """Standard input with these bytes, in a locale that is not UTF-8."""
+    return io.TextIOWrapper(io.BytesIO(data), encoding="latin-1")
 
 
 def run(*arguments: str) -> int:
@@ -52,7 +60,7 @@ def test_texts_as_arguments(server: str, capsys: Capture) -> None:
 
 
 def test_standard_input_line_by_line(server: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\n two \r\nthree"))
+    monkeypatch.setattr("sys.stdin", piped(b"one\n\n two \r\nthree"))
     assert run("translate", "--server", server) == 0
     assert capsys.readouterr().out == "ONE\n\n TWO \r\nTHREE\n"
 
@@ -63,15 +71,15 @@ def test_terminal_gets_each_line_at_once(
 ) -> None:
     seen = []
 
-    class Typist(io.StringIO):
+    class Typist(io.BytesIO):
         def isatty(self) -> bool:
             return typed
 
-        def __next__(self) -> str:
+        def __next__(self) -> bytes:
             seen.append(capsys.readouterr().out)
             return super().__next__()
 
-    monkeypatch.setattr("sys.stdin", Typist("one\ntwo\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Typist(b"one\ntwo\n")))
     assert run("translate", "--server", server) == 0
     assert seen == (["", "ONE\n", "TWO\n"] if typed else ["", "", ""])
 
@@ -109,7 +117,7 @@ def test_progress_is_shown_where_the_translations_are_not(
     errors, output = Terminal(), io.StringIO() if redirected else Terminal()
     monkeypatch.setattr("sys.stderr", errors)
     monkeypatch.setattr("sys.stdout", output)
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    monkeypatch.setattr("sys.stdin", piped(b"one\ntwo\n"))
     arguments = ("--input", str(tmp_path / "source")) if source == "file" else ()
     assert run("translate", "--server", server, *arguments) == 0
     assert output.getvalue() == "ONE\nTWO\n"
@@ -156,7 +164,10 @@ def test_options_reach_the_server(server: str, engine: FakeWorkers) -> None:
         (("--output", "/does/not/exist", "a"), 1, ("/does/not/exist", "No such file")),
         (("--input", "/etc/hosts", "a"), 2, ("--input",)),
         (("--stream", "--n-best", "2", "a"), 2, ("--n-best",)),
-        (("a\udc80",), 2, ("surrogate",)),
+        (("a\udc80",), 1, ("TEXT 1: got a lone surrogate",)),
+        (("--to", "a\udc80", "a"), 1, ("target_language: got a lone surrogate",)),
+        (("--stream", "--json", "a"), 2, ("--json",)),
+        (("--output", "/", "a"), 1, ("dragoman: /: Is a directory",)),
     ],
 )
 def test_mistakes_are_explained(
@@ -166,11 +177,116 @@ def test_mistakes_are_explained(
     assert_one_message(capsys, *parts)
 
 
-def test_file_that_is_not_utf_8(server: str, capsys: Capture, tmp_path: Path) -> None:
-    source = tmp_path / "latin1"
-    source.write_bytes("Grüße\n".encode("latin-1"))
-    assert run("translate", "--server", server, "--input", str(source)) == 2
-    assert_one_message(capsys, "utf-8")
+@pytest.fixture(scope="module")
+def strict() -> Iterator[str]:
+    """A server that refuses lines of more than 9 characters."""
+    with serving([served(FakeWorkers(), scores=())], limits=RequestLimits(max_characters=9)) as running:
+        yield running.address
+
+
+BAD = b"\xef\xbb\xbfone\nGr\xfc\xdfe\n\n" + b"x" * 10 + b"\ntwo\n\xff"
+
+
+@pytest.mark.parametrize("piping", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+def test_bad_lines_are_empty_and_told_at_the_end(
+    strict: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piping: bool, stream: bool
+) -> None:
+    source, options = tmp_path / "source", ("--stream",) if stream else ()
+    source.write_bytes(BAD)
+    monkeypatch.setattr("sys.stdin", piped(BAD))
+    assert run("translate", "--server", strict, *options, *(() if piping else ("--input", str(source)))) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "ONE\n\n\n\nTWO\n\n"
+    name = "<stdin>" if piping else source
+    assert shown.err.splitlines() == [
+        f"dragoman: {name}:2: got the byte 0xfc as byte 3 of the line; allowed: UTF-8",
+        f"dragoman: {name}:4: got '10 characters'; allowed: at most 9; send it in parts",
+        f"dragoman: {name}:6: got the byte 0xff as byte 1 of the line; allowed: UTF-8",
+        "dragoman: 3 lines could not be translated: they are empty",
+    ]
+
+
+def test_bad_lines_as_json(strict: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", piped(BAD))
+    assert run("translate", "--server", strict, "--json", "--n-best", "2") == 1
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [it["line"] for it in shown] == [1, 2, 3, 4, 5, 6]
+    assert [[each["text"] for each in it.get("hypotheses", ())] for it in shown] == [
+        ["ONE", "ONE!"], [], [""], [], ["TWO", "TWO!"], []
+    ]  # fmt: skip
+    assert shown[3]["error"] == "got '10 characters'; allowed: at most 9; send it in parts"
+
+
+def test_many_bad_lines_are_counted(strict: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", piped(b"\xff\n" * 150))
+    assert run("translate", "--server", strict) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "\n" * 150
+    assert shown.err.splitlines()[99:] == [
+        "dragoman: <stdin>:100: got the byte 0xff as byte 1 of the line; allowed: UTF-8",
+        "dragoman: and 50 more lines",
+        "dragoman: 150 lines could not be translated: they are empty",
+    ]
+
+
+def test_fail_fast_keeps_the_old_output(strict: str, capsys: Capture, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(BAD)
+    target.write_text("old")
+    arguments = ("--server", strict, "--input", str(source), "--output", str(target))
+    assert run("translate", *arguments, "--fail-fast") == 1
+    assert_one_message(capsys, f"{source}:2: ")
+    assert target.read_text() == "old"
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["source", "target"]
+    assert run("translate", *arguments) == 1
+    assert target.read_text() == "ONE\n\n\n\nTWO\n\n"
+
+
+@pytest.mark.parametrize(
+    "bad", [("--beam-size", "0"), ("--to", "xx"), ("--beam-size", "99999999999999"), ("--server", "127.0.0.1:1")]
+)
+def test_a_failure_keeps_the_old_output(server: str, tmp_path: Path, bad: tuple[str, str]) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("one\n")
+    target.write_text("old")
+    assert run("translate", "--server", server, "--input", str(source), "--output", str(target), *bad) in (1, 2)
+    assert target.read_text() == "old"
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["source", "target"]
+
+
+def test_output_may_be_the_input_and_keeps_mode_and_link(server: str, tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("one\ntwo\n")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    assert run("translate", "--server", server, "--input", str(file), "--output", str(link)) == 0
+    assert file.read_text() == "ONE\nTWO\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+
+
+def test_prefix_is_left_out_where_there_is_nothing_to_translate(
+    server: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", piped(b"one\n\n \t\n***\ntwo\n"))
+    assert run("translate", "--server", server, "--prefix", "X") == 0
+    assert capsys.readouterr() == ("XONE\n\n \t\n***\nXTWO\n", "")
+
+
+def test_formats_hold_whatever_the_text_has(server: str, capsys: Capture) -> None:
+    text = "a\nb ||| c |||| \\ d\u2028e\r"
+    assert run("translate", "--server", server, "--n-best", "1", text) == 0
+    score = capsys.readouterr().out.rpartition(" ||| ")
+    assert score[0] == r"0 ||| A\nB \|\|\| C \|\|\|| \\ D\u2028E\r"
+    assert run("translate", "--server", server, "--json", text) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["hypotheses"][0]["text"] == text.upper()
+
+
+def test_line_breaks_that_a_model_makes_are_spaces() -> None:
+    assert one_line("a\nb\u2028c\r", "x") == "a b c "
+    assert one_line("a\nb\u2028c\r", "x\r\u2028") == "a b\u2028c\r"
 
 
 @pytest.mark.parametrize("command", [("models",), ("translate", "--deadline", "1", "a")])

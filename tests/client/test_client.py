@@ -16,6 +16,7 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import Generation
 from dragoman_service.client import values
+from dragoman_service.client.calls import pause
 from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
 from dragoman_service.client.errors import (
     CallCancelled,
@@ -30,6 +31,7 @@ from dragoman_service.client.errors import (
 from dragoman_service.client.values import FinishReason, Options, Sampling, Translation
 from dragoman_service.engine.request import Failed
 from dragoman_service.errors import EngineFailure
+from dragoman_service.translation.settings import RequestLimits
 from support.fake_workers import FakeWorkers, served
 from support.server_thread import ServerThread, serving
 from support.waiting import wait_until
@@ -62,8 +64,10 @@ def test_result_has_everything(client: TranslationClient) -> None:
     assert (result.model, result.version, result.sentences) == ("loud", "1", 1)
     assert (result.source_tokens, result.target_tokens) == (5, 3)
     assert (result.queue_seconds, result.encode_seconds, result.decode_seconds) == (0.25, 0.5, 0.5)
-    assert result.hypotheses[1].tokens == ("A", "B", "C")
-    assert result.hypotheses[1].token_scores == (-0.5, -0.5, -0.5)
+    assert result.hypotheses[0].tokens == ("A", "B", "C")
+    assert result.hypotheses[0].token_scores == (-0.5, -0.5, -0.5)
+    (other,) = client.translate(["ab"], options)
+    assert [(it.text, it.tokens) for it in other.hypotheses] == [("AB", ("A", "B")), ("AB!", ("A", "B", "!"))]
 
 
 def test_long_lists_go_in_several_calls_and_keep_their_order(client: TranslationClient, server: ServerThread) -> None:
@@ -161,7 +165,7 @@ def test_a_server_that_says_nothing_of_defaults_is_an_older_one() -> None:
 def test_errors_come_back_by_kind(client: TranslationClient) -> None:
     with pytest.raises(InvalidRequest, match="beam_size: got 0") as caught:
         client.translate(["a"], Options(beam_size=0))
-    assert caught.value.field == "beam_size"
+    assert caught.value.field == "options.beam_size"
     assert caught.value.request_id
     with pytest.raises(ModelNotFound, match="loud"):
         client.translate(["a"], Options(model="quiet"))
@@ -191,7 +195,7 @@ def test_full_server_says_when_to_try_again() -> None:
 
 def test_attempts_outlast_a_full_server() -> None:
     engine = FakeWorkers()
-    engine.refuse_after = 0
+    engine.refuse_after, engine.retry_after = 0, 0.01
     with serving([served(engine)]) as server, TranslationClient(server.address, attempts=5) as client:
         results = client.translate_many(["a"])
 
@@ -235,10 +239,105 @@ def test_closed_client_gives_up_its_calls() -> None:
         wait_until(lambda: engine.running == 0)
 
 
-@pytest.mark.parametrize("attempts", [0, 6])
-def test_attempts_are_bounded(attempts: int) -> None:
-    with pytest.raises(ValueError, match="1 to 5"):
-        TranslationClient(attempts=attempts)
+def test_attempts_are_checked() -> None:
+    with pytest.raises(ValueError, match="attempts: got 0; allowed: 1 or more"):
+        TranslationClient(attempts=0)
+
+
+def test_long_texts_go_in_calls_of_fewer_bytes(server: ServerThread) -> None:
+    texts = [f"text {number}\n{'*' * 98_990}" for number in range(60)]
+    with TranslationClient(server.address) as client:
+        assert [it.text for it in client.translate(texts)] == [text.upper() for text in texts]
+
+
+@pytest.mark.parametrize("limits", [RequestLimits(max_texts=3), RequestLimits(max_sentences=5)])
+def test_calls_that_are_too_large_together_are_divided(engine: FakeWorkers, limits: RequestLimits) -> None:
+    with serving([served(engine)], limits=limits) as server, TranslationClient(server.address) as client:
+        assert [result.text for result in client.translate(TEXTS)] == UPPER
+
+
+def test_each_refused_text_is_told_in_its_place(engine: FakeWorkers) -> None:
+    texts = list(TEXTS)
+    texts[3], texts[30], texts[31], texts[49] = "a\udc80", "x" * 101, "1\n2\n3\n4\n5\n6", "x" * 101
+    limits = RequestLimits(max_characters=100, max_sentences=5)
+    with serving([served(engine)], limits=limits) as server, TranslationClient(server.address) as client:
+        outcomes = list(client.translate_each(texts))
+        with pytest.raises(InvalidRequest, match=r"^texts\[3\]: got a lone surrogate"):
+            client.translate(texts)
+        with pytest.raises(InvalidRequest, match=r"^texts\[2\]: got '101 characters'; allowed: at most 100;") as caught:
+            client.translate(["a", "b", "x" * 101, "c"])
+        assert (caught.value.field, caught.value.index) == ("texts[2]", 2)
+
+        async def work() -> None:
+            async with AsyncTranslationClient(server.address) as other:
+                shown = [shown_of(it) async for it in other.translate_each(texts)]
+                assert shown == [shown_of(it) for it in outcomes]
+
+        asyncio.run(work())
+    refused = {index: str(it) for index, it in enumerate(outcomes) if isinstance(it, InvalidRequest)}
+    assert refused == {
+        3: r"texts[3]: got a lone surrogate, '\udc80', as character 2; allowed: Unicode text without lone surrogates",
+        30: "texts[30]: got '101 characters'; allowed: at most 100; send it in parts",
+        31: "texts[31]: got 'more than 5 sentences'; allowed: at most 5 in one call; send them in several",
+        49: "texts[49]: got '101 characters'; allowed: at most 100; send it in parts",
+    }
+    assert [shown_of(it) for index, it in enumerate(outcomes) if index not in refused] == [
+        text for index, text in enumerate(UPPER) if index not in refused
+    ]
+
+
+def shown_of(outcome: Translation | InvalidRequest) -> str:
+    return outcome.text if isinstance(outcome, Translation) else str(outcome)
+
+
+@pytest.mark.parametrize("field", ["model", "source_language", "target_language", "target_prefix"])
+def test_lone_surrogates_are_refused_by_name(client: TranslationClient, field: str) -> None:
+    bad = {field: "a\udc80"}
+    prefix = bad.pop("target_prefix", "")
+    with pytest.raises(InvalidRequest, match="got a lone surrogate") as caught:
+        client.translate(["a"], Options(**bad), target_prefixes=prefix)
+    assert caught.value.field == (field if bad else "target_prefixes[0]")
+    with pytest.raises(InvalidRequest, match="got a lone surrogate") as caught:
+        list(client.translate_stream("a", Options(**bad), target_prefix=prefix))
+    assert caught.value.field == field
+    with pytest.raises(InvalidRequest, match=r"^text: got a lone surrogate"):
+        list(client.translate_stream("a\udc80"))
+
+
+def test_one_prefix_for_all_is_left_out_of_blank_texts(client: TranslationClient) -> None:
+    assert [it.text for it in client.translate(["a", "", " ", "b"], target_prefixes="X")] == ["XA", "", " ", "XB"]
+    with pytest.raises(InvalidRequest, match=r"^target_prefixes\[1\]: got 'X'"):
+        client.translate(["a", ""], target_prefixes=["X", "X"])
+
+
+def overloaded(seconds: float) -> ServerOverloaded:
+    error = ServerOverloaded("full", grpc.StatusCode.RESOURCE_EXHAUSTED)
+    error.retry_after = seconds
+    return error
+
+
+UNAVAILABLE = ServerUnavailable("away", grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "left", "least"),
+    [
+        (UNAVAILABLE, 1, None, 0.5),
+        (UNAVAILABLE, 3, None, 2),
+        (UNAVAILABLE, 9_999, None, 10),
+        (UNAVAILABLE, 10_000, None, None),
+        (UNAVAILABLE, 1, 0.4, None),
+        (CallCancelled("x", grpc.StatusCode.CANCELLED), 1, None, 0.5),
+        (overloaded(0.1), 1, None, 0.5),
+        (overloaded(45), 1, None, 45),
+        (overloaded(45), 1, 30, None),
+        (InvalidRequest("x", grpc.StatusCode.INVALID_ARGUMENT), 1, None, None),
+        (ServerFailure("x", grpc.StatusCode.INTERNAL), 1, None, None),
+    ],
+)
+def test_pauses(error: TranslationError, attempt: int, left: float | None, least: float | None) -> None:
+    seconds = pause(error, attempt, 10_000, left)
+    assert seconds is None if least is None else least <= (seconds or 0) <= least * 1.2
 
 
 def test_async_client(server: ServerThread) -> None:

@@ -25,6 +25,7 @@ def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float
     """Textbook beam search: a list of hypotheses without rows or caches, recomputed at every position."""
     options, size, form = request.options, request.options.beam_size, request.normalisation
     constraints = Constraints(options, END)
+    returned = 1 if options.num_hypotheses == 1 else size
     given = (BEGIN, *request.forced)
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, request.target_prefix)]
     finished: list[tuple[tuple[int, ...], float, FinishReason]] = []
@@ -48,12 +49,12 @@ def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float
                     score = total / penalty(len(tokens), options.length_penalty, form)
                     finished.append((tokens, score, FinishReason.LENGTH))
             finished.sort(key=lambda hypothesis: -hypothesis[1])
-            return finished[: options.num_hypotheses]
+            return finished[:returned]
         live = [(total, (*tokens, token)) for total, tokens, token in children if token != END][:size]
         best_possible = live[0][0] / penalty(request.max_length + 1, options.length_penalty, form)
         wanted = finished[: options.num_hypotheses]
         if len(finished) >= size or (len(wanted) == options.num_hypotheses and best_possible <= wanted[-1][1]):
-            return wanted
+            return finished[:returned]
 
 
 @pytest.mark.parametrize("normalisation", Normalisation)

@@ -137,7 +137,7 @@ def test_greedy_repetition_is_stopped(stream: bool) -> None:
 
 def test_a_beam_prefers_what_does_not_repeat_itself() -> None:
     request = make_request(beam_size=3, num_hypotheses=2, max_length=200)
-    best, second = run_all([request], StuckRunner(8))[1].hypotheses
+    best, second, *_ = run_all([request], StuckRunner(8))[1].hypotheses
     assert best.finish_reason is FinishReason.STOP
     assert 9 in best.tokens
     assert len(second.tokens) < 60

@@ -60,13 +60,16 @@ def test_only_allowed_tokens_are_chosen(options: dict[str, object], given: dict[
 
 
 @pytest.mark.parametrize("options", SEARCHES.values(), ids=SEARCHES)
-def test_tokens_that_are_forced_one_by_one_keep_the_scores_of_the_model(options: dict[str, object]) -> None:
+@pytest.mark.parametrize("forced", [(), (9, END)])
+def test_tokens_that_are_allowed_one_by_one_keep_the_scores_of_the_model(
+    options: dict[str, object], forced: tuple[int, ...]
+) -> None:
     wanted = (17, 4, 4, 9)
-    finished = run_alone(make_request(restrictions=(Next(wanted),), **options))
+    finished = run_alone(make_request(restrictions=(Next(wanted),), forced=forced, **options))
     assert {it.tokens[:4] for it in finished.hypotheses} == {wanted}
-    fed = (BEGIN, *wanted)
+    fed = (BEGIN, *forced, *wanted)
     for place, score in enumerate(finished.hypotheses[0].token_scores[:4]):
-        tokens, log_probs = candidates((5, 6, END), fed[: place + 1])
+        tokens, log_probs = candidates((5, 6, END), fed[: len(forced) + place + 1])
         assert score == log_probs[tokens.index(wanted[place])]
 
 

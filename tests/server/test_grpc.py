@@ -172,18 +172,23 @@ def test_a_default_of_the_model_is_within_the_limit_of_the_server() -> None:
         ({"texts": ["a"] * 21}, {}, "texts"),
         ({"texts": ["a" * 100_001]}, {}, "texts[0]"),
         ({"texts": ["a", "b"], "target_prefixes": ["x"]}, {}, "target_prefixes"),
-        ({}, {"beam_size": 0}, "beam_size"),
-        ({}, {"beam_size": 1000}, "beam_size"),
-        ({}, {"beam_size": 2, "num_hypotheses": 3}, "num_hypotheses"),
-        ({}, {"min_length": 5, "max_length": 4}, "min_length"),
-        ({}, {"max_length": 0}, "max_length"),
-        ({}, {"length_penalty": float("nan")}, "length_penalty"),
-        ({}, {"repetition_penalty": 0}, "repetition_penalty"),
-        ({}, {"no_repeat_ngram_size": 17}, "no_repeat_ngram_size"),
-        ({}, {"beam_size": 2, "sampling": pb.Sampling()}, "beam_size"),
-        ({}, {"sampling": pb.Sampling(temperature=0)}, "sampling.temperature"),
-        ({}, {"sampling": pb.Sampling(top_k=257)}, "sampling.top_k"),
-        ({}, {"sampling": pb.Sampling(top_p=0)}, "sampling.top_p"),
+        ({"texts": ["a", "b"], "target_prefixes": ["", "x" * 100_001]}, {}, "target_prefixes[1]"),
+        ({"texts": ["a", "b"], "target_prefixes": ["x", "x" * 300]}, {}, "target_prefixes[1]"),
+        ({"texts": ["a", " "], "target_prefixes": ["x", "x"]}, {}, "target_prefixes[1]"),
+        ({"priority": 7}, {}, "priority"),
+        ({}, {"max_length": 201}, "options.max_length"),
+        ({}, {"beam_size": 0}, "options.beam_size"),
+        ({}, {"beam_size": 1000}, "options.beam_size"),
+        ({}, {"beam_size": 2, "num_hypotheses": 3}, "options.num_hypotheses"),
+        ({}, {"min_length": 5, "max_length": 4}, "options.min_length"),
+        ({}, {"max_length": 0}, "options.max_length"),
+        ({}, {"length_penalty": float("nan")}, "options.length_penalty"),
+        ({}, {"repetition_penalty": 0}, "options.repetition_penalty"),
+        ({}, {"no_repeat_ngram_size": 17}, "options.no_repeat_ngram_size"),
+        ({}, {"beam_size": 2, "sampling": pb.Sampling()}, "options.beam_size"),
+        ({}, {"sampling": pb.Sampling(temperature=0)}, "options.sampling.temperature"),
+        ({}, {"sampling": pb.Sampling(top_k=257)}, "options.sampling.top_k"),
+        ({}, {"sampling": pb.Sampling(top_p=0)}, "options.sampling.top_p"),
     ],
 )
 def test_bad_input_is_refused_with_the_field(
@@ -200,6 +205,27 @@ def test_bad_input_is_refused_with_the_field(
     assert engine.submitted == []
     assert server.metric("dragoman_rejections_total", reason="invalid_input") == 1
     assert server.metric("dragoman_requests_total", method="Translate", code="INVALID_ARGUMENT") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "field"),
+    [
+        ({"text": "a" * 100_001}, {}, "text"),
+        ({"target_prefix": "x" * 300}, {}, "target_prefix"),
+        ({"text": " ", "target_prefix": "x"}, {}, "target_prefix"),
+        ({"priority": 7}, {}, "priority"),
+        ({}, {"min_length": 5, "max_length": 4}, "options.min_length"),
+        ({}, {"sampling": pb.Sampling(top_k=257)}, "options.sampling.top_k"),
+    ],
+)
+def test_bad_input_of_a_stream_is_refused_with_the_field(
+    stub: Stub, engine: FakeWorkers, fields: dict[str, Any], options: dict[str, Any], field: str
+) -> None:
+    request = pb.TranslateStreamRequest(**{"text": "a", **fields}, options=pb.DecodingOptions(**options))
+    error = refusal(lambda: list(stub.TranslateStream(request)))
+    assert error.details().startswith(f"{field}: got ")
+    assert [violation.field for violation in details(error)["BadRequest"].field_violations] == [field]
+    assert engine.submitted == []
 
 
 @pytest.mark.parametrize(

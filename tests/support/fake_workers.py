@@ -104,6 +104,7 @@ class FakeWorkers:
         self.cancelled: list[int] = []
         self.most_running = 0
         self.refuse_after: int | None = None
+        self.retry_after = 2.5
         self.deaf = False
         """If True, cancellations are recorded and ignored, as by an engine within a step."""
         self._script = script
@@ -126,7 +127,7 @@ class FakeWorkers:
 
     def submit(self, request: Request, on_events: Callable[[Sequence[Event]], None]) -> None:
         if self.refuse_after is not None and len(self.submitted) >= self.refuse_after:
-            raise Overloaded("the queue of the fake is full", retry_after=2.5)
+            raise Overloaded("the queue of the fake is full", retry_after=self.retry_after)
         with self._lock:
             self.submitted.append(request)
             self._running[request.id] = on_events

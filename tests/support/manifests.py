@@ -64,6 +64,7 @@ def as_format_2(value: dict[str, Any]) -> dict[str, Any]:
         "alignments",
         "licence",
         "origin",
+        "stand_ins",
     )
     kept = {name: it for name, it in value.items() if name not in (*added, "languages")}
     return {**kept, "format_version": 2, "language_pairs": value["languages"]["pairs"]}

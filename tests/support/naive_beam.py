@@ -114,4 +114,4 @@ class NaiveBeamSearch:
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """The finished hypotheses, best first."""
-        return tuple(self.finished[: self.request.options.num_hypotheses])
+        return tuple(self.finished[: 1 if self.request.options.num_hypotheses == 1 else self.size])

@@ -9,6 +9,7 @@ import pytest
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Progress, Request, Timings
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.capitals import in_capitals, in_small_letters
+from dragoman_service.text.spans import find_spans
 from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.settings import RequestLimits
 from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
@@ -30,10 +31,32 @@ from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
         ("我在 IBM 工作", False),
         ("הוא עובד ב-IBM היום", False),
         ("ПРИВЕТ МИР", True),
+        ("USB HDMI VGA", False),
+        ("USA AND UK", False),
+        ("USA, UK", False),
+        ("NATO, EU", False),
+        ("HTML CSS JSON", False),
+        ("STOP IT NOW", True),
+        ("PLEASE CONNECT THE USB CABLE", True),
+        ("GO ON", True),
+        ("ΚΑΛΗΜΕΡΑ ΚΟΣΜΕ", True),
     ],
 )
 def test_what_is_in_capitals(sentence: str, expected: bool) -> None:
     assert in_capitals(sentence, "en", "de") is expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "language", "expected"),
+    [
+        ("NE PAS OUVRIR", "fr", True),
+        ("NATO UND EU", "de", False),
+        ("DAS IST SO", "de-AT", True),
+        ("USB Y HDMI", "es", False),
+    ],
+)
+def test_short_words_are_those_of_the_source(sentence: str, language: str, expected: bool) -> None:
+    assert in_capitals(sentence, language, "en") is expected
 
 
 @pytest.mark.parametrize("languages", [("tr", "en"), ("en", "tr"), ("az-Latn", "en")])
@@ -43,6 +66,17 @@ def test_languages_with_another_capital_of_i_are_left_alone(languages: tuple[str
 
 def test_small_letters_keep_the_first() -> None:
     assert in_small_letters("PLEASE WAIT, TOM!") == "Please wait, tom!"
+
+
+def test_small_letters_keep_words_that_nobody_can_speak() -> None:
+    assert in_small_letters("READ THE HTML FILE ON DVD") == "Read the HTML file on DVD"
+
+
+def test_what_is_kept_has_no_part_in_capitals() -> None:
+    sentence = "PLEASE READ readme.txt AND README.MD NOW"
+    spans = find_spans(sentence)
+    assert in_capitals(sentence, "en", "de", spans)
+    assert in_small_letters(sentence, spans) == "Please read readme.txt and README.MD now"
 
 
 def echo(request: Request) -> list[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,8 +73,9 @@ def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
         (("a",) * 9, {}, "texts"),
         (("a", "b" * 1_001), {}, "texts[1]"),
         (("a", "b"), {"target_prefixes": ("x",)}, "target_prefixes"),
-        ((" ",), {"target_prefixes": ("x",)}, "target_prefix"),
-        (("a",), {"target_prefixes": ("x" * 200,)}, "target_prefix"),
+        (("a", "b"), {"target_prefixes": ("", "x" * 1_001)}, "target_prefixes[1]"),
+        (("a", " "), {"target_prefixes": ("x", "x")}, "target_prefixes[1]"),
+        (("a", "b"), {"target_prefixes": ("x", "x" * 200)}, "target_prefixes[1]"),
         (("a",), {"options": DecodingOptions(max_length=201)}, "max_length"),
         (("a",), {"options": DecodingOptions(min_length=201)}, "min_length"),
         (("a",), {"options": DecodingOptions(beam_size=16)}, "beam_size"),
@@ -109,7 +110,54 @@ def test_stream_put_together_is_the_result(text: str, options: DecodingOptions) 
     *chunks, result = on_frontend(model, lambda f: collect(f.stream(call(model, text, options=options))))
     assert "".join(chunks) == result.hypotheses[0].text == text.upper()
     assert all(chunks)
-    assert len(result.hypotheses) == options.num_hypotheses
+    assert len(result.hypotheses) == (options.num_hypotheses if text.strip() else 1)
+
+
+def spellings(texts: Sequence[str]) -> Callable[[Request], list[Event]]:
+    """The script of an engine whose hypotheses have these texts, best first."""
+
+    def answer(request: Request) -> list[Event]:
+        found = [hypothesis_of(request, text, rank) for rank, text in enumerate(texts)]
+        return [Finished(request.id, tuple(found))]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "texts"),
+    [
+        (("A", "A", "B", "C"), 2, ("A", "B")),
+        (("A", "B", "A", "B"), 4, ("A", "B")),
+        (("A", "A"), 2, ("A",)),
+        (("A", "B", "C"), 2, ("A", "B")),
+    ],
+)
+def test_hypotheses_of_a_text_differ(found: tuple[str, ...], wanted: int, texts: tuple[str, ...]) -> None:
+    options = DecodingOptions(beam_size=4, num_hypotheses=wanted)
+    (result,) = translate(served(FakeWorkers(spellings(found))), "x", options=options)
+    assert tuple(it.text for it in result.hypotheses) == texts
+    assert [it.score for it in result.hypotheses] == [-1.0 - found.index(text) for text in texts]
+
+
+def test_capitals_make_hypotheses_equal() -> None:
+    options = DecodingOptions(beam_size=2, num_hypotheses=2)
+    (result,) = translate(served(FakeWorkers(spellings(("Ja", "ja")))), "THIS IS IT", options=options)
+    assert [it.text for it in result.hypotheses] == ["JA"]
+
+
+def test_a_sentence_of_fewer_hypotheses_repeats_its_last() -> None:
+    def answer(request: Request) -> list[Event]:
+        return spellings(("A", "A", "A") if len(request.source) == 2 else ("B", "C", "D"))(request)
+
+    options = DecodingOptions(beam_size=3, num_hypotheses=3)
+    (result,) = translate(served(FakeWorkers(answer)), "x\nyyy", options=options)
+    assert [it.text for it in result.hypotheses] == ["A\nB", "A\nC", "A\nD"]
+
+
+def test_equal_samples_are_kept() -> None:
+    options = DecodingOptions(sampling=Sampling(), num_hypotheses=3)
+    (result,) = translate(served(FakeWorkers(spellings(("A", "A", "B")))), "x", options=options)
+    assert [it.text for it in result.hypotheses] == ["A", "A", "B"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -227,7 +227,7 @@ def test_the_law(model: Model, beam: int, calls: int) -> None:
         fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
         texts = [random_text(rng) for _ in range(100)]
         for text, result in zip(texts, all_translated(fake, texts, options), strict=True):
-            assert len(result.hypotheses) == beam
+            assert 1 <= len(result.hypotheses) <= beam
             for hypothesis in result.hypotheses:
                 assert broken(text, hypothesis.text) == {}, (text, hypothesis.text)
                 assert model is not echo or hypothesis.text == text

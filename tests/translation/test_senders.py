@@ -92,7 +92,7 @@ def test_whoever_looks_at_a_screen_goes_before_files_and_pipes(
 ) -> None:
     file = tmp_path / "lines"
     file.write_text("a line\n")
-    given = io.StringIO("a line\n")
+    given = io.TextIOWrapper(io.BytesIO(b"a line\n"))
     monkeypatch.setattr(given, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stdin", given)
     words = [str(file) if it == "FILE" else it for it in arguments]

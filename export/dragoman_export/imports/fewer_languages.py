@@ -24,8 +24,8 @@ from dragoman_export.imports.tokenizers import tagger
 from dragoman_export.sentences import CALIBRATION, built_in_language
 from dragoman_export.sources import read_text
 from dragoman_model.config import ModelConfig
-from dragoman_model.data.scripts import SCRIPTS, script_of
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.scripts import SCRIPTS, script_of
 
 _TABLES = ("embedding.weight", "source_embedding.weight", "output_embedding.weight", "output_bias")
 _ISO_15924 = dict(

@@ -16,9 +16,9 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from dragoman_model.data.scripts import script_share
 from dragoman_model.recipe import Cleaning, Corpus, Data
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.scripts import script_share
 
 Pair = tuple[str, str]
 """Source and target text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
 import inspect
 import os
@@ -14,6 +15,8 @@ from dragoman_service.errors import DragomanError
 
 COMMAND_GROUP = "dragoman.commands"
 _BASE = ()
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
+"""Reasons for which a file or a pipe takes no more: no fault of the program."""
 # Module that could not be imported -> the name of its library in the message, and the extras that install it.
 _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnxruntime": ("ONNX Runtime", ("cpu",)),
@@ -35,7 +38,6 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "numpy": ("NumPy", _BASE),
     "prometheus_client": ("the Prometheus client", _BASE),
     "sentencepiece": ("SentencePiece", _BASE),
-    "sentencex": ("sentencex", _BASE),
     "tqdm": ("tqdm", _BASE),
 }
 _ORDER = (
@@ -98,18 +100,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _LIBRARIES:
             raise
         return _fail(_missing(args.name, error), 2)
     except DragomanError as error:
+        _finish_stdout()
         return _fail(str(error), 1)
-    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
-        sys.stderr.close()
-        return 1
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        failed = _finish_stdout()
+        if failed is None and error.errno not in _FULL:
+            raise
+        return _not_written(error.filename, error)
+    failed = _finish_stdout()
+    return status if failed is None else _not_written("standard output", failed)
+
+
+def _not_written(name: str | None, error: OSError) -> int:
+    if error.errno == errno.EPIPE:  # the reader of the output, such as `head`, has closed the pipe
+        return 1
+    return _fail(f"{name}: {error.strerror}" if name else str(error.strerror), 1)
+
+
+def _finish_stdout() -> OSError | None:
+    """Write what is left of standard output. Returns why that failed.
+
+    What could not be written is dropped. Python would try again at its end, and print another message.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return error
+    return None
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

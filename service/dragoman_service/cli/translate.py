@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any
 
 from dragoman_service.cli.connection import CommandFailed, add_server_argument, connection_of, errors_reported
+from dragoman_service.cli.lines import BREAKS, Line, Source, arguments, file_lines, one_line
+from dragoman_service.cli.output import Output
+from dragoman_service.errors import visible
 
 if TYPE_CHECKING:
     from dragoman_service.client.client import TranslationClient
-    from dragoman_service.client.values import Options
+    from dragoman_service.client.errors import InvalidRequest
+    from dragoman_service.client.values import Options, Translation
 
-_ATTEMPTS = 5
+_ATTEMPTS = 20
+"""Of each call: they last for more than two minutes, in which a server can be restarted."""
+_TEXTS_PER_CALL = 64
+_MOST_PROBLEMS = 100
+"""Most lines that are told to have failed."""
+_LONGEST_PROBLEM = 1_000
+_ESCAPES = {ord(it): f"\\u{ord(it):04x}" for it in BREAKS} | {ord("\n"): "\\n", ord("\r"): "\\r"}
 
 
 class TranslateCommand:
     """Translate with a running server (see `dragoman serve`).
 
     Each TEXT, from a word to several paragraphs, is translated as a whole. Without TEXT, every line of --input, or of
-    standard input, is translated by itself: one line out for each line in, in the same order.
+    standard input, is translated by itself: one line out for each line in, in the same order. Files and pipes
+    are UTF-8.
+
+    A line that cannot be translated, because it is too long or not UTF-8, is an empty line in the output. At the end
+    such lines are told, and the exit status is 1. An --output file appears when it is whole; until then, and if the
+    command fails, the file of this name stays as it was.
 
       dragoman translate "Good morning." "How are you?"
       dragoman translate --input news.en --output news.de --beam-size 4
@@ -36,6 +54,12 @@ class TranslateCommand:
         parser.add_argument("texts", nargs="*", metavar="TEXT", help="text to translate")
         parser.add_argument("--input", type=Path, metavar="FILE", help="translate the lines of this file")
         parser.add_argument("--output", type=Path, metavar="FILE", help="write to this file instead of standard output")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="print a JSON object on a line for each text: its line, from 1, and hypotheses or error",
+        )
+        parser.add_argument("--fail-fast", action="store_true", help="stop at the first line that cannot be translated")
         add_server_argument(parser)
         parser.add_argument(
             "--model", default="", help="a name from `dragoman models` (default: the first for the languages)"
@@ -54,7 +78,11 @@ class TranslateCommand:
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
         search.add_argument(
-            "--n-best", type=int, metavar="N", help='print N translations, as "NUMBER ||| TRANSLATION ||| SCORE"'
+            "--n-best",
+            type=int,
+            metavar="N",
+            help='print up to N different translations of each text, as "NUMBER ||| TRANSLATION ||| SCORE". The first '
+            r"NUMBER is 0. In TRANSLATION a backslash is \\, a line break is \n, and ||| is \|\|\|",
         )
         search.add_argument(
             "--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)"
@@ -63,7 +91,9 @@ class TranslateCommand:
         search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
         search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
         search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
-        search.add_argument("--prefix", default="", help="text that every translation must begin with")
+        search.add_argument(
+            "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
+        )
         draw = parser.add_argument_group(
             "sampling", "any of these options samples at random instead of searching for the best translation"
         )
@@ -80,55 +110,164 @@ class TranslateCommand:
 
         if args.texts and args.input:
             return _usage("give either TEXT or --input, not both")
-        if args.stream and args.n_best:
-            return _usage("--stream shows one translation: leave out --n-best")
+        if args.stream and (args.n_best or args.json):
+            return _usage("--stream shows one translation as text: leave out --n-best and --json")
         # A person who types a line waits for its translation. A file is faster in big calls.
-        typed = not args.texts and not args.input and sys.stdin.isatty()
-        calls: dict[str, Any] = {"texts_per_call": 1, "concurrency": 1} if typed else {}
+        typed = not args.texts and not args.input and sys.stdin is not None and sys.stdin.isatty()
         try:
             with ExitStack() as stack:
-                lines = [] if args.texts else _lines(args.input, stack)
-                output = _output(args.output, stack)
-                texts = args.texts or _progress(lines, args.input, output)
-                connection = connection_of(args, args.server)
+                source = arguments(args.texts) if args.texts else file_lines(args.input, stack)
+                options, connection = _options(args, typed=typed), connection_of(args, args.server)
                 stack.enter_context(errors_reported(args.server, connection=connection))
                 # The first call fails at once if there is no server. The others are retried and survive its restart.
                 first = stack.enter_context(TranslationClient(args.server, **connection))
-                first.list_models(deadline=args.deadline)
+                limits = [model.max_texts for model in first.list_models(deadline=args.deadline)]
+                calls: dict[str, Any] = {"texts_per_call": min([_TEXTS_PER_CALL, *limits])}
+                if typed:
+                    calls = {"texts_per_call": 1, "concurrency": 1}
                 client = TranslationClient(args.server, attempts=_ATTEMPTS, **calls, **connection)
                 stack.enter_context(client)
-                act = _stream if args.stream else _translate
-                act(client, texts, _options(args), args, output)
-        except ValueError as error:  # a number that protobuf cannot hold, or a file that is not UTF-8
+                output = stack.enter_context(Output(args.output))
+                if output.is_file(source.file):
+                    return _usage(f"{source.name}: is both input and output; name it with --output instead")
+                job = _Job(client, options, source, output, args, at_once=typed)
+                return job.run()
+        except ValueError as error:  # a number that protobuf cannot hold
             return _usage(str(error))
-        return 0
 
 
-def _translate(
-    client: TranslationClient, texts: Iterable[str], options: Options, args: argparse.Namespace, output: TextIO
-) -> None:
-    found = client.translate_many(texts, options, target_prefixes=args.prefix, deadline=args.deadline)
-    for number, translation in enumerate(found):
-        if args.n_best:
-            for hypothesis in translation.hypotheses:
-                print(f"{number} ||| {hypothesis.text} ||| {hypothesis.score:.4f}", file=output)
+class _Job:
+    """Translates the lines of a source one after the other, and reports those that fail."""
+
+    def __init__(
+        self,
+        client: TranslationClient,
+        options: Options,
+        source: Source,
+        output: Output,
+        args: argparse.Namespace,
+        *,
+        at_once: bool,
+    ) -> None:
+        """`at_once`: a person types the lines, and is told of each that fails."""
+        self._client, self._options, self._source, self._output, self._args = client, options, source, output, args
+        self._at_once = at_once
+        self._problems: list[str] = []
+        self._failed = 0
+
+    def run(self) -> int:
+        """Returns the exit status."""
+        steps = self._streamed() if self._args.stream else self._whole()
+        bar = None
+        if not self._at_once and self._source.name and not self._output.is_terminal and sys.stderr.isatty():
+            from tqdm import tqdm  # noqa: PLC0415
+
+            bar = tqdm(total=self._source.total, unit=" lines", desc=Path(self._source.name).name)
+        with closing(steps):
+            for _ in steps:
+                if bar is not None:
+                    bar.update()
+        if bar is not None:
+            bar.close()
+        for problem in self._problems:
+            print(f"dragoman: {problem}", file=sys.stderr)
+        if self._failed > len(self._problems) and not self._at_once:
+            print(f"dragoman: and {self._failed - len(self._problems)} more lines", file=sys.stderr)
+        if self._failed:
+            print(f"dragoman: {self._failed} lines could not be translated: they are empty", file=sys.stderr)
+        return 1 if self._failed else 0
+
+    def _whole(self) -> Generator[None, None, None]:
+        """Translate in calls of many lines. Yields after each line."""
+        waiting: deque[Line] = deque()
+
+        def texts() -> Iterator[str]:
+            for line in self._source.lines:
+                waiting.append(line)
+                if not line.problem:
+                    yield line.text
+
+        found = self._client.translate_each(
+            texts(), self._options, target_prefixes=self._args.prefix, deadline=self._args.deadline
+        )
+        with closing(found):
+            for outcome in found:
+                while waiting[0].problem:
+                    self._write(waiting.popleft(), None)
+                    yield
+                self._write(*self._judged(waiting.popleft(), outcome))
+                yield
+        while waiting:
+            self._write(waiting.popleft(), None)
+            yield
+
+    def _judged(self, line: Line, outcome: Translation | InvalidRequest) -> tuple[Line, Translation | None]:
+        from dragoman_service.client.values import Translation  # noqa: PLC0415 - imports protobuf
+
+        if isinstance(outcome, Translation):
+            return line, outcome
+        if outcome.field.startswith("target_prefixes"):
+            # A line such as "***", in which there is nothing to translate, is copied, and not begun with the prefix.
+            again = next(self._client.translate_each([line.text], self._options, deadline=self._args.deadline))
+            if isinstance(again, Translation) and not again.sentences:
+                return line, again
+        return replace(line, problem=_problem(outcome)), None
+
+    def _streamed(self) -> Generator[None, None, None]:
+        """Translate line by line, and write the translations piece by piece. Yields after each line."""
+        from dragoman_service.client.errors import InvalidRequest  # noqa: PLC0415 - imports gRPC
+
+        args = self._args
+        for line in self._source.lines:
+            problem, prefix = line.problem, args.prefix if line.text.strip() else ""
+            try:
+                if not problem:
+                    for item in self._client.translate_stream(
+                        line.text, self._options, target_prefix=prefix, deadline=args.deadline
+                    ):
+                        if isinstance(item, str):
+                            self._output.write(self._as_one_line(item, line))
+                            self._output.flush()
+            except InvalidRequest as error:
+                if error.field not in ("text", "target_prefix"):
+                    raise
+                problem = _problem(error)
+            self._output.write("\n")
+            self._output.flush()
+            if problem:
+                self._report(replace(line, problem=problem))
+            yield
+
+    def _write(self, line: Line, translation: Translation | None) -> None:
+        if translation is None:
+            self._report(line)
+        if self._args.json:
+            self._output.write(_json(line, translation))
+        elif self._args.n_best:
+            for hypothesis in translation.hypotheses if translation else ():
+                text = _escaped(self._as_one_line(hypothesis.text, line))
+                self._output.write(f"{line.number - 1} ||| {text} ||| {hypothesis.score:.4f}\n")
         else:
-            print(translation.text, file=output)
-        if output is sys.stdout:
-            output.flush()
+            self._output.write(f"{self._as_one_line(translation.text, line) if translation else ''}\n")
+        self._output.flush()
+
+    def _as_one_line(self, text: str, line: Line) -> str:
+        return one_line(text, line.text) if self._source.name else text
+
+    def _report(self, line: Line) -> None:
+        """Tell why a line has failed. Raises CommandFailed if the command is to stop."""
+        problem = f"{self._source.place(line)}: {visible(line.problem, _LONGEST_PROBLEM)}"
+        stop = self._args.fail_fast or not self._source.name
+        if stop or self._at_once:
+            print(f"dragoman: {problem}", file=sys.stderr)
+        if stop:
+            raise CommandFailed(1)
+        self._failed += 1
+        if not self._at_once and len(self._problems) < _MOST_PROBLEMS:
+            self._problems.append(problem)
 
 
-def _stream(
-    client: TranslationClient, texts: Iterable[str], options: Options, args: argparse.Namespace, output: TextIO
-) -> None:
-    for text in texts:
-        for item in client.translate_stream(text, options, target_prefix=args.prefix, deadline=args.deadline):
-            if isinstance(item, str):
-                print(item, end="", flush=True, file=output)
-        print(flush=True, file=output)
-
-
-def _options(args: argparse.Namespace) -> Options:
+def _options(args: argparse.Namespace, *, typed: bool) -> Options:
     from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
 
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
@@ -144,40 +283,30 @@ def _options(args: argparse.Namespace) -> Options:
         repetition_penalty=args.repetition_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         sampling=None if sampling == Sampling() else sampling,
-        priority=args.priority or ("batch" if args.input or not (args.texts or sys.stdin.isatty()) else "interactive"),
+        priority=args.priority or ("interactive" if args.texts or typed else "batch"),
     )
 
 
-def _lines(path: Path | None, stack: ExitStack) -> Iterator[str]:
-    # newline="\n": only a line feed ends a line. A carriage return before it is part of the line and is kept.
-    file = sys.stdin if path is None else stack.enter_context(_opened(path, "r"))
-    return (line.removesuffix("\n") for line in file)
+def _problem(error: InvalidRequest) -> str:
+    """What is wrong with a line, without the name of the field, which the line stands for."""
+    rest = str(error).removeprefix(f"{error.field}: ")
+    return f"--prefix: {rest}" if error.field.startswith("target_prefix") else rest
 
 
-def _output(path: Path | None, stack: ExitStack) -> TextIO:
-    return sys.stdout if path is None else stack.enter_context(_opened(path, "w"))
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|||", r"\|\|\|").translate(_ESCAPES)
 
 
-def _opened(path: Path, mode: Literal["r", "w"]) -> TextIO:
-    try:
-        return path.open(mode, encoding="utf-8", newline="\n")
-    except OSError as error:
-        print(f"dragoman: {path}: {error.strerror}", file=sys.stderr)
-        raise CommandFailed(1) from None
-
-
-def _progress(lines: Iterable[str], path: Path | None, output: TextIO) -> Iterable[str]:
-    """The lines, with a progress bar if standard error is a terminal and shows nothing else."""
-    typed = path is None and sys.stdin.isatty()
-    if typed or output.isatty() or not sys.stderr.isatty():
-        return lines
-    from tqdm import tqdm  # noqa: PLC0415
-
-    if path is None:
-        return tqdm(lines, unit=" lines")
-    with path.open("rb") as file:
-        total = sum(1 for _ in file)
-    return tqdm(lines, total=total, unit=" lines", desc=path.name)
+def _json(line: Line, translation: Translation | None) -> str:
+    value: dict[str, Any] = {"line": line.number}
+    if translation is None:
+        value["error"] = line.problem
+    else:
+        value["hypotheses"] = [
+            {"text": it.text, "score": it.score, "finish_reason": it.finish_reason.value}
+            for it in translation.hypotheses
+        ]
+    return json.dumps(value, ensure_ascii=False).translate(_ESCAPES) + "\n"
 
 
 def _usage(message: str) -> int:

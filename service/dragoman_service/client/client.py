@@ -7,19 +7,24 @@ with TranslationClient("localhost:50051") as client:
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.client.calls import Part, divided, parts, pause
 from dragoman_service.client.connection import Connection, Tls, Token
-from dragoman_service.client.errors import error_of
+from dragoman_service.client.errors import InvalidRequest, TranslationError, error_of
 from dragoman_service.client.values import (
     Model,
     Options,
@@ -34,6 +39,15 @@ from dragoman_service.client.values import (
 DEFAULT_ADDRESS = "localhost:50051"
 DEFAULT_OPTIONS = Options()
 _MAX_REPLY_BYTES = 256 * 2**20
+
+
+_CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
+    # Round robin uses all addresses of a name, such as those of a headless Kubernetes service.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # Otherwise minutes pass before a server is noticed that was away for some time.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
 
 
 class TranslationClient:
@@ -54,10 +68,10 @@ class TranslationClient:
 
         Args:
             address: HOST:PORT.
-            texts_per_call: Long lists of texts are divided into calls of this many.
+            texts_per_call: Long lists of texts are divided into calls of this many, or fewer if they are long.
             concurrency: Calls of one list that run at the same time.
-            attempts: 1 to 5. A call that ends with UNAVAILABLE or RESOURCE_EXHAUSTED is sent up to `attempts` times,
-                with growing pauses.
+            attempts: Most times that a call is sent which ends with UNAVAILABLE, RESOURCE_EXHAUSTED, or CANCELLED by
+                the server. The pauses grow from half a second to ten, or are as long as the server says.
             tls: Whether the connection uses TLS, or the settings of TLS.
             token: Sent with every call, as metadata `authorization: Bearer TOKEN`. Without TLS it is sent within this
                 machine only, unless Token says otherwise.
@@ -68,8 +82,10 @@ class TranslationClient:
         """
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
+        self._attempts = _checked(attempts)
         self._connection = Connection(address, tls, token, metadata)
-        self._channel = self._connection.channel(_channel_options(attempts))
+        self._closed = threading.Event()
+        self._channel = self._connection.channel(_CHANNEL_OPTIONS)
         self._stub = translation_pb2_grpc.TranslationStub(self._channel)
 
     def translate(
@@ -82,8 +98,9 @@ class TranslationClient:
     ) -> list[Translation]:
         """Translate texts. Returns one translation for each text, in order.
 
-        `target_prefixes` is one for each text, or one string for all. `deadline` is in seconds, for all texts
-        together. Raises one of `dragoman_service.client.errors`; if one call fails, the others are cancelled.
+        `target_prefixes` is one for each text, or one string for all that are not blank. `deadline` is in seconds, for
+        all texts together. Texts go in as many calls as the limits of the server make necessary. Raises one of
+        `dragoman_service.client.errors`; if one call fails, the others are cancelled.
         """
         return list(self.translate_many(texts, options, target_prefixes=target_prefixes, deadline=deadline))
 
@@ -96,24 +113,57 @@ class TranslationClient:
         deadline: float | None = None,
     ) -> Generator[Translation, None, None]:
         """As `translate`, but reads the texts lazily and yields each translation, in order, as soon as it is done."""
-        requests = _requests(texts, target_prefixes, options, self._texts_per_call)
+        with closing(self.translate_each(texts, options, target_prefixes=target_prefixes, deadline=deadline)) as found:
+            for outcome in found:
+                if isinstance(outcome, InvalidRequest):
+                    raise outcome
+                yield outcome
+
+    def translate_each(
+        self,
+        texts: Iterable[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefixes: Sequence[str] | str = (),
+        deadline: float | None = None,
+    ) -> Generator[Translation | InvalidRequest, None, None]:
+        """As `translate_many`, but yields an error in the place of each text that is refused, and goes on."""
+        waiting = parts(texts, target_prefixes, self._texts_per_call)
         timeout = _Timeout(deadline)
-        running: deque[Any] = deque()
+        running: deque[_Running] = deque()
+
+        def begun(part: Part) -> _Running:
+            return _Running(part, None if part.refused else self._begin(part, options, timeout))
+
         try:
             while True:
-                for request in itertools.islice(requests, self._concurrency - len(running)):
-                    metadata = self._connection.metadata()
-                    running.append(self._stub.Translate.future(request, timeout=timeout.left(), metadata=metadata))
+                running.extend(map(begun, itertools.islice(waiting, max(0, self._concurrency - len(running)))))
                 if not running:
                     return
-                response = running[0].result()
-                running.popleft()
-                yield from translations(response)
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+                first = running[0]
+                if first.part.refused:
+                    running.popleft()
+                    yield first.part.refused
+                    continue
+                try:
+                    response = first.call.result()
+                except grpc.RpcError as failure:
+                    error = error_of(failure)
+                else:
+                    running.popleft()
+                    yield from translations(response)
+                    continue
+                seconds = pause(error, first.attempt, self._attempts, timeout.left())
+                if seconds is None:
+                    running.popleft()
+                    running.extendleft(map(begun, reversed(divided(first.part, error))))
+                else:
+                    self._wait(seconds, error)
+                    first.call, first.attempt = self._begin(first.part, options, timeout), first.attempt + 1
         finally:
-            for call in running:
-                call.cancel()
+            for each in running:
+                if each.call is not None:
+                    each.call.cancel()
 
     def translate_stream(
         self,
@@ -125,28 +175,54 @@ class TranslationClient:
     ) -> Generator[str | Translation, None, None]:
         """Translate one text: yields pieces of text as soon as they are final, then the whole as a Translation.
 
-        Leaving the iteration early cancels the call.
+        Leaving the iteration early cancels the call. A call that has sent a piece is not tried again.
         """
         request = stream_request(text, target_prefix, options)
-        call = self._stub.TranslateStream(request, timeout=deadline, metadata=self._connection.metadata())
-        try:
-            for response in call:
-                yield stream_item(response)
-        except grpc.RpcError as error:
-            raise error_of(error) from None
-        finally:
-            call.cancel()
+        timeout = _Timeout(deadline)
+        for attempt in itertools.count(1):
+            call = self._stub.TranslateStream(request, timeout=timeout.left(), metadata=self._connection.metadata())
+            has_begun = False
+            try:
+                for response in call:
+                    has_begun = True
+                    yield stream_item(response)
+                return
+            except grpc.RpcError as failure:
+                error = error_of(failure)
+            finally:
+                call.cancel()
+            seconds = None if has_begun else pause(error, attempt, self._attempts, timeout.left())
+            if seconds is None:
+                raise error
+            self._wait(seconds, error)
 
     def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
-        try:
+        timeout = _Timeout(deadline)
+        for attempt in itertools.count(1):
             metadata = self._connection.metadata()
-            return models(self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline, metadata=metadata))
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+            try:
+                return models(self._stub.ListModels(pb.ListModelsRequest(), timeout=timeout.left(), metadata=metadata))
+            except grpc.RpcError as failure:
+                error = error_of(failure)
+            seconds = pause(error, attempt, self._attempts, timeout.left())
+            if seconds is None:
+                raise error
+            self._wait(seconds, error)
+        raise AssertionError
+
+    def _begin(self, part: Part, options: Options, timeout: _Timeout) -> Any:
+        request, metadata = translate_request(part.texts, part.prefixes, options), self._connection.metadata()
+        return self._stub.Translate.future(request, timeout=timeout.left(), metadata=metadata)
+
+    def _wait(self, seconds: float, error: TranslationError) -> None:
+        """Wait before the next attempt. Raises the error of the last one if the client is closed meanwhile."""
+        if self._closed.wait(seconds):
+            raise error
 
     def close(self) -> None:
         """Close the connection. Calls still running are cancelled."""
+        self._closed.set()
         self._channel.close()
 
     def __enter__(self) -> TranslationClient:
@@ -173,8 +249,10 @@ class AsyncTranslationClient:
         """As TranslationClient. Create it inside the event loop."""
         self._texts_per_call = texts_per_call
         self._concurrency = concurrency
+        self._attempts = _checked(attempts)
         self._connection = Connection(address, tls, token, metadata)
-        self._channel = self._connection.aio_channel(_channel_options(attempts))
+        self._is_closed = False
+        self._channel = self._connection.aio_channel(_CHANNEL_OPTIONS)
         self._stub = translation_pb2_grpc.TranslationStub(self._channel)
 
     async def translate(
@@ -198,25 +276,59 @@ class AsyncTranslationClient:
         deadline: float | None = None,
     ) -> AsyncGenerator[Translation, None]:
         """As TranslationClient.translate_many."""
-        requests = _requests(texts, target_prefixes, options, self._texts_per_call)
+        each = self.translate_each(texts, options, target_prefixes=target_prefixes, deadline=deadline)
+        async with aclosing(each) as found:
+            async for outcome in found:
+                if isinstance(outcome, InvalidRequest):
+                    raise outcome
+                yield outcome
+
+    async def translate_each(
+        self,
+        texts: Iterable[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        target_prefixes: Sequence[str] | str = (),
+        deadline: float | None = None,
+    ) -> AsyncGenerator[Translation | InvalidRequest, None]:
+        """As TranslationClient.translate_each."""
+        waiting = parts(texts, target_prefixes, self._texts_per_call)
         timeout = _Timeout(deadline)
-        running: deque[Any] = deque()
+        running: deque[_Running] = deque()
+
+        def begun(part: Part) -> _Running:
+            return _Running(part, None if part.refused else self._begin(part, options, timeout))
+
         try:
             while True:
-                for request in itertools.islice(requests, self._concurrency - len(running)):
-                    metadata = self._connection.metadata()
-                    running.append(self._stub.Translate(request, timeout=timeout.left(), metadata=metadata))
+                running.extend(map(begun, itertools.islice(waiting, max(0, self._concurrency - len(running)))))
                 if not running:
                     return
-                response = await running[0]
-                running.popleft()
-                for translation in translations(response):
-                    yield translation
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
+                first = running[0]
+                if first.part.refused:
+                    running.popleft()
+                    yield first.part.refused
+                    continue
+                try:
+                    response = await first.call
+                except grpc.aio.AioRpcError as failure:
+                    error = error_of(failure)
+                else:
+                    running.popleft()
+                    for translation in translations(response):
+                        yield translation
+                    continue
+                seconds = pause(error, first.attempt, self._attempts, timeout.left())
+                if seconds is None:
+                    running.popleft()
+                    running.extendleft(map(begun, reversed(divided(first.part, error))))
+                else:
+                    await self._wait(seconds, error)
+                    first.call, first.attempt = self._begin(first.part, options, timeout), first.attempt + 1
         finally:
-            for call in running:
-                call.cancel()
+            for each in running:
+                if each.call is not None:
+                    each.call.cancel()
 
     async def translate_stream(
         self,
@@ -228,25 +340,54 @@ class AsyncTranslationClient:
     ) -> AsyncGenerator[str | Translation, None]:
         """As TranslationClient.translate_stream. Close it (`contextlib.aclosing`) to cancel the call at once."""
         request = stream_request(text, target_prefix, options)
-        call = self._stub.TranslateStream(request, timeout=deadline, metadata=self._connection.metadata())
-        try:
-            async for response in call:
-                yield stream_item(response)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
-        finally:
-            call.cancel()
+        timeout = _Timeout(deadline)
+        for attempt in itertools.count(1):
+            call = self._stub.TranslateStream(request, timeout=timeout.left(), metadata=self._connection.metadata())
+            has_begun = False
+            try:
+                async for response in call:
+                    has_begun = True
+                    yield stream_item(response)
+                return
+            except grpc.aio.AioRpcError as failure:
+                error = error_of(failure)
+            finally:
+                call.cancel()
+            seconds = None if has_begun else pause(error, attempt, self._attempts, timeout.left())
+            if seconds is None:
+                raise error
+            await self._wait(seconds, error)
 
     async def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
-        try:
-            metadata = self._connection.metadata()
-            return models(await self._stub.ListModels(pb.ListModelsRequest(), timeout=deadline, metadata=metadata))
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
+        timeout = _Timeout(deadline)
+        for attempt in itertools.count(1):
+            call = self._stub.ListModels(
+                pb.ListModelsRequest(), timeout=timeout.left(), metadata=self._connection.metadata()
+            )
+            try:
+                return models(await call)
+            except grpc.aio.AioRpcError as failure:
+                error = error_of(failure)
+            seconds = pause(error, attempt, self._attempts, timeout.left())
+            if seconds is None:
+                raise error
+            await self._wait(seconds, error)
+        raise AssertionError
+
+    def _begin(self, part: Part, options: Options, timeout: _Timeout) -> Any:
+        request, metadata = translate_request(part.texts, part.prefixes, options), self._connection.metadata()
+        return self._stub.Translate(request, timeout=timeout.left(), metadata=metadata)
+
+    async def _wait(self, seconds: float, error: TranslationError) -> None:
+        """As TranslationClient._wait."""
+        if self._is_closed:
+            raise error
+        await asyncio.sleep(seconds)
 
     async def close(self) -> None:
         """Close the connection. Calls still running are cancelled."""
+        self._is_closed = True
         await self._channel.close(None)
 
     async def __aenter__(self) -> AsyncTranslationClient:
@@ -266,37 +407,17 @@ class _Timeout:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
-def _requests(
-    texts: Iterable[str], prefixes: Sequence[str] | str, options: Options, texts_per_call: int
-) -> Iterator[pb.TranslateRequest]:
-    if isinstance(texts, str):
-        raise TypeError("texts: got one string; allowed: a list of strings")
-    rest = iter(texts)
-    left = iter(()) if isinstance(prefixes, str) else iter(prefixes)
-    while chunk := list(itertools.islice(rest, texts_per_call)):
-        if isinstance(prefixes, str):
-            chosen = [prefixes] * len(chunk) if prefixes else []
-        else:
-            chosen = list(itertools.islice(left, len(chunk)))
-            if prefixes and len(chosen) != len(chunk):
-                raise ValueError("target_prefixes: fewer than texts; allowed: none, or one for each text")
-        yield translate_request(chunk, chosen, options)
-    if next(left, None) is not None:
-        raise ValueError("target_prefixes: more than texts; allowed: none, or one for each text")
+@dataclass(slots=True)
+class _Running:
+    """A call that runs."""
+
+    part: Part
+    call: Any
+    """None if the part is refused."""
+    attempt: int = 1
 
 
-def _channel_options(attempts: int) -> list[tuple[str, Any]]:
-    if not 1 <= attempts <= 5:
-        raise ValueError(f"attempts: got {attempts}; allowed: 1 to 5")
-    # Round robin uses all addresses of a name, such as those of a headless Kubernetes service.
-    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if attempts > 1:
-        policy = {
-            "maxAttempts": attempts,
-            "initialBackoff": "0.5s",
-            "maxBackoff": "10s",
-            "backoffMultiplier": 2,
-            "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"],
-        }
-        config["methodConfig"] = [{"name": [{"service": "dragoman.v1.Translation"}], "retryPolicy": policy}]
-    return [("grpc.max_receive_message_length", _MAX_REPLY_BYTES), ("grpc.service_config", json.dumps(config))]
+def _checked(attempts: int) -> int:
+    if attempts < 1:
+        raise ValueError(f"attempts: got {attempts}; allowed: 1 or more")
+    return attempts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
@@ -25,8 +26,24 @@ class TranslationError(Exception):
 class InvalidRequest(TranslationError):
     """The server does not allow a value of the request. The message says what it allows."""
 
-    field = ""
-    """The invalid field, as translation.proto names it."""
+    def __init__(self, message: str, code: grpc.StatusCode, request_id: str = "", *, field: str = "") -> None:
+        super().__init__(message, code, request_id)
+        self.field = field
+        """Path of the invalid field, as in translation.proto: `texts[3]`, `options.beam_size`. Texts are counted from
+        the first that was given to the client, in however many calls it sends them. `request`: the message as a whole.
+        """
+
+    @property
+    def index(self) -> int | None:
+        """Index of the text that is invalid, or whose prefix is; None: it is not a single one."""
+        found = re.fullmatch(r"(?:texts|target_prefixes)\[(\d+)\]", self.field)
+        return int(found[1]) if found else None
+
+    def name_text(self, index: int) -> None:
+        """Name the text of this index instead."""
+        field = f"{'target_prefixes' if self.field.startswith('target_prefixes') else 'texts'}[{index}]"
+        self.args = (f"{field}: " + str(self).removeprefix(f"{self.field}: "),)
+        self.field = field
 
 
 class ModelNotFound(TranslationError):
@@ -86,7 +103,11 @@ def error_of(error: Any) -> TranslationError:
     metadata = dict(error.trailing_metadata() or ())
     code = error.code()
     kind = _KINDS.get(code, ServerFailure)
-    made = kind(error.details() or code.name, code, str(metadata.get(REQUEST_ID_KEY, "")))
+    message = error.details() or code.name
+    request_id = str(metadata.get(REQUEST_ID_KEY, ""))
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:  # gRPC's own limit of messages
+        return InvalidRequest(f"request: {message}", code, request_id, field="request")
+    made = kind(message, code, request_id)
     for detail in _details(metadata.get(DETAILS_KEY, b"")):
         if isinstance(made, InvalidRequest) and detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             request = error_details_pb2.BadRequest.FromString(detail.value)

@@ -6,7 +6,10 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import grpc
+
 from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_service.client.errors import InvalidRequest
 
 
 class FinishReason(enum.Enum):
@@ -143,15 +146,26 @@ class Model:
         return low[0] != low[1] and all(tag in map(str.lower, tags) for tag, tags in sides)
 
 
+def utf8(field: str, value: str) -> bytes:
+    """Convert the value of a field. Raises InvalidRequest for a lone surrogate, which UTF-8 cannot have."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        got = f"a lone surrogate, {value[error.start]!r}, as character {error.start + 1}"
+        message = f"{field}: got {got}; allowed: Unicode text without lone surrogates"
+        raise InvalidRequest(message, grpc.StatusCode.INVALID_ARGUMENT, field=field) from None
+
+
 def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
-    """Convert to a request for many texts."""
+    """Convert to a request for many texts, which `utf8` accepts. Raises InvalidRequest."""
+    _check_names(options)
     return pb.TranslateRequest(
         texts=texts,
         model=options.model,
         source_language=options.source_language,
         target_language=options.target_language,
         options=_decoding(options),
-        target_prefixes=prefixes,
+        target_prefixes=prefixes if any(prefixes) else (),
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
@@ -159,7 +173,10 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
 
 
 def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStreamRequest:
-    """Convert to a request for one text whose translation is streamed."""
+    """Convert to a request for one text whose translation is streamed. Raises InvalidRequest."""
+    _check_names(options)
+    utf8("text", text)
+    utf8("target_prefix", prefix)
     return pb.TranslateStreamRequest(
         text=text,
         model=options.model,
@@ -189,6 +206,11 @@ def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
 def models(response: pb.ListModelsResponse) -> list[Model]:
     """Convert the list of models."""
     return [_model(info) for info in response.models]
+
+
+def _check_names(options: Options) -> None:
+    for field in ("model", "source_language", "target_language"):
+        utf8(field, getattr(options, field))
 
 
 def _decoding(options: Options) -> pb.DecodingOptions:

@@ -190,7 +190,8 @@ class Finished:
 
     request_id: int
     hypotheses: tuple[Hypothesis, ...]
-    """Best first, `options.num_hypotheses` of them."""
+    """Best first, at least `options.num_hypotheses` of them. If several are wanted, a beam search returns all that it
+    has finished: some of them may be other spellings of the same text."""
     timings: Timings = Timings()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from google.protobuf.message import Message
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
@@ -34,6 +38,31 @@ _WARNINGS = {
     WarningKind.TERM_MISSING: pb.Warning.TERM_MISSING,
     WarningKind.EMPTY: pb.Warning.EMPTY,
 }
+
+
+_OTHER_NAMES = {
+    "texts": "text", "target_prefixes": "target_prefix", "text": "texts", "target_prefix": "target_prefixes"
+}  # fmt: skip
+"""Fields of one of the two requests that are called otherwise in the other."""
+
+
+@contextmanager
+def field_paths(message: Message) -> Iterator[None]:
+    """Errors inside name their fields by their paths in `message`, as `google.rpc.BadRequest` has them."""
+    try:
+        yield
+    except InvalidInput as error:
+        error.rename(_path(error.field, message.DESCRIPTOR.fields_by_name))
+        raise
+
+
+def _path(field: str, fields: Container[str]) -> str:
+    name = re.split(r"[.\[]", field, maxsplit=1)[0]
+    if name in fields:
+        return field
+    if name in pb.DecodingOptions.DESCRIPTOR.fields_by_name:
+        return f"options.{field}"
+    return _OTHER_NAMES.get(name, field)
 
 
 def decoding_options(message: pb.DecodingOptions, model: ModelDescription) -> DecodingOptions:

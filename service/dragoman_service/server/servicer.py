@@ -14,7 +14,14 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import Cancelled, DeadlineExceeded
 from dragoman_service.server.call_lifecycle import Answering, Context
-from dragoman_service.server.convert import decoding_options, model_info, priority_of, terms_of, text_translation
+from dragoman_service.server.convert import (
+    decoding_options,
+    field_paths,
+    model_info,
+    priority_of,
+    terms_of,
+    text_translation,
+)
 from dragoman_service.server.settings import ServerSettings
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Call, Frontend
@@ -37,9 +44,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         self._settings = settings
 
     async def Translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:  # noqa: N802
-        async with _admitted(answering, request.texts, request.target_prefixes):
-            with self._frontend.counted():
-                return await self._translate(request, answering)
+        with field_paths(request):
+            async with _admitted(answering, request.texts, request.target_prefixes):
+                with self._frontend.counted():
+                    return await self._translate(request, answering)
 
     async def _translate(self, request: pb.TranslateRequest, answering: Answering) -> pb.TranslateResponse:
         call = self._call(request, request.texts, request.target_prefixes, answering)
@@ -60,9 +68,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         # Written with `write` rather than `yield`: a caller who leaves then cancels us here, and not whenever the
         # garbage collector finds the generator.
         # The token is looked at when a call begins: a stream ends as it would have, as a call of many texts does.
-        async with _admitted(answering, (request.text,), (request.target_prefix,)):
-            with self._frontend.counted():
-                await self._translate_stream(request, answering)
+        with field_paths(request):
+            async with _admitted(answering, (request.text,), (request.target_prefix,)):
+                with self._frontend.counted():
+                    await self._translate_stream(request, answering)
 
     async def _translate_stream(self, request: pb.TranslateStreamRequest, answering: Answering) -> None:
         prefixes = (request.target_prefix,) if request.target_prefix else ()

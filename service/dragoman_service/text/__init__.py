@@ -1,4 +1,4 @@
-"""Pure functions of text: sentence splitting, text in capitals. Imports only `errors`.
+"""Pure functions of text: what is kept, sentence splitting, text in capitals, scripts. Imports only `errors`.
 
-Begin with `segmenter`.
+Begin with `segmenter`, which stands on `spans` (what is kept) and `sentences` (where sentences end).
 """

@@ -71,17 +71,23 @@ MARK = _class_of(lambda character: unicodedata.category(character)[0] == "M")
 NUMBER = _class_of(_is_number) + _RAISED_SIGNS
 """Raised and lowered digits, fractions, circled numbers: NFKC changes what they mean."""
 _CLUSTER = f"[{SYMBOL}][{MODIFIER}\u0300-\u036f\u20d0-\u20ff]*+"
-EMOJI = (
-    f"(?:[{_REGIONAL}]{{1,2}}|[0-9#*]\ufe0f?\u20e3|[\U0001f3fb-\U0001f3ff]|{_CLUSTER}(?:\u200d{_CLUSTER})*+)"
-)
+EMOJI = f"(?:[{_REGIONAL}]{{1,2}}|[0-9#*]\ufe0f?\u20e3|[\U0001f3fb-\U0001f3ff]|{_CLUSTER}(?:\u200d{_CLUSTER})*+)"
 """Pattern of one symbol with all that belongs to it: flags, keycaps, skin tones, joined symbols."""
 
 LONGEST_CLUSTER = 32
 """Most characters of a grapheme cluster. Longer ones are no text, and may be cut anywhere."""
+_JOINED = re.compile(f"\u200d[{SYMBOL}]")
 _EXTENDER = re.compile(f"[\u200c\u200d{MODIFIER}]")
-_SYLLABLE = re.compile("[\u1100-\u115f\ua960-\ua97c][\u1100-\u11ff\uac00-\ud7fb]|[\u1160-\u11ff\uac00-\ud7fb][\u1160-\u11ff\ud7b0-\ud7fb]")
+_SYLLABLE = re.compile(
+    "[\u1100-\u115f\ua960-\ua97c][\u1100-\u11ff\uac00-\ud7fb]|[\u1160-\u11ff\uac00-\ud7fb][\u1160-\u11ff\ud7b0-\ud7fb]"
+)
 """Two letters of one Korean syllable."""
 _FLAGS = re.compile(f"[{_REGIONAL}]+\\Z")
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list that is written as one text."""
+    return frozenset(text.split())
 
 
 def extends(character: str) -> bool:
@@ -100,7 +106,7 @@ def is_border(text: str, index: int) -> bool:
         return before + after != "\r\n"
     if unicodedata.category(before) in ("Cc", "Zl", "Zp"):
         return True
-    if extends(after) or (before == "\u200d" and not after.isspace()) or _SYLLABLE.match(before + after):
+    if extends(after) or _JOINED.match(before + after) or _SYLLABLE.match(before + after):
         return False
     if _FLAGS.match(after):
         flags = _FLAGS.search(text[max(0, index - LONGEST_CLUSTER) : index])

@@ -7,14 +7,17 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dragoman_service.text.characters import LETTER
+from dragoman_service.text.characters import LETTER, word_set
 
-_BREAK = re.compile(rf"(?P<hyphen>(?<=[{LETTER}])[-\u2010\u00ad])?[ \t]*+(?:\r\n|\r|\n)(?![ \t]*(?:[\r\n]|\Z))(?P<indent>[ \t]*+)")
+_BREAK = re.compile(
+    rf"(?<=[^ \t\r\n])(?P<hyphen>(?<=[{LETTER}])[-\u2010\u00ad])?[ \t]*+(?:\r\n|\r|\n)(?![ \t]*+(?:[\r\n]|\Z))[ \t]*+"
+)
+"""The end of a line that is not blank, before one that is not blank."""
 _ITEM = re.compile(r"(?:[-–—*•>+#]|[0-9]{1,3}[.)])\s")
 _WORD_BEFORE = re.compile(rf"[{LETTER}]+\Z")
 _WORD_AFTER = re.compile(rf"[{LETTER}]++")
 _HYPHENATED = re.compile(rf"[{LETTER}]++(?:-[{LETTER}]++)++")
-_CONJUNCTIONS = frozenset("und oder bzw sowie and or et ou y o e en of i och og".split())
+_CONJUNCTIONS = word_set("und oder bzw sowie and or et ou y o e en of i och og")
 """Words before which a hyphen stands for a part that follows: "Haupt- und Nebenstraße"."""
 _LONGEST_WORD = 64
 
@@ -49,14 +52,13 @@ def joined_lines(text: str, marked: Sequence[tuple[int, int]] = ()) -> JoinedTex
     marked.
     """
     hyphenated = {word.lower() for word in _HYPHENATED.findall(text)}
-    starts, sources, parts, length = [0], [0], [], 0
+    starts, sources, length = [0], [0], 0
+    parts: list[str] = []
     position, ranges, number = 0, sorted(marked), 0
     for match in _BREAK.finditer(text):
         while number < len(ranges) and ranges[number][1] <= match.start():
             number += 1
         if (number < len(ranges) and ranges[number][0] < match.end()) or _ITEM.match(text, match.end()):
-            continue
-        if not text[position : match.start()].strip() and not parts:
             continue
         kept = text[position : match.start()] + _between(text, match, hyphenated)
         parts.append(kept)

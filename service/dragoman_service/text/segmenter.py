@@ -8,13 +8,13 @@ from __future__ import annotations
 import enum
 import re
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dragoman_service.errors import InvalidInput
 from dragoman_service.text.abbreviations import abbreviations_of
-from dragoman_service.text.characters import CONTROL, LONGEST_CLUSTER, extends, is_border
+from dragoman_service.text.characters import CONTROL, LONGEST_CLUSTER, extends, is_border, word_set
 from dragoman_service.text.lines import joined_lines
 from dragoman_service.text.sentences import sentence_ends
 from dragoman_service.text.spans import Kind, Span, find_spans
@@ -22,12 +22,14 @@ from dragoman_service.text.spans import Kind, Span, find_spans
 _CONTROL_CHARACTER = re.compile(f"[{CONTROL}]")
 _CLAUSE_END = re.compile(r"[,;:)\]»”–—](?=\s)|[、，；：。）」』，؛]")
 _SPACE = re.compile(r"\s+")
+_LONGEST = 2_000
+"""Characters of the longest text that is encoded. A longer one is halved before, which bounds the work of one step."""
 _EDGE_KINDS = (Kind.SYMBOL, Kind.INVISIBLE, Kind.SPACE)
 _BULLET = re.compile(r"[-–—*>+]{1,3}(?=\s)")
 _LIST_NUMBER = re.compile(r"(?:#{1,6}|[0-9]{1,3}\)|(?P<ordinal>[0-9]{1,3}\.))(?=\s)")
 """What stands before the first sentence of a line."""
 _TAG_NAME = re.compile(r"<(?P<closes>/?)(?P<name>[\w:.-]++)[^>]*?(?P<empty>/?)>")
-_EMPTY_TAGS = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_EMPTY_TAGS = word_set("area base br col embed hr img input link meta source track wbr")
 
 
 class Splitting(enum.Enum):
@@ -103,8 +105,8 @@ def pieces_of(
         text: Any text.
         language: A code such as "de" or "de-AT". Abbreviations and ordinals depend on it.
         splitting: Where to split. Unless it is NONE, no piece with a letter has a control character outside `marked`.
-        join_lines: Whether the lines of a paragraph are joined first (`joined_lines`). The pieces are then those of the joined
-            text, and only their `start` is that of the source.
+        join_lines: Whether the lines of a paragraph are joined first (`joined_lines`). The pieces are then those of the
+            joined text, and only their `start` is that of the source.
         marked: Start and end of what the caller says is to be kept.
     """
     if join_lines:
@@ -180,8 +182,7 @@ class _Trimmer:
             return
         if begin < start:
             yield Piece(text[begin:start], translatable=False, start=begin)
-        relative = tuple(span.shifted(-start) for span in inside)
-        yield Piece(text[start:stop], translatable=True, start=start, spans=relative)
+        yield Piece(text[start:stop], translatable=True, start=start, spans=_relative(inside, start))
         if stop < end:
             yield Piece(text[stop:end], translatable=False, start=stop)
 
@@ -290,54 +291,72 @@ def encode_to_fit(
     Raises:
         InvalidInput: one character has more than `limit` tokens.
     """
-    yield from _encoded(sentence, encode, limit, 0, tuple(spans))
+    yield from _Halver(sentence, encode, limit, spans).parts(0, len(sentence))
 
 
-def _encoded(
-    text: str, encode: Callable[[str], Sequence[int]], limit: int, start: int, spans: tuple[Span, ...]
-) -> Iterator[EncodedPiece]:
-    """As `encode_to_fit`, for the part of a sentence that begins at `start`."""
-    tokens = array("i", encode(text))  # an eighth of the memory of a tuple; a call may have millions of tokens
-    if len(tokens) <= limit:
-        yield EncodedPiece(text, tokens, start=start, spans=spans)
-        return
-    if len(text) < 2:
-        raise InvalidInput("texts", text, f"characters of at most {limit} tokens; this one has {len(tokens)}")
-    cut = _cut(text, spans)
-    for begin, end in ((0, cut), (cut, len(text))):
-        while begin < end and text[begin].isspace():
-            yield EncodedPiece(text[begin], (), start=start + begin)
-            begin += 1
-        stop = end
-        while begin < stop and text[stop - 1].isspace():
-            stop -= 1
-        inside = tuple(span.shifted(-begin) for span in spans if begin <= span.start and span.end <= stop)
-        if _has_letter(text[begin:stop], 0, stop - begin, inside):
-            yield from _encoded(text[begin:stop], encode, limit, start + begin, inside)
-        elif begin < stop:
-            yield EncodedPiece(text[begin:stop], (), start=start + begin, spans=inside)
+class _Halver:
+    """Encodes the parts of one sentence."""
+
+    def __init__(self, text: str, encode: Callable[[str], Sequence[int]], limit: int, spans: Sequence[Span]) -> None:
+        self._text = text
+        self._encode = encode
+        self._limit = limit
+        self._spans = spans
+        self._starts = [span.start for span in spans]
+
+    def parts(self, begin: int, end: int) -> Iterator[EncodedPiece]:
+        """The pieces of the text between two indices, neither of which is inside a span."""
+        text = self._text[begin:end]
+        first, last = bisect_left(self._starts, begin), bisect_left(self._starts, end)
+        if len(text) <= _LONGEST:
+            tokens = array("i", self._encode(text))  # an eighth of the memory of a tuple; a call may have millions
+            if len(tokens) <= self._limit:
+                yield EncodedPiece(text, tokens, start=begin, spans=_relative(self._spans[first:last], begin))
+                return
+            if len(text) < 2:
+                allowed = f"characters of at most {self._limit} tokens; this one has {len(tokens)}"
+                raise InvalidInput("texts", text, allowed)
+        cut = self._cut(begin, end)
+        yield from self._trimmed(begin, cut)
+        yield from self._trimmed(cut, end)
+
+    def _trimmed(self, begin: int, end: int) -> Iterator[EncodedPiece]:
+        """The parts of a half, without the space around it."""
+        half = self._text[begin:end]
+        start = end - len(half.lstrip())
+        stop = max(start, begin + len(half.rstrip()))
+        if begin < start:
+            yield EncodedPiece(self._text[begin:start], (), start=begin)
+        first, last = bisect_left(self._starts, start), bisect_left(self._starts, stop)
+        if _has_letter(self._text, start, stop, self._spans[first:last]):
+            yield from self.parts(start, stop)
+        elif start < stop:
+            inside = _relative(self._spans[first:last], start)
+            yield EncodedPiece(self._text[start:stop], (), start=start, spans=inside)
         if stop < end:
-            yield EncodedPiece(text[stop:end], (), start=start + stop)
+            yield EncodedPiece(self._text[stop:end], (), start=stop)
+
+    def _cut(self, begin: int, end: int) -> int:
+        """The index at which to halve two characters or more, between them."""
+        length = end - begin
+        middle = begin + length // 2
+        # Only clause ends in the middle half count: one near an end would make a very short part.
+        clauses = _CLAUSE_END.finditer(self._text, begin + length // 4, begin + 3 * length // 4 + 1)
+        spaces = _SPACE.finditer(self._text, begin, end)
+        for places in ([match.end() for match in clauses], [match.start() for match in spaces]):
+            for place in sorted(places, key=lambda place: abs(place - middle)):
+                if begin < place < end and self._over(place) is None:
+                    return place
+        if (span := self._over(middle)) is not None:
+            return span.start if begin < span.start else min(span.end, end - 1)
+        between = range(middle, max(begin, middle - LONGEST_CLUSTER), -1)
+        return next((place for place in between if is_border(self._text, place) and self._over(place) is None), middle)
+
+    def _over(self, place: int) -> Span | None:
+        """The span that a cut would divide."""
+        number = bisect_left(self._starts, place) - 1
+        return self._spans[number] if number >= 0 and self._spans[number].end > place else None
 
 
-def _cut(text: str, spans: Sequence[Span]) -> int:
-    """The index at which to halve a text of two characters or more: 1 to `len(text) - 1`."""
-    middle = len(text) // 2
-    ends = [span.end for span in spans]
-
-    def divides(place: int) -> bool:
-        number = bisect_right(ends, place)
-        return number < len(spans) and spans[number].start < place
-
-    # Only clause ends in the middle half count: one near an end would make a very short part.
-    clauses = [match.end() for match in _CLAUSE_END.finditer(text, len(text) // 4, 3 * len(text) // 4 + 1)]
-    spaces = [match.start() for match in _SPACE.finditer(text)]
-    for places in (clauses, spaces):
-        inside = [place for place in places if 0 < place < len(text) and not divides(place)]
-        if inside:
-            return min(inside, key=lambda place: abs(place - middle))
-    if divides(middle):
-        span = spans[bisect_right(ends, middle)]
-        return span.start or min(span.end, len(text) - 1)
-    between = range(middle, max(0, middle - LONGEST_CLUSTER), -1)
-    return next((place for place in between if is_border(text, place) and not divides(place)), middle)
+def _relative(spans: Sequence[Span], begin: int) -> tuple[Span, ...]:
+    return tuple(span.shifted(-begin) for span in spans)

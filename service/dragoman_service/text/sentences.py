@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from dragoman_service.text.abbreviations import Abbreviations, abbreviations_of
-from dragoman_service.text.characters import LETTER, UNSPACED, is_border
+from dragoman_service.text.characters import LETTER, UNSPACED, is_border, word_set
 from dragoman_service.text.spans import Kind, Span
 
 _WEAK = ".!?…‼⁇⁈⁉‽"
@@ -40,14 +40,16 @@ _LETTERS_WITH_STOPS = re.compile(r"[^\W\d_](?:\.-?[^\W\d_]{1,2})++")
 _TIME = frozenset({"a.m", "p.m", "am", "pm"})
 _TIME_ZONE = re.compile(r"[A-Z]{1,3}T\b")
 _VOWEL = re.compile("[aeiouyæœøıаеиоуыэюяіїєαεηιουω]", re.IGNORECASE)
-_INTERJECTIONS = frozenset("hm hmm hmmm mm mmm sh shh psst pst grr brr zzz tsk pfft".split())
-_WITH_SYLLABIC_CONSONANTS = frozenset("bg bs cs hr mk sk sl sr".split())
+_INTERJECTIONS = word_set("hm hmm hmmm mm mmm sh shh psst pst grr brr zzz tsk pfft")
+_WITH_SYLLABIC_CONSONANTS = word_set("bg bs cs hr mk sk sl sr")
 """Languages with words that have no vowels, such as Czech "prst"."""
 _CASED = re.compile(f"[{LETTER}]+")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _SEPARATORS = re.compile("[/–—(\\[\"'“”„«»‘’]")
 _BEFORE = 40
 """Characters before a full stop in which its word is looked for."""
+_SEVERAL_SENTENCES = 40
+"""Characters of a paragraph that has a capital if its writer uses any."""
 _STANDING = (Kind.SYMBOL, Kind.INVISIBLE, Kind.SPACE, Kind.TAG)
 """Kinds of spans that say nothing about whether a sentence begins after them."""
 
@@ -82,8 +84,8 @@ class _Splitter:
 
     def __init__(self, text: str, begin: int, end: int, language: str, spans: Sequence[Span]) -> None:
         self._text = text
-        self._has_capitals = not text[begin:end].islower()
-        """Where nobody writes capitals, small letters say nothing."""
+        self._has_capitals = end - begin < _SEVERAL_SENTENCES or not text[begin:end].islower()
+        """In a long text without capitals small letters say nothing."""
         self._end = end
         self.language = language
         self._words: Abbreviations = abbreviations_of(language)
@@ -110,6 +112,10 @@ class _Splitter:
             begin: Where its sentence begins.
         """
         cut, start, number = match.end("closing"), match.end(), self._next
+        while number < len(self._spans) and self._spans[number].end <= cut:
+            number += 1
+        if number < len(self._spans) and self._spans[number].start < cut:
+            return None  # a mark closes where a span begins
         while (tag := self._span_at(number, start)) is not None and tag.kind is Kind.TAG and start == cut:
             cut = tag.end  # </b> and ** after the mark
             number += 1
@@ -120,17 +126,22 @@ class _Splitter:
             return None
         spaced = start > cut
         start, span = self._after_opening(start, number)
-        if start >= self._end or (span is None and _FORBIDDEN.match(self._text, start)):
+        if start >= self._end or (span is None and not self._may_begin(match, start)):
             return None
         if not spaced and not self._may_lack_space(match, begin, start):
-            return None
-        if span is None and (self._is_small(start) or (match["closing"] and _QUOTATIVE.match(self._text, start))):
-            return None
-        if match["mark"][-2:] in ("..", "…") and self._text[start].isdigit():
             return None
         if match["mark"] in ".．" and not self._ends_word(match, begin, start, span):
             return None
         return cut
+
+    def _may_begin(self, match: re.Match[str], start: int) -> bool:
+        """Whether a sentence can begin with what stands here: no comma, no small letter, no "said" of Korean."""
+        text = self._text
+        if _FORBIDDEN.match(text, start) or self._is_small(start):
+            return False
+        if match["mark"].endswith(("..", "…")) and text[start].isdigit():
+            return False
+        return not (match["closing"] and _QUOTATIVE.match(text, start))
 
     def _after_opening(self, start: int, number: int) -> tuple[int, Span | None]:
         """Skip quotation marks, brackets, symbols and tags. Returns the index, and the span that begins there."""
@@ -151,7 +162,7 @@ class _Splitter:
         if match["closing"]:
             if match["closing"] == "）" and self._text.startswith("（", begin):
                 return True
-            return self._text[match.end()] in "“「『（《\"" and start > match.end() and match["mark"][-1] not in _WEAK
+            return self._text[match.end()] in '“「『（《"' and start > match.end() and match["mark"][-1] not in _WEAK
         if re.match(f"[{_STRONG}]", match["mark"][-1]):
             return not (match["mark"] == "．" and self._text[start].isdigit())
         around = self._text[match.start() - 1 : match.start()], self._text[start]
@@ -160,36 +171,49 @@ class _Splitter:
     def _is_small(self, start: int) -> bool:
         """Whether what begins here is in small letters, and no name such as iPhone."""
         character = self._text[start]
-        if not (character.islower() and self._has_capitals) or "\u10d0" <= character <= "\u10ff":  # Georgian has no capitals
-            return False
-        return not _INNER_CAPITAL.match(self._text, start)
+        is_georgian = "\u10d0" <= character <= "\u10ff"  # small letters without capitals
+        small = character.islower() and self._has_capitals and not is_georgian
+        return small and not _INNER_CAPITAL.match(self._text, start)
 
     def _ends_word(self, match: re.Match[str], begin: int, start: int, span: Span | None) -> bool:
         """Whether the full stop of a match ends a sentence, and not only an abbreviation, a number or an initial."""
         word, alone = self._word_before(match.start(), begin)
         if not word:
             return True
-        if alone and (len(word) == 1 or _NUMERAL.fullmatch(word) or _ROMAN.fullmatch(word)):
+        is_number = _NUMERAL.fullmatch(word) is not None
+        is_numeral = is_number or _ROMAN.fullmatch(word) is not None
+        if alone and (is_numeral or len(word) == 1):
             return False  # the number of an item in a list
-        following = _NEXT_WORD.match(self._text, start, self._end)
-        next_word = following[0] if following is not None and span is None else ""
-        initial = self._text[start + len(next_word) : start + len(next_word) + 1] == "." and len(next_word) == 1
-        starts = next_word in self._words.starters and not initial
-        if _NUMERAL.fullmatch(word) or (self._words.ordinals and _ROMAN.fullmatch(word)):
-            return starts or not self._is_ordinal(word, match.start() - len(word), next_word)
+        next_word, starts = self._following(start, span)
+        place = match.start() - len(word)
+        if is_number or (is_numeral and self._words.ordinals):
+            return starts or not self._is_ordinal(word, place, next_word)
         if word in _TIME and self.language == "en":
             return not (next_word[:1].isdigit() or next_word in self._words.dates or _TIME_ZONE.match(next_word))
         part = word.rpartition("-")[2]
-        if self._words.endings and word.lower().endswith(self._words.endings):
+        spellings = {word, word.lower(), part, part.lower()}
+        if self._goes_on(spellings, next_word or span is not None):
             return False
-        for spelling in {word, word.lower(), part, part.lower()}:
-            if spelling in self._words.never:
-                return False
-            if spelling in self._words.number and (next_word[:1].isdigit() or _ROMAN.fullmatch(next_word) or span is not None):
-                return False
-            if spelling in self._words.maybe:
-                return starts
-        return starts or not self._looks_short(word, match.start() - len(word))
+        return starts or not (spellings & self._words.maybe or self._looks_short(word, place))
+
+    def _following(self, start: int, span: Span | None) -> tuple[str, bool]:
+        """The word that begins here, or "" for a span, and whether it is a word that begins sentences."""
+        following = None if span is not None else _NEXT_WORD.match(self._text, start, self._end)
+        word = following[0] if following is not None else ""
+        is_initial = len(word) == 1 and self._text.startswith(".", start + 1)
+        return word, word in self._words.starters and not is_initial
+
+    def _goes_on(self, spellings: set[str], following: str | bool) -> bool:
+        """Whether no sentence ends after an abbreviation in some spelling.
+
+        Args:
+            spellings: The word as it is and in small letters, and the last part of a compound likewise.
+            following: The next word, or whether there is a span.
+        """
+        if spellings & self._words.never or any(word.endswith(self._words.endings) for word in spellings):
+            return True
+        counted = following is True or (following and (following[0].isdigit() or _ROMAN.fullmatch(following)))
+        return bool(counted and spellings & self._words.number)
 
     def _is_ordinal(self, word: str, start: int, next_word: str) -> bool:
         """Whether a number with a full stop is an ordinal: "am 5. Klaus", but not "Tab. 5. Klaus"."""

@@ -23,6 +23,7 @@ from dragoman_service.text.characters import (
     UNSPACED,
     WORD,
     extends,
+    word_set,
 )
 
 
@@ -68,23 +69,24 @@ class Span:
         return replace(self, start=self.start + by, end=self.end + by)
 
 
-_DOMAINS = frozenset(
-    "com org net edu gov mil int info biz io ai dev app cloud online shop store site tech xyz wiki blog de fr uk eu ch nl "
-    "pl ru cn jp kr br cz hu dk fi gr au nz ie il ua tr mx cl za sk bg rs lt lv tw hk sg vn рф".split()
+_DOMAINS = word_set(
+    "com org net edu gov mil int info biz io ai dev app cloud online shop store site tech xyz wiki blog de fr "
+    "uk eu ch nl pl ru cn jp kr br cz hu dk fi gr au nz ie il ua tr mx cl za sk bg rs lt lv tw hk sg vn рф"
 )
 """Last labels of the domains that need neither `www.` nor a path to be recognised."""
-_DOMAINS_BEFORE_PATHS = _DOMAINS | frozenset(
-    "am at be ca cc co es fm gg gl hr id im in is it kz lu ly me ms my no pe ph pk pm pt ro se si so th to tv us".split()
+_DOMAINS_BEFORE_PATHS = _DOMAINS | word_set(
+    "am at be ca cc co es fm gg gl hr id im in is it kz lu ly me ms my no pe ph pk pm pt ro se si so th to tv us"
 )
-_EXTENSIONS = frozenset(
-    "txt md rst pdf doc docx docm odt rtf tex xls xlsx xlsm ods csv tsv ppt pptx odp epub mobi djvu ps eps log bak tmp "
-    "html htm xhtml xml xsl xslt xsd dtd svg json jsonl ndjson yaml yml toml ini cfg conf env properties lock plist reg "
-    "jpg jpeg png gif bmp tif tiff webp ico heic psd mp3 mp4 m4a m4v wav flac ogg oga ogv opus avi mkv mov webm wmv srt "
-    "vtt zip tar gz tgz bz2 xz zst 7z rar jar war iso dmg img deb rpm apk exe msi dll so dylib bin dat db sqlite sql py "
-    "pyc pyi ipynb js mjs cjs jsx ts tsx css scss sass php rb pl pm java kt kts class c h cc cpp cxx hpp cs vb go rs swift "
-    "sh bash zsh ps1 bat cmd lua r jl scala clj hs erl ex exs dart asm o a lib vue svelte proto onnx pt pth npz npy pkl "
-    "safetensors parquet po pot mo xlf xliff ttf otf woff woff2 pem crt key csr asc sha256 patch diff ics vcf eml "
-    "torrent map wasm gradle cmake mk tf vhd vmdk ova".split()
+_EXTENSIONS = word_set(
+    "txt md rst pdf doc docx docm odt rtf tex xls xlsx xlsm ods csv tsv ppt pptx odp epub mobi djvu ps eps "
+    "log bak tmp html htm xhtml xml xsl xslt xsd dtd svg json jsonl ndjson yaml yml toml ini cfg conf env "
+    "properties lock plist reg jpg jpeg png gif bmp tif tiff webp ico heic psd mp3 mp4 m4a m4v wav flac ogg "
+    "oga ogv opus avi mkv mov webm wmv srt vtt zip tar gz tgz bz2 xz zst 7z rar jar war iso dmg img deb rpm "
+    "apk exe msi dll so dylib bin dat db sqlite sql py pyc pyi ipynb js mjs cjs jsx ts tsx css scss sass php "
+    "rb pl pm java kt kts class c h cc cpp cxx hpp cs vb go rs swift sh bash zsh ps1 bat cmd lua r jl scala "
+    "clj hs erl exs dart asm o a lib vue svelte proto onnx pt pth npz npy pkl safetensors parquet po pot mo "
+    "xlf xliff ttf otf woff woff2 pem crt key csr asc sha256 patch diff ics vcf eml torrent map wasm gradle "
+    "cmake mk tf vhd vmdk ova"
 )
 _ROOTS = "bin|boot|dev|etc|home|lib|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var"
 _DOLLARS = "USD?|CAN?|CAD|AUD?|NZD?|HKD?|SGD?|TW|NT|MX|R"
@@ -111,7 +113,10 @@ _SIGNS = rf"""
     |\{{%[^%\n]*+%\}}
     |[$\#%@]\{{[^{{}}\n]*+\}}
     |\{{[ ]?[\w.]++[ ]?,[ ]?(?:plural|select|selectordinal)[ ]?,(?:[^{{}}\n]++|\{{[^{{}}\n]*+\}})*+\}}
-    |\{{[ ]?[\w.$@*-]*+(?:\[\w*+\])?(?:[:!][^{{}}\s]*+|[ ]?,[ ]?(?:number|date|time|ordinal|spellout|duration)\b[^{{}}\n]*+)?[ ]?\}}
+    |\{{[ ]?[\w.$@*-]*+(?:\[\w*+\])?(?:
+        [:!][^{{}}\s]*+
+        |[ ]?,[ ]?(?:number|date|time|ordinal|spellout|duration)\b[^{{}}\n]*+
+    )?[ ]?\}}
     |\[\[[\w.-]++\]\]
 )
 |(?P<placeholder_printf>
@@ -160,7 +165,8 @@ _PATTERN = re.compile(
 (?P<symbol>(?:{EMOJI})++)
 |(?P<number>[{NUMBER}]++)
 |(?P<space>[{SPACE_CONTROL}]++)
-|(?P<invisible>(?:[{CONTROL}{INVISIBLE}](?<![{SPACE_CONTROL}])|(?<![{JOINING}])[\u200c\u200d]|[\u200c\u200d](?![{JOINING}]))++)
+|(?P<invisible_control>(?:(?![{SPACE_CONTROL}])[{CONTROL}])++)
+|(?P<invisible>(?:[{INVISIBLE}]|(?<![{JOINING}])[\u200c\u200d]|[\u200c\u200d](?![{JOINING}]))++)
 |(?P<emphasis>(?<![{WORD}*~\\])(?:\*{{1,3}}+|~~)(?=[^\s*~]))
 |(?P<link>!?\[(?=[^\[\]\n]++\]\([^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+(?:[ ]"[^"\n]*+")?\)))
 |(?=[<&{{$%@\#\[:\\`~/.^=;xX-])(?:{_SIGNS})
@@ -198,6 +204,7 @@ _AFTER_LOWERED = re.compile(rf"(?:[A-Z][a-z]?[0-9{NUMBER}]*+)*+(?![{LETTER}])")
 _LOWERED = re.compile("[\u2080-\u209c]")
 _LONGEST_NUMBER = 16
 """Characters before a raised or lowered digit that may belong to it."""
+
 
 def find_spans(text: str, marked: Sequence[tuple[int, int]] = ()) -> list[Span]:
     """The spans of a text, in order. None is empty, and no two share a character.
@@ -300,13 +307,19 @@ class _Scan:
         mark = text[start:end]
         place = text.find(mark, end, self._end)
         after = text[place + len(mark) : place + len(mark) + 1]
-        if place < 0 or text.find("\n", end, place) >= 0 or text[place - 1].isspace() or after.isalnum() or after == mark[0]:
+        if (
+            place < 0
+            or text.find("\n", end, place) >= 0
+            or text[place - 1].isspace()
+            or after.isalnum()
+            or after == mark[0]
+        ):
             return end
         heapq.heappush(self._closings, (place, place + len(mark)))
         return self._add(Kind.TAG, start, end)
 
     def _without_punctuation(self, start: int, end: int) -> int:
-        """The end of an address without the punctuation of the sentence. Brackets that the address opens are its own."""
+        """The end of an address without the punctuation of the sentence. Brackets that it opens are its own."""
         text = self._text
         surplus: dict[str, int] = {}
         while end > start + 1 and (last := text[end - 1]) in _TRAILING:
@@ -330,7 +343,7 @@ class _Scan:
             self._add(Kind.URL, start, self._without_punctuation(start, rest.end()))
         elif _is_file(word):
             self._add(Kind.FILE, start, end)
-        elif text.startswith("()", end) and _CALLED.fullmatch(word):
+        elif text.startswith("()", end, stop) and _CALLED.fullmatch(word):
             self._add(Kind.IDENTIFIER, start, end + 2)
         elif _NAME.fullmatch(word) or _is_dotted_name(word, called=text.startswith("(", end)):
             self._add(Kind.IDENTIFIER, start, end)
@@ -344,8 +357,7 @@ class _Scan:
         text = self._text
         lowered = _LOWERED.match(text, start) is not None
         before, after = (_BEFORE_LOWERED, _AFTER_LOWERED) if lowered else (_BEFORE_RAISED, _AFTER_RAISED)
-        first = max(self._reached(), start - _LONGEST_NUMBER)
-        owner = before.search(text[first - 1 if first else 0 : start])
+        owner = before.search(text, max(self._reached(), start - _LONGEST_NUMBER), start)
         if owner is not None:
             start -= len(owner[0])
             rest = after.match(text, end, stop)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
-from dragoman_service.engine.request import Finished, FinishReason, Hypothesis, Timings
+from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis, Timings
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.text.terms import Match
 from dragoman_service.translation.alignment import word_alignment
+from dragoman_service.translation.numbers import missing_numbers
 from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText
 from dragoman_service.translation.sentences import ProtectedPiece, is_plain
@@ -22,6 +25,7 @@ from dragoman_service.translation.warnings import TextWarning, WarningKind
 _IN_PARTS = "the model did not keep its spans; it was translated in the parts around them"
 _REPEATED = "its translation was stopped because it repeated itself without end"
 _TERM_MISSING = "its translation is not the one of the term"
+_DIGIT = re.compile("[0-9]")
 _EMPTY = "the model gave no translation; it is returned as it is"
 
 
@@ -66,7 +70,7 @@ class TextResult:
     """The translation of one text."""
 
     hypotheses: tuple[TextHypothesis, ...]
-    """Best first. The i-th consists of the i-th hypothesis of each sentence."""
+    """Best first. The i-th consists of the i-th hypothesis of each sentence, or the last of one that has fewer."""
     timings: Timings
     """The maximum over all sentences of each time."""
     source_tokens: int
@@ -92,39 +96,56 @@ class Settled:
 Answer = Finished | Settled
 
 
-def settled(piece: ProtectedPiece, finished: Finished, tokenizer: TextTokenizer, count: int) -> Settled | None:
-    """The first `count` translations of a sentence that keep its spans; None if there are fewer."""
+def settled(
+    piece: ProtectedPiece, finished: Finished, tokenizer: TextTokenizer, options: DecodingOptions
+) -> Settled | None:
+    """The best translations of a sentence that keep its spans; None if there are none, or a sample does not."""
     found: list[tuple[Hypothesis, str]] = []
     for hypothesis in finished.hypotheses:
         text = piece.restored(tokenizer.decode(hypothesis.tokens))
         if text:
             found.append((hypothesis, text))
-        if len(found) == count:
-            hypotheses, texts = zip(*found, strict=True)
-            return Settled(hypotheses, texts, finished.timings)
-    return None
+        elif options.sampling:
+            return None
+    return _of_pairs(found, finished.timings, options) if found else None
+
+
+def _of_pairs(
+    found: Sequence[tuple[Hypothesis, str]], timings: Timings, options: DecodingOptions, **fields: Any
+) -> Settled:
+    """An answer with the first of some hypotheses and their texts. Those of a search differ in text."""
+    if options.sampling is None:
+        best: dict[str, Hypothesis] = {}
+        for hypothesis, text in found:
+            best.setdefault(text, hypothesis)
+        found = [(hypothesis, text) for text, hypothesis in best.items()]
+    hypotheses, texts = zip(*found[: options.num_hypotheses], strict=True)
+    return Settled(hypotheses, texts, timings, **fields)
 
 
 def settled_in_parts(
-    piece: ProtectedPiece, parts: Sequence[EncodedPiece], finished: Sequence[Finished], tokenizer: TextTokenizer
+    piece: ProtectedPiece,
+    parts: Sequence[EncodedPiece],
+    finished: Sequence[Finished],
+    tokenizer: TextTokenizer,
+    options: DecodingOptions,
 ) -> Settled:
-    """The translations of a sentence from those of its parts."""
-    hypotheses, texts = [], []
-    for rank in range(min(len(answer.hypotheses) for answer in finished)):
-        chosen = [answer.hypotheses[rank] for answer in finished]
+    """The translations of a sentence from those of its parts. The i-th has the i-th of each part, or its last one."""
+    found = []
+    for rank in range(max(len(answer.hypotheses) for answer in finished)):
+        chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in finished]
         translations = iter(chosen)
         written = [part.written(tokenizer.decode(next(translations).tokens)) if part.tokens else None for part in parts]
-        hypotheses.append(_joined(chosen))
-        texts.append(piece.protected.from_parts([part.output for part in parts], written))
+        found.append((_joined(chosen), piece.protected.from_parts([part.output for part in parts], written)))
     tokens = sum(len(part.tokens) + 1 for part in parts if part.tokens)
-    return Settled(tuple(hypotheses), tuple(texts), longest(finished), tokens, in_parts=True)
+    return _of_pairs(found, longest(finished), options, more_source_tokens=tokens, in_parts=True)
 
 
 def assemble_steps(
     prepared: PreparedText,
     answers: Sequence[Answer],
     route: Route,
-    num_hypotheses: int,
+    options: DecodingOptions,
     *,
     sentences: bool = False,
 ) -> Steps[TextResult]:
@@ -132,10 +153,13 @@ def assemble_steps(
 
     `sentences` says whether `TextHypothesis.sentences` is wanted. It has alignments if the answers have some.
     """
-    count = min((len(answer.hypotheses) for answer in answers), default=num_hypotheses)
+    count = options.num_hypotheses
+    if count > 1 and options.sampling is None:  # samples are independent: equal ones are as many as were drawn
+        answers = yield from _distinct(prepared, answers, route.model.tokenizer, count)
+        count = max((len(answer.hypotheses) for answer in answers), default=1)
     warnings: list[TextWarning] = []
     hypotheses = []
-    for rank in range(min(count, num_hypotheses)):
+    for rank in range(count):
         warned = warnings if rank == 0 else []
         hypotheses.append((yield from _hypothesis(prepared, answers, route, rank, warned, sentences=sentences)))
     more = sum(answer.more_source_tokens for answer in answers if isinstance(answer, Settled))
@@ -160,11 +184,30 @@ def exact_with_spans(text: str, piece: EncodedPiece, prefix: Prefix | None) -> s
 def longest(answers: Iterable[Answer]) -> Timings:
     """The maximum of each time."""
     timings = [answer.timings for answer in answers] or [Timings()]
+    if len(timings) == 1:
+        return timings[0]
     return Timings(
         queue=max(timing.queue for timing in timings),
         encode=max(timing.encode for timing in timings),
         decode=max(timing.decode for timing in timings),
     )
+
+
+def _distinct(
+    prepared: PreparedText, answers: Sequence[Answer], tokenizer: TextTokenizer, count: int
+) -> Steps[list[Answer]]:
+    """The answers with their best `count` hypotheses that differ in text: tokens can spell one text in several ways."""
+    found: list[Answer] = []
+    for sentence, answer in zip(prepared.sentences, answers, strict=True):
+        if isinstance(answer, Settled):
+            found.append(answer)
+            continue
+        best: dict[str, Hypothesis] = {}
+        for hypothesis in answer.hypotheses:
+            best.setdefault(sentence.written(tokenizer.decode(hypothesis.tokens)), hypothesis)
+            yield
+        found.append(replace(answer, hypotheses=tuple(best.values())[:count]))
+    return found
 
 
 def _hypothesis(
@@ -177,7 +220,7 @@ def _hypothesis(
     sentences: bool,
 ) -> Steps[TextHypothesis]:
     tokenizer = route.model.tokenizer
-    chosen = [answer.hypotheses[rank] for answer in answers]
+    chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in answers]
     remaining = zip(answers, chosen, strict=True)
     parts: list[str] = []
     found: list[SentenceHypothesis] = []
@@ -188,15 +231,22 @@ def _hypothesis(
         if piece.tokens:
             answer, hypothesis = next(remaining)
             if isinstance(answer, Settled):
-                text = answer.texts[rank]
+                text = answer.texts[min(rank, len(answer.texts) - 1)]
             else:
                 text = piece.written(tokenizer.decode(hypothesis.tokens))
             if prefix is not None:
                 text = exact_with_spans(text, piece, prefix)
                 prefix = None
-            for kind, message in _problems(answer, hypothesis, text):
-                warnings.append(TextWarning(kind, source, source + len(piece.text), message))
-            text = text or piece.text
+            if not text or hypothesis.finish_reason is not FinishReason.STOP or isinstance(answer, Settled):
+                for kind, message in _problems(answer, hypothesis, text):
+                    warnings.append(TextWarning(kind, source, source + len(piece.text), message))
+                text = text or piece.text
+            if rank == 0 and _DIGIT.search(piece.text):
+                missing = missing_numbers(piece.text, text, route.target_language)
+                if missing:
+                    message = f"its translation lacks {', '.join(missing)}"
+                    end = source + len(piece.text)
+                    warnings.append(TextWarning(WarningKind.NUMBER_MISSING, source, end, message))
             if sentences:
                 ends = source + len(piece.text), target + len(text)
                 pairs = word_alignment(piece, hypothesis, text, route) if is_plain(piece) else []
@@ -250,6 +300,8 @@ def _problems(answer: Answer, hypothesis: Hypothesis, text: str) -> list[tuple[W
 
 def _joined(chosen: Sequence[Hypothesis]) -> Hypothesis:
     """One hypothesis for several sentences, without alignments, whose positions are those of one sentence."""
+    if len(chosen) == 1:
+        return chosen[0]
     reasons = {hypothesis.finish_reason for hypothesis in chosen}
     worst = (FinishReason.REPETITION, FinishReason.LENGTH)
     return Hypothesis(

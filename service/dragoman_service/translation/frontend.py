@@ -33,6 +33,8 @@ _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
+_FIELDS_OF_A_TEXT = {"text": "texts", "target_prefix": "target_prefixes"}
+"""What errors of one text name -> the field of a call."""
 
 T = TypeVar("T")
 
@@ -261,8 +263,10 @@ class Frontend:
         def work() -> Steps[list[PreparedText]]:
             prepared = []
             glossaries = _glossaries(call)
-            for text, prefix in zip(call.texts, prefixes, strict=True):
-                prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check, glossaries)))
+            for index, (text, prefix) in enumerate(zip(call.texts, prefixes, strict=True)):
+                with _named(index):
+                    steps = prepare_steps(text, prefix, call.route, call.options, check, glossaries)
+                    prepared.append((yield from steps))
             return prepared
 
         if _is_short(call):
@@ -275,7 +279,18 @@ def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMake
 
 
 def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Steps[TextResult]:
-    return assemble_steps(text, answers, call.route, call.options.num_hypotheses, sentences=call.sentences)
+    return assemble_steps(text, answers, call.route, call.options, sentences=call.sentences)
+
+
+@contextmanager
+def _named(index: int) -> Iterator[None]:
+    """Errors of one text, or of its prefix, say which one it is."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field in _FIELDS_OF_A_TEXT:
+            error.rename(f"{_FIELDS_OF_A_TEXT[error.field]}[{index}]")
+        raise
 
 
 def _glossaries(call: Call) -> list[Glossary]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 
 from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
@@ -148,7 +148,7 @@ def max_length(options: DecodingOptions, model: ModelDescription) -> int:
     return model.max_target_tokens if options.max_length is None else options.max_length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RequestMaker:
     """Makes the requests of a call."""
 
@@ -168,7 +168,7 @@ class RequestMaker:
     def of(self, piece: EncodedPiece, prefix: Prefix | None = None) -> Request:
         """The request of a sentence, or a part of one."""
         route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
-        options = self._protected if isinstance(piece, ProtectedPiece) else self._plain
+        options = (_for_protected if isinstance(piece, ProtectedPiece) else _for_sentences)(self.options)
         return Request(
             id=self.new_id(),
             source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
@@ -179,25 +179,24 @@ class RequestMaker:
             stream=self.stream and is_plain(piece),
             client=self.sender.client,
             priority=self.sender.priority,
-            forced=self._forced,
+            forced=tokenizer.forced(route.target_language),
             normalisation=model.normalisation,
             restrictions=prefix.restrictions if prefix else (),
             alignments=self.alignments,
         )
 
-    @cached_property
-    def _forced(self) -> tuple[int, ...]:
-        return self.route.model.tokenizer.forced(self.route.target_language)
 
-    @cached_property
-    def _plain(self) -> DecodingOptions:
-        """Models end now and then before the first word. A sentence with a letter always has a translation."""
-        return replace(self.options, min_length=max(1, self.options.min_length))
+@lru_cache(maxsize=1024)
+def _for_sentences(options: DecodingOptions) -> DecodingOptions:
+    """Models end now and then before the first word. A sentence with a letter always has a translation."""
+    return replace(options, min_length=max(1, options.min_length))
 
-    @cached_property
-    def _protected(self) -> DecodingOptions:
-        """Of the hypotheses of a beam, the best that keep the spans are chosen."""
-        return self._plain if self.options.sampling else replace(self._plain, num_hypotheses=self.options.beam_size)
+
+@lru_cache(maxsize=1024)
+def _for_protected(options: DecodingOptions) -> DecodingOptions:
+    """Of the hypotheses of a beam, the best that keep the spans are chosen."""
+    of_sentences = _for_sentences(options)
+    return of_sentences if options.sampling else replace(of_sentences, num_hypotheses=options.beam_size)
 
 
 def _with_seed(options: DecodingOptions) -> DecodingOptions:

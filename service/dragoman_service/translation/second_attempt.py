@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dragoman_service.engine.request import Finished
 from dragoman_service.text.segmenter import EncodedPiece
-from dragoman_service.translation.assembly import Answer, Settled, settled, settled_in_parts
+from dragoman_service.translation.assembly import Answer, settled, settled_in_parts
 from dragoman_service.translation.engine_port import EngineCall
 from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker
@@ -39,13 +39,14 @@ async def settle(
 
     Raises the errors of `EngineCall.expect_more` and `EngineCall.finish_all`.
     """
+    tokenizer, options = maker.route.model.tokenizer, maker.options
     answers: list[Answer] = list(finished)
     attempts: dict[int, _Attempt] = {}  # index of the sentence -> its second attempt
     index = 0
     for text in texts:
         for number, piece in enumerate(text.sentences):
             if isinstance(piece, ProtectedPiece):
-                found = _settled(piece, finished[index], maker)
+                found = settled(piece, finished[index], tokenizer, options)
                 if found is None:
                     attempts[index] = _attempt(piece, text.prefix if number == 0 else None, maker)
                 else:
@@ -55,12 +56,8 @@ async def settle(
         answers_of_parts = iter(await _translate(list(attempts.values()), call, maker))
         for index, attempt in attempts.items():
             own = [next(answers_of_parts) for _ in attempt.translated]
-            answers[index] = settled_in_parts(attempt.piece, attempt.parts, own, maker.route.model.tokenizer)
+            answers[index] = settled_in_parts(attempt.piece, attempt.parts, own, tokenizer, options)
     return answers
-
-
-def _settled(piece: ProtectedPiece, finished: Finished, maker: RequestMaker) -> Settled | None:
-    return settled(piece, finished, maker.route.model.tokenizer, maker.options.num_hypotheses)
 
 
 def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) -> _Attempt:

@@ -70,7 +70,7 @@ def encoded(piece: Piece, route: Route, warn: Warn, *, keep_case: bool) -> Itera
     A sentence in capitals is translated in small letters, and its translation is changed to capitals, but for the spans
     that it keeps. With `keep_case` this is not done.
     """
-    capitals = not keep_case and in_capitals(_without_spans(piece), route.source_language, route.target_language)
+    capitals = not keep_case and in_capitals(piece.text, route.source_language, route.target_language, piece.spans)
     fallback = route.model.tokenizer.fallback_ids
     for part in encoded_part(piece.text, route, capitals=capitals, spans=piece.spans):
         if not part.tokens:
@@ -90,12 +90,6 @@ def encoded_part(text: str, route: Route, *, capitals: bool, spans: Sequence[Spa
     else:
         for part in encode_to_fit(text, lambda part: tokenizer.encode(in_small_letters(part)), limit, spans):
             yield replace(part, capitals=bool(part.tokens))
-
-
-def _without_spans(piece: Piece) -> str:
-    if not piece.spans:
-        return piece.text
-    return "".join(it.text for it in segments_around(piece.text, piece.spans) if not it.kept)
 
 
 def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> Iterator[EncodedPiece]:

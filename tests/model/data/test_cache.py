@@ -18,10 +18,10 @@ from dragoman_model.data.corpus import PairList, folded
 from dragoman_model.data.mixture import natural_texts, read_parts
 from dragoman_model.data.pair_store import StoredPairs
 from dragoman_model.data.prepare import PreparedData, prepare
-from dragoman_model.data.scripts import SCRIPTS, _script, script_share
 from dragoman_model.data.token_cache import default_folder
 from dragoman_service.bundle.tokenizer import Tokenizer
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.scripts import SCRIPTS, script_of, script_share
 from support.tiny import tokenizer_model
 from support.tiny_model import make_recipe, write_corpus
 
@@ -218,7 +218,7 @@ def test_the_fast_ways_say_what_the_plain_ones_do(text: str) -> None:
     assert folded(text) == "".join(filter(str.isalnum, text.casefold()))
     letters = [character for character in text if character.isalpha()]
     for language in ("de", "ru", "ja", "sr"):
-        own = sum(_script(letter) in SCRIPTS[language] for letter in letters)
+        own = sum(script_of(letter) in SCRIPTS[language] for letter in letters)
         assert script_share(text, language) == (own / len(letters) if letters else 1.0)
 
 

@@ -223,4 +223,4 @@ class BeamSearch(Search):
         return tuple(common)
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        return tuple(self._finished[: self._num_hypotheses])
+        return tuple(self._finished[: 1 if self._num_hypotheses == 1 else self._beam_size])

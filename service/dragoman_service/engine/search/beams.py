@@ -59,9 +59,13 @@ class Beam:
         self._threshold = BANNED  # the search ends once no live hypothesis can have a higher score
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
-        """The requested number of finished hypotheses, best first."""
+        """The finished hypotheses, best first: one if one is wanted, else all; those that are wanted come first.
+
+        What was stopped for repetition is returned only where there are too few others.
+        """
+        finished = self._finished[: 1 if self._wanted == 1 else self.size]
         runaways = sorted(self._runaways, key=lambda each: -each.score)
-        return tuple([*self._finished, *runaways][: self._wanted])
+        return tuple(finished + runaways[: max(0, self._wanted - len(finished))])
 
     def is_lost(self, rows: Sequence[int], log_probs: Sequence[Sequence[float]]) -> bool:
         """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""

@@ -59,10 +59,10 @@ def script_share(text: str, language: str) -> float:
 
     Args:
         text: Any text.
-        language: ISO 639 code. A part after a hyphen, such as a region, is ignored. The share is 1 for a language that
-            is not in `SCRIPTS`.
+        language: ISO 639 code. What follows a hyphen or an underscore, such as a region, is ignored. The share is 1 for
+            a language that is not in `SCRIPTS`.
     """
-    scripts = SCRIPTS.get(language.partition("-")[0].lower())
+    scripts = SCRIPTS.get(re.split("[-_]", language, maxsplit=1)[0].lower())
     if scripts is None:
         return 1.0
     num_ascii = len(text.encode("ascii", "ignore").translate(None, _ASCII_NOT_LETTERS))

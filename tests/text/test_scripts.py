@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from dragoman_model.data.scripts import SCRIPTS, script_share
+from dragoman_service.text.scripts import SCRIPTS, script_share
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,8 @@ from dragoman_model.data.scripts import SCRIPTS, script_share
     [
         ("Straße", "de", 1.0),
         ("Straße", "de-AT", 1.0),
+        ("Straße", "de_Latn", 1.0),
+        ("漢字漢字", "en", 0.0),
         ("привет", "ru", 1.0),
         ("привет", "de", 0.0),
         ("hello", "ru", 0.0),
