@@ -7,9 +7,10 @@ The terms are taken from references: a word that the plain translation lacks, wi
 aligned. There is one in each sentence. BLEU outside is that of the text without the term and, in the plain translation,
 without its counterpart, over the sentences in which one is found: so the same words are compared. The ways are
 
-- stand-ins: the model reads a stand-in, in whose place the target is written, as `TranslateRequest.terms` does;
+- terms: `TranslateRequest.terms`. If the bundle gives alignments, the words to which the model aligns the source are
+  replaced by the target; else, and where it aligns none, the model reads a stand-in, in whose place the target is written;
 - target in the source: the model reads the target in the place of the source, and may copy it;
-- replaced: in the plain translation, the word to which the source is aligned is replaced by the target;
+- replaced: in the plain translation, the word to which eflomal aligns the source is replaced by the target;
 - forced: as replaced, but the model translates the rest of the sentence anew, after the target (a target prefix).
 """
 
@@ -37,9 +38,10 @@ from bench.measure.common import ROOT, print_header, print_table, progress
 from bench.measure.servers import dragoman_command, server_process
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.bundle.bundle import Bundle
 
 SETS = ("tatoeba-valid.en-de", "newstest2013.en-de", "dialogue-valid.en-de")
-PAIRS = (("en", "de"), ("de", "en"))
+PAIRS = ("en-de", "de-en")
 COMMON = 200
 """So many of the commonest words of the references are no terms."""
 CALL = 64
@@ -69,18 +71,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with dev/ and train/")
     parser.add_argument("--sentences", type=int, default=500, help="of each direction")
     parser.add_argument("--training", type=int, default=50_000, help="further pairs for the aligner")
+    parser.add_argument("--bundles", type=Path, nargs="*", default=[ROOT / f"deploy/models/{it}/1" for it in PAIRS])
     given = parser.parse_args()
     print_header("Terms", {"sentences": given.sentences, "pairs for the aligner": given.training})
     rows = []
-    for source, target in PAIRS:
-        bundle = ROOT / f"deploy/models/{source}-{target}/1"
+    for bundle in given.bundles:
+        manifest = Bundle.load(bundle).manifest
+        source, target = manifest.languages.pairs[0]
         with server_process(dragoman_command(bundle)) as server, grpc.insecure_channel(server.address) as channel:
             model = Model(translation_pb2_grpc.TranslationStub(channel))
             sentences = with_terms(given.data, source, target, given.sentences, given.training, model)
             for way, (outputs, seconds) in ways(sentences, model):
-                rows.append([f"{source}-{target}", way, *scores(sentences, outputs), f"{seconds:.1f}"])
+                rows.append(
+                    [
+                        f"{source}-{target}",
+                        "yes" if manifest.alignments else "no",
+                        way,
+                        *scores(sentences, outputs),
+                        f"{seconds:.1f}",
+                    ]
+                )
                 progress(" ".join(rows[-1]))
-    print_table(["direction", "way", "terms present", "BLEU outside", "BLEU", "seconds"], rows)
+    print_table(["direction", "alignments", "way", "terms present", "BLEU outside", "BLEU", "seconds"], rows)
 
 
 class Model:
@@ -97,7 +109,7 @@ class Model:
             part = slice(start, start + size)
             request = pb.TranslateRequest(texts=texts[part], terms=terms[part], target_prefixes=prefixes[part])
             running.append(self._stub.Translate.future(request, timeout=3600))
-            if len(running) == CALL:
+            if len(running) == (CALL if terms else 4):
                 found.append(running.pop(0).result())
         found += [call.result() for call in running]
         return [it.hypotheses[0].text for reply in found for it in reply.translations]
@@ -112,7 +124,7 @@ def ways(sentences: Sequence[Sentence], model: Model) -> Iterator[tuple[str, tup
     yield "plain", (plain, time.perf_counter() - start)
     terms = [pb.Term(source=it.source[slice(*it.term)], target=it.target) for it in sentences]
     start = time.perf_counter()
-    yield "stand-ins", (model.translate(sources, terms), time.perf_counter() - start)
+    yield "terms", (model.translate(sources, terms), time.perf_counter() - start)
     changed = [it.source[: it.term[0]] + it.target + it.source[it.term[1] :] for it in sentences]
     start = time.perf_counter()
     yield "target in the source", (model.translate(changed), time.perf_counter() - start)

@@ -6,18 +6,20 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from dragoman_service.engine.request import DecodingOptions
+from dragoman_service.engine.request import DecodingOptions, Event, Finished, Progress, Request, Timings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.models import ServedModel
 from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.warnings import WarningKind
-from support.fake_workers import served
+from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
 from support.frontends import call, collect, on_frontend, translate
 
 from .test_protection import MODELS, STAND_INS, Model, echo, workers
@@ -86,29 +88,56 @@ def echoed(text: str) -> str:
     return "".join(parts)
 
 
-def translated(model: Model, texts: Sequence[str], **fields: Any) -> list[TextResult]:
-    fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
+def aligned_workers(model: Model) -> FakeWorkers:
+    """As `workers`, but each hypothesis is aligned in order, or at random, now and then outside the sentence."""
+
+    def script(request: Request) -> list[Event]:
+        shown = "".join(chr(token - FIRST) for token in request.source[:-1])
+        rng = random.Random(shown)
+        hypotheses = []
+        for rank in range(request.options.num_hypotheses):
+            hypothesis = hypothesis_of(request, model(shown, rng), rank)
+            places = range(len(hypothesis.tokens) + 1)
+            in_order = [min(place, len(shown)) for place in places]
+            at_random = [rng.randrange(-1, len(shown) + 2) for _ in places]
+            alignment = tuple(at_random if rng.random() < 0.5 and model is not echo else in_order)
+            hypotheses.append(replace(hypothesis, alignment=alignment if request.alignments else ()))
+        streamed = [Progress(request.id, (token,)) for token in hypotheses[0].tokens] if request.stream else []
+        return [*streamed, Finished(request.id, tuple(hypotheses), Timings())]
+
+    return FakeWorkers(script)
+
+
+def fake_model(model: Model, *, aligned: bool) -> ServedModel:
+    engine = aligned_workers(model) if aligned else workers(model)
+    return served(engine, stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900, alignments=aligned)
+
+
+def translated(model: Model, texts: Sequence[str], *, aligned: bool = False, **fields: Any) -> list[TextResult]:
+    fake = fake_model(model, aligned=aligned)
     wanted = call(fake, *texts, terms=TERMS, keep=KEEP, **fields)
     results: list[TextResult] = on_frontend(fake, lambda frontend: frontend.translate(wanted), RequestLimits())
     return results
 
 
 @pytest.mark.parametrize("calls", [1, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("model", MODELS)
-def test_the_law_of_terms(model: Model, beam: int, calls: int) -> None:
+def test_the_law_of_terms(model: Model, beam: int, aligned: bool, calls: int) -> None:
     rng = random.Random(f"{model.__name__} {beam}")
     for _ in range(calls):
         texts = [random_text(rng) for _ in range(100)]
         options = DecodingOptions(beam_size=beam, num_hypotheses=beam)
-        for text, result in zip(texts, translated(model, texts, options=options), strict=True):
+        for text, result in zip(texts, translated(model, texts, aligned=aligned, options=options), strict=True):
             check(text, result, model)
 
 
+@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("model", MODELS)
-def test_the_law_of_terms_in_streams(model: Model) -> None:
+def test_the_law_of_terms_in_streams(model: Model, aligned: bool) -> None:
     rng = random.Random(f"stream {model.__name__}")
-    fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
+    fake = fake_model(model, aligned=aligned)
     texts = [random_text(rng) for _ in range(30)]
 
     async def work(frontend: Any) -> list[list[Any]]:
@@ -127,6 +156,34 @@ def test_capitals_and_more_terms_than_stand_ins() -> None:
     assert many.hypotheses[0].text == "Geldhaus and Geldhaus of Geldhaus at Geldhaus or Geldhaus"
     assert [warning.kind for warning in many.warnings] == [WarningKind.SPANS_IN_PARTS]
     assert [it.source[0] for it in many.hypotheses[0].terms] == [0, 9, 17, 25, 33]
+
+
+@pytest.mark.parametrize(
+    ("translation", "alignment", "attempts", "text"),
+    [
+        ("Das Ufer ist gross", [*[0] * 4, *[9] * 4, *[12] * 12], 1, "Das Geldhaus ist gross"),
+        ("Gross ist das Ufer", [*[4] * 10, *[9] * 9], 1, "Gross ist das Geldhaus"),  # the longest of its words
+        ("Das Geldhaus ist gross", [0] * 23, 1, "Das Geldhaus ist gross"),  # written by the model itself
+        ("Das Ufer ist gross", [0] * 19, 4, "The big Geldhaus is big"),  # stand-ins, which it loses, and then parts
+    ],
+)
+def test_words_that_are_aligned_to_a_term_are_replaced(
+    translation: str, alignment: list[int], attempts: int, text: str
+) -> None:
+    source = "The big bank is big"
+
+    def script(request: Request) -> list[Event]:
+        shown = "".join(chr(token - FIRST) for token in request.source[:-1])
+        whole = shown in (source, source.replace("bank", "4711"))
+        hypothesis = hypothesis_of(request, translation if whole else shown, 0)
+        return [Finished(request.id, (replace(hypothesis, alignment=tuple(alignment)),), Timings())]
+
+    engine = FakeWorkers(script)
+    (result,) = translate(served(engine, stand_ins=STAND_INS, alignments=True), source, terms=TERMS)
+    assert result.hypotheses[0].text == text
+    assert (len(engine.submitted), engine.submitted[0].alignments) == (attempts, True)
+    tokens = len(source) + 1 if attempts == 1 else 2 * (len(source) + 1) + len("The big") + len("is big") + 2
+    assert result.source_tokens == tokens
 
 
 def test_words_of_the_model_that_are_targets_too_stay() -> None:

@@ -17,8 +17,8 @@ from dragoman_service.translation.alignment import word_alignment
 from dragoman_service.translation.numbers import missing_numbers
 from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText
-from dragoman_service.translation.sentences import ProtectedPiece, is_plain
-from dragoman_service.translation.terms import AppliedTerm, places_anywhere, places_in_order
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_plain
+from dragoman_service.translation.terms import AppliedTerm, places_anywhere, places_in_order, with_targets
 from dragoman_service.translation.text_worker import Steps
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
@@ -97,17 +97,25 @@ Answer = Finished | Settled
 
 
 def settled(
-    piece: ProtectedPiece, finished: Finished, tokenizer: TextTokenizer, options: DecodingOptions
+    piece: ProtectedPiece | TermPiece, finished: Finished, route: Route, options: DecodingOptions
 ) -> Settled | None:
     """The best translations of a sentence that keep its spans; None if there are none, or a sample does not."""
     found: list[tuple[Hypothesis, str]] = []
     for hypothesis in finished.hypotheses:
-        text = piece.restored(tokenizer.decode(hypothesis.tokens))
+        text = _restored(piece, hypothesis, route)
         if text:
             found.append((hypothesis, text))
         elif options.sampling:
             return None
     return _of_pairs(found, finished.timings, options) if found else None
+
+
+def _restored(piece: ProtectedPiece | TermPiece, hypothesis: Hypothesis, route: Route) -> str | None:
+    translation = route.model.tokenizer.decode(hypothesis.tokens)
+    if isinstance(piece, ProtectedPiece):
+        return piece.restored(translation)
+    written = piece.written(translation)
+    return with_targets(piece.text, piece.spans, written, word_alignment(piece, hypothesis, written, route))
 
 
 def _of_pairs(
@@ -225,8 +233,7 @@ def _hypothesis(
     parts: list[str] = []
     found: list[SentenceHypothesis] = []
     prefix, source, target = prepared.prefix, 0, 0
-    terms = deque(match for match in prepared.terms if match.term.target is not None)
-    applied: list[AppliedTerm] = []
+    terms = _Terms(prepared.terms)
     for piece in prepared.pieces:
         if piece.tokens:
             answer, hypothesis = next(remaining)
@@ -254,14 +261,7 @@ def _hypothesis(
                 found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis, aligned))
         else:
             text = piece.output
-        own = []
-        while terms and terms[0].start < source + len(piece.text):
-            own.append(terms.popleft())
-        for match, place in zip(own, _places_of(own, text, in_order=not piece.tokens), strict=True):
-            if place is None:
-                warnings.append(TextWarning(WarningKind.TERM_MISSING, match.start, match.end, _TERM_MISSING))
-            else:
-                applied.append(AppliedTerm(match.term, (match.start, match.end), _shifted(place, target)))
+        warnings += terms.placed(piece, text, source, target)
         parts.append(text)
         source, target = source + len(piece.text), target + len(text)
         yield
@@ -273,14 +273,37 @@ def _hypothesis(
         joined.token_scores,
         joined.finish_reason,
         tuple(found),
-        tuple(applied),
+        tuple(terms.applied),
     )
 
 
-def _places_of(terms: Sequence[Match], text: str, *, in_order: bool) -> list[tuple[int, int] | None]:
-    """Where the translations of terms stand in that of a piece."""
-    targets = [match.term.target or "" for match in terms]
-    return places_in_order(targets, text) if in_order else places_anywhere(targets, text)
+class _Terms:
+    """The terms of a text, whose places in its translation are found piece by piece."""
+
+    def __init__(self, matches: Iterable[Match]) -> None:
+        self.applied: list[AppliedTerm] = []
+        self._remaining = deque(match for match in matches if match.term.target is not None)
+
+    def placed(self, piece: EncodedPiece, text: str, source: int, target: int) -> list[TextWarning]:
+        """Find those of the next piece in its translation. Returns a warning for each that it lacks.
+
+        Args:
+            piece: The piece.
+            text: Its translation.
+            source: Where the piece begins in the source text.
+            target: Where its translation begins.
+        """
+        own = []
+        while self._remaining and self._remaining[0].start < source + len(piece.text):
+            own.append(self._remaining.popleft())
+        places_of = places_anywhere if piece.tokens else places_in_order
+        missing = []
+        for match, place in zip(own, places_of([it.term.target or "" for it in own], text), strict=True):
+            if place is None:
+                missing.append(TextWarning(WarningKind.TERM_MISSING, match.start, match.end, _TERM_MISSING))
+            else:
+                self.applied.append(AppliedTerm(match.term, (match.start, match.end), _shifted(place, target)))
+        return missing
 
 
 def _shifted(characters: tuple[int, int], by: int) -> tuple[int, int]:

@@ -22,8 +22,8 @@ from dragoman_service.translation.engine_port import EngineCall, EnginePort, Req
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prefix import ExactStream, Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
-from dragoman_service.translation.second_attempt import has_protected, settle
-from dragoman_service.translation.sentences import ProtectedPiece, is_plain
+from dragoman_service.translation.second_attempt import has_checked, settle
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 
@@ -94,7 +94,7 @@ class Frontend:
             maker = _maker(call, port)
             finished = await engine_call.finish_all(request for text in prepared for request in maker.of_text(text))
             answers: Sequence[Answer] = finished
-            if has_protected(prepared):
+            if has_checked(prepared):
                 answers = await settle(prepared, finished, engine_call, maker)
 
         def assemble_all() -> Steps[list[TextResult]]:
@@ -123,7 +123,7 @@ class Frontend:
             for piece in prepared.pieces:
                 if not piece.tokens:
                     yield piece.output
-                elif isinstance(piece, ProtectedPiece):
+                elif is_checked(piece):
                     prefix = None if answers else prepared.prefix
                     yield await self._held_back(piece, prefix, requests_of_text, engine_call, maker, answers)
                 else:
@@ -157,7 +157,7 @@ class Frontend:
 
     @staticmethod
     async def _held_back(
-        piece: ProtectedPiece,
+        piece: ProtectedPiece | TermPiece,
         prefix: Prefix | None,
         requests: RequestStream,
         engine_call: EngineCall,
@@ -254,7 +254,7 @@ class Frontend:
         if most and work > most:
             shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
-        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_protected(prepared))
+        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_checked(prepared))
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)

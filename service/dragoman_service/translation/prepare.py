@@ -13,7 +13,7 @@ from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, pieces_of
 from dragoman_service.text.terms import Glossary, Match
 from dragoman_service.translation.prefix import Prefix, make_prefix
-from dragoman_service.translation.sentences import ProtectedPiece, copied, encoded, is_plain
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, copied, encoded, is_checked, is_plain
 from dragoman_service.translation.terms import terms_of, with_terms
 from dragoman_service.translation.text_worker import Steps, run_inline
 from dragoman_service.translation.warnings import TextWarning
@@ -168,7 +168,7 @@ class RequestMaker:
     def of(self, piece: EncodedPiece, prefix: Prefix | None = None) -> Request:
         """The request of a sentence, or a part of one."""
         route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
-        options = (_for_protected if isinstance(piece, ProtectedPiece) else _for_sentences)(self.options)
+        options = (_for_protected if is_checked(piece) else _for_sentences)(self.options)
         return Request(
             id=self.new_id(),
             source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
@@ -182,7 +182,7 @@ class RequestMaker:
             forced=tokenizer.forced(route.target_language),
             normalisation=model.normalisation,
             restrictions=prefix.restrictions if prefix else (),
-            alignments=self.alignments,
+            alignments=self.alignments or isinstance(piece, TermPiece),
         )
 
 
@@ -216,5 +216,5 @@ def _encoded(
         if not piece.translatable:
             yield copied(piece.text, piece.spans)
             continue
-        yield from encoded(piece, route, warnings.append, keep_case=with_prefix)
+        yield from encoded(piece, route, warnings.append, with_prefix=with_prefix)
         with_prefix = False
