@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from dragoman_service.cli.connection import CommandFailed, add_server_argument, connection_of, errors_reported
 from dragoman_service.cli.lines import BREAKS, Line, Source, arguments, file_lines, one_line
 from dragoman_service.cli.output import Output
-from dragoman_service.errors import visible
+from dragoman_service.errors import InvalidInput, visible
+from dragoman_service.text.terms import read_terms
 
 if TYPE_CHECKING:
     from dragoman_service.client.client import TranslationClient
     from dragoman_service.client.errors import InvalidRequest
-    from dragoman_service.client.values import Options, Translation
+    from dragoman_service.client.values import Options, Term, Translation
 
 _ATTEMPTS = 20
 """Of each call: they last for more than two minutes, in which a server can be restarted."""
@@ -75,6 +76,16 @@ class TranslateCommand:
             help="priority when the server is overloaded (default: batch for files and pipes, else interactive)",
         )
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="time limit for all texts together")
+        parser.add_argument(
+            "--keep", action="append", default=[], metavar="PHRASE", help="not to be translated; may be repeated"
+        )
+        parser.add_argument(
+            "--glossary",
+            type=Path,
+            metavar="FILE",
+            help='phrases and their translations, "SOURCE<tab>TARGET" on each line, or "SOURCE<tab>TARGET<tab>case" if '
+            "upper and lower case of the source matter",
+        )
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
         search.add_argument(
@@ -284,7 +295,26 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         sampling=None if sampling == Sampling() else sampling,
         priority=args.priority or ("interactive" if args.texts or typed else "batch"),
+        keep=tuple(args.keep),
+        terms=_terms(args.glossary) if args.glossary else (),
     )
+
+
+def _terms(path: Path) -> tuple[Term, ...]:
+    """The terms of a glossary. Raises CommandFailed."""
+    from dragoman_service.client.values import Term  # noqa: PLC0415 - imports protobuf
+
+    try:
+        found = read_terms(path.read_text(encoding="utf-8-sig"), str(path))
+    except OSError as error:
+        print(f"dragoman: {path}: {error.strerror}", file=sys.stderr)
+    except UnicodeDecodeError as error:
+        print(f"dragoman: {path}: is not UTF-8: {error}", file=sys.stderr)
+    except InvalidInput as error:
+        print(f"dragoman: {error}", file=sys.stderr)
+    else:
+        return tuple(Term(term.source, term.target or "", term.case_sensitive) for term in found)
+    raise CommandFailed(2)
 
 
 def _problem(error: InvalidRequest) -> str:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
 from dragoman_service.client.connection import Tls, Token
-from dragoman_service.client.values import Hypothesis, Model, Options, Sampling, Translation
+from dragoman_service.client.values import AppliedTerm, Hypothesis, Model, Options, Sampling, Term, Translation
 
 __all__ = [
+    "AppliedTerm",
     "AsyncTranslationClient",
     "Hypothesis",
     "Model",
     "Options",
     "Sampling",
+    "Term",
     "Tls",
     "Token",
     "Translation",

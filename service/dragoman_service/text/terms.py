@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dragoman_service.errors import InvalidInput
@@ -67,8 +67,8 @@ class _Token:
 class Glossary:
     """Terms with distinct sources."""
 
-    def __init__(self, terms: Iterable[Term], where: str = "terms") -> None:
-        """Check the terms. `where` is how errors call them; they add the number of a term, from 0.
+    def __init__(self, terms: Iterable[Term], called: Callable[[int], str] = "terms[{}]".format) -> None:
+        """Check the terms. `called` gives what errors call a term, from its number.
 
         Raises:
             InvalidInput: a source has no letter or digit; a source or target is empty, too long, has spaces around it
@@ -77,7 +77,7 @@ class Glossary:
         self._root = _Node()
         self._size = 0
         for number, term in enumerate(terms):
-            self._add(term, f"{where}[{number}]")
+            self._add(term, called(number))
 
     def __len__(self) -> int:
         return self._size
@@ -133,6 +133,32 @@ class Glossary:
                     found = end, term
             node = node.children.get(tokens[end].key) if end < len(tokens) else None
         return found
+
+
+def read_terms(text: str, name: str) -> list[Term]:
+    """Parse a glossary: a term on each line, SOURCE<tab>TARGET or SOURCE<tab>TARGET<tab>case.
+
+    The last form is that of a case-sensitive term. Empty lines and lines that begin with "#" are comments.
+
+    Args:
+        text: The lines.
+        name: What errors call the glossary, such as its file.
+
+    Raises:
+        InvalidInput: a line or a term is not allowed. The message has the number of the line, from 1.
+    """
+    terms: list[Term] = []
+    numbers: list[int] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        source, *rest = line.removesuffix("\r").split("\t")
+        if len(rest) not in (1, 2) or rest[1:] not in ([], ["case"]):
+            raise InvalidInput(f"{name}, line {number}", line, "SOURCE<tab>TARGET or SOURCE<tab>TARGET<tab>case")
+        terms.append(Term(source, rest[0], case_sensitive=len(rest) == 2))
+        numbers.append(number)
+    Glossary(terms, lambda index: f"{name}, line {numbers[index]}")
+    return terms
 
 
 def find_terms(text: str, glossaries: Sequence[Glossary]) -> list[Match]:

@@ -295,7 +295,7 @@ def _named(index: int) -> Iterator[None]:
 
 def _glossaries(call: Call) -> list[Glossary]:
     """The phrases and terms of a call, those that are preferred first. Raises InvalidInput."""
-    kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep")
+    kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep[{}]".format)
     return [glossary for glossary in (kept, Glossary(call.terms)) if len(glossary)]
 
 
