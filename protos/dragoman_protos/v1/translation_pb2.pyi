@@ -28,7 +28,7 @@ FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_REPETITION: FinishReason
 
 class TranslateRequest(_message.Message):
-    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "terms", "keep", "return_alignments", "return_sentences")
+    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "terms", "glossary", "keep", "return_alignments", "return_sentences")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class TranslateRequest(_message.Message):
     RETURN_TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
+    GLOSSARY_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
     RETURN_ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
@@ -52,10 +53,11 @@ class TranslateRequest(_message.Message):
     return_token_scores: bool
     priority: Priority
     terms: _containers.RepeatedCompositeFieldContainer[Term]
+    glossary: str
     keep: _containers.RepeatedScalarFieldContainer[str]
     return_alignments: bool
     return_sentences: bool
-    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
 
 class Term(_message.Message):
     __slots__ = ("source", "target", "case_sensitive")
@@ -78,7 +80,7 @@ class TranslateResponse(_message.Message):
     def __init__(self, translations: _Optional[_Iterable[_Union[TextTranslation, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class TranslateStreamRequest(_message.Message):
-    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "terms", "keep", "return_alignments", "return_sentences")
+    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "terms", "glossary", "keep", "return_alignments", "return_sentences")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +91,7 @@ class TranslateStreamRequest(_message.Message):
     RETURN_TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
+    GLOSSARY_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
     RETURN_ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
@@ -102,10 +105,11 @@ class TranslateStreamRequest(_message.Message):
     return_token_scores: bool
     priority: Priority
     terms: _containers.RepeatedCompositeFieldContainer[Term]
+    glossary: str
     keep: _containers.RepeatedScalarFieldContainer[str]
     return_alignments: bool
     return_sentences: bool
-    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
 
 class TranslateStreamResponse(_message.Message):
     __slots__ = ("chunk", "result")
@@ -286,7 +290,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "description", "language_pairs", "precision", "limits", "scores", "aliases", "is_default", "source_languages", "target_languages", "licence", "default_options", "length_normalisation")
+    __slots__ = ("name", "version", "description", "language_pairs", "precision", "limits", "scores", "aliases", "is_default", "source_languages", "target_languages", "licence", "default_options", "length_normalisation", "glossaries")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +305,7 @@ class ModelInfo(_message.Message):
     LICENCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_NORMALISATION_FIELD_NUMBER: _ClassVar[int]
+    GLOSSARIES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -315,7 +320,8 @@ class ModelInfo(_message.Message):
     licence: str
     default_options: DecodingOptions
     length_normalisation: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., language_pairs: _Optional[_Iterable[_Union[LanguagePair, _Mapping]]] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[ModelLimits, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., licence: _Optional[str] = ..., default_options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., length_normalisation: _Optional[str] = ...) -> None: ...
+    glossaries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., language_pairs: _Optional[_Iterable[_Union[LanguagePair, _Mapping]]] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[ModelLimits, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., licence: _Optional[str] = ..., default_options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., length_normalisation: _Optional[str] = ..., glossaries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LanguagePair(_message.Message):
     __slots__ = ("source_language", "target_language")

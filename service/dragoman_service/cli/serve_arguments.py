@@ -74,6 +74,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         admin=args.admin,
         client_header=args.client_header,
         tokens=args.tokens,
+        glossaries=args.glossaries,
         fronts=args.fronts,
         reflection=args.reflection,
         tls_cert=args.tls_cert,
@@ -351,6 +352,13 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         "--max-characters", type=int, default=fallback.limits.max_characters, help="characters in one text"
     )
     calls.add_argument("--max-sentences", type=int, default=fallback.limits.max_sentences, help="sentences in one call")
+    calls.add_argument(
+        "--glossaries",
+        type=Path,
+        metavar="FOLDER",
+        default=fallback.server.glossaries,
+        help="folder of glossaries NAME.en-de.tsv that calls may name; a change of a file needs no restart",
+    )
     calls.add_argument(
         "--window",
         type=int,

@@ -81,10 +81,10 @@ class TranslateCommand:
         )
         parser.add_argument(
             "--glossary",
-            type=Path,
-            metavar="FILE",
-            help='phrases and their translations, "SOURCE<tab>TARGET" on each line, or "SOURCE<tab>TARGET<tab>case" if '
-            "upper and lower case of the source matter",
+            default="",
+            metavar="NAME|FILE.tsv",
+            help="phrases and their translations: the name of a glossary of the server, or a file with "
+            '"SOURCE<tab>TARGET" on each line, or "SOURCE<tab>TARGET<tab>case" if the case of the source matters',
         )
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
@@ -281,6 +281,7 @@ class _Job:
 def _options(args: argparse.Namespace, *, typed: bool) -> Options:
     from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
 
+    is_file = args.glossary.endswith(".tsv")
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
     return Options(
         model=args.model,
@@ -296,7 +297,8 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         sampling=None if sampling == Sampling() else sampling,
         priority=args.priority or ("interactive" if args.texts or typed else "batch"),
         keep=tuple(args.keep),
-        terms=_terms(args.glossary) if args.glossary else (),
+        terms=_terms(Path(args.glossary)) if is_file else (),
+        glossary="" if is_file else args.glossary,
     )
 
 

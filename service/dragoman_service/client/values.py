@@ -76,6 +76,8 @@ class Options:
     """Phrases that stand in translations as they are."""
     terms: tuple[Term, ...] = ()
     """Phrases with their translations."""
+    glossary: str = ""
+    """Name of a glossary of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         priority=_priority(options.priority),
         keep=options.keep,
         terms=_terms(options),
+        glossary=options.glossary,
     )
 
 
@@ -217,6 +220,7 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         priority=_priority(options.priority),
         keep=options.keep,
         terms=_terms(options),
+        glossary=options.glossary,
     )
 
 
@@ -239,7 +243,7 @@ def models(response: pb.ListModelsResponse) -> list[Model]:
 
 
 def _check_strings(options: Options) -> None:
-    for field in ("model", "source_language", "target_language"):
+    for field in ("model", "source_language", "target_language", "glossary"):
         utf8(field, getattr(options, field))
     for index, phrase in enumerate(options.keep):
         utf8(f"keep[{index}]", phrase)

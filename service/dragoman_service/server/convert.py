@@ -111,9 +111,14 @@ def priority_of(value: int) -> Priority:
 
 
 def model_info(
-    model: ModelDescription, limits: RequestLimits, aliases: Sequence[str], *, is_default: bool
+    model: ModelDescription,
+    limits: RequestLimits,
+    aliases: Sequence[str],
+    *,
+    is_default: bool,
+    glossaries: Sequence[tuple[str, str]] = (),
 ) -> pb.ModelInfo:
-    """Describe a version of a model."""
+    """Describe a version of a model. `glossaries`: names, and "SOURCE-TARGET" of each, of all languages."""
     return pb.ModelInfo(
         name=model.name,
         version=model.version,
@@ -143,7 +148,15 @@ def model_info(
             beam_size=model.default_beam_size, length_penalty=model.default_length_penalty
         ),
         length_normalisation=model.generation.normalisation,
+        glossaries=[f"{name}.{pair}" for name, pair in glossaries if _translates(model, pair)],
     )
+
+
+def _translates(model: ModelDescription, pair: str) -> bool:
+    """Whether a model translates "SOURCE-TARGET". Codes of languages may have hyphens too."""
+    parts = pair.split("-")
+    sides = [("-".join(parts[:cut]), "-".join(parts[cut:])) for cut in range(1, len(parts))]
+    return any(side in model.languages.matching(*side) for side in sides)
 
 
 def _beam_for(num_hypotheses: int, default_beam_size: int) -> int:

@@ -116,13 +116,14 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             return pb.ListModelsResponse(models=self._models(_allowed_models(answering)))
 
     def _models(self, allowed: Container[str] | None) -> list[pb.ModelInfo]:
-        entries = self._frontend.models.entries
+        entries, glossaries = self._frontend.models.entries, self._frontend.glossaries.names()
         return [
             model_info(
                 model.description,
                 self._frontend.limits,
                 entries[model.description.name].aliases_of(model.description.version),
                 is_default=model is entries[model.description.name].default,
+                glossaries=glossaries,
             )
             for model in self._frontend.models.models
             if allowed is None or model.description.name in allowed
@@ -149,6 +150,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             alignments=request.return_alignments,
             keep=tuple(request.keep),
             terms=terms_of(request.terms),
+            glossary=request.glossary,
             sender=Sender(
                 client=answering.client,
                 priority=priority_of(request.priority),

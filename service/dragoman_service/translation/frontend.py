@@ -19,6 +19,7 @@ from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.text.terms import Glossary, Term
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
+from dragoman_service.translation.glossaries import GlossaryFolder
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prefix import ExactStream, Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
@@ -59,16 +60,24 @@ class Call:
     """Phrases that stand in translations as they are."""
     terms: tuple[Term, ...] = ()
     """Phrases with their translations. Phrases of `keep` are preferred."""
+    glossary: str = ""
+    """Name of a glossary of the server, whose terms come after all others; empty: none."""
 
 
 class Frontend:
     """Translates texts with the engines of a registry, on one event loop."""
 
     def __init__(
-        self, models: ModelRegistry, limits: RequestLimits, *, clock: Callable[[], float] = time.monotonic
+        self,
+        models: ModelRegistry,
+        limits: RequestLimits,
+        glossaries: GlossaryFolder | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """To be called on the event loop. `clock` must be that of the engines."""
         self.models = models
+        self.glossaries = glossaries or GlossaryFolder(None)
         self._ports: WeakKeyDictionary[ServedModel, EnginePort] = WeakKeyDictionary()
         self.limits = limits
         self.clock = clock
@@ -262,7 +271,7 @@ class Frontend:
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
-            glossaries = _glossaries(call)
+            glossaries = self._glossaries(call)
             for index, (text, prefix) in enumerate(zip(call.texts, prefixes, strict=True)):
                 with _named(index):
                     steps = prepare_steps(text, prefix, call.route, call.options, check, glossaries)
@@ -272,6 +281,14 @@ class Frontend:
         if _is_short(call):
             return run_inline(work())
         return await self._worker.run(call.sender.client, work())
+
+    def _glossaries(self, call: Call) -> list[Glossary]:
+        """The phrases and terms of a call, those that are preferred first. Raises NotFound and InvalidInput."""
+        kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep[{}]".format)
+        found = [kept, Glossary(call.terms)]
+        if call.glossary:
+            found.append(self.glossaries.find(call.glossary, call.route.source_language, call.route.target_language))
+        return [glossary for glossary in found if len(glossary)]
 
 
 def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMaker:
@@ -293,13 +310,10 @@ def _named(index: int) -> Iterator[None]:
         raise
 
 
-def _glossaries(call: Call) -> list[Glossary]:
-    """The phrases and terms of a call, those that are preferred first. Raises InvalidInput."""
-    kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep[{}]".format)
-    return [glossary for glossary in (kept, Glossary(call.terms)) if len(glossary)]
-
-
 def _is_short(call: Call) -> bool:
+    """Whether the preparation of a call takes so little time that the event loop can do it. It reads no files then."""
+    if call.glossary:
+        return False
     strings = (call.texts, call.target_prefixes, call.keep, (term.source for term in call.terms))
     return sum(sum(map(len, each)) for each in strings) <= _INLINE_CHARACTERS
 
