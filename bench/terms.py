@@ -8,7 +8,7 @@ aligned. There is one in each sentence. BLEU outside is that of the text without
 without its counterpart, over the sentences in which one is found: so the same words are compared. The ways are
 
 - terms: `TranslateRequest.terms`. If the bundle gives alignments, the words to which the model aligns the source are
-  replaced by the target; else, and where it aligns none, the model reads a stand-in, in whose place the target is written;
+  replaced by the target. Else, and where it aligns none, the model reads a stand-in, in whose place the target stands;
 - target in the source: the model reads the target in the place of the source, and may copy it;
 - replaced: in the plain translation, the word to which eflomal aligns the source is replaced by the target;
 - forced: as replaced, but the model translates the rest of the sentence anew, after the target (a target prefix).

@@ -212,6 +212,11 @@ def test_a_prefix_may_have_the_target(prefix: str, rest: str, whole: str) -> Non
     assert result.hypotheses[0].text.startswith(whole)
 
 
+def test_places_of_terms_are_bounded() -> None:
+    with pytest.raises(InvalidInput, match="more than 20000 places"):
+        translated(echo, ["Bank 5, " * 10_000, "Bank 5, " * 10_001])
+
+
 def test_sentences_are_where_they_are_with_terms() -> None:
     (result,) = translated(echo, ["A bank. A machine learning bank."], sentences=True)
     (hypothesis,) = result.hypotheses

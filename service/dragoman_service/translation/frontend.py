@@ -34,6 +34,8 @@ _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
+_BYTES_PER_TERM = 1_000
+"""Bytes of memory of a term in a translation, with its message."""
 _FIELDS_OF_A_TEXT = {"text": "texts", "target_prefix": "target_prefixes"}
 """What errors of one text name -> the field of a call."""
 
@@ -257,6 +259,8 @@ class Frontend:
     def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
         """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""
         call.memory.add(_BYTES_PER_PIECE * sum(len(text.pieces) for text in prepared))
+        places = sum(len(text.terms) for text in prepared)
+        call.memory.add(_BYTES_PER_TERM * places * call.options.num_hypotheses)
         overhead = call.route.model.tokenizer.source_overhead
         sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
         work, most = sum(sentences) * call.options.num_rows, call.route.model.description.caps.max_call_work
@@ -271,11 +275,15 @@ class Frontend:
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
-            glossaries = self._glossaries(call)
+            glossaries, places = self._glossaries(call), 0
             for index, (text, prefix) in enumerate(zip(call.texts, prefixes, strict=True)):
                 with _named(index):
                     steps = prepare_steps(text, prefix, call.route, call.options, check, glossaries)
                     prepared.append((yield from steps))
+                places += len(prepared[-1].terms)
+                if places > self.limits.max_term_places:
+                    shown = f"more than {self.limits.max_term_places} places in which terms are found"
+                    raise InvalidInput("texts", shown, f"at most {self.limits.max_term_places} in one call")
             return prepared
 
         if _is_short(call):
