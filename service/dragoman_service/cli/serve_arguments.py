@@ -118,12 +118,16 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         step_timeout=args.step_timeout,
         write_timeout=args.write_timeout,
         stream_interval=args.stream_interval,
-        limits=RequestLimits(
-            max_texts=args.max_texts,
-            max_characters=args.max_characters,
-            max_sentences=args.max_sentences,
-            window=args.window,
-        ),
+        limits=_request_limits(args),
+    )
+
+
+def _request_limits(args: argparse.Namespace) -> RequestLimits:
+    return RequestLimits(
+        max_texts=args.max_texts,
+        max_characters=args.max_characters,
+        max_sentences=args.max_sentences,
+        window=args.window,
     )
 
 

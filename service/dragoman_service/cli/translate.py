@@ -76,16 +76,7 @@ class TranslateCommand:
             help="priority when the server is overloaded (default: batch for files and pipes, else interactive)",
         )
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="time limit for all texts together")
-        parser.add_argument(
-            "--keep", action="append", default=[], metavar="PHRASE", help="not to be translated; may be repeated"
-        )
-        parser.add_argument(
-            "--glossary",
-            default="",
-            metavar="NAME|FILE.tsv",
-            help="phrases and their translations: the name of a glossary of the server, or a file with "
-            '"SOURCE<tab>TARGET" on each line, or "SOURCE<tab>TARGET<tab>case" if the case of the source matters',
-        )
+        _add_term_arguments(parser)
         search = parser.add_argument_group("search")
         search.add_argument("--beam-size", type=int, help="hypotheses kept; 1 is the fastest (default: the server's)")
         search.add_argument(
@@ -145,6 +136,19 @@ class TranslateCommand:
                 return job.run()
         except ValueError as error:  # a number that protobuf cannot hold
             return _usage(str(error))
+
+
+def _add_term_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", action="append", default=[], metavar="PHRASE", help="not to be translated; may be repeated"
+    )
+    parser.add_argument(
+        "--glossary",
+        default="",
+        metavar="NAME|FILE.tsv",
+        help="phrases and their translations: the name of a glossary of the server, or a file with "
+        '"SOURCE<tab>TARGET" on each line, or "SOURCE<tab>TARGET<tab>case" if the case of the source matters',
+    )
 
 
 class _Job:
