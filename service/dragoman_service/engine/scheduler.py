@@ -74,17 +74,12 @@ class Scheduler:
             max_positions: Number of target positions of the model; None means no limit.
             max_client_rows: Maximum number of rows of one client while other clients are served. One request may
                 exceed it. None means `max_rows`.
-            vocab_size: Number of target ids of the model, which requests with restrictions need.
-            byte_pieces: The byte pieces of the target vocabulary. With some, `vocab_size` is needed.
+            vocab_size: Number of target ids, which restrictions and byte pieces need.
+            byte_pieces: Those of the target vocabulary.
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
-        limits = {
-            "max_rows": max_rows,
-            "max_client_rows": client_rows,
-            "max_encode_tokens": max_encode_tokens,
-            "max_steps": max_steps,
-        }
-        for name, value in limits.items():
+        limits = {"max_rows": max_rows, "max_client_rows": client_rows, "max_encode_tokens": max_encode_tokens}
+        for name, value in (limits | {"max_steps": max_steps}).items():
             if value < 1:
                 raise ValueError(f"{name}: got {value}; allowed: 1 or more")
         self.max_rows = max_rows
@@ -94,12 +89,9 @@ class Scheduler:
         self._stream_interval = stream_interval
         self._max_steps = max_steps
         self._look_ahead = look_ahead
-        limit = {} if max_positions is None else {"max_positions": max_positions}
-        self._vocab_size = vocab_size
-        self._batch = Batch(
-            max_rows, begin_id=begin_id, end_id=end_id, vocab_size=vocab_size or 0, byte_pieces=byte_pieces, **limit
-        )
-        self._byte_pieces = byte_pieces
+        self._vocab_size, self._byte_pieces = vocab_size, byte_pieces
+        limits = {"vocab_size": vocab_size or 0} | ({} if max_positions is None else {"max_positions": max_positions})
+        self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, byte_pieces=byte_pieces, **limits)
         self._waiting = FairQueue()
         self._client_limit = ClientLimit(client_rows) if client_rows < max_rows else None
         self._num_plans = 0

@@ -71,7 +71,7 @@ class ExactStream:
         if prefix is None:
             return text
         self._held += text
-        if not end and len(self._held) <= len(prefix.decoded):
+        if not end and len(self._held) < len(prefix.decoded) + prefix.text[-1:].isspace():
             return ""
         self._prefix = None
         return prefix.exact(self._held)

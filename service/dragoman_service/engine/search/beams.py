@@ -71,7 +71,7 @@ class Beam:
         """Whether a live hypothesis has NaN instead of log-probabilities. For the arguments, see `advance`."""
         return self._length >= len(self._prefix) and any(math.isnan(log_probs[rows[place]][0]) for place in self._live)
 
-    def advance(  # noqa: PLR0912 - the ways in which a search ends
+    def advance(
         self,
         rows: Sequence[int],
         candidates: Sequence[Sequence[int]],
@@ -97,12 +97,7 @@ class Beam:
             Whether the search goes on.
         """
         if self._length < len(self._prefix):
-            token = self._given[self._length - len(self._prefix)]
-            for row in rows:
-                tokens[row] = token
-            if self._length >= 0:
-                self._paths[0] = (token, 0.0, -1, self._paths[0])
-            self._length += 1
+            self._give(rows, tokens)
             return True
         going, ends = self._children(rows, candidates, log_probs, end_id)
         for cost, place, index in ends:
@@ -133,6 +128,15 @@ class Beam:
             self._cut(self._paths[place] for place in self._live)
             return False
         return self._costs[self._live[0]] / -self._max_penalty > self._threshold
+
+    def _give(self, rows: Sequence[int], tokens: list[int]) -> None:
+        """Write the next given token."""
+        token = self._given[self._length - len(self._prefix)]
+        for row in rows:
+            tokens[row] = token
+        if self._length >= 0:
+            self._paths[0] = (token, 0.0, -1, self._paths[0])
+        self._length += 1
 
     def _grow(
         self,
