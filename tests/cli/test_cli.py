@@ -133,6 +133,28 @@ def test_n_best(server: str, capsys: Capture) -> None:
     assert capsys.readouterr().out.splitlines() == expected
 
 
+def test_terms_of_a_file_and_phrases_to_keep(server: str, tmp_path: Path, capsys: Capture) -> None:
+    glossary = tmp_path / "terms.tsv"
+    glossary.write_text("# of banks\nbank\tHaus\n\nUS\tVereinigte Staaten\tcase\r\n")
+    arguments = ("--server", server, "--glossary", str(glossary))
+    assert run("translate", *arguments, "--keep", "hi", "--keep", "ho ho", "hi ho ho, a bank", "us US") == 0
+    assert capsys.readouterr().out == "hi ho ho, A Haus\nUS Vereinigte Staaten\n"
+    for text, problem in (
+        ("a\tb\nc", f"{glossary}, line 2: got 'c'; allowed: SOURCE<tab>TARGET"),
+        ("a\tb\n\nA\tc", f"{glossary}, line 3.source: got 'A'; allowed: one term for each source"),
+        ("a\tb\tx", f"{glossary}, line 1: got 'a\\tb\\tx'"),
+    ):
+        glossary.write_text(text)
+        assert run("translate", *arguments, "a") == 2
+        assert problem in capsys.readouterr().err
+    glossary.write_bytes(b"a\t\xff")
+    assert run("translate", *arguments, "a") == 2
+    assert f"{glossary}: is not UTF-8" in capsys.readouterr().err
+    glossary.unlink()
+    assert run("translate", *arguments, "a") == 2
+    assert f"{glossary}: No such file" in capsys.readouterr().err
+
+
 def test_stream(server: str, capsys: Capture) -> None:
     assert run("translate", "--server", server, "--stream", "ab. Cd", "e") == 0
     assert capsys.readouterr().out == "AB. CD\nE\n"

@@ -28,7 +28,7 @@ from dragoman_service.client.errors import (
     ServerUnavailable,
     TranslationError,
 )
-from dragoman_service.client.values import FinishReason, Options, Sampling, Translation
+from dragoman_service.client.values import FinishReason, Options, Sampling, Term, Translation
 from dragoman_service.engine.request import Failed
 from dragoman_service.errors import EngineFailure
 from dragoman_service.translation.settings import RequestLimits
@@ -68,6 +68,20 @@ def test_result_has_everything(client: TranslationClient) -> None:
     assert result.hypotheses[0].token_scores == (-0.5, -0.5, -0.5)
     (other,) = client.translate(["ab"], options)
     assert [(it.text, it.tokens) for it in other.hypotheses] == [("AB", ("A", "B")), ("AB!", ("A", "B", "!"))]
+
+
+def test_terms_and_phrases_to_keep(client: TranslationClient) -> None:
+    options = Options(keep=("hi",), terms=(Term("bank", "Haus"), Term("Ufer", "Bank", case_sensitive=True)))
+    (result,) = client.translate(["hi a bank, Bank"], options)
+    assert result.text == "hi A Haus, Haus"
+    places = [(it.source, it.target, it.term.target) for it in result.hypotheses[0].applied_terms]
+    assert places == [((5, 9), (5, 9), "Haus"), ((11, 15), (11, 15), "Haus")]
+    *pieces, whole = client.translate_stream("hi a bank", options)
+    assert ("".join(map(str, pieces)), whole) == ("hi A Haus", client.translate(["hi a bank"], options)[0])
+    with pytest.raises(InvalidRequest, match=r"terms\[0\]\.target"):
+        client.translate(["a"], Options(terms=(Term("a", ""),)))
+    with pytest.raises(InvalidRequest, match=r"keep\[0\]: got a lone surrogate"):
+        client.translate(["a"], Options(keep=("\ud800",)))
 
 
 def test_long_lists_go_in_several_calls_and_keep_their_order(client: TranslationClient, server: ServerThread) -> None:

@@ -67,6 +67,30 @@ def test_spans_are_kept(stub: translation_pb2_grpc.TranslationStub, language: st
     assert "".join(it.chunk for it in chunks) == last.result.translation.hypotheses[0].text
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "targets"),
+    [
+        ("en", "The bank is closed today.", ["Geldhaus"]),
+        ("en", "The bank bought a small house in Berlin.", ["Geldhaus", "Gebäude"]),
+        ("en", "Bank", ["Geldhaus"]),
+        ("de", "Die Bank ist heute geschlossen.", ["money house"]),
+    ],
+)
+def test_terms_stand_in_translations(
+    stub: translation_pb2_grpc.TranslationStub, language: str, text: str, targets: list[str]
+) -> None:
+    sources = {"Geldhaus": "bank", "Gebäude": "house", "money house": "Bank"}
+    terms = [pb.Term(source=sources[target], target=target) for target in targets]
+    options = pb.DecodingOptions(beam_size=4, num_hypotheses=2)
+    for hypothesis in translate(stub, text, language, terms=terms, keep=["Berlin"], options=options).hypotheses:
+        assert [hypothesis.text.count(target) for target in targets] == [1] * len(targets)
+        assert hypothesis.text.count("Berlin") == text.count("Berlin")
+        assert [it.term.target for it in hypothesis.applied_terms] == targets
+        for it in hypothesis.applied_terms:
+            assert hypothesis.text[it.target.start : it.target.end] == it.term.target
+            assert text[it.source.start : it.source.end].lower() == it.term.source.lower()
+
+
 @pytest.mark.parametrize(("language", "word"), OF_WORDS)
 def test_a_word_has_a_translation(stub: translation_pb2_grpc.TranslationStub, language: str, word: str) -> None:
     for size in (1, 4):

@@ -39,7 +39,7 @@ FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_REPETITION: FinishReason
 
 class TranslateRequest(_message.Message):
-    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "return_alignments", "allow_pivot", "return_sentences")
+    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,9 @@ class TranslateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     HTML_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    GLOSSARY_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     RETURN_ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PIVOT_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
@@ -65,10 +68,23 @@ class TranslateRequest(_message.Message):
     priority: Priority
     format: TextFormat
     html_attributes: _containers.RepeatedScalarFieldContainer[str]
+    terms: _containers.RepeatedCompositeFieldContainer[Term]
+    glossary: str
+    keep: _containers.RepeatedScalarFieldContainer[str]
     return_alignments: bool
     allow_pivot: bool
     return_sentences: bool
-    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+
+class Term(_message.Message):
+    __slots__ = ("source", "target", "case_sensitive")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CASE_SENSITIVE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    case_sensitive: bool
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., case_sensitive: _Optional[bool] = ...) -> None: ...
 
 class TranslateResponse(_message.Message):
     __slots__ = ("translations", "model", "version")
@@ -81,7 +97,7 @@ class TranslateResponse(_message.Message):
     def __init__(self, translations: _Optional[_Iterable[_Union[TextTranslation, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class TranslateStreamRequest(_message.Message):
-    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "return_alignments", "allow_pivot", "return_sentences")
+    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +109,9 @@ class TranslateStreamRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     HTML_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    GLOSSARY_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     RETURN_ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PIVOT_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
@@ -107,10 +126,13 @@ class TranslateStreamRequest(_message.Message):
     priority: Priority
     format: TextFormat
     html_attributes: _containers.RepeatedScalarFieldContainer[str]
+    terms: _containers.RepeatedCompositeFieldContainer[Term]
+    glossary: str
+    keep: _containers.RepeatedScalarFieldContainer[str]
     return_alignments: bool
     allow_pivot: bool
     return_sentences: bool
-    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ...) -> None: ...
 
 class TranslateStreamResponse(_message.Message):
     __slots__ = ("chunk", "result")
@@ -198,12 +220,14 @@ class Warning(_message.Message):
         NUMBER_MISSING: _ClassVar[Warning.Kind]
         REPETITION: _ClassVar[Warning.Kind]
         EMPTY: _ClassVar[Warning.Kind]
+        TERM_MISSING: _ClassVar[Warning.Kind]
     KIND_UNSPECIFIED: Warning.Kind
     SOURCE_NOT_READABLE: Warning.Kind
     SPANS_IN_PARTS: Warning.Kind
     NUMBER_MISSING: Warning.Kind
     REPETITION: Warning.Kind
     EMPTY: Warning.Kind
+    TERM_MISSING: Warning.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -221,20 +245,32 @@ class Range(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("text", "score", "tokens", "token_scores", "finish_reason", "sentences")
+    __slots__ = ("text", "score", "tokens", "token_scores", "finish_reason", "sentences", "applied_terms")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     SENTENCES_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_TERMS_FIELD_NUMBER: _ClassVar[int]
     text: str
     score: float
     tokens: _containers.RepeatedScalarFieldContainer[str]
     token_scores: _containers.RepeatedScalarFieldContainer[float]
     finish_reason: FinishReason
     sentences: _containers.RepeatedCompositeFieldContainer[Sentence]
-    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., tokens: _Optional[_Iterable[str]] = ..., token_scores: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., sentences: _Optional[_Iterable[_Union[Sentence, _Mapping]]] = ...) -> None: ...
+    applied_terms: _containers.RepeatedCompositeFieldContainer[AppliedTerm]
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., tokens: _Optional[_Iterable[str]] = ..., token_scores: _Optional[_Iterable[float]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., sentences: _Optional[_Iterable[_Union[Sentence, _Mapping]]] = ..., applied_terms: _Optional[_Iterable[_Union[AppliedTerm, _Mapping]]] = ...) -> None: ...
+
+class AppliedTerm(_message.Message):
+    __slots__ = ("source", "target", "term")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    source: Range
+    target: Range
+    term: Term
+    def __init__(self, source: _Optional[_Union[Range, _Mapping]] = ..., target: _Optional[_Union[Range, _Mapping]] = ..., term: _Optional[_Union[Term, _Mapping]] = ...) -> None: ...
 
 class Sentence(_message.Message):
     __slots__ = ("source", "target", "score", "token_scores", "end_score", "finish_reason", "alignments")
@@ -283,7 +319,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "description", "language_pairs", "precision", "limits", "scores", "aliases", "is_default", "source_languages", "target_languages", "licence", "default_options", "length_normalisation")
+    __slots__ = ("name", "version", "description", "language_pairs", "precision", "limits", "scores", "aliases", "is_default", "source_languages", "target_languages", "licence", "default_options", "length_normalisation", "glossaries")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -298,6 +334,7 @@ class ModelInfo(_message.Message):
     LICENCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_NORMALISATION_FIELD_NUMBER: _ClassVar[int]
+    GLOSSARIES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -312,7 +349,8 @@ class ModelInfo(_message.Message):
     licence: str
     default_options: DecodingOptions
     length_normalisation: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., language_pairs: _Optional[_Iterable[_Union[LanguagePair, _Mapping]]] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[ModelLimits, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., licence: _Optional[str] = ..., default_options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., length_normalisation: _Optional[str] = ...) -> None: ...
+    glossaries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., language_pairs: _Optional[_Iterable[_Union[LanguagePair, _Mapping]]] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[ModelLimits, _Mapping]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., licence: _Optional[str] = ..., default_options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., length_normalisation: _Optional[str] = ..., glossaries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LanguagePair(_message.Message):
     __slots__ = ("source_language", "target_language")

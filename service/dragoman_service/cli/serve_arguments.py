@@ -74,6 +74,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         admin=args.admin,
         client_header=args.client_header,
         tokens=args.tokens,
+        glossaries=args.glossaries,
         fronts=args.fronts,
         reflection=args.reflection,
         tls_cert=args.tls_cert,
@@ -117,12 +118,16 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         step_timeout=args.step_timeout,
         write_timeout=args.write_timeout,
         stream_interval=args.stream_interval,
-        limits=RequestLimits(
-            max_texts=args.max_texts,
-            max_characters=args.max_characters,
-            max_sentences=args.max_sentences,
-            window=args.window,
-        ),
+        limits=_request_limits(args),
+    )
+
+
+def _request_limits(args: argparse.Namespace) -> RequestLimits:
+    return RequestLimits(
+        max_texts=args.max_texts,
+        max_characters=args.max_characters,
+        max_sentences=args.max_sentences,
+        window=args.window,
     )
 
 
@@ -351,6 +356,13 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         "--max-characters", type=int, default=fallback.limits.max_characters, help="characters in one text"
     )
     calls.add_argument("--max-sentences", type=int, default=fallback.limits.max_sentences, help="sentences in one call")
+    calls.add_argument(
+        "--glossaries",
+        type=Path,
+        metavar="FOLDER",
+        default=fallback.server.glossaries,
+        help="folder of glossaries NAME.en-de.tsv that calls may name; a change of a file needs no restart",
+    )
     calls.add_argument(
         "--window",
         type=int,

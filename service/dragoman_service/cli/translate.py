@@ -16,13 +16,14 @@ from dragoman_service.cli.connection import CommandFailed, add_server_argument, 
 from dragoman_service.cli.files import FileJob
 from dragoman_service.cli.lines import BREAKS, Line, Source, arguments, file_lines, one_line
 from dragoman_service.cli.output import Output
-from dragoman_service.errors import visible
+from dragoman_service.errors import InvalidInput, visible
 from dragoman_service.text.markup.files import FileFormat
+from dragoman_service.text.terms import read_terms
 
 if TYPE_CHECKING:
     from dragoman_service.client.client import TranslationClient
     from dragoman_service.client.errors import InvalidRequest
-    from dragoman_service.client.values import Options, Translation
+    from dragoman_service.client.values import Options, Term, Translation
 
 _ATTEMPTS = 20
 """Of each call: they last for more than two minutes, in which a server can be restarted."""
@@ -93,6 +94,7 @@ class TranslateCommand:
             help="priority when the server is overloaded (default: batch for files and pipes, else interactive)",
         )
         parser.add_argument("--deadline", type=float, metavar="SECONDS", help="time limit for all texts together")
+        _add_term_arguments(parser)
         _add_search_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
@@ -126,6 +128,19 @@ class TranslateCommand:
                 return job.run()
         except ValueError as error:  # a number that protobuf cannot hold
             return _usage(str(error))
+
+
+def _add_term_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", action="append", default=[], metavar="PHRASE", help="not to be translated; may be repeated"
+    )
+    parser.add_argument(
+        "--glossary",
+        default="",
+        metavar="NAME|FILE.tsv",
+        help="phrases and their translations: the name of a glossary of the server, or a file with "
+        '"SOURCE<tab>TARGET" on each line, or "SOURCE<tab>TARGET<tab>case" if the case of the source matters',
+    )
 
 
 class _Job:
@@ -331,6 +346,7 @@ def _misused_format(args: argparse.Namespace) -> str:
 def _options(args: argparse.Namespace, *, typed: bool) -> Options:
     from dragoman_service.client.values import Options, Sampling  # noqa: PLC0415 - imports protobuf
 
+    is_file = args.glossary.endswith(".tsv")
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, seed=args.seed)
     return Options(
         model=args.model,
@@ -348,7 +364,27 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         format="plain" if args.format == "lines" else FileFormat(args.format).of_texts.value,
         html_attributes=tuple(args.html_attribute),
         priority=args.priority or ("interactive" if args.texts or typed else "batch"),
+        keep=tuple(args.keep),
+        terms=_terms(Path(args.glossary)) if is_file else (),
+        glossary="" if is_file else args.glossary,
     )
+
+
+def _terms(path: Path) -> tuple[Term, ...]:
+    """The terms of a glossary. Raises CommandFailed."""
+    from dragoman_service.client.values import Term  # noqa: PLC0415 - imports protobuf
+
+    try:
+        found = read_terms(path.read_text(encoding="utf-8-sig"), str(path))
+    except OSError as error:
+        print(f"dragoman: {path}: {error.strerror}", file=sys.stderr)
+    except UnicodeDecodeError as error:
+        print(f"dragoman: {path}: is not UTF-8: {error}", file=sys.stderr)
+    except InvalidInput as error:
+        print(f"dragoman: {error}", file=sys.stderr)
+    else:
+        return tuple(Term(term.source, term.target or "", term.case_sensitive) for term in found)
+    raise CommandFailed(2)
 
 
 def _problem(error: InvalidRequest) -> str:

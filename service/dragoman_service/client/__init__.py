@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from dragoman_service.client.client import AsyncTranslationClient, TranslationClient
 from dragoman_service.client.connection import Tls, Token
-from dragoman_service.client.values import Hypothesis, LanguageCandidate, Model, Options, Sampling, Translation
+from dragoman_service.client.values import (
+    AppliedTerm,
+    Hypothesis,
+    LanguageCandidate,
+    Model,
+    Options,
+    Sampling,
+    Term,
+    Translation,
+)
 
 __all__ = [
+    "AppliedTerm",
     "AsyncTranslationClient",
     "Hypothesis",
     "LanguageCandidate",
     "Model",
     "Options",
     "Sampling",
+    "Term",
     "Tls",
     "Token",
     "Translation",

@@ -34,6 +34,26 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """A phrase and its translation. See `Term` in translation.proto."""
+
+    source: str
+    target: str
+    case_sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedTerm:
+    """A term in a text and in its translation."""
+
+    source: tuple[int, int]
+    """Its characters in the source text, start and end."""
+    target: tuple[int, int]
+    """Its characters in the translation."""
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """Options of a request. None or empty takes the server's default. translation.proto describes each option."""
 
@@ -58,6 +78,12 @@ class Options:
     """Attributes of HTML whose values are translated, such as `alt`."""
     allow_pivot: bool = False
     """Whether two models may translate through a third language, if no model has the pair."""
+    keep: tuple[str, ...] = ()
+    """Phrases that stand in translations as they are."""
+    terms: tuple[Term, ...] = ()
+    """Phrases with their translations."""
+    glossary: str = ""
+    """Name of a glossary of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,8 @@ class Hypothesis:
     token_scores: tuple[float, ...]
     """Empty unless `Options.return_token_scores` is set."""
     finish_reason: FinishReason
+    applied_terms: tuple[AppliedTerm, ...] = ()
+    """Which of `Options.terms` stand in it, in the order of the source text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +209,7 @@ def utf8(field: str, value: str) -> bytes:
 
 def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Options) -> pb.TranslateRequest:
     """Convert to a request for many texts, which `utf8` accepts. Raises InvalidRequest."""
-    _check_names(options)
+    _check_strings(options)
     return pb.TranslateRequest(
         texts=texts,
         model=options.model,
@@ -195,12 +223,15 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         format=_format(options.format),
         html_attributes=options.html_attributes,
         allow_pivot=options.allow_pivot,
+        keep=options.keep,
+        terms=_terms(options),
+        glossary=options.glossary,
     )
 
 
 def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStreamRequest:
     """Convert to a request for one text whose translation is streamed. Raises InvalidRequest."""
-    _check_names(options)
+    _check_strings(options)
     utf8("text", text)
     utf8("target_prefix", prefix)
     return pb.TranslateStreamRequest(
@@ -216,6 +247,9 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         format=_format(options.format),
         html_attributes=options.html_attributes,
         allow_pivot=options.allow_pivot,
+        keep=options.keep,
+        terms=_terms(options),
+        glossary=options.glossary,
     )
 
 
@@ -245,9 +279,29 @@ def models(response: pb.ListModelsResponse) -> list[Model]:
     return [_model(info) for info in response.models]
 
 
-def _check_names(options: Options) -> None:
-    for field in ("model", "source_language", "target_language"):
+def _check_strings(options: Options) -> None:
+    for field in ("model", "source_language", "target_language", "glossary"):
         utf8(field, getattr(options, field))
+    for index, phrase in enumerate(options.keep):
+        utf8(f"keep[{index}]", phrase)
+    for index, term in enumerate(options.terms):
+        utf8(f"terms[{index}].source", term.source)
+        utf8(f"terms[{index}].target", term.target)
+
+
+def _terms(options: Options) -> list[pb.Term]:
+    return [
+        pb.Term(source=term.source, target=term.target, case_sensitive=term.case_sensitive) for term in options.terms
+    ]
+
+
+def _applied_term(message: pb.AppliedTerm) -> AppliedTerm:
+    term = message.term
+    return AppliedTerm(
+        source=(message.source.start, message.source.end),
+        target=(message.target.start, message.target.end),
+        term=Term(term.source, term.target, term.case_sensitive),
+    )
 
 
 def _decoding(options: Options) -> pb.DecodingOptions:
@@ -289,6 +343,7 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
                 tokens=tuple(hypothesis.tokens),
                 token_scores=tuple(hypothesis.token_scores),
                 finish_reason=_finish_reason(hypothesis.finish_reason),
+                applied_terms=tuple(map(_applied_term, hypothesis.applied_terms)),
             )
             for hypothesis in message.hypotheses
         ),

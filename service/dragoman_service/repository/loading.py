@@ -182,6 +182,7 @@ def describe(bundle: Bundle, division: Division, device: str, settings: ModelSet
         scores=manifest.scores,
         licence=manifest.licence,
         stand_ins=manifest.stand_ins,
+        alignments=manifest.alignments,
         generation=generation,
         caps=caps,
     )

@@ -141,6 +141,8 @@ class ModelDescription:
     """Licence of the weights; empty: unknown."""
     stand_ins: tuple[str, ...] = STAND_INS
     """Words that it copies. They stand in a sentence for what its translation must keep."""
+    alignments: bool = False
+    """Whether its engine returns alignments for requests that ask for them."""
     generation: Generation = field(default_factory=Generation)
     """What requests get that leave an option unset, where the operator has not set it either."""
     caps: CallCaps = field(default_factory=CallCaps)

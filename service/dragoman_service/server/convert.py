@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.message import Message
@@ -15,9 +15,11 @@ from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.text.detection import Candidate
 from dragoman_service.text.markup.formats import TextFormat
 from dragoman_service.text.markup.html import TRANSLATED_ATTRIBUTES
+from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
 from dragoman_service.translation.dispatch import Way
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.terms import AppliedTerm
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _PRIORITIES: dict[int, Priority] = {
@@ -42,6 +44,7 @@ _WARNINGS = {
     WarningKind.SPANS_IN_PARTS: pb.Warning.SPANS_IN_PARTS,
     WarningKind.NUMBER_MISSING: pb.Warning.NUMBER_MISSING,
     WarningKind.REPETITION: pb.Warning.REPETITION,
+    WarningKind.TERM_MISSING: pb.Warning.TERM_MISSING,
     WarningKind.EMPTY: pb.Warning.EMPTY,
 }
 _MOST_CANDIDATES = 5
@@ -126,6 +129,11 @@ def detection(candidates: Sequence[Candidate]) -> pb.Detection:
     )
 
 
+def terms_of(messages: Iterable[pb.Term]) -> tuple[Term, ...]:
+    """Convert terms."""
+    return tuple(Term(message.source, message.target, message.case_sensitive) for message in messages)
+
+
 def priority_of(value: int) -> Priority:
     """Convert a priority. Raises InvalidInput for one that this server does not know."""
     if value not in _PRIORITIES:
@@ -149,9 +157,14 @@ def attributes_of(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def model_info(
-    model: ModelDescription, limits: RequestLimits, aliases: Sequence[str], *, is_default: bool
+    model: ModelDescription,
+    limits: RequestLimits,
+    aliases: Sequence[str],
+    *,
+    is_default: bool,
+    glossaries: Sequence[tuple[str, str]] = (),
 ) -> pb.ModelInfo:
-    """Describe a version of a model."""
+    """Describe a version of a model. `glossaries`: names, and "SOURCE-TARGET" of each, of all languages."""
     return pb.ModelInfo(
         name=model.name,
         version=model.version,
@@ -181,7 +194,15 @@ def model_info(
             beam_size=model.default_beam_size, length_penalty=model.default_length_penalty
         ),
         length_normalisation=model.generation.normalisation,
+        glossaries=[f"{name}.{pair}" for name, pair in glossaries if _translates(model, pair)],
     )
+
+
+def _translates(model: ModelDescription, pair: str) -> bool:
+    """Whether a model translates "SOURCE-TARGET". Codes of languages may have hyphens too."""
+    parts = pair.split("-")
+    sides = [("-".join(parts[:cut]), "-".join(parts[cut:])) for cut in range(1, len(parts))]
+    return any(side in model.languages.matching(*side) for side in sides)
 
 
 def _beam_for(num_hypotheses: int, default_beam_size: int) -> int:
@@ -198,6 +219,16 @@ def _hypothesis(
         token_scores=hypothesis.token_scores if token_scores else (),
         finish_reason=_FINISH_REASONS[hypothesis.finish_reason],
         sentences=[_sentence(sentence, token_scores) for sentence in hypothesis.sentences],
+        applied_terms=[_applied_term(term) for term in hypothesis.terms],
+    )
+
+
+def _applied_term(applied: AppliedTerm) -> pb.AppliedTerm:
+    term = applied.term
+    return pb.AppliedTerm(
+        source=_range(*applied.source),
+        target=_range(*applied.target),
+        term=pb.Term(source=term.source, target=term.target, case_sensitive=term.case_sensitive),
     )
 
 

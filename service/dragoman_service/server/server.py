@@ -45,6 +45,7 @@ from dragoman_service.server.reflection import add_reflection
 from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
 from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
+from dragoman_service.translation.glossaries import GlossaryFolder
 
 if TYPE_CHECKING:
     from dragoman_service.server.tls import ServerTls
@@ -104,7 +105,7 @@ class Server:
         if self._rollout:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
-        self._frontend = Frontend(self.registry, self._config.limits)
+        self._frontend = Frontend(self.registry, self._config.limits, GlossaryFolder(config.glossaries))
         self._listen(config.port)
         if self._part.alone:
             self._pages = open_pages(config, self._metrics.registry, lambda: self.condition)

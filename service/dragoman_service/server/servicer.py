@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
-from dragoman_service.errors import Cancelled, DeadlineExceeded
+from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput
 from dragoman_service.repository.models import Route
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import (
@@ -24,6 +24,7 @@ from dragoman_service.server.convert import (
     format_of,
     model_info,
     priority_of,
+    terms_of,
     text_translation,
 )
 from dragoman_service.server.settings import ServerSettings
@@ -134,13 +135,14 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             return pb.ListModelsResponse(models=self._models(_allowed_models(answering)))
 
     def _models(self, allowed: Container[str] | None) -> list[pb.ModelInfo]:
-        entries = self._frontend.models.entries
+        entries, glossaries = self._frontend.models.entries, self._frontend.glossaries.names()
         return [
             model_info(
                 model.description,
                 self._frontend.limits,
                 entries[model.description.name].aliases_of(model.description.version),
                 is_default=model is entries[model.description.name].default,
+                glossaries=glossaries,
             )
             for model in self._frontend.models.models
             if allowed is None or model.description.name in allowed
@@ -153,8 +155,12 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         now, priority = self._frontend.clock(), priority_of(request.priority)
         text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
+        keep, terms = tuple(request.keep), terms_of(request.terms)
 
         def make(route: Route, is_last: bool) -> Call:
+            if not is_last and (terms or request.glossary):
+                field, got = ("terms", f"{len(terms)} terms") if terms else ("glossary", request.glossary)
+                raise InvalidInput(field, got, "none for a text that two models translate")
             model = route.model.description
             seconds = model.caps.seconds(remaining)
             deadline = None if seconds is None else now + seconds
@@ -167,6 +173,9 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 alignments=is_last and request.return_alignments,
                 format=text_format,
                 attributes=attributes,
+                keep=keep,
+                terms=terms,
+                glossary=request.glossary,
                 sender=Sender(client=answering.client, priority=priority, deadline=deadline),
             )
 

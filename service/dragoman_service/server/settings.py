@@ -39,6 +39,8 @@ class ServerSettings:
     `tls_client_ca`, else its network address."""
     tokens: Path | None = None
     """File of the tokens that may call; None: everyone may."""
+    glossaries: Path | None = None
+    """Folder of the named glossaries (`translation.glossaries`); None: there are none."""
     fronts: int = 0
     """Processes that have the calls and their texts, beside one that has the engines; 0: one process has all."""
     reflection: bool = True

@@ -66,6 +66,8 @@ def _is_number(character: str) -> bool:
 
 SYMBOL = _class_of(_is_symbol) + _BULLETS + _PRIVATE + _BLOCKS_OF_SYMBOLS
 """Emoji, arrows, mathematical signs, boxes, bullets and private use; neither ASCII nor signs of currencies."""
+MARK = _class_of(lambda character: unicodedata.category(character)[0] == "M")
+"""Accents, vowel signs and the like, which belong to the letter before them."""
 NUMBER = _class_of(_is_number) + _RAISED_SIGNS
 """Raised and lowered digits, fractions, circled numbers: NFKC changes what they mean."""
 _CLUSTER = f"[{SYMBOL}][{MODIFIER}\u0300-\u036f\u20d0-\u20ff]*+"

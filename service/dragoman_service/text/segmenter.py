@@ -69,6 +69,13 @@ class EncodedPiece:
     """Where the piece begins in the sentence that was encoded."""
     spans: tuple[Span, ...] = ()
     """As those of `Piece`."""
+    replacement: str | None = None
+    """What is written in place of a piece that is copied; None: its text."""
+
+    @property
+    def output(self) -> str:
+        """What is written in place of a piece that is copied."""
+        return self.text if self.replacement is None else self.replacement
 
     def written(self, translation: str) -> str:
         """A translation of the tokens, or a part of one, on one line and in capitals if `capitals`."""
@@ -324,7 +331,8 @@ class _Halver:
         if _has_letter(self._text, start, stop, self._spans[first:last]):
             yield from self.parts(start, stop)
         elif start < stop:
-            yield EncodedPiece(self._text[start:stop], (), start=start)
+            inside = _relative(self._spans[first:last], start)
+            yield EncodedPiece(self._text[start:stop], (), start=start, spans=inside)
         if stop < end:
             yield EncodedPiece(self._text[stop:end], (), start=stop)
 
@@ -351,4 +359,4 @@ class _Halver:
 
 
 def _relative(spans: Sequence[Span], begin: int) -> tuple[Span, ...]:
-    return tuple(Span(span.start - begin, span.end - begin, span.kind) for span in spans)
+    return tuple(span.shifted(-begin) for span in spans)

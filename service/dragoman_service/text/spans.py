@@ -10,7 +10,7 @@ import enum
 import heapq
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dragoman_service.text.characters import (
     CONTROL,
@@ -61,6 +61,12 @@ class Span:
     start: int
     end: int
     kind: Kind
+    written: str | None = None
+    """What a translation has in its place; None: its own characters."""
+
+    def shifted(self, by: int) -> Span:
+        """The span, so many characters further on."""
+        return replace(self, start=self.start + by, end=self.end + by)
 
 
 _DOMAINS = word_set(

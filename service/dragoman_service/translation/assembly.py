@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,16 +12,19 @@ from typing import Any
 from dragoman_service.engine.request import DecodingOptions, Finished, FinishReason, Hypothesis, Timings
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.text.terms import Match
 from dragoman_service.translation.alignment import word_alignment
 from dragoman_service.translation.numbers import missing_numbers
 from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText
-from dragoman_service.translation.sentences import ProtectedPiece, is_plain
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_plain
+from dragoman_service.translation.terms import AppliedTerm, places_anywhere, places_in_order, with_targets
 from dragoman_service.translation.text_worker import Steps
 from dragoman_service.translation.warnings import TextWarning, WarningKind
 
 _IN_PARTS = "the model did not keep its spans; it was translated in the parts around them"
 _REPEATED = "its translation was stopped because it repeated itself without end"
+_TERM_MISSING = "its translation is not the one of the term"
 _DIGIT = re.compile("[0-9]")
 _EMPTY = "the model gave no translation; it is returned as it is"
 
@@ -57,6 +61,8 @@ class TextHypothesis:
     """REPETITION if any sentence was stopped for that, else LENGTH if any was cut."""
     sentences: tuple[SentenceHypothesis, ...] = ()
     """The sentences, if they were asked for."""
+    terms: tuple[AppliedTerm, ...] = ()
+    """The terms of the source text, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +97,25 @@ Answer = Finished | Settled
 
 
 def settled(
-    piece: ProtectedPiece, finished: Finished, tokenizer: TextTokenizer, options: DecodingOptions
+    piece: ProtectedPiece | TermPiece, finished: Finished, route: Route, options: DecodingOptions
 ) -> Settled | None:
     """The best translations of a sentence that keep its spans; None if there are none, or a sample does not."""
     found: list[tuple[Hypothesis, str]] = []
     for hypothesis in finished.hypotheses:
-        text = piece.restored(tokenizer.decode(hypothesis.tokens))
+        text = _restored(piece, hypothesis, route)
         if text:
             found.append((hypothesis, text))
         elif options.sampling:
             return None
     return _of_pairs(found, finished.timings, options) if found else None
+
+
+def _restored(piece: ProtectedPiece | TermPiece, hypothesis: Hypothesis, route: Route) -> str | None:
+    translation = route.model.tokenizer.decode(hypothesis.tokens)
+    if isinstance(piece, ProtectedPiece):
+        return piece.restored(translation)
+    written = piece.written(translation)
+    return with_targets(piece.text, piece.spans, written, word_alignment(piece, hypothesis, written, route))
 
 
 def _of_pairs(
@@ -130,7 +144,7 @@ def settled_in_parts(
         chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in finished]
         translations = iter(chosen)
         written = [part.written(tokenizer.decode(next(translations).tokens)) if part.tokens else None for part in parts]
-        found.append((_joined(chosen), piece.protected.from_parts([part.text for part in parts], written)))
+        found.append((_joined(chosen), piece.protected.from_parts([part.output for part in parts], written)))
     tokens = sum(len(part.tokens) + 1 for part in parts if part.tokens)
     return _of_pairs(found, longest(finished), options, more_source_tokens=tokens, in_parts=True)
 
@@ -219,6 +233,7 @@ def _hypothesis(
     parts: list[str] = []
     found: list[SentenceHypothesis] = []
     prefix, source, target = prepared.prefix, 0, 0
+    terms = _Terms(prepared.terms)
     for piece in prepared.pieces:
         if piece.tokens:
             answer, hypothesis = next(remaining)
@@ -245,14 +260,50 @@ def _hypothesis(
                 aligned = tuple((_shifted(own, source), _shifted(its, target)) for own, its in pairs)
                 found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis, aligned))
         else:
-            text = piece.text
+            text = piece.output
+        warnings += terms.placed(piece, text, source, target)
         parts.append(text)
         source, target = source + len(piece.text), target + len(text)
         yield
     joined = _joined(chosen)
     return TextHypothesis(
-        "".join(parts), joined.score, joined.tokens, joined.token_scores, joined.finish_reason, tuple(found)
+        "".join(parts),
+        joined.score,
+        joined.tokens,
+        joined.token_scores,
+        joined.finish_reason,
+        tuple(found),
+        tuple(terms.applied),
     )
+
+
+class _Terms:
+    """The terms of a text, whose places in its translation are found piece by piece."""
+
+    def __init__(self, matches: Iterable[Match]) -> None:
+        self.applied: list[AppliedTerm] = []
+        self._remaining = deque(match for match in matches if match.term.target is not None)
+
+    def placed(self, piece: EncodedPiece, text: str, source: int, target: int) -> list[TextWarning]:
+        """Find those of the next piece in its translation. Returns a warning for each that it lacks.
+
+        Args:
+            piece: The piece.
+            text: Its translation.
+            source: Where the piece begins in the source text.
+            target: Where its translation begins.
+        """
+        own = []
+        while self._remaining and self._remaining[0].start < source + len(piece.text):
+            own.append(self._remaining.popleft())
+        places_of = places_anywhere if piece.tokens else places_in_order
+        missing = []
+        for match, place in zip(own, places_of([it.term.target or "" for it in own], text), strict=True):
+            if place is None:
+                missing.append(TextWarning(WarningKind.TERM_MISSING, match.start, match.end, _TERM_MISSING))
+            else:
+                self.applied.append(AppliedTerm(match.term, (match.start, match.end), _shifted(place, target)))
+        return missing
 
 
 def _shifted(characters: tuple[int, int], by: int) -> tuple[int, int]:

@@ -18,15 +18,17 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_steps
 from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.text.terms import Glossary, Term
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.detection import Detection
 from dragoman_service.translation.documents import results_of_documents
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
+from dragoman_service.translation.glossaries import GlossaryFolder
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prefix import ExactStream, Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
-from dragoman_service.translation.second_attempt import has_protected, settle
-from dragoman_service.translation.sentences import ProtectedPiece, is_plain
+from dragoman_service.translation.second_attempt import has_checked, settle
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 
@@ -36,6 +38,8 @@ _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
+_BYTES_PER_TERM = 1_000
+"""Bytes of memory of a term in a translation, with its message."""
 _FIELDS_OF_A_TEXT = {"text": "texts", "target_prefix": "target_prefixes"}
 """What errors of one text name -> the field of a call."""
 
@@ -73,15 +77,28 @@ class Call:
         """The number of the text that the caller sent, of which `texts[index]` is a part."""
         return self.documents[index] if self.documents else index
 
+    keep: tuple[str, ...] = ()
+    """Phrases that stand in translations as they are."""
+    terms: tuple[Term, ...] = ()
+    """Phrases with their translations. Phrases of `keep` are preferred."""
+    glossary: str = ""
+    """Name of a glossary of the server, whose terms come after all others; empty: none."""
+
 
 class Frontend:
     """Translates texts with the engines of a registry, on one event loop."""
 
     def __init__(
-        self, models: ModelRegistry, limits: RequestLimits, *, clock: Callable[[], float] = time.monotonic
+        self,
+        models: ModelRegistry,
+        limits: RequestLimits,
+        glossaries: GlossaryFolder | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """To be called on the event loop. `clock` must be that of the engines."""
         self.models = models
+        self.glossaries = glossaries or GlossaryFolder(None)
         self._ports: WeakKeyDictionary[ServedModel, EnginePort] = WeakKeyDictionary()
         self.limits = limits
         self.clock = clock
@@ -117,7 +134,7 @@ class Frontend:
             maker = _maker(call, port)
             finished = await engine_call.finish_all(request for text in prepared for request in maker.of_text(text))
             answers: Sequence[Answer] = finished
-            if has_protected(prepared):
+            if has_checked(prepared):
                 answers = await settle(prepared, finished, engine_call, maker)
 
         def assemble_all() -> Steps[list[TextResult]]:
@@ -152,8 +169,8 @@ class Frontend:
             answers: list[Answer] = []
             for piece in prepared.pieces:
                 if not piece.tokens:
-                    yield piece.text
-                elif isinstance(piece, ProtectedPiece):
+                    yield piece.output
+                elif is_checked(piece):
                     prefix = None if answers else prepared.prefix
                     yield await self._held_back(piece, prefix, requests_of_text, engine_call, maker, answers)
                 else:
@@ -187,7 +204,7 @@ class Frontend:
 
     @staticmethod
     async def _held_back(
-        piece: ProtectedPiece,
+        piece: ProtectedPiece | TermPiece,
         prefix: Prefix | None,
         requests: RequestStream,
         engine_call: EngineCall,
@@ -262,6 +279,9 @@ class Frontend:
 
     def _check(self, call: Call) -> None:
         self.check_sizes(call.texts, call.target_prefixes)
+        for name, given in (("keep", call.keep), ("terms", call.terms)):
+            if len(given) > self.limits.max_terms:
+                raise InvalidInput(name, f"{len(given)} of them", f"at most {self.limits.max_terms}")
         if call.format is not TextFormat.PLAIN:
             _check_format(call)
         check_options(call.options, call.route.model.description)
@@ -282,13 +302,15 @@ class Frontend:
     def _announce(self, call: Call, prepared: list[PreparedText], engine_call: EngineCall) -> None:
         """Tell the engine how many requests follow. Raises InvalidInput for a call of more work than it may have."""
         call.memory.add(_BYTES_PER_PIECE * sum(len(text.pieces) for text in prepared))
+        places = sum(len(text.terms) for text in prepared)
+        call.memory.add(_BYTES_PER_TERM * places * call.options.num_hypotheses)
         overhead = call.route.model.tokenizer.source_overhead
         sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
         work, most = sum(sentences) * call.options.num_rows, call.route.model.description.caps.max_call_work
         if most and work > most:
             shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
-        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_protected(prepared))
+        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_checked(prepared))
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
@@ -297,12 +319,28 @@ class Frontend:
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
+            glossaries, places = self._glossaries(call), 0
             for index, (text, prefix, marked) in enumerate(zip(call.texts, prefixes, all_marked, strict=True)):
                 with _named(call.document_of(index)):
-                    prepared.append((yield from prepare_steps(text, prefix, call.route, call.options, check, marked)))
+                    steps = prepare_steps(text, prefix, call.route, call.options, check, marked, glossaries)
+                    prepared.append((yield from steps))
+                places += len(prepared[-1].terms)
+                if places > self.limits.max_term_places:
+                    shown = f"more than {self.limits.max_term_places} places in which terms are found"
+                    raise InvalidInput("texts", shown, f"at most {self.limits.max_term_places} in one call")
             return prepared
 
         return await self._compute_on_texts(call, work())
+
+    def _glossaries(self, call: Call) -> list[Glossary]:
+        """The phrases and terms of a call, those that are preferred first. Raises NotFound and InvalidInput."""
+        if not (call.keep or call.terms or call.glossary):
+            return []
+        kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep[{}]".format)
+        found = [kept, Glossary(call.terms)]
+        if call.glossary:
+            found.append(self.glossaries.find(call.glossary, call.route.source_language, call.route.target_language))
+        return [glossary for glossary in found if len(glossary)]
 
     async def _compute_on_texts(self, call: Call, steps: Steps[T]) -> T:
         """Do work on the texts of a call: on a thread if they are long."""
@@ -362,7 +400,11 @@ def _named(index: int) -> Iterator[None]:
 
 
 def _is_short(call: Call) -> bool:
-    return sum(map(len, call.texts)) + sum(map(len, call.target_prefixes)) <= _INLINE_CHARACTERS
+    """Whether the preparation of a call takes so little time that the event loop can do it. It reads no files then."""
+    if call.glossary:
+        return False
+    strings = (call.texts, call.target_prefixes, call.keep, (term.source for term in call.terms))
+    return sum(sum(map(len, each)) for each in strings) <= _INLINE_CHARACTERS
 
 
 class _Check:

@@ -9,6 +9,7 @@ Tokenizers normalise text, so the characters of a translation may differ from th
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +81,8 @@ def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None
     """A prefix of the translation of a sentence, whose kept spans are written as the model reads them."""
     shown = text
     for unit in protected.units if protected else ():
-        shown = shown.replace(unit.text, unit.shown)
+        before, after = (r"(?<!\w)" if unit.text[0].isalnum() else ""), (r"(?!\w)" if unit.text[-1].isalnum() else "")
+        shown = re.sub(before + re.escape(unit.text) + after, unit.shown, shown)
     tokens = tokenizer.encode_target(shown)
     decoded = tokenizer.decode(tokens)
     index = _index(tokenizer)

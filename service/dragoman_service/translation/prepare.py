@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,8 +12,10 @@ from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, pieces_of
+from dragoman_service.text.terms import Glossary, Match
 from dragoman_service.translation.prefix import Prefix, make_prefix
-from dragoman_service.translation.sentences import ProtectedPiece, encoded, is_plain
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, copied, encoded, is_checked, is_plain
+from dragoman_service.translation.terms import terms_of, with_terms
 from dragoman_service.translation.text_worker import Steps, run_inline
 from dragoman_service.translation.warnings import TextWarning
 
@@ -37,6 +40,8 @@ class PreparedText:
     """The beginning of the translation of the first sentence."""
     warnings: tuple[TextWarning, ...] = ()
     """What was found in the text."""
+    terms: tuple[Match, ...] = ()
+    """The terms that it has, in order."""
 
     @property
     def sentences(self) -> tuple[EncodedPiece, ...]:
@@ -72,10 +77,15 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
 
 
 def prepare(
-    text: str, prefix: str, route: Route, options: DecodingOptions, check: Callable[[EncodedPiece], None]
+    text: str,
+    prefix: str,
+    route: Route,
+    options: DecodingOptions,
+    check: Callable[[EncodedPiece], None],
+    glossaries: Sequence[Glossary] = (),
 ) -> PreparedText:
     """Do all steps of `prepare_steps` at once."""
-    return run_inline(prepare_steps(text, prefix, route, options, check))
+    return run_inline(prepare_steps(text, prefix, route, options, check, glossaries=glossaries))
 
 
 def prepare_steps(
@@ -85,29 +95,39 @@ def prepare_steps(
     options: DecodingOptions,
     check: Callable[[EncodedPiece], None],
     marked: Sequence[tuple[int, int]] = (),
+    glossaries: Sequence[Glossary] = (),
 ) -> Steps[PreparedText]:
     """Split a text into sentences within the limit of the model, and tokenise them, in a step for each piece.
+
+    The terms of `glossaries` are kept spans, in whose place their translations are written.
 
     Neighbouring pieces that are copied are joined, so a text has at most one piece more than twice its sentences.
     `check` is called with each piece and may raise to stop the work. `marked` are the characters that the translation
     keeps beside those that are found. Raises InvalidInput for a prefix that is too long or has no sentence.
     """
     pieces: list[EncodedPiece] = []
-    copied: list[str] = []
+    between: list[EncodedPiece] = []
     warnings: list[TextWarning] = []
-    for piece in _encoded(text, route, warnings, marked, with_prefix=bool(prefix)):
+    terms = list(_outside(terms_of(text, glossaries), marked))
+    for piece in _encoded(text, route, warnings, marked, terms, with_prefix=bool(prefix)):
         check(piece)
         yield
         if not piece.tokens:
-            copied.append(piece.text)
+            between.append(piece)
             continue
-        if copied:
-            pieces.append(EncodedPiece("".join(copied), ()))
-            copied.clear()
+        if between:
+            pieces.append(_joined(between))
+            between.clear()
         pieces.append(piece)
-    if copied:
-        pieces.append(EncodedPiece("".join(copied), ()))
-    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings))
+    if between:
+        pieces.append(_joined(between))
+    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings), tuple(terms))
+
+
+def _joined(copied: Sequence[EncodedPiece]) -> EncodedPiece:
+    """Neighbouring pieces that are copied, as one."""
+    text, output = ("".join(parts) for parts in zip(*((it.text, it.output) for it in copied), strict=True))
+    return EncodedPiece(text, (), replacement=None if output == text else output)
 
 
 def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: DecodingOptions) -> Prefix | None:
@@ -123,6 +143,15 @@ def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: 
         allowed = f"fewer tokens than max_length, which is {longest}; this has {made.length}"
         raise InvalidInput("target_prefix", prefix, allowed)
     return made
+
+
+def _outside(terms: Sequence[Match], marked: Sequence[tuple[int, int]]) -> Iterator[Match]:
+    """The terms that have no character of the ranges, which are in order and do not overlap."""
+    ends = [end for _, end in marked]
+    for term in terms:
+        following = bisect_right(ends, term.start)
+        if following == len(marked) or marked[following][0] >= term.end:
+            yield term
 
 
 def max_length(options: DecodingOptions, model: ModelDescription) -> int:
@@ -150,7 +179,7 @@ class RequestMaker:
     def of(self, piece: EncodedPiece, prefix: Prefix | None = None) -> Request:
         """The request of a sentence, or a part of one."""
         route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
-        options = (_for_protected if isinstance(piece, ProtectedPiece) else _for_sentences)(self.options)
+        options = (_for_protected if is_checked(piece) else _for_sentences)(self.options)
         return Request(
             id=self.new_id(),
             source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
@@ -164,7 +193,7 @@ class RequestMaker:
             forced=tokenizer.forced(route.target_language),
             normalisation=model.normalisation,
             restrictions=prefix.restrictions if prefix else (),
-            alignments=self.alignments,
+            alignments=self.alignments or isinstance(piece, TermPiece),
         )
 
 
@@ -190,12 +219,19 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 
 
 def _encoded(
-    text: str, route: Route, warnings: list[TextWarning], marked: Sequence[tuple[int, int]], *, with_prefix: bool
+    text: str,
+    route: Route,
+    warnings: list[TextWarning],
+    marked: Sequence[tuple[int, int]],
+    terms: Sequence[Match],
+    *,
+    with_prefix: bool,
 ) -> Iterator[EncodedPiece]:
     """Cut a text into encoded pieces. The case of the first sentence is kept if its translation has a prefix."""
-    for piece in pieces_of(text, route.source_language, marked=marked):
+    kept = [*marked, *((term.start, term.end) for term in terms)]
+    for piece in with_terms(pieces_of(text, route.source_language, marked=kept), terms):
         if not piece.translatable:
-            yield EncodedPiece(piece.text, ())
+            yield copied(piece.text, piece.spans)
             continue
-        yield from encoded(piece, route, warnings.append, keep_case=with_prefix)
+        yield from encoded(piece, route, warnings.append, with_prefix=with_prefix)
         with_prefix = False

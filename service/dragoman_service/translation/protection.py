@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dragoman_service.text.spans import Kind, Span
 
@@ -34,12 +34,19 @@ class Unit:
     start: int
     end: int
     text: str
+    """What a translation has: its characters, but for terms, whose translation is given."""
     shown: str
     """What the model reads in its place: a stand-in, or its own text."""
     ordered: bool
     """Whether its order among the ordered units must not change."""
     contents: tuple[str, ...]
-    """The texts of the spans that it consists of: it may be several that touch each other."""
+    """The texts of the spans that it consists of: it may be several that touch each other. Terms are not among them,
+    as a model may write their translations for other words too."""
+
+    @property
+    def written(self) -> str:
+        """See `Span.written`."""
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Segment:
     text: str
     kept: bool
     """Whether it is a unit, in which nothing may be inserted."""
+    written: str | None = None
+    """What a translation has in place of a unit of a sentence; None: its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ class Protected:
     def from_parts(self, parts: Sequence[str], translations: Sequence[str | None]) -> str:
         """The translation of the sentence from those of `parts`, each of which may be cut further.
 
-        None stands for a part that is kept. An empty translation is replaced by the part.
+        None stands for a part that is kept, and given as it is written. An empty translation is replaced by the part.
         """
         segments = [
             Segment(part, kept=True)
@@ -134,8 +143,8 @@ class Protected:
         own = {characters for _, characters in self.invisible}
         segments = [it if it.kept else Segment(without(it.text, own), kept=False) for it in segments]
         translation = "".join(segment.text for segment in segments)
-        if translation == self.text:
-            places = [place for place, _ in self.invisible]
+        if translation == "".join(it.written or it.text for it in segments_around(self.text, self.units)):
+            places = [place + self._longer_by(place) for place, _ in self.invisible]
         else:
             borders = _borders(segments)
             scale = len(translation) / max(1, len(self.text))
@@ -145,6 +154,10 @@ class Protected:
             pieces += [translation[done:place], characters]
             done = place
         return "".join([*pieces, translation[done:]])
+
+    def _longer_by(self, place: int) -> int:
+        """By how many characters the units before a place are longer than what they stand for."""
+        return sum(len(unit.text) - (unit.end - unit.start) for unit in self.units if unit.end <= place)
 
     def _pads(self, unit: Unit) -> tuple[bool, bool]:
         """Whether spaces are added before and after a stand-in, because letters or digits touch the unit."""
@@ -193,7 +206,8 @@ def segments_around(text: str, spans: Sequence[Span | Unit]) -> list[Segment]:
     """Spans of a text, and the text before, between and after them, which may be empty."""
     segments, done = [], 0
     for span in spans:
-        segments += [Segment(text[done : span.start], kept=False), Segment(text[span.start : span.end], kept=True)]
+        segments.append(Segment(text[done : span.start], kept=False))
+        segments.append(Segment(text[span.start : span.end], kept=True, written=span.written))
         done = span.end
     return [*segments, Segment(text[done:], kept=False)]
 
@@ -203,7 +217,7 @@ def parts_around(text: str, spans: Sequence[Span | Unit]) -> list[Segment]:
     parts: list[Segment] = []
     for segment in segments_around(text, spans):
         if segment.kept or not any(map(str.isalpha, segment.text)):
-            parts.append(Segment(segment.text, kept=True))
+            parts.append(replace(segment, kept=True))
             continue
         body = segment.text.strip()
         start = segment.text.index(body)
@@ -262,12 +276,14 @@ def protected(text: str, spans: Sequence[Span], stand_ins: Sequence[str]) -> Pro
     free = iter([each for each in stand_ins if each not in sentence])
     units = []
     for start, end, members in found:
-        unit, kinds = sentence[start:end], [span.kind for span in members]
-        shown = unit if _is_shown(unit, kinds) else next(free, None)
+        source, kinds = sentence[start:end], [span.kind for span in members]
+        shown = source if _is_shown(source, kinds) else next(free, None)
         if shown is None:
             return None
-        ordered = Kind.TAG in kinds or bool(_UNNUMBERED.fullmatch(unit))
-        units.append(Unit(start, end, unit, shown, ordered, tuple(text[it.start : it.end] for it in members)))
+        ordered = Kind.TAG in kinds or bool(_UNNUMBERED.fullmatch(source))
+        written = "".join(text[it.start : it.end] if it.written is None else it.written for it in members)
+        contents = tuple(text[it.start : it.end] for it in members if it.written is None)
+        units.append(Unit(start, end, written, shown, ordered, contents))
     return Protected(sentence, tuple(units), tuple(invisible))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeGuard
 
 from dragoman_service.repository.models import Route
 from dragoman_service.text.capitals import in_capitals, in_small_letters
@@ -13,6 +15,7 @@ from dragoman_service.translation.protection import (
     Protected,
     parts_around,
     protected,
+    segments_around,
     trimmed,
     without,
 )
@@ -36,6 +39,17 @@ class ProtectedPiece(EncodedPiece):
 
 
 @dataclass(frozen=True, slots=True)
+class TermPiece(EncodedPiece):
+    """A sentence with terms, and no other spans. Its tokens are those of its text.
+
+    In its translation, the words to which the terms are aligned are replaced.
+    """
+
+    protected: ProtectedPiece = field(kw_only=True)
+    """The same sentence with stand-ins, for a second attempt."""
+
+
+@dataclass(frozen=True, slots=True)
 class PartPiece(EncodedPiece):
     """A part of a sentence, between spans that it keeps."""
 
@@ -52,22 +66,38 @@ def is_plain(piece: EncodedPiece) -> bool:
     return type(piece) is EncodedPiece
 
 
+def is_checked(piece: EncodedPiece) -> TypeGuard[ProtectedPiece | TermPiece]:
+    """Whether the translation of a piece is checked, and may need another attempt."""
+    return isinstance(piece, (ProtectedPiece, TermPiece))
+
+
+def copied(text: str, spans: Sequence[Span]) -> EncodedPiece:
+    """A piece that is not translated, but for what is written in place of its spans."""
+    if all(span.written is None for span in spans):
+        return EncodedPiece(text, ())
+    segments = segments_around(text, spans)
+    return EncodedPiece(text, (), replacement="".join(segment.written or segment.text for segment in segments))
+
+
 Warn = Callable[[TextWarning], None]
 
 
-def encoded(piece: Piece, route: Route, warn: Warn, *, keep_case: bool) -> Iterator[EncodedPiece]:
+def encoded(piece: Piece, route: Route, warn: Warn, *, with_prefix: bool) -> Iterator[EncodedPiece]:
     """Cut a translatable piece into encoded pieces.
 
     A sentence in capitals is translated in small letters, and its translation is changed to capitals, but for the spans
-    that it keeps. With `keep_case` this is not done.
+    that it keeps. This is not done if the translation has a prefix, which alignments must not change either.
     """
-    capitals = not keep_case and in_capitals(piece.text, route.source_language, route.target_language, piece.spans)
+    capitals = not with_prefix and in_capitals(piece.text, route.source_language, route.target_language, piece.spans)
     fallback = route.model.tokenizer.fallback_ids
     for part in encoded_part(piece.text, route, capitals=capitals, spans=piece.spans):
-        if not part.spans and fallback.isdisjoint(part.tokens):
+        if not part.tokens:
+            yield copied(part.text, part.spans)
+        elif not part.spans and fallback.isdisjoint(part.tokens):
             yield part
         else:
-            yield from _protected(part, piece.start + part.start, route, warn)
+            found = _protected(part, piece.start + part.start, route, warn)
+            yield from found if with_prefix else map(partial(_aligned, route=route), found)
 
 
 def encoded_part(text: str, route: Route, *, capitals: bool, spans: Sequence[Span] = ()) -> Iterator[EncodedPiece]:
@@ -87,19 +117,33 @@ def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> It
     lost = unspelled_characters(text, route.model.tokenizer)
     if is_foreign(text, lost):
         warn(TextWarning(WarningKind.SOURCE_NOT_READABLE, offset, offset + len(text), _NOT_READABLE))
-        yield EncodedPiece(text, ())
+        yield copied(text, piece.spans)
         return
     spans = with_quantities(text, with_unspelled(text, piece.spans, lost))
     start, end = trimmed(text, spans)
-    inner = [Span(it.start - start, it.end - start, it.kind) for it in spans if start <= it.start and it.end <= end]
+    inner = [it.shifted(-start) for it in spans if start <= it.start and it.end <= end]
     if all(part.kept for part in parts_around(text[start:end], inner)):
-        yield EncodedPiece(text, ())
+        yield copied(text, spans)
         return
     if start:
         yield EncodedPiece(text[:start], ())
     yield from _sentence(text[start:end], inner, offset + start, route, warn, capitals=piece.capitals)
     if end < len(text):
         yield EncodedPiece(text[end:], ())
+
+
+def _aligned(piece: EncodedPiece, route: Route) -> EncodedPiece:
+    """A sentence of which all spans are terms, for a model that returns alignments; else the piece as it is."""
+    if not isinstance(piece, ProtectedPiece) or not route.model.description.alignments:
+        return piece
+    if piece.protected.invisible or not all(span.written for span in piece.spans):
+        return piece
+    tokenizer = route.model.tokenizer
+    tokens = tokenizer.encode(in_small_letters(piece.text) if piece.capitals else piece.text)
+    fits = len(tokens) <= route.model.description.max_source_tokens - tokenizer.source_overhead
+    if not fits or not tokenizer.fallback_ids.isdisjoint(tokens):
+        return piece
+    return TermPiece(piece.text, tokens, piece.capitals, spans=piece.spans, protected=piece)
 
 
 def _sentence(
@@ -110,14 +154,15 @@ def _sentence(
     if guarded is not None:
         tokens = tokenizer.encode(guarded.shown(in_small_letters if capitals else str))
         if 0 < len(tokens) <= model.max_source_tokens - tokenizer.source_overhead:
-            yield ProtectedPiece(sentence, tokens, capitals, protected=guarded)
+            yield ProtectedPiece(sentence, tokens, capitals, spans=tuple(spans), protected=guarded)
             return
     warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
     parts = parts_around(sentence, spans)
     for part in parts:
         if part.kept:
-            yield EncodedPiece(part.text, ())
+            yield EncodedPiece(part.text, (), replacement=part.written)
             continue
-        unwanted = tuple({it.text for it in parts if it.kept and it.text not in part.text and it.text.strip()})
+        kept = {it.text for it in parts if it.kept and it.written is None and it.text.strip()}
+        unwanted = tuple(text for text in kept if text not in part.text)
         for it in encoded_part(part.text, route, capitals=capitals):
             yield PartPiece(it.text, it.tokens, it.capitals, unwanted=unwanted) if it.tokens else it

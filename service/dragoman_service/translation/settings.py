@@ -17,6 +17,10 @@ class RequestLimits:
     """Maximum number of characters (Unicode code points) in one text."""
     max_sentences: int = 20_000
     """Maximum number of sentences in one call, over all its texts."""
+    max_terms: int = 1000
+    """Maximum number of terms, and of phrases to keep, of one call."""
+    max_term_places: int = 20_000
+    """Maximum number of places in all texts of one call at which terms are found."""
     window: int = 64
     """Maximum number of sentences of one call in the engine, so that a call with thousands cannot fill the queue."""
 
@@ -24,4 +28,6 @@ class RequestLimits:
         at_least("max_texts", self.max_texts, 1)
         at_least("max_characters", self.max_characters, 1)
         at_least("max_sentences", self.max_sentences, 1)
+        at_least("max_terms", self.max_terms, 0)
+        at_least("max_term_places", self.max_term_places, 1)
         at_least("window", self.window, 1)

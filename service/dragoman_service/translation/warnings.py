@@ -17,6 +17,8 @@ class WarningKind(enum.Enum):
     """A number of the source is not found in the translation."""
     REPETITION = "repetition"
     """The translation of a sentence was stopped because it repeated itself without end."""
+    TERM_MISSING = "term_missing"
+    """The translation of a term does not stand in that of its sentence."""
     EMPTY = "empty"
     """The model produced nothing, and the sentence is returned as it is."""
 
