@@ -78,6 +78,10 @@ class Options:
     """Attributes of HTML whose values are translated, such as `alt`."""
     allow_pivot: bool = False
     """Whether two models may translate through a third language, if no model has the pair."""
+    splitting: str = "sentences"
+    """Where texts are split: at the ends of `sentences`, at those of `lines`, or nowhere (`none`)."""
+    join_lines: bool = False
+    """Whether the lines of each paragraph are joined before, as in wrapped text."""
     keep: tuple[str, ...] = ()
     """Phrases that stand in translations as they are."""
     terms: tuple[Term, ...] = ()
@@ -221,6 +225,8 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
         format=_format(options.format),
+        splitting=_splitting(options.splitting),
+        join_lines=options.join_lines,
         html_attributes=options.html_attributes,
         allow_pivot=options.allow_pivot,
         keep=options.keep,
@@ -245,6 +251,8 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         return_token_scores=options.return_token_scores,
         priority=_priority(options.priority),
         format=_format(options.format),
+        splitting=_splitting(options.splitting),
+        join_lines=options.join_lines,
         html_attributes=options.html_attributes,
         allow_pivot=options.allow_pivot,
         keep=options.keep,
@@ -320,6 +328,17 @@ def _priority(name: str) -> pb.Priority:
     if name not in priorities:
         raise ValueError(f"priority: got {name!r}; allowed: interactive, batch")
     return priorities[name]
+
+
+def _splitting(name: str) -> pb.Splitting:
+    splittings = {
+        "sentences": pb.SPLITTING_UNSPECIFIED,
+        "lines": pb.SPLITTING_LINES,
+        "none": pb.SPLITTING_NONE,
+    }
+    if name not in splittings:
+        raise ValueError(f"splitting: got {name!r}; allowed: {', '.join(splittings)}")
+    return splittings[name]
 
 
 def _format(name: str) -> pb.TextFormat:

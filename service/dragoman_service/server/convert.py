@@ -15,6 +15,7 @@ from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.text.detection import Candidate
 from dragoman_service.text.markup.formats import TextFormat
 from dragoman_service.text.markup.html import TRANSLATED_ATTRIBUTES
+from dragoman_service.text.segmenter import Splitting
 from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
 from dragoman_service.translation.dispatch import Way
@@ -32,6 +33,12 @@ _FORMATS: dict[int, TextFormat] = {
     pb.TEXT_FORMAT_PLAIN: TextFormat.PLAIN,
     pb.TEXT_FORMAT_HTML: TextFormat.HTML,
     pb.TEXT_FORMAT_MARKDOWN: TextFormat.MARKDOWN,
+}
+_SPLITTINGS: dict[int, Splitting] = {
+    pb.SPLITTING_UNSPECIFIED: Splitting.SENTENCES,
+    pb.SPLITTING_SENTENCES: Splitting.SENTENCES,
+    pb.SPLITTING_LINES: Splitting.LINES,
+    pb.SPLITTING_NONE: Splitting.NONE,
 }
 _FINISH_REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
@@ -146,6 +153,13 @@ def format_of(value: int) -> TextFormat:
     if value not in _FORMATS:
         raise InvalidInput("format", value, ", ".join(pb.TextFormat.keys()))
     return _FORMATS[value]
+
+
+def splitting_of(value: int) -> Splitting:
+    """Convert a splitting. Raises InvalidInput for one that this server does not know."""
+    if value not in _SPLITTINGS:
+        raise InvalidInput("splitting", value, ", ".join(pb.Splitting.keys()))
+    return _SPLITTINGS[value]
 
 
 def attributes_of(names: Sequence[str]) -> tuple[str, ...]:

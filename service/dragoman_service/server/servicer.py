@@ -24,6 +24,7 @@ from dragoman_service.server.convert import (
     format_of,
     model_info,
     priority_of,
+    splitting_of,
     terms_of,
     text_translation,
 )
@@ -155,6 +156,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         now, priority = self._frontend.clock(), priority_of(request.priority)
         text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
+        splitting = splitting_of(request.splitting)
         keep, terms = tuple(request.keep), terms_of(request.terms)
 
         def make(route: Route, is_last: bool) -> Call:
@@ -176,6 +178,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 keep=keep,
                 terms=terms,
                 glossary=request.glossary,
+                splitting=splitting,
+                join_lines=request.join_lines,
                 sender=Sender(client=answering.client, priority=priority, deadline=deadline),
             )
 

@@ -15,9 +15,10 @@ from dragoman_service.engine.request import DecodingOptions, Finished, Progress
 from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.text.lines import JoinedText, joined_lines
 from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_steps
-from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.text.segmenter import EncodedPiece, Splitting
 from dragoman_service.text.terms import Glossary, Term
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
 from dragoman_service.translation.detection import Detection
@@ -31,6 +32,7 @@ from dragoman_service.translation.second_attempt import has_checked, settle
 from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
+from dragoman_service.translation.wrapped import in_source
 
 _INLINE_CHARACTERS = 4_000
 """Longer input is split and tokenised on a thread, so that it does not block the event loop."""
@@ -73,16 +75,20 @@ class Call:
     documents: tuple[int, ...] = ()
     """If the texts are blocks of documents: the number of the document of each."""
 
-    def document_of(self, index: int) -> int:
-        """The number of the text that the caller sent, of which `texts[index]` is a part."""
-        return self.documents[index] if self.documents else index
-
     keep: tuple[str, ...] = ()
     """Phrases that stand in translations as they are."""
     terms: tuple[Term, ...] = ()
     """Phrases with their translations. Phrases of `keep` are preferred."""
     glossary: str = ""
     """Name of a glossary of the server, whose terms come after all others; empty: none."""
+    splitting: Splitting = Splitting.SENTENCES
+    """Where the texts are split."""
+    join_lines: bool = False
+    """Whether the lines of a paragraph are joined before."""
+
+    def document_of(self, index: int) -> int:
+        """The number of the text that the caller sent, of which `texts[index]` is a part."""
+        return self.documents[index] if self.documents else index
 
 
 class Frontend:
@@ -115,6 +121,10 @@ class Frontend:
         If a sentence fails or the caller is cancelled, the other sentences are cancelled before the next step.
         """
         self._check(call)
+        if call.join_lines:
+            joined = await self._compute_on_texts(call, _joined(call))
+            results = await self._translate(replace(call, texts=tuple(text.text for text in joined)))
+            return list(map(in_source, results, joined))
         if call.format is TextFormat.PLAIN:
             return await self._translate(call)
         documents = await self._compute_on_texts(call, _documents(call))
@@ -152,13 +162,15 @@ class Frontend:
         The caller must close the generator (`contextlib.aclosing`) if it does not read it to the end. A document with
         markup is one piece.
         """
+        self._check(call)
         if call.format is not TextFormat.PLAIN:
             (result,) = await self.translate(call)
             if result.hypotheses[0].text:
                 yield result.hypotheses[0].text
             yield result
             return
-        self._check(call)
+        joined = await self._compute_on_texts(call, _joined(call)) if call.join_lines else []
+        call = replace(call, texts=tuple(text.text for text in joined)) if joined else call
         port = self._port(call.route.model)
         first = await self._prepared_first(call)
         async with self._engine_call(port, call, first) as engine_call:
@@ -179,7 +191,8 @@ class Frontend:
                         yield text
         count = call.options.num_hypotheses
         steps = _assembled(prepared, answers, call)
-        yield await self.compute(call.sender.client, steps, translations=len(answers) * count)
+        result = await self.compute(call.sender.client, steps, translations=len(answers) * count)
+        yield in_source(result, joined[0]) if joined else result
 
     @staticmethod
     async def _as_it_comes(
@@ -322,7 +335,9 @@ class Frontend:
             glossaries, places = self._glossaries(call), 0
             for index, (text, prefix, marked) in enumerate(zip(call.texts, prefixes, all_marked, strict=True)):
                 with _named(call.document_of(index)):
-                    steps = prepare_steps(text, prefix, call.route, call.options, check, marked, glossaries)
+                    steps = prepare_steps(
+                        text, prefix, call.route, call.options, check, marked, glossaries, call.splitting
+                    )
                     prepared.append((yield from steps))
                 places += len(prepared[-1].terms)
                 if places > self.limits.max_term_places:
@@ -347,6 +362,14 @@ class Frontend:
         if _is_short(call):
             return run_inline(steps)
         return await self._worker.run(call.sender.client, steps)
+
+
+def _joined(call: Call) -> Steps[list[JoinedText]]:
+    joined = []
+    for text in call.texts:
+        joined.append(joined_lines(text))
+        yield
+    return joined
 
 
 def _documents(call: Call) -> Steps[list[Document]]:
@@ -375,7 +398,11 @@ def _check_format(call: Call) -> None:
     name = call.format.name
     if any(call.target_prefixes):
         raise InvalidInput("target_prefixes", "prefixes", f"none with the format {name}")
-    for name_of_field, wanted in (("return_alignments", call.alignments), ("return_sentences", call.sentences)):
+    for name_of_field, wanted in (
+        ("return_alignments", call.alignments),
+        ("return_sentences", call.sentences),
+        ("join_lines", call.join_lines),
+    ):
         if wanted:
             raise InvalidInput(name_of_field, wanted, f"False with the format {name}")
 

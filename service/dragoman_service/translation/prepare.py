@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
-from dragoman_service.text.segmenter import EncodedPiece, pieces_of
+from dragoman_service.text.segmenter import EncodedPiece, Piece, Splitting, pieces_of
 from dragoman_service.text.terms import Glossary, Match
 from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, copied, encoded, is_checked, is_plain
@@ -96,6 +96,7 @@ def prepare_steps(
     check: Callable[[EncodedPiece], None],
     marked: Sequence[tuple[int, int]] = (),
     glossaries: Sequence[Glossary] = (),
+    splitting: Splitting = Splitting.SENTENCES,
 ) -> Steps[PreparedText]:
     """Split a text into sentences within the limit of the model, and tokenise them, in a step for each piece.
 
@@ -109,7 +110,9 @@ def prepare_steps(
     between: list[EncodedPiece] = []
     warnings: list[TextWarning] = []
     terms = list(_outside(terms_of(text, glossaries), marked))
-    for piece in _encoded(text, route, warnings, marked, terms, with_prefix=bool(prefix)):
+    kept = [*marked, *((term.start, term.end) for term in terms)]
+    split = pieces_of(text, route.source_language, splitting=splitting, marked=kept)
+    for piece in _encoded(with_terms(split, terms), route, warnings, with_prefix=bool(prefix)):
         check(piece)
         yield
         if not piece.tokens:
@@ -219,17 +222,10 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 
 
 def _encoded(
-    text: str,
-    route: Route,
-    warnings: list[TextWarning],
-    marked: Sequence[tuple[int, int]],
-    terms: Sequence[Match],
-    *,
-    with_prefix: bool,
+    pieces: Iterable[Piece], route: Route, warnings: list[TextWarning], *, with_prefix: bool
 ) -> Iterator[EncodedPiece]:
-    """Cut a text into encoded pieces. The case of the first sentence is kept if its translation has a prefix."""
-    kept = [*marked, *((term.start, term.end) for term in terms)]
-    for piece in with_terms(pieces_of(text, route.source_language, marked=kept), terms):
+    """Encode pieces, which may be cut further. The first sentence keeps its case if its translation has a prefix."""
+    for piece in pieces:
         if not piece.translatable:
             yield copied(piece.text, piece.spans)
             continue
