@@ -70,6 +70,22 @@ def test_result_has_everything(client: TranslationClient) -> None:
     assert [(it.text, it.tokens) for it in other.hypotheses] == [("AB", ("A", "B")), ("AB!", ("A", "B", "!"))]
 
 
+def test_sentences_and_warnings_have_their_places(client: TranslationClient) -> None:
+    text = "one. Two x"
+    (result,) = client.translate([text], Options(return_sentences=True, max_length=4))
+    sentences = result.hypotheses[0].sentences
+    assert [(text[slice(*it.source)], result.text[slice(*it.target)]) for it in sentences] == [
+        ("one.", "ONE."), ("Two x", "TWO ")
+    ]  # fmt: skip
+    assert [it.finish_reason for it in sentences] == [FinishReason.STOP, FinishReason.LENGTH]
+    assert sum(it.score for it in sentences) == result.score
+    assert client.translate([text])[0].hypotheses[0].sentences == ()
+    (result,) = client.translate(["It is 7 o'clock"], Options(max_length=4))
+    (warning,) = result.warnings
+    assert (warning.kind, warning.source) == ("NUMBER_MISSING", (0, 15))
+    assert "7" in warning.message
+
+
 def test_terms_and_phrases_to_keep(client: TranslationClient) -> None:
     options = Options(keep=("hi",), terms=(Term("bank", "Haus"), Term("Ufer", "Bank", case_sensitive=True)))
     (result,) = client.translate(["hi a bank, Bank"], options)

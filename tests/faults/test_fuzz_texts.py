@@ -276,7 +276,7 @@ def check_translation(
         controls = CONTROLS.findall(hypothesis.text)
         assert controls == CONTROLS.findall(text) or sorted(controls) == sorted(CONTROLS.findall(text + prefix))
         assert len(hypothesis.tokens) == len(hypothesis.token_scores)
-        if all(warning.kind != pb.Warning.SPANS_IN_PARTS for warning in translation.warnings):
+        if all(warning.kind != pb.TranslationWarning.SPANS_IN_PARTS for warning in translation.warnings):
             least, most = options.get("min_length", 0), options["max_length"]
             assert sentences * least <= len(hypothesis.tokens) <= sentences * most
         assert math.isfinite(hypothesis.score)

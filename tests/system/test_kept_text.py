@@ -101,7 +101,7 @@ def test_a_text_of_another_script_is_returned_with_a_warning(stub: translation_p
     text = "这是一个测试。" * 50
     translation = translate(stub, text, "en")
     assert translation.hypotheses[0].text == text
-    assert translation.warnings[0].kind == pb.Warning.SOURCE_NOT_READABLE
+    assert translation.warnings[0].kind == pb.TranslationWarning.SOURCE_NOT_READABLE
     assert text[translation.warnings[0].source.start : translation.warnings[0].source.end].startswith("这是")
 
 

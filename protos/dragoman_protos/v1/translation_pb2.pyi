@@ -222,38 +222,38 @@ class TextTranslation(_message.Message):
     source_tokens: int
     target_tokens: int
     sentences: int
-    warnings: _containers.RepeatedCompositeFieldContainer[Warning]
+    warnings: _containers.RepeatedCompositeFieldContainer[TranslationWarning]
     source_language: str
     target_language: str
     detected: bool
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., source_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., sentences: _Optional[int] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., detected: _Optional[bool] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., source_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., sentences: _Optional[int] = ..., warnings: _Optional[_Iterable[_Union[TranslationWarning, _Mapping]]] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., detected: _Optional[bool] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class Warning(_message.Message):
+class TranslationWarning(_message.Message):
     __slots__ = ("kind", "source", "message")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
-        KIND_UNSPECIFIED: _ClassVar[Warning.Kind]
-        SOURCE_NOT_READABLE: _ClassVar[Warning.Kind]
-        SPANS_IN_PARTS: _ClassVar[Warning.Kind]
-        NUMBER_MISSING: _ClassVar[Warning.Kind]
-        REPETITION: _ClassVar[Warning.Kind]
-        EMPTY: _ClassVar[Warning.Kind]
-        TERM_MISSING: _ClassVar[Warning.Kind]
-    KIND_UNSPECIFIED: Warning.Kind
-    SOURCE_NOT_READABLE: Warning.Kind
-    SPANS_IN_PARTS: Warning.Kind
-    NUMBER_MISSING: Warning.Kind
-    REPETITION: Warning.Kind
-    EMPTY: Warning.Kind
-    TERM_MISSING: Warning.Kind
+        KIND_UNSPECIFIED: _ClassVar[TranslationWarning.Kind]
+        SOURCE_NOT_READABLE: _ClassVar[TranslationWarning.Kind]
+        SPANS_IN_PARTS: _ClassVar[TranslationWarning.Kind]
+        NUMBER_MISSING: _ClassVar[TranslationWarning.Kind]
+        REPETITION: _ClassVar[TranslationWarning.Kind]
+        EMPTY: _ClassVar[TranslationWarning.Kind]
+        TERM_MISSING: _ClassVar[TranslationWarning.Kind]
+    KIND_UNSPECIFIED: TranslationWarning.Kind
+    SOURCE_NOT_READABLE: TranslationWarning.Kind
+    SPANS_IN_PARTS: TranslationWarning.Kind
+    NUMBER_MISSING: TranslationWarning.Kind
+    REPETITION: TranslationWarning.Kind
+    EMPTY: TranslationWarning.Kind
+    TERM_MISSING: TranslationWarning.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    kind: Warning.Kind
+    kind: TranslationWarning.Kind
     source: Range
     message: str
-    def __init__(self, kind: _Optional[_Union[Warning.Kind, str]] = ..., source: _Optional[_Union[Range, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[TranslationWarning.Kind, str]] = ..., source: _Optional[_Union[Range, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Range(_message.Message):
     __slots__ = ("start", "end")

@@ -406,6 +406,10 @@ def _json(line: Line, translation: Translation | None) -> str:
             {"text": it.text, "score": it.score, "finish_reason": it.finish_reason.value}
             for it in translation.hypotheses
         ]
+        if translation.warnings:
+            value["warnings"] = [
+                {"kind": it.kind, "source": it.source, "message": it.message} for it in translation.warnings
+            ]
     return json.dumps(value, ensure_ascii=False).translate(_ESCAPES) + "\n"
 
 

@@ -14,8 +14,10 @@ from dragoman_service.client.values import (
     Model,
     Options,
     Sampling,
+    Sentence,
     Term,
     Translation,
+    TranslationWarning,
 )
 
 __all__ = [
@@ -26,9 +28,11 @@ __all__ = [
     "Model",
     "Options",
     "Sampling",
+    "Sentence",
     "Term",
     "Tls",
     "Token",
     "Translation",
     "TranslationClient",
+    "TranslationWarning",
 ]

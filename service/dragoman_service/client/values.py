@@ -70,6 +70,8 @@ class Options:
     sampling: Sampling | None = None
     return_tokens: bool = False
     return_token_scores: bool = False
+    return_sentences: bool = False
+    return_alignments: bool = False
     priority: str = ""
     """`interactive`, which is the default, or `batch`."""
     format: str = "plain"
@@ -91,6 +93,35 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence that the model translated. See `Sentence` in translation.proto."""
+
+    source: tuple[int, int]
+    """Its characters in the source text, start and end."""
+    target: tuple[int, int]
+    """Its characters in the translation."""
+    score: float
+    token_scores: tuple[float, ...]
+    """Empty unless `Options.return_token_scores` is set."""
+    end_score: float
+    """Log-probability of the end of the sentence."""
+    finish_reason: FinishReason
+    alignments: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    """Characters of words of the source text, and of the words of the translation that belong to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationWarning:
+    """What the caller should know about a translation. See `TranslationWarning` in translation.proto."""
+
+    kind: str
+    """Such as `NUMBER_MISSING`."""
+    message: str
+    source: tuple[int, int]
+    """What it is about: characters of the source text, start and end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One way to translate a text."""
 
@@ -103,6 +134,8 @@ class Hypothesis:
     finish_reason: FinishReason
     applied_terms: tuple[AppliedTerm, ...] = ()
     """Which of `Options.terms` stand in it, in the order of the source text."""
+    sentences: tuple[Sentence, ...] = ()
+    """Empty unless `Options.return_sentences` or `Options.return_alignments` is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +162,8 @@ class Translation:
     """Whether the source language was detected."""
     models: tuple[str, ...] = ()
     """NAME@VERSION of all models that translated, in order."""
+    warnings: tuple[TranslationWarning, ...] = ()
+    """About the best hypothesis, in the order of the text."""
 
     @property
     def text(self) -> str:
@@ -223,6 +258,8 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         target_prefixes=prefixes if any(prefixes) else (),
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
+        return_sentences=options.return_sentences,
+        return_alignments=options.return_alignments,
         priority=_priority(options.priority),
         format=_format(options.format),
         splitting=_splitting(options.splitting),
@@ -249,6 +286,8 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         target_prefix=prefix,
         return_tokens=options.return_tokens,
         return_token_scores=options.return_token_scores,
+        return_sentences=options.return_sentences,
+        return_alignments=options.return_alignments,
         priority=_priority(options.priority),
         format=_format(options.format),
         splitting=_splitting(options.splitting),
@@ -363,6 +402,7 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
                 token_scores=tuple(hypothesis.token_scores),
                 finish_reason=_finish_reason(hypothesis.finish_reason),
                 applied_terms=tuple(map(_applied_term, hypothesis.applied_terms)),
+                sentences=tuple(map(_sentence, hypothesis.sentences)),
             )
             for hypothesis in message.hypotheses
         ),
@@ -379,7 +419,30 @@ def _translation(message: pb.TextTranslation, model: str, version: str) -> Trans
         target_language=message.target_language,
         detected=message.detected,
         models=tuple(message.models),
+        warnings=tuple(map(_warning, message.warnings)),
     )
+
+
+def _sentence(message: pb.Sentence) -> Sentence:
+    return Sentence(
+        source=_range(message.source),
+        target=_range(message.target),
+        score=message.score,
+        token_scores=tuple(message.token_scores),
+        end_score=message.end_score,
+        finish_reason=_finish_reason(message.finish_reason),
+        alignments=tuple((_range(it.source), _range(it.target)) for it in message.alignments),
+    )
+
+
+def _warning(message: pb.TranslationWarning) -> TranslationWarning:
+    known = message.kind in pb.TranslationWarning.Kind.values()
+    kind = pb.TranslationWarning.Kind.Name(message.kind) if known else str(message.kind)  # of a newer server
+    return TranslationWarning(kind, message.message, _range(message.source))
+
+
+def _range(message: pb.Range) -> tuple[int, int]:
+    return message.start, message.end
 
 
 _FINISH_REASONS: dict[int, FinishReason] = {

@@ -47,12 +47,12 @@ _FINISH_REASONS = {
 }
 
 _WARNINGS = {
-    WarningKind.SOURCE_NOT_READABLE: pb.Warning.SOURCE_NOT_READABLE,
-    WarningKind.SPANS_IN_PARTS: pb.Warning.SPANS_IN_PARTS,
-    WarningKind.NUMBER_MISSING: pb.Warning.NUMBER_MISSING,
-    WarningKind.REPETITION: pb.Warning.REPETITION,
-    WarningKind.TERM_MISSING: pb.Warning.TERM_MISSING,
-    WarningKind.EMPTY: pb.Warning.EMPTY,
+    WarningKind.SOURCE_NOT_READABLE: pb.TranslationWarning.SOURCE_NOT_READABLE,
+    WarningKind.SPANS_IN_PARTS: pb.TranslationWarning.SPANS_IN_PARTS,
+    WarningKind.NUMBER_MISSING: pb.TranslationWarning.NUMBER_MISSING,
+    WarningKind.REPETITION: pb.TranslationWarning.REPETITION,
+    WarningKind.TERM_MISSING: pb.TranslationWarning.TERM_MISSING,
+    WarningKind.EMPTY: pb.TranslationWarning.EMPTY,
 }
 _MOST_CANDIDATES = 5
 """Maximum number of languages that are returned for a text."""
@@ -261,8 +261,8 @@ def _sentence(sentence: SentenceHypothesis, token_scores: bool) -> pb.Sentence:
     )
 
 
-def _warning(warning: TextWarning) -> pb.Warning:
-    return pb.Warning(
+def _warning(warning: TextWarning) -> pb.TranslationWarning:
+    return pb.TranslationWarning(
         kind=_WARNINGS[warning.kind],
         source=_range(warning.start, warning.end),
         message=warning.message,
