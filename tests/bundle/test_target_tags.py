@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dragoman_service.bundle.bundle import Bundle, write_bundle
+from dragoman_service.bundle.bundle import Bundle, GoldenSentence, write_bundle
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import Generation
 from dragoman_service.bundle.tokenizer import Tokenizer, target_tag
+from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.errors import BundleError, InvalidInput
 from dragoman_service.text.segmenter import on_one_line
+from support.parity import served
 from support.tiny import tokenizer_model
 
 PAIRS = (("en", "de"), ("en", "fr"), ("de", "en"))
@@ -64,6 +66,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export_checkpoint(checkpoint, folder / "several" / "1", ExportOptions("several", "1"))[0]
 
 
+def as_served(bundle: Bundle, sentence: GoldenSentence) -> str:
+    """The translation of a golden sentence as a text: its byte pieces form whole characters."""
+    options = DecodingOptions(length_penalty=sentence.length_penalty, max_length=sentence.max_length)
+    (hypothesis,) = served(bundle, [sentence.source_ids], 1, options, as_texts=True)
+    return on_one_line(bundle.tokenizer.decode(hypothesis.tokens))
+
+
 def test_a_bundle_lists_its_pairs_and_has_golden_sentences_for_each_target(bundle: Bundle) -> None:
     assert bundle.manifest.languages.pairs == PAIRS
     tags = bundle.tokenizer.target_tags
@@ -91,7 +100,7 @@ def test_the_languages_of_a_request_decide(bundle: Bundle) -> None:
             sentence = golden[tag]
             options = Options(target_language=language, beam_size=1, max_length=sentence.max_length)
             (translation,) = client.translate([sentence.source], options)
-            assert translation.text == on_one_line(bundle.tokenizer.decode(sentence.target_ids))
+            assert translation.text == as_served(bundle, sentence)
         with pytest.raises(InvalidRequest, match=r"target_language|source_language"):
             client.translate(["a cat."])
 
@@ -112,7 +121,7 @@ def test_a_bundle_of_sets_of_languages_is_served(bundle: Bundle, tmp_path: Path)
     golden = next(
         it for it in sets.golden if it.source_ids[0] == sets.tokenizer.target_tags["fr"] and it.beam_size == 1
     )
-    expected = on_one_line(sets.tokenizer.decode(golden.target_ids))
+    expected = as_served(sets, golden)
     with server_process([sets.path], "--fronts", "1") as server, TranslationClient(server.address) as client:
         (model,) = client.list_models()
         for source in ("de", "EN"):

@@ -35,7 +35,7 @@ async def translate_crowded(address: str, texts: Sequence[str], beam_size: int, 
 
 def check(bundle: Bundle, address: str, texts: Sequence[str], beam_size: int, clients: int) -> None:
     """Tokens, and scores to the last bit that a reply carries, are those of each sentence alone."""
-    alone = served(bundle, encode(bundle, texts), beam_size, DecodingOptions(beam_size=beam_size))
+    alone = served(bundle, encode(bundle, texts), beam_size, DecodingOptions(beam_size=beam_size), as_texts=True)
     crowded = asyncio.run(translate_crowded(address, texts, beam_size, clients))
     for text, expected, translation in zip(texts, alone, crowded, strict=True):
         best = translation.hypotheses[0]

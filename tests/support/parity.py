@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions, Hypothesis, Request, Sampling
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 from dragoman_service.runtime.golden import translate
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.text.segmenter import segment
@@ -64,13 +66,31 @@ def encode(bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
 
 
 def served(
-    bundle: Bundle, sources: Sequence[Sequence[int]], max_rows: int, options: DecodingOptions = GREEDY
+    bundle: Bundle,
+    sources: Sequence[Sequence[int]],
+    max_rows: int,
+    options: DecodingOptions = GREEDY,
+    *,
+    as_texts: bool = False,
 ) -> list[Hypothesis]:
-    """Translate with scheduler and runner, in a batch of at most `max_rows` rows."""
+    """Translate with scheduler and runner, in a batch of at most `max_rows` rows.
+
+    `as_texts`: as a server translates texts with letters, with at least one token and with byte pieces that form whole
+    characters.
+    """
+    byte_pieces = BytePieces(bundle.tokenizer.byte_ids) if as_texts else NO_BYTE_PIECES
+    options = replace(options, min_length=max(1, options.min_length)) if as_texts else options
     runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
     length = options.max_length or MAX_LENGTH
     requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]
     try:
-        return translate(runner, requests, max_rows, bundle.manifest.special_ids)
+        return translate(
+            runner,
+            requests,
+            max_rows,
+            bundle.manifest.special_ids,
+            vocab_size=bundle.manifest.vocab_size,
+            byte_pieces=byte_pieces,
+        )
     finally:
         runner.close()

@@ -11,6 +11,7 @@ from dragoman_service.bundle.tokenizers.protocol import SpecialIds
 from dragoman_service.engine.plan import Runner
 from dragoman_service.engine.request import DecodingOptions, Failed, Finished, Hypothesis, Normalisation, Request
 from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 from dragoman_service.errors import DragomanError
 
 SCORE_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
@@ -25,8 +26,18 @@ def normalisation_of(manifest: Manifest) -> Normalisation:
     return Normalisation(manifest.generation.normalisation)
 
 
-def translate(runner: Runner, requests: Sequence[Request], max_rows: int, special_ids: SpecialIds) -> list[Hypothesis]:
+def translate(
+    runner: Runner,
+    requests: Sequence[Request],
+    max_rows: int,
+    special_ids: SpecialIds,
+    *,
+    vocab_size: int | None = None,
+    byte_pieces: BytePieces = NO_BYTE_PIECES,
+) -> list[Hypothesis]:
     """The best hypothesis of each request, in order. The requests are decoded together with continuous batching.
+
+    With `vocab_size` and the byte pieces of a tokenizer, these form whole characters, as in translations of texts.
 
     Raises:
         DragomanError: a request failed. Exceptions of the runner are passed on unchanged.
@@ -36,6 +47,8 @@ def translate(runner: Runner, requests: Sequence[Request], max_rows: int, specia
         begin_id=special_ids.begin,
         end_id=special_ids.end,
         max_positions=runner.max_positions,
+        vocab_size=vocab_size,
+        byte_pieces=byte_pieces,
     )
     for request in requests:
         scheduler.add(request, now=0.0)
