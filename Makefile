@@ -4,8 +4,6 @@
 # what requirements/*.lock name, in these versions and with these hashes, except PyTorch.
 
 PYTHON ?= python3
-# Processes of `make test`. The tests of a file stay together: they share servers and bundles.
-WORKERS ?= 2
 # The bundle that `make demo` and `make serve` use.
 MODEL ?= deploy/models/en-de/1
 # Not in the lock, because its builds differ by index: the default build for Linux brings gigabytes of CUDA. For the CPU build,
@@ -34,8 +32,8 @@ serve: $(SERVING)  ## serve the bundled model (or MODEL=...) until Ctrl-C
 
 setup: $(DEV)  ## install what development needs into .venv-dev
 
-test: $(DEV)  ## all tests but the slow ones, in WORKERS processes (default: 2)
-	.venv-dev/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+test: $(DEV)  ## all tests but the slow ones
+	.venv-dev/bin/pytest -m "not slow" $(ARGS)
 
 test-slow: $(DEV)  ## the slow tests: training, long runs under load
 	.venv-dev/bin/pytest -m slow $(ARGS)

@@ -123,7 +123,9 @@ class StuckRunner(FakeRunner):
 def test_greedy_repetition_is_stopped(stream: bool) -> None:
     scheduler, runner = make_scheduler(), StuckRunner(8)
     for number in range(3):
-        scheduler.add(make_request(number, stream=stream, max_length=200, target_prefix=(11,) * number), 0.0)
+        scheduler.add(
+            make_request(number, stream=stream, max_length=200, stop_repetition=True, target_prefix=(11,) * number), 0.0
+        )
     events: list[Event] = run_to_end(scheduler, runner)
     for event in events:
         if isinstance(event, Finished):
@@ -136,7 +138,7 @@ def test_greedy_repetition_is_stopped(stream: bool) -> None:
 
 
 def test_a_beam_prefers_what_does_not_repeat_itself() -> None:
-    request = make_request(beam_size=3, num_hypotheses=2, max_length=200)
+    request = make_request(beam_size=3, num_hypotheses=2, max_length=200, stop_repetition=True)
     best, second, *_ = run_all([request], StuckRunner(8))[1].hypotheses
     assert best.finish_reason is FinishReason.STOP
     assert 9 in best.tokens
@@ -144,7 +146,9 @@ def test_a_beam_prefers_what_does_not_repeat_itself() -> None:
 
 
 def test_repetition_is_found_whoever_the_neighbours_are() -> None:
-    alone = run_all([make_request(5, max_length=200)], StuckRunner(8))[5]
-    crowd = [make_request(number, max_length=20 + number) for number in range(40)] + [make_request(50, max_length=200)]
+    alone = run_all([make_request(5, max_length=200, stop_repetition=True)], StuckRunner(8))[5]
+    crowd = [make_request(number, max_length=20 + number) for number in range(40)] + [
+        make_request(50, max_length=200, stop_repetition=True)
+    ]
     crowd = [dataclasses.replace(request, source=(9, 8, END)) for request in crowd]
     assert run_all(crowd, StuckRunner(8))[50].hypotheses == alone.hypotheses

@@ -89,7 +89,7 @@ def answered(route: Route, prepared: PreparedText, translations: list[tuple[int,
     for number, piece in enumerate(prepared.sentences):
         if isinstance(piece, ProtectedPiece):
             given = (piece.written(TOKENIZER.decode(translations[number])),)
-            kept = settled(piece, finished[number], TOKENIZER, DecodingOptions())
+            kept = settled(piece, finished[number], route, DecodingOptions())
             answers[number] = kept or Settled((hypotheses[number],), given, Timings())
     return run_inline(assemble_steps(prepared, answers, route, DecodingOptions())).hypotheses[0].text
 

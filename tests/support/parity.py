@@ -75,11 +75,11 @@ def served(
 ) -> list[Hypothesis]:
     """Translate with scheduler and runner, in a batch of at most `max_rows` rows.
 
-    `as_texts`: as a server translates texts with letters, with at least one token and with byte pieces that form whole
-    characters.
+    `as_texts`: as a server translates texts with letters: with at least one token, with byte pieces that form whole
+    characters, and without endless repetition.
     """
     byte_pieces = BytePieces(bundle.tokenizer.byte_ids) if as_texts else NO_BYTE_PIECES
-    options = replace(options, min_length=max(1, options.min_length)) if as_texts else options
+    options = replace(options, min_length=max(1, options.min_length), stop_repetition=True) if as_texts else options
     runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
     length = options.max_length or MAX_LENGTH
     requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]

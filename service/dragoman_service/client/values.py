@@ -67,6 +67,7 @@ class Options:
     max_length: int | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
+    stop_repetition: bool | None = None
     sampling: Sampling | None = None
     return_tokens: bool = False
     return_token_scores: bool = False

@@ -63,7 +63,8 @@ class ActiveRequest:
         """Whether the next id is given. It stays so for a beam, which keeps count itself."""
         self.max_steps = min(len(request.forced) + request.max_length + 1, max_positions)
         """Number of steps after which all hypotheses are cut."""
-        self.first_check = min(self.max_steps, len(self.given) + repetition.FIRST_CHECK)
+        first_check = len(self.given) + repetition.FIRST_CHECK if options.stop_repetition else self.max_steps
+        self.first_check = min(self.max_steps, first_check)
         """Without a beam: number of steps after which its rows are checked for repetition, or cut."""
         self.beam = beams.Beam(request, self.max_steps, byte_pieces) if options.beam_size > 1 else None
         """The search, if it is a beam search."""

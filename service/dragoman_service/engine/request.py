@@ -84,6 +84,8 @@ class DecodingOptions:
     """Logits of tokens already produced are divided if positive, else multiplied (Keskar et al. 2019). 1 to 10."""
     no_repeat_ngram_size: int = 0
     """No n-gram of this size occurs twice in a translation. 0 to 16; 0 is off."""
+    stop_repetition: bool = False
+    """Whether a hypothesis that repeats itself without end is stopped (`search.repetition`)."""
     sampling: Sampling | None = None
     """Draw at random instead of searching; needs `beam_size` 1."""
 

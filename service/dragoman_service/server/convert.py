@@ -93,6 +93,7 @@ def decoding_options(message: pb.DecodingOptions, model: ModelDescription) -> De
         # The default beam size must not contradict a request for sampling or for n translations.
         given["beam_size"] = 1 if sampling else _beam_for(given.get("num_hypotheses", 1), model.default_beam_size)
     given.setdefault("length_penalty", model.default_length_penalty)
+    given.setdefault("stop_repetition", True)
     return DecodingOptions(**given, sampling=sampling)
 
 

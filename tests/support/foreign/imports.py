@@ -41,6 +41,7 @@ class Case:
             target_language=self.target,
             max_length=length,
             return_tokens=True,
+            stop_repetition=False,  # of models with random weights
             **options,  # type: ignore[arg-type]
         )
 

@@ -55,7 +55,8 @@ class Beam:
         self._paths: list[Path] = [None] * self.size
         self._finished: list[Hypothesis] = []  # best first, at most `size`
         self._runaways: list[Hypothesis] = []  # stopped for repetition; they count only where others are too few
-        self._next_check = len(self._prefix) + repetition.FIRST_CHECK
+        checked = request.options.stop_repetition
+        self._next_check = len(self._prefix) + repetition.FIRST_CHECK if checked else math.inf
         self._threshold = BANNED  # the search ends once no live hypothesis can have a higher score
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
