@@ -72,5 +72,5 @@ def test_the_client_and_the_stubs_of_an_old_commit_work(tiny_bundle: Bundle) -> 
     assert found["drawn"] == [drawn.text]
     assert found["models"] == ["tiny"]
     assert found["invalid"][0].startswith("options.beam_size: got 99; allowed: 1 to 16")
-    assert found["invalid"][1:] == ["beam_size", True]
+    assert found["invalid"][1:] == ["options.beam_size", True]
     assert found["missing"][0].startswith("no model 'x'")

@@ -90,7 +90,7 @@ def _system(args: argparse.Namespace, connection: ConnectionSettings | None) -> 
     from dragoman_service.engine.request import DecodingOptions  # noqa: PLC0415
 
     search = {"beam_size": args.beam_size, "length_penalty": args.length_penalty}
-    local = DecodingOptions(**search)
+    local = DecodingOptions(**search, stop_repetition=True)
     languages = (args.source_language, args.target_language)
     if connection:
         source, target = languages

@@ -21,6 +21,7 @@ from dragoman_service.engine.lane import Lane
 from dragoman_service.engine.lanes import Lanes
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.engine.scheduler import Scheduler
+from dragoman_service.engine.search.utf8 import BytePieces
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.repository.models import ModelDescription, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
@@ -154,7 +155,13 @@ def load_checkpoint_system(
     checkpoint = load_checkpoint(folder)
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     runner = TorchRunner(checkpoint.model.to(device), max_rows=max_rows)
-    scheduler = Scheduler(max_rows=max_rows, begin_id=tokenizer.begin_id, end_id=tokenizer.end_id)
+    scheduler = Scheduler(
+        max_rows=max_rows,
+        begin_id=tokenizer.begin_id,
+        end_id=tokenizer.end_id,
+        vocab_size=config.model.vocab_size,
+        byte_pieces=BytePieces(tokenizer.byte_ids),
+    )
     lanes = Lanes([Lane(scheduler, runner)])
     lanes.start()
     engine = Engine(lanes, max_queue=MAX_QUEUE, max_queue_tokens=MAX_QUEUE_TOKENS)
