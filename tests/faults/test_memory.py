@@ -38,6 +38,12 @@ ROOM_FOR_ALL = ("--max-rows", "1024", "--max-queue", "4096", "--window", "2048",
 ROOM_FOR_ALL += ("--call-memory-mib", "100000", "--message-memory-mib", "1000")
 
 
+@pytest.fixture(autouse=True)
+def _calls_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of ours sends less in one call."""
+    monkeypatch.setattr("dragoman_service.client.calls._BYTES_PER_CALL", 1000 * MEBIBYTE)
+
+
 @pytest.mark.parametrize(("texts", "options"), [(LARGE, LARGE_OPTIONS), (MANY, LONG)], ids=["message", "caches"])
 def test_a_call_for_which_there_is_no_memory_fails_alone(bundle: Path, texts: list[str], options: Options) -> None:
     with server_process([bundle], *ROOM_FOR_ALL) as server:
