@@ -264,6 +264,22 @@ def check_pieces(text: str, pieces: list[Piece]) -> None:
         assert not any(span.start < border < span.end for border in borders)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        " \u200d😀 word",
+        "a. \ufe0f\u0301b",
+        "a. \u0301\u0301b",
+        "😀\u200d😀 word",
+        "a\ufe0f\0b",
+        "a\u200d\0",
+        ". \u200d→x",
+    ],
+)
+def test_pieces_divide_no_character_with_its_accents(text: str) -> None:
+    check_pieces(text, segment(text, "en"))
+
+
 @settings(max_examples=1_500, deadline=None)
 @given(TEXTS, LANGUAGES, st.sampled_from(Splitting))
 def test_laws_of_splitting(text: str, language: str, splitting: Splitting) -> None:

@@ -76,7 +76,7 @@ EMOJI = f"(?:[{_REGIONAL}]{{1,2}}|[0-9#*]\ufe0f?\u20e3|[\U0001f3fb-\U0001f3ff]|{
 
 LONGEST_CLUSTER = 32
 """Most characters of a grapheme cluster. Longer ones are no text, and may be cut anywhere."""
-_JOINED = re.compile(f"\u200d[{SYMBOL}]")
+_JOINED = re.compile(f"[{SYMBOL}{MODIFIER}]\u200d[{SYMBOL}]")
 _EXTENDER = re.compile(f"[\u200c\u200d{MODIFIER}]")
 _SYLLABLE = re.compile(
     "[\u1100-\u115f\ua960-\ua97c][\u1100-\u11ff\uac00-\ud7fb]|[\u1160-\u11ff\uac00-\ud7fb][\u1160-\u11ff\ud7b0-\ud7fb]"
@@ -106,7 +106,7 @@ def is_border(text: str, index: int) -> bool:
         return before + after != "\r\n"
     if unicodedata.category(before) in ("Cc", "Zl", "Zp"):
         return True
-    if extends(after) or _JOINED.match(before + after) or _SYLLABLE.match(before + after):
+    if extends(after) or _JOINED.fullmatch(text[index - 2 : index + 1]) or _SYLLABLE.match(before + after):
         return False
     if _FLAGS.match(after):
         flags = _FLAGS.search(text[max(0, index - LONGEST_CLUSTER) : index])

@@ -190,17 +190,19 @@ class _Trimmer:
         return number < len(self._spans) and self._spans[number].start == index
 
     def _trim_start(self, start: int, stop: int, first: int, last: int) -> tuple[int, int]:
-        text = self._text
+        text, begin = self._text, start
         while start < stop:
             if first < last and self._spans[first].start == start:
                 span = self._spans[first]
                 if not (self._is_edge(first, first, last) and is_border(text, span.end)):
                     break
                 start, first = span.end, first + 1
-            elif text[start].isspace() or (extends(text[start]) and text[start - 1 : start].isspace()):
+            elif text[start].isspace() or (start > begin and extends(text[start])):
                 start += 1
             else:
                 break
+        while start > begin and not is_border(text, start):
+            start -= 1  # to the space that has an accent
         return start, first
 
     def _trim_stop(self, start: int, stop: int, first: int, last: int) -> tuple[int, int]:

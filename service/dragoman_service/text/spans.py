@@ -161,7 +161,7 @@ _WORDS = rf"""
 |(?P<identifier_scoped>[{LETTER}_][{WORD}]*+(?:::~?[{LETTER}_][{WORD}]*+)++(?:\(\))?)
 |(?P<word>[{WORD}]++(?:[./+-][{WORD}]++)*+)
 """
-"""What begins with a letter or a digit after something else. The last takes a whole word, for `_spans_of_word`."""
+"""What begins with a letter or a digit after something else. The last takes a whole word, for `_add_word`."""
 _PATTERN = re.compile(
     rf"""
 (?P<symbol>(?:{EMOJI})++)
