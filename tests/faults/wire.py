@@ -138,22 +138,8 @@ def tracebacks(lines: list[str]) -> list[str]:
     ]
 
 
-def canary(server: ServerProcess, attempts: int = 20) -> bytes:
-    """A translation, all but the time that it took.
-
-    It is asked for again if it is cancelled, but not if it fails otherwise: of the calls that the server has not looked
-    at, gRPC cancels some beyond 2,000, from whomever they are. On a slow machine so many may be left of an attack.
-    """
-    for _ in range(attempts - 1):
-        try:
-            return _translation(server)
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.CANCELLED:
-                raise
-    return _translation(server)
-
-
-def _translation(server: ServerProcess) -> bytes:
+def canary(server: ServerProcess) -> bytes:
+    """A translation, all but the time that it took."""
     request = pb.TranslateRequest(texts=["The cat sees a dog. It runs."], return_tokens=True, return_token_scores=True)
     request.options.num_hypotheses = 3
     request.options.max_length = 12
