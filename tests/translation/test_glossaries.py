@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import grpc
@@ -11,10 +12,12 @@ import pytest
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import InvalidInput, NotFound
-from dragoman_service.text.terms import Term, read_terms
+from dragoman_service.text.terms import Glossary, Term, read_terms
 from dragoman_service.translation import glossaries
+from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.glossaries import GlossaryFolder
 from support.fake_workers import FakeWorkers, served
+from support.frontends import call, on_frontend
 from support.server_thread import refusal, serving
 
 
@@ -105,3 +108,24 @@ def test_over_grpc(tmp_path: Path) -> None:
 def test_a_server_without_glossaries_has_none() -> None:
     with pytest.raises(NotFound, match="there are: none"):
         targets(GlossaryFolder(None))
+
+
+def test_a_file_is_not_read_on_the_event_loop(tmp_path: Path) -> None:
+    (tmp_path / "bank.en-de.tsv").write_text("bank\tBank\n")
+    threads: list[int] = []
+
+    class Noting(GlossaryFolder):
+        def find(self, name: str, source_language: str, target_language: str) -> Glossary:
+            threads.append(threading.get_ident())
+            return super().find(name, source_language, target_language)
+
+    model = served(FakeWorkers())
+
+    async def work(frontend: Frontend) -> str:
+        frontend.glossaries = Noting(tmp_path)
+        (result,) = await frontend.translate(call(model, "a bank", glossary="bank"))
+        return result.hypotheses[0].text
+
+    assert on_frontend(model, work) == "A Bank"
+    assert threads
+    assert threading.get_ident() not in threads

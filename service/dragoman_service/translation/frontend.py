@@ -330,9 +330,12 @@ class Frontend:
         all_marked = call.marked or ((),) * len(call.texts)
         check = _Check(call.sender.deadline, self.clock, self.limits.max_sentences)
 
+        # A glossary of the server may have to be read from its file.
+        named = await asyncio.to_thread(self._named_glossary, call) if call.glossary else None
+
         def work() -> Steps[list[PreparedText]]:
             prepared = []
-            glossaries, places = self._glossaries(call), 0
+            glossaries, places = _glossaries(call, named), 0
             for index, (text, prefix, marked) in enumerate(zip(call.texts, prefixes, all_marked, strict=True)):
                 with _named(call.document_of(index)):
                     steps = prepare_steps(
@@ -347,21 +350,23 @@ class Frontend:
 
         return await self._compute_on_texts(call, work())
 
-    def _glossaries(self, call: Call) -> list[Glossary]:
-        """The phrases and terms of a call, those that are preferred first. Raises NotFound and InvalidInput."""
-        if not (call.keep or call.terms or call.glossary):
-            return []
-        kept = Glossary((Term(phrase, None, case_sensitive=True) for phrase in call.keep), "keep[{}]".format)
-        found = [kept, Glossary(call.terms)]
-        if call.glossary:
-            found.append(self.glossaries.find(call.glossary, call.route.source_language, call.route.target_language))
-        return [glossary for glossary in found if len(glossary)]
+    def _named_glossary(self, call: Call) -> Glossary:
+        """The glossary of the server that a call names. Raises NotFound and InvalidInput."""
+        return self.glossaries.find(call.glossary, call.route.source_language, call.route.target_language)
 
     async def _compute_on_texts(self, call: Call, steps: Steps[T]) -> T:
         """Do work on the texts of a call: on a thread if they are long."""
         if _is_short(call):
             return run_inline(steps)
         return await self._worker.run(call.sender.client, steps)
+
+
+def _glossaries(call: Call, named: Glossary | None) -> list[Glossary]:
+    """The phrases and terms of a call, those that are preferred first, `named` last. Raises InvalidInput."""
+    kept = (Term(phrase, None, case_sensitive=True) for phrase in call.keep)
+    found = [Glossary(kept, "keep[{}]".format)] if call.keep else []
+    found += [Glossary(call.terms)] if call.terms else []
+    return [*found, named] if named else found
 
 
 def _joined(call: Call) -> Steps[list[JoinedText]]:
@@ -427,11 +432,8 @@ def _named(index: int) -> Iterator[None]:
 
 
 def _is_short(call: Call) -> bool:
-    """Whether the preparation of a call takes so little time that the event loop can do it. It reads no files then."""
-    if call.glossary:
-        return False
-    strings = (call.texts, call.target_prefixes, call.keep, (term.source for term in call.terms))
-    return sum(sum(map(len, each)) for each in strings) <= _INLINE_CHARACTERS
+    given = (call.texts, call.target_prefixes, call.keep, [term.source for term in call.terms])
+    return sum(sum(map(len, texts)) for texts in given) <= _INLINE_CHARACTERS
 
 
 class _Check:
