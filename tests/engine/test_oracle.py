@@ -27,7 +27,10 @@ def outcome(scheduler: Scheduler | OldScheduler, seed: int, requests: int) -> di
     heard: dict[int, list[object]] = {}
     while len(heard) < requests or scheduler.has_work:
         while len(heard) < requests and scheduler.num_waiting < 8:
-            request = dataclasses.replace(random_request(rng, len(heard) + 1, 0.0, 0.3), deadline=None)
+            made = random_request(rng, len(heard) + 1, 0.0, 0.3)
+            # The old scheduler knows nothing of `never_empty`.
+            options = dataclasses.replace(made.options, never_empty=False)
+            request = dataclasses.replace(made, options=options, deadline=None)
             heard[request.id] = []
             scheduler.add(request, 0.0)
         plan = scheduler.plan()

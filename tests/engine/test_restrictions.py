@@ -166,6 +166,7 @@ def test_a_minimum_length_costs_nothing_once_it_is_reached() -> None:
 
 def test_a_scheduler_without_a_vocabulary_takes_no_restrictions() -> None:
     scheduler = Scheduler(max_rows=1, begin_id=BEGIN, end_id=END)
-    with pytest.raises(ValueError, match="request 1 has restrictions"):
-        scheduler.add(make_request(1, restrictions=(OnlyTokens((4,)),)), 0.0)
+    for restricted in ({"restrictions": (OnlyTokens((4,)),)}, {"never_empty": True}):
+        with pytest.raises(ValueError, match="request 1 may be restricted"):
+            scheduler.add(make_request(1, **restricted), 0.0)
     assert OnlyTokens((4,)).allowed(np.zeros(0, np.int64), VOCAB_SIZE).tolist() == [it == 4 for it in range(VOCAB_SIZE)]

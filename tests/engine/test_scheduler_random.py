@@ -35,6 +35,7 @@ def random_options(rng: random.Random) -> DecodingOptions:
         "min_length": rng.choice([0, 0, 0, 2, 5]),
         "repetition_penalty": rng.choice([1.0, 1.0, 1.0, 1.3]),
         "no_repeat_ngram_size": rng.choice([0, 0, 0, 1, 2, 3]),
+        "never_empty": rng.random() < 0.5,
     }
     kind = rng.choice(["greedy", "beam", "sample"])
     if kind == "greedy":
@@ -201,3 +202,4 @@ def check_promises(request: Request, hypothesis: Hypothesis) -> None:
     assert tokens[: len(request.target_prefix)] == request.target_prefix
     assert set(tokens) <= set(WORDS)
     assert len(tokens) >= min(request.options.min_length, request.max_length)
+    assert tokens or not request.options.never_empty

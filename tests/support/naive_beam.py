@@ -54,6 +54,8 @@ class NaiveBeamSearch:
                     if score > -math.inf:
                         children.append((-(draft.total + score), row, rank, token, score, draft))
         children = sorted(children, key=lambda child: child[:3])[: 2 * self.size]
+        may_end = length > 0 or not self.request.options.never_empty
+        children = [child for child in children if may_end or child[3] != self.end_id]
         for _, _, _, token, score, draft in children[: self.size]:
             if token == self.end_id:
                 self.finish(draft, draft.total + score, len(draft.tokens) + 1, FinishReason.STOP, score)

@@ -79,7 +79,7 @@ def served(
     characters, and without endless repetition.
     """
     byte_pieces = BytePieces(bundle.tokenizer.byte_ids) if as_texts else NO_BYTE_PIECES
-    options = replace(options, min_length=max(1, options.min_length), stop_repetition=True) if as_texts else options
+    options = replace(options, never_empty=True, stop_repetition=True) if as_texts else options
     runner = OrtRunner(bundle, max_rows=max_rows, threads=1)
     length = options.max_length or MAX_LENGTH
     requests = [Request(i, tuple(ids), length, options) for i, ids in enumerate(sources)]

@@ -187,7 +187,7 @@ def test_beams_are_those_of_a_slow_search_over_the_checkpoint(
     for case, penalty in zip(some, (0.0, 1.0, 0.6, 1.4), strict=False):
         (translation,) = client.translate([case.text], case.options(name, LENGTH, beam_size=4, length_penalty=penalty))
         tokens, score = searched(
-            bundles[name], name, case, DecodingOptions(beam_size=4, length_penalty=penalty, min_length=1)
+            bundles[name], name, case, DecodingOptions(beam_size=4, length_penalty=penalty, never_empty=True)
         )
         assert list(translation.hypotheses[0].tokens) == tokens, case
         assert translation.score == pytest.approx(score, abs=1e-4)

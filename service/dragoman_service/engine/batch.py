@@ -21,9 +21,10 @@ from dragoman_service.engine.active_request import ActiveRequest, Waiting
 from dragoman_service.engine.constrained_rows import ConstrainedRows
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, NO_MASKS, Adjustments, Join, Masks, RowCopy
 from dragoman_service.engine.request import FinishReason, Hypothesis, Progress
+from dragoman_service.engine.restrictions import NotFirst, Restriction
 from dragoman_service.engine.search import repetition, sampling, scores, utf8
 from dragoman_service.engine.search.scores import BANNED
-from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces, WholeCharacters
 from dragoman_service.engine.token_log import TokenLog
 from dragoman_service.errors import EngineFailure
 
@@ -38,12 +39,13 @@ _NAN = "the model returned NaN instead of log-probabilities"
 
 @dataclass(slots=True)
 class Advance:
-    """The requests that ended or failed in a step."""
+    """The requests that ended, failed or must run again after a step."""
 
     ended: list[ActiveRequest] = field(default_factory=list)
     failed: list[tuple[ActiveRequest, EngineFailure]] = field(default_factory=list)
-    torn: list[tuple[ActiveRequest, int]] = field(default_factory=list)
-    """Requests without a beam that chose a token which tears a character apart, and the number of that token."""
+    rejected: dict[int, tuple[ActiveRequest, Restriction]] = field(default_factory=dict)
+    """Requests without a beam that chose a token which may not come, and what forbids it; by their ids. They run again,
+    restricted: most requests never choose such a token, and pay nothing."""
 
 
 class Batch:
@@ -65,7 +67,7 @@ class Batch:
     ) -> None:
         """`max_positions` is the number of positions of a row's self-attention cache; a token is fed at each.
 
-        `vocab_size` is needed by requests with restrictions alone. `byte_pieces` are those of the vocabulary.
+        `vocab_size` is needed by requests that are restricted. `byte_pieces` are those of the vocabulary.
         """
         if max_rows < 1:
             raise ValueError(f"max_rows: got {max_rows}; allowed: 1 or more")
@@ -284,7 +286,7 @@ class Batch:
         self.cached_positions += rows - len(self._holes)
         has_bytes = self._byte_pieces.contains_one(new)
         if has_bytes or self._in_bytes:
-            self._find_torn(log_prob, given, step)
+            self._reject_torn(log_prob, given, step)
         self._in_bytes = has_bytes
         if self._steps_left <= 0 or not self._clean or _contains(new, self._end_id):
             self._end_rows(new == self._end_id, log_prob, given, step)
@@ -395,6 +397,9 @@ class Batch:
             if active is None or active.beam is not None:
                 continue
             last = float(log_prob[row])
+            if active.request.options.never_empty and is_end[row] and last > BANNED and self.length(active) == 1:
+                step.rejected[active.request.id] = active, NotFirst(self._end_id)
+                continue
             reason = FinishReason.LENGTH
             if last > BANNED and not is_end[row] and self.positions[row] < active.max_steps:
                 if not self._is_runaway(active, row):
@@ -410,9 +415,8 @@ class Batch:
             else:
                 self._live[row] = False
 
-    def _find_torn(self, log_prob: npt.NDArray[Any], given: Sequence[int], step: Advance) -> None:
-        """Find the rows whose newest token tears a character apart. Beams drop such children themselves."""
-        torn: dict[int, tuple[ActiveRequest, int]] = {}
+    def _reject_torn(self, log_prob: npt.NDArray[Any], given: Sequence[int], step: Advance) -> None:
+        """Reject the newest tokens that tear a character apart. Beams drop such children themselves."""
         for row, active in enumerate(self._owners):
             if active is None or active.beam is not None or not self._live[row] or row in given:
                 continue
@@ -421,8 +425,7 @@ class Batch:
             length = self.length(active)
             *before, newest = self._log.of(row, min(length, utf8.LONGEST + 1))[0]
             if not self._byte_pieces.fits(before, newest):
-                torn[active.request.id] = active, length - 1
-        step.torn += torn.values()
+                step.rejected[active.request.id] = active, WholeCharacters(self._byte_pieces, length - 1)
 
     def _is_runaway(self, active: ActiveRequest, row: int) -> bool:
         """Whether a row repeats itself without end; if not, it will be checked again."""

@@ -86,6 +86,8 @@ class DecodingOptions:
     """No n-gram of this size occurs twice in a translation. 0 to 16; 0 is off."""
     stop_repetition: bool = False
     """Whether a hypothesis that repeats itself without end is stopped (`search.repetition`)."""
+    never_empty: bool = False
+    """Whether the end of the sentence may not come first. Unlike with `min_length`, no score changes."""
     sampling: Sampling | None = None
     """Draw at random instead of searching; needs `beam_size` 1."""
 

@@ -61,6 +61,21 @@ class TokensAt:
         return OnlyTokens(self.ids).allowed(tokens, vocab_size) if len(tokens) == self.place else None
 
 
+@dataclass(frozen=True, slots=True)
+class NotFirst:
+    """Allows all tokens but one at the first place, and all elsewhere."""
+
+    token: int
+
+    def allowed(self, tokens: npt.NDArray[np.int64], vocab_size: int) -> Bools | None:
+        """See `Restriction`."""
+        if len(tokens):
+            return None
+        mask = np.ones(vocab_size, np.bool_)
+        mask[self.token] = False
+        return mask
+
+
 def allowed_by_all(restrictions: Sequence[Restriction], tokens: npt.NDArray[Any], vocab_size: int) -> Bools | None:
     """The tokens that every restriction allows; None if all tokens may come."""
     masks = [mask for each in restrictions if (mask := each.allowed(tokens, vocab_size)) is not None]

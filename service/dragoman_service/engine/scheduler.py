@@ -20,7 +20,7 @@ from dragoman_service.engine.latency_estimate import LatencyEstimate
 from dragoman_service.engine.plan import Join, StepPlan, StepResult, with_wide_rows
 from dragoman_service.engine.request import Event, Failed, Request, check_request
 from dragoman_service.engine.retry_groups import RetryGroups
-from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces, WholeCharacters
+from dragoman_service.engine.search.utf8 import NO_BYTE_PIECES, BytePieces
 
 OVERTAKING = 4
 """While a request waits for more rows than are free, later requests may take this many times `max_rows` in all."""
@@ -74,7 +74,7 @@ class Scheduler:
             max_positions: Number of target positions of the model; None means no limit.
             max_client_rows: Maximum number of rows of one client while other clients are served. One request may
                 exceed it. None means `max_rows`.
-            vocab_size: Number of target ids, which restrictions and byte pieces need.
+            vocab_size: Number of target ids, which restrictions, byte pieces and `never_empty` need.
             byte_pieces: Those of the target vocabulary.
         """
         client_rows = max_rows if max_client_rows is None else max_client_rows
@@ -89,7 +89,7 @@ class Scheduler:
         self._stream_interval = stream_interval
         self._max_steps = max_steps
         self._look_ahead = look_ahead
-        self._vocab_size, self._byte_pieces = vocab_size, byte_pieces
+        self._vocab_size = vocab_size
         limits = {"vocab_size": vocab_size or 0} | ({} if max_positions is None else {"max_positions": max_positions})
         self._batch = Batch(max_rows, begin_id=begin_id, end_id=end_id, byte_pieces=byte_pieces, **limits)
         self._waiting = FairQueue()
@@ -141,8 +141,8 @@ class Scheduler:
         of the engine limit the number of requests.
         """
         self.validate(request)
-        if request.restrictions and self._vocab_size is None:
-            raise ValueError(f"request {request.id} has restrictions, and the scheduler has no vocab_size")
+        if (request.restrictions or request.options.never_empty) and self._vocab_size is None:
+            raise ValueError(f"request {request.id} may be restricted, and the scheduler has no vocab_size")
         if self._is_known(request.id):
             raise ValueError(f"request id {request.id} is in use")
         self._waiting.push(Waiting(request, now))
@@ -366,9 +366,10 @@ class Scheduler:
         step = batch.advance(token_ids, log_probs, aligned)
         for active, error in step.failed:
             events += self.abort(active.request.id, error)
-        for active, place in step.torn:
-            self._leave(active.request.id)
-            self._waiting.push_front(active.restricted(WholeCharacters(self._byte_pieces, place)))
+        for active, restriction in step.rejected.values():
+            if active.request.id in batch.active:  # another of its rows may have failed
+                self._leave(active.request.id)
+                self._waiting.push_front(active.restricted(restriction))
         for active in step.ended:
             if active.request.id not in batch.active:
                 continue

@@ -159,6 +159,7 @@ def _fields_of(options: DecodingOptions) -> Item:
     return (
         options.beam_size, options.num_hypotheses, options.length_penalty, options.min_length, options.max_length,
         options.repetition_penalty, options.no_repeat_ngram_size, options.stop_repetition,
+        options.never_empty,
         sampling and (sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed),
     )  # fmt: skip
 

@@ -203,7 +203,7 @@ class RequestMaker:
 @lru_cache(maxsize=1024)
 def _for_sentences(options: DecodingOptions) -> DecodingOptions:
     """Models end now and then before the first word. A sentence with a letter always has a translation."""
-    return replace(options, min_length=max(1, options.min_length))
+    return replace(options, never_empty=True)
 
 
 @lru_cache(maxsize=1024)

@@ -33,7 +33,7 @@ class Beam:
 
     __slots__ = (
         "_byte_pieces", "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty",
-        "_next_check", "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
+        "_never_empty", "_next_check", "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
     )  # fmt: skip
 
     def __init__(self, request: Request, max_steps: int, byte_pieces: BytePieces = NO_BYTE_PIECES) -> None:
@@ -43,6 +43,7 @@ class Beam:
         self._byte_pieces = byte_pieces
         self._wanted = options.num_hypotheses
         self._request = request
+        self._never_empty = options.never_empty
         self._prefix = request.target_prefix
         self._given = request.forced + request.target_prefix
         self._max_length, self._longest = request.max_length, max_steps - len(request.forced)
@@ -219,7 +220,7 @@ class Beam:
                 going.append(child)
                 if len(going) == size:
                     break
-            elif rank < size:
+            elif rank < size and (self._length or not self._never_empty):
                 ends.append(child)
             index += 1
             if index < width:
