@@ -46,10 +46,19 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=30) | st.sam
     ]
 )
 SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
-    "texts": st.lists(TEXTS, max_size=3),
+    "texts": st.lists(TEXTS, min_size=1, max_size=3),
     "target_prefixes": st.sampled_from([[], ["der"]]),
     "languages": st.lists(st.sampled_from(["en", "de_DE", "zho_Hant", "zh-CN"]), max_size=3),
     "priority": st.integers(0, 2),
+    "format": st.integers(0, 3),
+    "splitting": st.integers(0, 3),
+    "html_attributes": st.sampled_from([[], ["title"]]),
+    "glossary": st.just(""),
+    "keep": st.lists(st.sampled_from(["cat", "Old", "😀"]), max_size=2),
+    "terms": st.lists(
+        st.builds(pb.Term, source=st.sampled_from(["cat", "dog.", "A"]), target=st.sampled_from(["Katze", "B"])),
+        max_size=2,
+    ),
     "model": st.sampled_from(["", "tiny"]),
     "source_language": st.sampled_from(["", "en"]),
     "target_language": st.sampled_from(["", "de"]),
@@ -160,10 +169,14 @@ def parsed(method: str, data: bytes) -> Message | None:
 
 
 def messages(descriptor: Descriptor) -> st.SearchStrategy[Message]:
-    """Messages of a type whose fields are left out, sensible, or anything at all that the type of the field allows."""
+    """Messages of a type whose fields are left out, sensible, or anything at all that the type of the field allows.
+
+    Texts are never left out, but may be empty: most messages would be refused for that alone.
+    """
     kind: type[Message] = GetMessageClass(descriptor)
     fields = {field.name: _values(field) for field in descriptor.fields}
-    return st.fixed_dictionaries({}, optional=fields).map(lambda given: kind(**given))
+    texts = {name: fields.pop(name) for name in ("text", "texts") if name in fields}
+    return st.fixed_dictionaries(texts, optional=fields).map(lambda given: kind(**given))
 
 
 def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
