@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple, cast
 
 import torch
@@ -29,6 +30,11 @@ from dragoman_service.errors import InvalidInput
 
 MOST_SENTENCES = 24
 """Sentences that the choice of a head translates."""
+MOST_DECODED = 10_000
+"""Target tokens that the decoder reads for the choice, each once for every source token. 24 sentences of 20 tokens need
+that many; a model of 600 million parameters reads some 70 a second."""
+MOST_GROWTH = 2
+"""Target tokens for each source token, beyond which translations are cut: models may go on without end."""
 
 
 class Translated(NamedTuple):
@@ -55,16 +61,24 @@ def choose_head(model: Transformer, sources: Sequence[Source], tokenizer: Tokeni
     """
     several = list(dict.fromkeys(sources))
     drawn = random.Random(0).sample(several, min(MOST_SENTENCES, len(several)))
-    forced = [it.forced for it in drawn]
-    targets = greedy_translations(model, [it.ids for it in drawn], max_length, forced)
-    shares = agreement(
-        model,
-        (
-            Translated(it.ids, target, it.forced, tokenizer.source([], *it.languages))
-            for it, target in zip(drawn, targets, strict=True)
-        ),
-    )
+    forced, longest = [it.forced for it in drawn], max((len(it.ids) for it in drawn), default=0)
+    targets = greedy_translations(model, [it.ids for it in drawn], min(max_length, MOST_GROWTH * longest), forced)
+    pairs = [
+        Translated(it.ids, target[: MOST_GROWTH * len(it.ids)], it.forced, tokenizer.source([], *it.languages))
+        for it, target in zip(drawn, targets, strict=True)
+    ]
+    shares = agreement(model, _affordable(pairs))
     return max(shares, key=lambda place: shares[place])
+
+
+def _affordable(pairs: Sequence[Translated]) -> list[Translated]:
+    """The first pairs, at least one, for which the decoder need not read more than `MOST_DECODED` tokens."""
+    needed = accumulate(len(pair.source) * len(pair.target) for pair in pairs)
+    return [
+        pair
+        for place, (pair, tokens) in enumerate(zip(pairs, needed, strict=True))
+        if not place or tokens <= MOST_DECODED
+    ]
 
 
 def agreement(model: Transformer, pairs: Iterable[Translated]) -> dict[AlignmentHead, float]:

@@ -38,6 +38,11 @@ def run(*arguments: str) -> int:
         ("json", b'{"a": "one", "b": [1, "two"]}', b'{"a": "ONE", "b": [1, "TWO"]}'),
         ("po", b'msgid "one"\nmsgstr ""\n', b'msgid "one"\nmsgstr "ONE"\n'),
         ("po", b"", b""),
+        (
+            "xliff",
+            b'<xliff version="1.2"><trans-unit><source>one <g>two</g></source></trans-unit></xliff>',
+            b'<xliff version="1.2"><trans-unit><source>one <g>two</g></source><target>ONE <g>TWO</g></target></trans-unit></xliff>',
+        ),
     ],
 )
 def test_files(server: str, tmp_path: Path, file_format: str, source: bytes, translation: bytes) -> None:

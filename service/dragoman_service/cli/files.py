@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from dragoman_service.cli.connection import CommandFailed
 from dragoman_service.cli.output import Output
 from dragoman_service.errors import DragomanError, visible
-from dragoman_service.text.markup.files import FileError, FileFormat, Unit, units_of, written
+from dragoman_service.text.markup.files import FileFormat, units_of, written
+from dragoman_service.text.markup.units import FileError, Unit
 
 if TYPE_CHECKING:
     from dragoman_service.client.client import TranslationClient

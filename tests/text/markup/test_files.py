@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman_service.text.markup.files import FileError, FileFormat, units_of, written
+from dragoman_service.text.markup.files import FileFormat, units_of, written
+from dragoman_service.text.markup.units import FileError
 
 SRT = """\ufeff1\r
 00:00:01,000 --> 00:00:02,500\r

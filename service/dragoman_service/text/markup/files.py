@@ -1,7 +1,7 @@
-"""Files of texts: subtitles, catalogues of messages and JSON. Only what is translated is replaced, all else stays.
+"""Files of texts: subtitles, catalogues of messages, XLIFF, JSON. Only what is translated is replaced, all else stays.
 
-A *unit* is a part of a file with the text that it stands for. `written` puts translations in the places of the units; a
-translation that is the text itself leaves the file as it is, to the byte.
+`units_of` finds what is translated. `written` puts translations in the places of the units; a translation that is the
+text itself leaves the file as it is, to the byte.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
 
 from dragoman_service.text.markup.formats import TextFormat, document_of
+from dragoman_service.text.markup.units import FileError, Unit
+from dragoman_service.text.markup.xliff import segments
 
 
 class FileFormat(enum.Enum):
@@ -26,12 +27,13 @@ class FileFormat(enum.Enum):
     VTT = "vtt"
     JSON = "json"
     PO = "po"
+    XLIFF = "xliff"
 
     @property
     def of_texts(self) -> TextFormat:
         """The format of the texts of its units."""
         match self:
-            case FileFormat.HTML | FileFormat.SRT | FileFormat.VTT:
+            case FileFormat.HTML | FileFormat.SRT | FileFormat.VTT | FileFormat.XLIFF:
                 return TextFormat.HTML
             case FileFormat.MARKDOWN:
                 return TextFormat.MARKDOWN
@@ -40,23 +42,6 @@ class FileFormat(enum.Enum):
 
 _LONGEST_PART = 20_000
 """Characters of HTML that are sent together; more if a block is longer."""
-
-
-class FileError(ValueError):
-    """A file is not what its format says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Characters `start` to `end` of a file, and what they say."""
-
-    start: int
-    end: int
-    text: str
-    write: Callable[[str], str] = str
-    """From a translation of `text` to what replaces the characters."""
-    unchanged: str | None = None
-    """The translation that leaves the characters as they are; None: `text`."""
 
 
 def units_of(source: str, file_format: FileFormat) -> list[Unit]:
@@ -68,6 +53,8 @@ def units_of(source: str, file_format: FileFormat) -> list[Unit]:
             return list(_values(source))
         case FileFormat.PO:
             return list(_messages(source))
+        case FileFormat.XLIFF:
+            return list(segments(source))
         case FileFormat.HTML:
             return list(_parts_of_html(source))
     return [Unit(0, len(source), source)] if source else []

@@ -1,0 +1,262 @@
+"""XLIFF 1.2 and 2: the segments without a translation, which is written beside their source.
+
+The text of a unit is HTML. What XLIFF has inside a text stands there as elements with a number: what encloses text as a
+`span`, the beginning or end of formatting as an `img`, and what says something itself, such as a variable, as a `code`,
+which a translation keeps as it keeps any word that it must not change.
+
+The file is checked by Expat. So a regular expression suffices to find the tags of what is known to be well-formed.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from dragoman_service.text.markup.units import FileError, Unit
+
+_TOKEN = re.compile(
+    r"<!--.*?-->|<!\[CDATA\[(?P<data>.*?)\]\]>|<\?.*?\?>"
+    r"|<(?P<closes>/)?(?P<prefix>[^\s/>:]++:)?(?P<name>[^\s/>]++)"
+    r"""(?P<attributes>(?:[^>"'/]++|"[^"]*+"|'[^']*+'|/(?!>))*+)(?P<empty>/)?>""",
+    re.DOTALL,
+)
+_ATTRIBUTE = re.compile(r"""([^\s=]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)')""")
+_STATE = re.compile(r"""(?<=\sstate=)(["'])(?:new|needs-translation)\1""")
+_CODE = re.compile(
+    r'<(?:img|br) data-n="([0-9]{1,9})">|<code data-n="([0-9]{1,9})"></code>|<span data-n="([0-9]{1,9})">|</span>'
+)
+_LETTER = re.compile(r"[^\W\d_]")
+
+_CODES = frozenset(["bpt", "bx", "cp", "ec", "em", "ept", "ex", "it", "ph", "sc", "sm", "x"])
+"""Elements that stand for code of the file from which the text was taken. They have no text to be translated."""
+_FORMATTING = frozenset(["bpt", "bx", "ec", "em", "ept", "ex", "it", "sc", "sm"])
+"""Those of them that do not say anything themselves."""
+
+
+@dataclass(slots=True)
+class _Element:
+    name: str
+    translated: bool
+    preserved: bool
+    """Whether line breaks in its text mean something."""
+    source: str | None = None
+    """Of a segment: what is between the tags of its source."""
+    indent: str = ""
+    prefix: str = ""
+    place: int = 0
+    """Of a segment: where its translation belongs."""
+    target: re.Match[str] | None = None
+    target_end: int = 0
+    target_text: str = ""
+
+
+@dataclass(slots=True)
+class _Html:
+    """The text of a segment."""
+
+    parts: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    """By number: how an element, or its beginning, is written in the file."""
+    ends: list[str] = field(default_factory=list)
+    """By number: how the end of an element is written."""
+
+    def element(self, form: str, written: str, end: str = "") -> None:
+        self.parts.append(form.format(f'data-n="{len(self.written)}"'))
+        self.written.append(written)
+        self.ends.append(end)
+
+    def in_file(self, translation: str) -> str:
+        """A translation as it is written in the file. Tags that are not of the text are text."""
+        found: list[str] = []
+        opened: list[int] = []
+        done = 0
+        for match in _CODE.finditer(translation):
+            closes = match.lastindex is None
+            number = (opened.pop() if opened else len(self.written)) if closes else int(match[match.lastindex or 0])
+            if number >= len(self.written):
+                continue
+            found.append(escape(html.unescape(translation[done : match.start()])))
+            done = match.end()
+            found.append(self.ends[number] if closes else self.written[number])
+            if match[3]:
+                opened.append(number)
+        return "".join([*found, escape(html.unescape(translation[done:]))])
+
+
+def segments(source: str) -> Iterator[Unit]:
+    """The segments of a file that want a translation. Raises FileError."""
+    _check(source)
+    elements: list[_Element] = []
+    outer = _Element("", translated=True, preserved=False)
+    for match in _TOKEN.finditer(source):
+        name = match["name"]
+        if name is None or name.startswith("!"):
+            continue
+        parent = elements[-1] if elements else outer
+        if not match["closes"]:
+            element = _opened(match, parent)
+            if name == "target" and _is_segment(parent):
+                parent.target, parent.target_end = match, match.end()
+            if not match["empty"]:
+                if name == "source" and _is_segment(parent):
+                    parent.place, parent.prefix = match.end(), match["prefix"] or ""
+                    parent.indent = _indent(source, match.start())
+                elements.append(element)
+            continue
+        element = elements.pop()
+        parent = elements[-1] if elements else outer
+        if _is_segment(element):
+            yield from _unit(source, element)
+        elif _is_segment(parent) and name == "source":
+            parent.source, parent.place = source[parent.place : match.start()], match.end()
+            parent.preserved = element.preserved
+        elif _is_segment(parent) and name == "seg-source":
+            parent.place = match.end()
+        elif _is_segment(parent) and name == "target" and parent.target is not None:
+            parent.target_text = source[parent.target.end() : match.start()]
+            parent.target_end = match.end()
+
+
+def _check(source: str) -> None:
+    """Raise FileError unless this is XLIFF, without a document type, which could define entities."""
+    root: list[str] = []
+
+    def begun(name: str, attributes: dict[str, str]) -> None:
+        if not root:
+            root.append(name.rpartition(":")[2])
+            version = attributes.get("version", "")
+            if root[0] != "xliff" or not version.startswith(("1.", "2.")):
+                raise FileError(f'not XLIFF: got <{name} version="{version}">; allowed: xliff of version 1.2 or 2')
+
+    def refused(*_: object) -> None:
+        raise FileError("not XLIFF: got <!DOCTYPE; allowed: none")
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartElementHandler = begun
+    parser.StartDoctypeDeclHandler = refused
+    try:
+        parser.Parse(source.removeprefix("\ufeff").encode("utf-8", "surrogatepass"), True)
+    except expat.ExpatError as error:
+        raise FileError(f"line {error.lineno}: not XML: {expat.errors.messages[error.code]}") from None
+
+
+def _opened(match: re.Match[str], parent: _Element) -> _Element:
+    attributes = _attributes(match)
+    translate = attributes.get("translate")
+    space = attributes.get("xml:space")
+    return _Element(
+        match["name"],
+        translated=parent.translated if translate is None else translate != "no",
+        preserved=parent.preserved if space is None else space == "preserve",
+    )
+
+
+def _attributes(match: re.Match[str]) -> dict[str, str]:
+    return {name: html.unescape(one or other) for name, one, other in _ATTRIBUTE.findall(match["attributes"])}
+
+
+def _is_segment(element: _Element) -> bool:
+    return element.name in ("trans-unit", "segment")
+
+
+def _indent(source: str, place: int) -> str:
+    """The line break and the spaces before an element that begins its line; else nothing."""
+    before = re.compile(r"(?:\r\n|\r|\n)[ \t]*+\Z").search(source, max(0, place - 200), place)
+    return before[0] if before else ""
+
+
+def _unit(source: str, segment: _Element) -> Iterator[Unit]:
+    target = segment.target
+    if segment.source is None or not segment.translated:
+        return
+    is_new = target is not None and _attributes(target).get("state") in ("new", "needs-translation")
+    if segment.target_text.strip() and not is_new:
+        return
+    text = segment.source.strip()
+    content = _html(text, preserved=segment.preserved)
+    if not _LETTER.search(_CODE.sub("", html.unescape("".join(content.parts)))):
+        return
+    if target is None:
+        name = f"{segment.prefix}target"
+        begin, start, end = f"{segment.indent}<{name}>", segment.place, segment.place
+    else:
+        name = f"{target['prefix'] or ''}target"
+        attributes = _STATE.sub(r"\1needs-review-translation\1", target["attributes"].rstrip())
+        begin, start, end = f"<{name}{attributes}>", target.start(), segment.target_end
+    before, _, after = segment.source.partition(text)
+    write = partial(_target, content, f"{begin}{before}", f"{after}</{name}>")
+    yield Unit(start, end, "".join(content.parts), write, unchanged="")
+
+
+def _target(content: _Html, before: str, after: str, translation: str) -> str:
+    return f"{before}{content.in_file(translation)}{after}"
+
+
+def _html(text: str, *, preserved: bool) -> _Html:
+    content, done = _Html(), 0
+    tokens = list(_TOKEN.finditer(text))
+    ends = _ends(tokens)
+    number = 0
+    while number < len(tokens):
+        match = tokens[number]
+        _add_text(content, text[done : match.start()], preserved=preserved)
+        following = number + 1
+        if match["data"] is not None:
+            _add_text(content, html.escape(match["data"], quote=False), preserved=preserved)
+        elif match["name"] is None or match["name"].startswith("!"):
+            content.element("<img {}>", match[0])
+        elif match["closes"]:
+            content.parts.append("</span>")
+        elif match["empty"] or match["name"] in _CODES or _is_protected(match):
+            following = ends.get(number, number) + 1
+            whole = text[match.start() : tokens[following - 1].end()]
+            content.element("<img {}>" if _is_formatting(match) else "<code {}></code>", whole)
+        else:
+            content.element("<span {}>", match[0], tokens[ends[number]][0])
+        done = tokens[following - 1].end()
+        number = following
+    _add_text(content, text[done:], preserved=preserved)
+    return content
+
+
+def _add_text(content: _Html, text: str, *, preserved: bool) -> None:
+    if not preserved:
+        content.parts.append(text)
+        return
+    first, *others = re.split(r"(\r\n|\r|\n)", text)
+    content.parts.append(first)
+    for line_break, line in zip(others[::2], others[1::2], strict=True):
+        content.element("<br {}>", line_break)
+        content.parts.append(line)
+
+
+def _ends(tokens: Sequence[re.Match[str]]) -> dict[int, int]:
+    """Number of a tag that opens an element -> number of the tag that ends it."""
+    ends: dict[int, int] = {}
+    opened: list[int] = []
+    for number, match in enumerate(tokens):
+        if match["name"] is None or match["empty"] or match["name"].startswith("!"):
+            continue
+        if match["closes"]:
+            ends[opened.pop()] = number
+        else:
+            opened.append(number)
+    return ends
+
+
+def _is_protected(match: re.Match[str]) -> bool:
+    attributes = _attributes(match)
+    return attributes.get("translate") == "no" or attributes.get("mtype") == "protected"
+
+
+def _is_formatting(match: re.Match[str]) -> bool:
+    """Whether an element without text only says how the text around it looks."""
+    attributes = _attributes(match)
+    if match["name"] in ("ph", "x"):
+        return "ctype" in attributes or attributes.get("type") == "fmt"
+    return match["name"] in _FORMATTING or match["name"] not in (*_CODES, "mrk")
