@@ -30,9 +30,8 @@ from dragoman_service.errors import InvalidInput
 
 MOST_SENTENCES = 24
 """Sentences that the choice of a head translates."""
-MOST_DECODED = 10_000
-"""Target tokens that the decoder reads for the choice, each once for every source token. 24 sentences of 20 tokens need
-that many; a model of 600 million parameters reads some 70 a second."""
+MOST_WORK = 1e12
+"""Multiplications for the choice. It limits the sentences of models with more than some 100 million parameters."""
 MOST_GROWTH = 2
 """Target tokens for each source token, beyond which translations are cut: models may go on without end."""
 
@@ -67,18 +66,15 @@ def choose_head(model: Transformer, sources: Sequence[Source], tokenizer: Tokeni
         Translated(it.ids, target[: MOST_GROWTH * len(it.ids)], it.forced, tokenizer.source([], *it.languages))
         for it, target in zip(drawn, targets, strict=True)
     ]
-    shares = agreement(model, _affordable(pairs))
+    shares = agreement(model, _affordable(pairs, model))
     return max(shares, key=lambda place: shares[place])
 
 
-def _affordable(pairs: Sequence[Translated]) -> list[Translated]:
-    """The first pairs, at least one, for which the decoder need not read more than `MOST_DECODED` tokens."""
-    needed = accumulate(len(pair.source) * len(pair.target) for pair in pairs)
-    return [
-        pair
-        for place, (pair, tokens) in enumerate(zip(pairs, needed, strict=True))
-        if not place or tokens <= MOST_DECODED
-    ]
+def _affordable(pairs: Sequence[Translated], model: Transformer) -> list[Translated]:
+    """The first pairs, at least one, for which `MOST_WORK` suffices: the decoder reads a pair once per source token."""
+    per_token = sum(it.numel() for it in model.decoder.parameters()) + model.output_bias.numel() * model.config.d_model
+    work = accumulate(len(pair.source) * len(pair.target) * per_token for pair in pairs)
+    return [pair for pair, needed in zip(pairs, work, strict=True) if needed <= MOST_WORK] or list(pairs[:1])
 
 
 def agreement(model: Transformer, pairs: Iterable[Translated]) -> dict[AlignmentHead, float]:

@@ -41,7 +41,8 @@ def run(*arguments: str) -> int:
         (
             "xliff",
             b'<xliff version="1.2"><trans-unit><source>one <g>two</g></source></trans-unit></xliff>',
-            b'<xliff version="1.2"><trans-unit><source>one <g>two</g></source><target>ONE <g>TWO</g></target></trans-unit></xliff>',
+            b'<xliff version="1.2"><trans-unit><source>one <g>two</g></source>'
+            b"<target>ONE <g>TWO</g></target></trans-unit></xliff>",
         ),
     ],
 )

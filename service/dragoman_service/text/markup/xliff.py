@@ -27,9 +27,8 @@ _TOKEN = re.compile(
 )
 _ATTRIBUTE = re.compile(r"""([^\s=]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)')""")
 _STATE = re.compile(r"""(?<=\sstate=)(["'])(?:new|needs-translation)\1""")
-_CODE = re.compile(
-    r'<(?:img|br) data-n="([0-9]{1,9})">|<code data-n="([0-9]{1,9})"></code>|<span data-n="([0-9]{1,9})">|</span>'
-)
+_NUMBER = 'data-n="([0-9]{1,9})"'
+_CODE = re.compile(f"<(?:img|br) {_NUMBER}>|<code {_NUMBER}></code>|<span {_NUMBER}>|</span>")
 _LETTER = re.compile(r"[^\W\d_]")
 
 _CODES = frozenset(["bpt", "bx", "cp", "ec", "em", "ept", "ex", "it", "ph", "sc", "sm", "x"])
