@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def _no_connection_of_whoever_runs_the_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SERVER", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_FILE"):
             patch.delenv(f"DRAGOMAN_{name}", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_exports() -> Iterator[None]:
+    """Random models translate every sentence to its full length, so that few sentences take as long as many."""
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("torch"):  # tests of the service need no PyTorch
+            patch.setattr("dragoman_export.alignment.MOST_SENTENCES", 4)
+            patch.setattr("dragoman_export.copy_rate.MOST_SENTENCES", 4)
         yield
 
 

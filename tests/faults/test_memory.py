@@ -44,7 +44,10 @@ def _calls_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dragoman_service.client.calls._BYTES_PER_CALL", 1000 * MEBIBYTE)
 
 
-@pytest.mark.parametrize(("texts", "options"), [(LARGE, LARGE_OPTIONS), (MANY, LONG)], ids=["message", "caches"])
+@pytest.mark.parametrize(
+    ("texts", "options"),
+    [pytest.param(LARGE, LARGE_OPTIONS, id="message", marks=pytest.mark.slow), pytest.param(MANY, LONG, id="caches")],
+)
 def test_a_call_for_which_there_is_no_memory_fails_alone(bundle: Path, texts: list[str], options: Options) -> None:
     with server_process([bundle], *ROOM_FOR_ALL) as server:
         expected = translations(server.address)

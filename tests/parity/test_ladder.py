@@ -47,7 +47,12 @@ class Pair:
 
 @pytest.fixture(
     scope="module",
-    params=[("post", "sinusoidal"), ("post", "learned"), ("pre", "sinusoidal"), ("pre", "learned")],
+    params=[
+        ("post", "sinusoidal"),
+        pytest.param(("post", "learned"), marks=pytest.mark.slow),
+        pytest.param(("pre", "sinusoidal"), marks=pytest.mark.slow),
+        ("pre", "learned"),
+    ],
     ids=" ".join,
 )
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
@@ -56,7 +61,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("parity")
     write_checkpoint(folder / "checkpoint", model)
     bundle, _ = export_checkpoint(folder / "checkpoint", folder / "parity" / "1", ExportOptions("parity", "1"))
-    return Pair(model, bundle, encode(bundle, sentences(24, seed=9)))
+    return Pair(model, bundle, encode(bundle, sentences(16, seed=9)))
 
 
 def uncached(model: Transformer, sources: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -47,7 +47,7 @@ def check(bundle: Bundle, address: str, texts: Sequence[str], beam_size: int, cl
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_over_grpc_equals_alone(any_tiny_bundle: Bundle, beam_size: int) -> None:
     with server_process([Path(any_tiny_bundle.path)]) as server:
-        check(any_tiny_bundle, server.address, sentences(48, seed=3), beam_size, clients=16)
+        check(any_tiny_bundle, server.address, sentences(32, seed=3), beam_size, clients=16)
 
 
 @pytest.mark.slow

@@ -205,18 +205,25 @@ def test_a_target_prefix_follows_what_a_language_forces(
         assert translation.text.startswith("the red")
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_other_precisions_of_every_family_are_served(precision: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "kinds"),
+    [
+        ("int8", KINDS[:3]),
+        pytest.param("int8", KINDS, marks=pytest.mark.slow),
+        pytest.param("fp16", KINDS, marks=pytest.mark.slow),
+    ],
+)
+def test_other_precisions_of_every_family_are_served(precision: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
     """Each bundle has been compared with its model when it was made, and the server checks its golden sentences."""
     folder = tmp_path / precision
-    made = {name: imported_bundle(name, folder, precision) for name in (*KINDS, ARGOS)}
+    made = {name: imported_bundle(name, folder, precision) for name in (*kinds, ARGOS)}
     with (
         server_process([it.path for it in made.values()], "--max-rows", "8") as server,
         TranslationClient(server.address) as client,
     ):
         assert {it.name: it.precision for it in client.list_models()} == dict.fromkeys(made, precision)
         same = total = 0
-        for name in KINDS:
+        for name in kinds:
             for case in cases()[name][:4]:
                 (translation,) = client.translate([case.text], case.options(name, 4, beam_size=1))
                 wanted = made[name].tokenizer.pieces(case.ids[:4])

@@ -24,7 +24,6 @@ from support.server_process import START_SECONDS, ServerProcess, run_dragoman, s
 from support.traffic import OPTIONS, traffic, translations
 from support.waiting import wait_until
 
-RELOADS = 100
 SETTLING = 30
 """Reloads under load until the allocator's arenas have their size."""
 SETTLED_BYTES = 24 * 2**20
@@ -78,25 +77,27 @@ def version_for(address: str, model: str = "") -> str:
         return client.translate(["The cat."], Options(model=model, max_length=5))[0].version
 
 
-def test_a_hundred_reloads_under_load_fail_no_call_and_leave_no_memory(running: Site) -> None:
+@pytest.mark.parametrize("reloads", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_reloads_under_load_fail_no_call_and_leave_no_memory(running: Site, reloads: int) -> None:
     expected = translations(running.server.address)
     with traffic(running.server.address, expected, clients=4) as seen:
         memory: list[float] = []
-        for number in range(2, RELOADS + 2):
+        for number in range(2, reloads + 2):
             running.add(str(number))
             assert running.states_after_refresh()[str(number)] == "serving default"
             shutil.rmtree(running.repository / "tiny" / str(number - 1))
             memory.append(running.server.metrics()["process_resident_memory_bytes"])
         seen.wait_for(5)
-    least = [min(memory[start : start + 20]) for start in range(0, RELOADS, 10)]
-    print(f"{RELOADS} reloads, {seen}; memory in MiB: {[round(it / 2**20) for it in least]}")
+    least = [min(memory[start : start + 20]) for start in range(0, reloads, 10)]
+    print(f"{reloads} reloads, {seen}; memory in MiB: {[round(it / 2**20) for it in least]}")
     assert not seen.problems
     running.server.wait_for_metrics(lambda m: m["dragoman_model_info"] == 1)
     metrics = running.server.metrics()
-    assert metrics["dragoman_model_loads_total"] == RELOADS + 1
+    assert metrics["dragoman_model_loads_total"] == reloads + 1
     assert not metrics.get("dragoman_rejections_total")
     # The least of each: on a busy machine a sample may see three versions at once. A leak raises the least, too.
-    assert min(memory[-20:]) - min(memory[SETTLING : SETTLING + 20]) < SETTLED_BYTES
+    if reloads > SETTLING:
+        assert min(memory[-20:]) - min(memory[SETTLING : SETTLING + 20]) < SETTLED_BYTES
 
 
 def test_calls_finish_on_the_version_they_began_with(running: Site) -> None:
