@@ -180,3 +180,19 @@ def test_long_html_is_sent_in_parts() -> None:
     assert len(units) > 2
     assert "".join(unit.text for unit in units) == source
     assert all(unit.text.count("<b>") == unit.text.count("</b>") for unit in units)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("source", "file_format"),
+    [
+        ("00:00:01,000 --> 00:00:02,000\n" + "a b\n" * 100_000, FileFormat.SRT),
+        ('msgid "a"\nmsgstr ""\n' * 50_000, FileFormat.PO),
+    ],
+    ids=["srt", "po"],
+)
+def test_time_is_linear(source: str, file_format: FileFormat) -> None:
+    """Within the time limit of a test, which quadratic time would exceed many times over."""
+    units = units_of(source, file_format)
+    changed = written(source, units, [unit.text.replace("\n", " ") for unit in units])
+    assert changed == (source if file_format is FileFormat.SRT else source.replace('""', '"a"'))

@@ -138,9 +138,9 @@ def _as_lines(text: str, like: str) -> str:
     words = _WORDS.findall(text)
     lengths = [len(_TAG.sub("", word)) + 1 for word in words]
     lines: list[list[str]] = [[]]
-    done, most = 0, len(breaks) + 1
+    done, most, total = 0, len(breaks) + 1, sum(lengths)
     for word, length in zip(words, lengths, strict=True):
-        if lines[-1] and len(lines) < most and done + length / 2 > sum(lengths) * len(lines) / most:
+        if lines[-1] and len(lines) < most and done + length / 2 > total * len(lines) / most:
             lines.append([])
         lines[-1].append(word)
         done += length
@@ -178,13 +178,12 @@ def _messages(source: str) -> Iterator[Unit]:
     said: dict[str, str] = {}
     keyword = ""
     place: tuple[int, int] | None = None
+    write = partial(_po_string, line_break="\r\n" if "\r\n" in source else "\n")
 
     def finished() -> Iterator[Unit]:
         message = said.get("msgid" if keyword in ("msgstr", "msgstr[0]") else "msgid_plural", "")
         if place is not None and keyword.startswith("msgstr") and not said[keyword] and any(map(str.isalpha, message)):
-            yield Unit(
-                *place, message, partial(_po_string, line_break="\r\n" if "\r\n" in source else "\n"), unchanged=""
-            )
+            yield Unit(*place, message, write, unchanged="")
 
     for number, match in enumerate(_LINE.finditer(source), 1):
         line = match["line"].removeprefix("\ufeff")
