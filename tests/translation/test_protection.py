@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -322,6 +323,22 @@ def test_letters_that_the_tokenizer_leaves_out() -> None:
     model = replace(served(workers(empty), stand_ins=STAND_INS), tokenizer=LeavesOutX())
     (result,) = translate(model, "x %s x")
     assert result.hypotheses[0].text == "x %s x"
+
+
+def test_a_second_attempt_in_a_stream_does_not_wait_for_later_sentences() -> None:
+    def script(request: Request) -> list[Event]:
+        shown = "".join(chr(token - FIRST) for token in request.source[:-1])
+        if shown.startswith("Later"):
+            return []  # never ends
+        return [Finished(request.id, (hypothesis_of(request, shown.replace("4711", "").upper(), 0),), Timings())]
+
+    model = served(FakeWorkers(script), stand_ins=STAND_INS)
+
+    async def work(frontend: Frontend) -> str | TextResult:
+        async with aclosing(frontend.stream(call(model, "See %s now. Later it ends."))) as pieces:
+            return await anext(pieces)
+
+    assert on_frontend(model, work) == "SEE %s NOW."
 
 
 def test_plain_sentences_cost_nothing() -> None:
