@@ -39,7 +39,7 @@ class Output:
         self._temporary: Path | None = None
         self._target: Path | None = None
         self._on_sigterm: Any = None
-        """What SIGTERM did before, if it ends the context now."""
+        """What SIGTERM did before, if it removes the file now."""
         with self._failures():
             self._file = _stdout() if path is None else self._opened(path)
 
@@ -71,7 +71,7 @@ class Output:
 
     def __enter__(self) -> Output:
         if self._temporary is not None and threading.current_thread() is threading.main_thread():
-            self._on_sigterm = signal.signal(signal.SIGTERM, _end)
+            self._on_sigterm = signal.signal(signal.SIGTERM, self._end)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -101,6 +101,14 @@ class Output:
         os.fchmod(descriptor, mode)
         return open(descriptor, "w", encoding="utf-8", newline="\n")
 
+    def _end(self, number: int, frame: object) -> None:
+        """End the process as the signal does, but without the file. An exception could be lost where it is raised."""
+        if self._temporary is not None:
+            with suppress(OSError):
+                self._temporary.unlink()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
     def _finish(self) -> None:
         self._file.flush()
         if self._temporary is not None and self._target is not None:
@@ -126,11 +134,6 @@ class Output:
             raise
         except OSError as error:
             raise OutputError(f"{self._name}: {error.strerror or error}") from None
-
-
-def _end(number: int, frame: object) -> None:
-    """End the process as after Ctrl-C, so that no temporary file is left."""
-    raise SystemExit(128 + number)
 
 
 def _stdout() -> TextIO:
