@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from dragoman_protos.v1 import translation_pb2_grpc
 from support.fake_workers import FakeWorkers, served
 from support.server_process import START_SECONDS, dragoman
 from support.server_thread import ServerThread, serving
+from support.waiting import wait_until
 
 LINES = [f"line {number}" for number in range(3_000)]
 SOURCE = "".join(f"{line}\n" for line in LINES)
@@ -79,6 +81,24 @@ def test_a_disk_that_becomes_full_keeps_the_old_output(server: ServerThread, sou
     assert (done.returncode, done.stderr) == (1, f"dragoman: {target}: File too large\n")
     assert target.read_text() == "old"
     assert sorted(it.name for it in tmp_path.iterdir()) == ["source", "target"]
+
+
+def test_sigterm_keeps_the_old_output_and_leaves_no_other_file(tmp_path: Path, source: Path) -> None:
+    workers = FakeWorkers(held=True)
+    output = tmp_path / "output"
+    output.write_text("old")
+    with serving([served(workers)]) as held:
+        command = ["translate", "--server", held.address, "--input", str(source), "--output", str(output)]
+        with subprocess.Popen(dragoman(*command)) as process:
+            try:
+                wait_until(lambda: bool(workers.submitted))
+                process.terminate()
+                assert process.wait(START_SECONDS) == -signal.SIGTERM
+            finally:
+                process.kill()
+                workers.release()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["output", "source"]
+    assert output.read_text() == "old"
 
 
 def test_a_file_that_is_both_input_and_standard_output(server: ServerThread, source: Path) -> None:

@@ -39,3 +39,11 @@ def test_indices_are_those_of_the_source() -> None:
     for word in ("Trans", "lation", "of", "this"):
         assert joined.source_of(joined.text.index(word)) == text.index(word)
         assert joined.index_of(text.index(word)) == joined.text.index(word)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", ["a", "a-", "a-\n", "-\n", "a \n", " ", "\n \n", "a\xad\n"])
+def test_time_is_linear(unit: str) -> None:
+    """With quadratic time the tests would exceed their limit of time."""
+    text = unit * (400_000 // len(unit))
+    assert joined_lines(text).source_of(0) == 0

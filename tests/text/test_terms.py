@@ -139,3 +139,11 @@ def test_the_same_source_in_another_case_is_another_if_case_sensitive() -> None:
     assert len(Glossary([Term("a", "1", True), Term("A", "2", True), Term("A", "3")])) == 3
     with pytest.raises(InvalidInput, match="one term for each source"):
         Glossary([Term("a b", "1", True), Term("a  b", "2", True)])
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", ["e", "e ", "e f ", "漢", "\u0301\u0323", "-", "\x00"])
+def test_time_is_linear(unit: str) -> None:
+    """With quadratic time the tests would exceed their limit of time."""
+    text = "e" + unit * (400_000 // len(unit))
+    assert all(it[0] in ("e", "e f e") for it in found(text, Term("e", "x"), Term("e f e", "y")))

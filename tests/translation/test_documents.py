@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,15 @@ from hypothesis import strategies as st
 
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Request, Timings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.markup.formats import TextFormat
+from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import TextResult
+from dragoman_service.translation.frontend import Frontend
+from dragoman_service.translation.glossaries import GlossaryFolder
 from dragoman_service.translation.warnings import WarningKind
 from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
-from support.frontends import call, collect, on_frontend, translate
+from support.frontends import LIMITS, call, collect, on_frontend, translate
 
 TAG = re.compile(r"<[^<>]*>")
 
@@ -125,3 +131,43 @@ def test_any_model_leaves_every_tag_and_what_is_kept(source: list[str], answer: 
     written = result.hypotheses[0].text
     assert sorted(TAG.findall(written)) == sorted(TAG.findall(document))
     assert written.count("<code>x</code>") == document.count("<code>x</code>")
+
+
+def test_private_characters_of_terms_and_of_the_model_are_not_taken_for_what_is_kept() -> None:
+    """A block shows what it keeps as private characters."""
+    texts = ("See <code>a</code>. The bank.", "<code>a</code> bank <b>x</b>")
+    terms = (Term("bank", "\U000f0000 Bank"),)
+    results = html(*texts, terms=terms)
+    assert [it.hypotheses[0].text for it in results] == [
+        "See <code>a</code>. The \U000f0000 Bank.",
+        "<code>a</code> \U000f0000 Bank <b>x</b>",
+    ]
+
+    def private(request: Request) -> list[Event]:
+        return [Finished(request.id, (hypothesis_of(request, "\U000f0000a", 0),), Timings())]
+
+    (result,) = html(texts[0], script=private)
+    assert result.hypotheses[0].text == "a <code>a</code>.  a"
+
+
+def test_private_characters_of_a_glossary_are_not_taken_for_what_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "shop.en-de.tsv").write_text("bank\t\U000f0000 Bank\n", "utf-8")
+    model = served(FakeWorkers(echo))
+
+    async def work() -> list[TextResult]:
+        frontend = Frontend(ModelRegistry([model]), LIMITS, GlossaryFolder(tmp_path))
+        try:
+            wanted = call(model, "<code>a</code> the bank", glossary="shop", format=TextFormat.HTML)
+            return await frontend.translate(wanted)
+        finally:
+            frontend.close()
+            model.engine.close()
+
+    (result,) = asyncio.run(work())
+    assert result.hypotheses[0].text == "<code>a</code> the \U000f0000 Bank"
+
+
+def test_tags_and_entities_stand_beside_terms_that_are_all_of_a_block() -> None:
+    """Such a block has no sentence, and its translation is longer than its text."""
+    (result,) = html("<b>bank</b> <i>bank</i> &amp; &#8364;", terms=(Term("bank", "das Geldhaus"),))
+    assert result.hypotheses[0].text == "<b>das Geldhaus</b> <i>das Geldhaus</i> &amp; &#8364;"

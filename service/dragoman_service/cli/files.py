@@ -54,16 +54,16 @@ class FileJob:
     ) -> int:
         """Returns the exit status."""
         translations: list[str | None] = []
-        problems: list[str] = []
+        problems: list[tuple[Unit, str]] = []
         texts = [unit.text for unit in self._units]
         with closing(client.translate_each(texts, options, deadline=deadline)) as found:
             for unit, outcome in zip(self._units, found, strict=True):
                 if isinstance(outcome, Exception):
                     rest = str(outcome).removeprefix(f"{outcome.field}: ")
-                    problems.append(f"{self._place(unit)}: {visible(rest, _LONGEST_PROBLEM)}")
+                    problems.append((unit, visible(rest, _LONGEST_PROBLEM)))
                     translations.append(None)
                     if fail_fast:
-                        print(f"dragoman: {problems[-1]}", file=sys.stderr)
+                        print(f"dragoman: {next(self._told(problems))}", file=sys.stderr)
                         raise CommandFailed(1)
                 else:
                     translations.append(outcome.text)
@@ -72,11 +72,8 @@ class FileJob:
             print(f"dragoman: {message}", file=sys.stderr)
         return 1 if problems else 0
 
-    def _place(self, unit: Unit) -> str:
-        return f"{self._name}:{self._source.count(chr(10), 0, unit.start) + 1}"
-
-    @staticmethod
-    def _told(problems: list[str]) -> Iterator[str]:
-        yield from problems[:_MOST_PROBLEMS]
+    def _told(self, problems: list[tuple[Unit, str]]) -> Iterator[str]:
+        for unit, problem in problems[:_MOST_PROBLEMS]:
+            yield f"{self._name}:{self._source.count(chr(10), 0, unit.start) + 1}: {problem}"
         if problems:
             yield f"{len(problems)} texts could not be translated: they are as they were"

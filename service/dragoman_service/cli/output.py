@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from dragoman_service.errors import DragomanError
 
@@ -26,8 +28,9 @@ class Output:
     """Text output in UTF-8, with line feeds. A context manager.
 
     A regular file is written under another name in the same folder. At the end of the context it takes the place of the
-    old one; if the context ends with an error, it is removed, and the old one stays. Standard output, and files that
-    are not regular, such as pipes, are written at once. All methods raise OutputError; BrokenPipeError if nobody reads.
+    old one; if the context ends with an error, or with SIGTERM, it is removed, and the old one stays. Standard output,
+    and files that are not regular, such as pipes, are written at once. All methods raise OutputError; BrokenPipeError
+    if nobody reads.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -35,6 +38,8 @@ class Output:
         self._name = "standard output" if path is None else str(path)
         self._temporary: Path | None = None
         self._target: Path | None = None
+        self._on_sigterm: Any = None
+        """What SIGTERM did before, if it removes the file now."""
         with self._failures():
             self._file = _stdout() if path is None else self._opened(path)
 
@@ -65,6 +70,8 @@ class Output:
                 self._file.flush()
 
     def __enter__(self) -> Output:
+        if self._temporary is not None and threading.current_thread() is threading.main_thread():
+            self._on_sigterm = signal.signal(signal.SIGTERM, self._end)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -74,6 +81,8 @@ class Output:
                     self._finish()
         finally:
             self._discard()
+            if self._on_sigterm is not None:
+                signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _opened(self, path: Path) -> TextIO:
         if path.exists() and not path.is_file():
@@ -91,6 +100,14 @@ class Output:
         self._temporary, self._target = Path(name), target
         os.fchmod(descriptor, mode)
         return open(descriptor, "w", encoding="utf-8", newline="\n")
+
+    def _end(self, number: int, frame: object) -> None:
+        """End the process as the signal does, but without the file. An exception could be lost where it is raised."""
+        if self._temporary is not None:
+            with suppress(OSError):
+                self._temporary.unlink()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _finish(self) -> None:
         self._file.flush()

@@ -34,6 +34,8 @@ _REGIONAL = "\U0001f1e6-\U0001f1ff"
 _RAISED_SIGNS = "\u207a-\u207f\u208a-\u208e\u2071\u2099"
 _BULLETS = "\u2020-\u2023\u203b\u2043\u00b6"
 _PRIVATE = "\ue000-\uf8ff"
+PRIVATE = "\U000f0000-\U000ffffd"
+"""Characters that stand for what a document with markup keeps (`markup.document`)."""
 _BLOCKS_OF_SYMBOLS = (
     "\U0001d000-\U0001d24f\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff\U0001fb00-\U0001fbef"
     "\U000f0000-\U0010ffff"
@@ -83,6 +85,11 @@ _SYLLABLE = re.compile(
 )
 """Two letters of one Korean syllable."""
 _FLAGS = re.compile(f"[{_REGIONAL}]+\\Z")
+
+
+def private_characters(text: str) -> frozenset[str]:
+    """The characters of `PRIVATE` that a text has. They cannot stand for anything else in it."""
+    return frozenset(re.findall(f"[{PRIVATE}]", text))
 
 
 def word_set(text: str) -> frozenset[str]:

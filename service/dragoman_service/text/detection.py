@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from dragoman_service.text.language_tags import LanguageTag, parse_tag
+from dragoman_service.text.scripts import script_of
 
 SAMPLE_CHARACTERS = 500
 """Characters of a text that are looked at. More do not make the answer better; each takes some microseconds."""
@@ -19,7 +19,7 @@ _NAMES = {
     "Arab": "ARABIC", "Cyrl": "CYRILLIC", "Deva": "DEVANAGARI", "Guru": "GURMUKHI", "Latn": "LATIN",
     "Mong": "MONGOLIAN", "Tfng": "TIFINAGH",
 }  # fmt: skip
-"""Script -> the first word of the names of its letters, of the scripts of languages that are written in several."""
+"""Script -> what `script_of` calls it, of the scripts of languages that are written in several."""
 _HAN_CODECS = {"Hans": ("gb2312", "big5"), "Hant": ("big5", "gb2312")}
 """Script of Chinese -> the character set that has its characters, and that of the other one."""
 _NO_LANGUAGE = "zxx"
@@ -118,8 +118,7 @@ def _letters_of(script: str, text: str) -> int:
     if script in _HAN_CODECS:
         own, other = _HAN_CODECS[script]
         return sum(_has(own, letter) and not _has(other, letter) for letter in text)
-    name = _NAMES.get(script, script)
-    return sum(unicodedata.name(letter, "").startswith(name) for letter in text)
+    return sum(script_of(letter) == _NAMES.get(script) for letter in text)
 
 
 def _has(codec: str, letter: str) -> bool:

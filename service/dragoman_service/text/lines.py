@@ -16,7 +16,7 @@ _BREAK = re.compile(
 _ITEM = re.compile(r"(?:[-–—*•>+#]|[0-9]{1,3}[.)])\s")
 _WORD_BEFORE = re.compile(rf"[{LETTER}]+\Z")
 _WORD_AFTER = re.compile(rf"[{LETTER}]++")
-_HYPHENATED = re.compile(rf"[{LETTER}]++(?:-[{LETTER}]++)++")
+_HYPHENATED = re.compile(rf"(?<![{LETTER}])[{LETTER}]++(?:-[{LETTER}]++)++")
 _CONJUNCTIONS = word_set("und oder bzw sowie and or et ou y o e en of i och og")
 """Words before which a hyphen stands for a part that follows: "Haupt- und Nebenstraße"."""
 _LONGEST_WORD = 64

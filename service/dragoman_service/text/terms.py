@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dragoman_service.errors import InvalidInput
-from dragoman_service.text.characters import CONTROL, MARK, UNSPACED
+from dragoman_service.text.characters import CONTROL, MARK, UNSPACED, private_characters
 
 MAX_CHARACTERS = 128
 """Most characters of a source or target."""
@@ -21,6 +21,8 @@ MAX_WORDS = 32
 
 _TOKEN = re.compile(rf"[{UNSPACED}][{MARK}]*+|(?:(?![{UNSPACED}])\w|[{MARK}])++|\S")
 _CONTROL_CHARACTER = re.compile(f"[{CONTROL}]")
+_LONGEST_TOKEN = 4 * MAX_CHARACTERS
+"""Characters of the longest token that can be one of a source: a letter is at most four when it is decomposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Glossary:
         """
         self._root = _Node()
         self._size = 0
+        self.private: frozenset[str] = frozenset()
+        """Those of the targets (`private_characters`)."""
         for number, term in enumerate(terms):
             self._add(term, called(number))
 
@@ -104,6 +108,7 @@ class Glossary:
         else:
             node.folded = term
         self._size += 1
+        self.private |= private_characters(term.target or "")
 
     def matches(self, text: str) -> Iterator[Match]:
         """The terms in a text, from left to right; of those that begin at one place, the longest. None overlap.
@@ -188,7 +193,9 @@ def _tokens(text: str) -> Iterator[_Token]:
         gap = text[done:start]
         # Phrases have no line breaks and the like, so a gap with one of them is that of no phrase.
         space = "" if not gap else "\n" if _CONTROL_CHARACTER.search(gap) else " "
-        exact = space + unicodedata.normalize("NFC", match[0])
+        # The time of normalisation is quadratic in the accents on a letter.
+        word = unicodedata.normalize("NFC", match[0]) if end - start <= _LONGEST_TOKEN else match[0]
+        exact = space + word
         yield _Token(start, end, exact, exact.casefold())
         done = end
 

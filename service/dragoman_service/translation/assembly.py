@@ -138,9 +138,12 @@ def settled_in_parts(
     tokenizer: TextTokenizer,
     options: DecodingOptions,
 ) -> Settled:
-    """The translations of a sentence from those of its parts. The i-th has the i-th of each part, or its last one."""
+    """The translations of a sentence from those of its parts. The i-th has the i-th of each part, or its last one.
+
+    There are none of parts that have no tokens: a tokenizer may leave out letters.
+    """
     found = []
-    for rank in range(max(len(answer.hypotheses) for answer in finished)):
+    for rank in range(max((len(answer.hypotheses) for answer in finished), default=1)):
         chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in finished]
         translations = iter(chosen)
         written = [part.written(tokenizer.decode(next(translations).tokens)) if part.tokens else None for part in parts]

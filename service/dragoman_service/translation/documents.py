@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -44,10 +45,11 @@ def _result(document: Document, results: Sequence[TextResult]) -> Steps[TextResu
 
 
 def _hypothesis(document: Document, of_blocks: Sequence[TextHypothesis]) -> Steps[TextHypothesis]:
-    translations = [
-        (it.text, [Part(sentence.source, sentence.target, sentence.alignment) for sentence in it.sentences])
-        for it in of_blocks
-    ]
+    translations = []
+    for block, it in zip(document.blocks, of_blocks, strict=True):
+        text = block.without_kept_of_others(it.text, ((sentence.source, sentence.target) for sentence in it.sentences))
+        translations.append((text, _parts(it)))
+        yield
     reasons = {it.finish_reason for it in of_blocks}
     return TextHypothesis(
         (yield from document.written_steps(translations)),
@@ -56,6 +58,17 @@ def _hypothesis(document: Document, of_blocks: Sequence[TextHypothesis]) -> Step
         tuple(chain.from_iterable(it.token_scores for it in of_blocks)),
         next((reason for reason in _WORST_FIRST if reason in reasons), FinishReason.STOP),
     )
+
+
+def _parts(hypothesis: TextHypothesis) -> list[Part]:
+    """The sentences, and the terms between them, in order: all else is the same in both texts."""
+    parts = [Part(it.source, it.target, it.alignment) for it in hypothesis.sentences]
+    starts = [part.source[0] for part in parts]
+    for term in hypothesis.terms:
+        before = bisect_right(starts, term.source[0]) - 1
+        if before < 0 or hypothesis.sentences[before].source[1] <= term.source[0]:
+            parts.append(Part(term.source, term.target))
+    return sorted(parts, key=lambda part: part.source)
 
 
 def _warnings(block: Block, result: TextResult) -> Iterator[TextWarning]:

@@ -235,11 +235,6 @@ class EngineCall:
         return len(self._running) < self._window and self._error is None
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no request of the call is in the engine."""
-        return not self._running
-
-    @property
     def window(self) -> int:
         """Maximum number of requests in the engine."""
         return self._window
@@ -329,6 +324,7 @@ class _All:
         self._call = call
         self._wanted = wanted
         self._exhausted = False
+        self._unanswered = 0  # others of the call, such as those of a stream, may go on
         self._answers: dict[int, Finished | None] = {}  # request id -> final event, in the order of submission
         self.done: asyncio.Future[list[Finished]] = asyncio.get_running_loop().create_future()
 
@@ -340,10 +336,11 @@ class _All:
                     self._exhausted = True
                     break
                 self._answers[request.id] = None
+                self._unanswered += 1
                 self._call.submit(request, self)
         except Exception as error:
             self.fail(error)
-        if self._exhausted and self._call.is_idle and not self.done.done():
+        if self._exhausted and not self._unanswered and not self.done.done():
             self.done.set_result([answer for answer in self._answers.values() if answer])
 
     def on_event(self, event: Event) -> None:
@@ -351,6 +348,7 @@ class _All:
             self.fail(event.error)
         elif isinstance(event, Finished):
             self._answers[event.request_id] = event
+            self._unanswered -= 1
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from dragoman_service.engine.request import DecodingOptions, Finished, Progress
 from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.text.characters import private_characters
 from dragoman_service.text.lines import JoinedText, joined_lines
 from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_steps
@@ -29,7 +31,7 @@ from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prefix import ExactStream, Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
 from dragoman_service.translation.second_attempt import has_checked, settle
-from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked, is_plain
+from dragoman_service.translation.sentences import is_checked, is_plain
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 from dragoman_service.translation.wrapped import in_source
@@ -124,13 +126,19 @@ class Frontend:
         if call.join_lines:
             joined = await self._compute_on_texts(call, _joined(call))
             results = await self._translate(replace(call, texts=tuple(text.text for text in joined)))
-            return list(map(in_source, results, joined))
+            count = sum(result.sentences for result in results) * call.options.num_hypotheses
+            return await self.compute(call.sender.client, _in_sources(results, joined), translations=count)
         if call.format is TextFormat.PLAIN:
             return await self._translate(call)
-        documents = await self._compute_on_texts(call, _documents(call))
+        named = await self._named_glossary(call)
+        private = private_characters("".join(term.target or "" for term in call.terms))
+        private |= named.private if named else frozenset()
+        documents = await self._compute_on_texts(call, _documents(call, private))
         results = await self._translate(_of_blocks(call, documents))
-        translations = sum(result.sentences for result in results) * call.options.num_hypotheses
         steps = results_of_documents(documents, results)
+        if not _is_short(call):
+            return await self._worker.run(call.sender.client, steps)
+        translations = sum(result.sentences for result in results) * call.options.num_hypotheses
         return await self.compute(call.sender.client, steps, translations=translations)
 
     async def _translate(self, call: Call) -> list[TextResult]:
@@ -145,7 +153,7 @@ class Frontend:
             finished = await engine_call.finish_all(request for text in prepared for request in maker.of_text(text))
             answers: Sequence[Answer] = finished
             if has_checked(prepared):
-                answers = await settle(prepared, finished, engine_call, maker)
+                answers = await self._settled(prepared, finished, engine_call, maker)
 
         def assemble_all() -> Steps[list[TextResult]]:
             remaining, results = iter(answers), []
@@ -192,7 +200,10 @@ class Frontend:
         count = call.options.num_hypotheses
         steps = _assembled(prepared, answers, call)
         result = await self.compute(call.sender.client, steps, translations=len(answers) * count)
-        yield in_source(result, joined[0]) if joined else result
+        if joined:
+            count = result.sentences * call.options.num_hypotheses
+            (result,) = await self.compute(call.sender.client, _in_sources([result], joined), translations=count)
+        yield result
 
     @staticmethod
     async def _as_it_comes(
@@ -215,9 +226,9 @@ class Frontend:
         if is_empty:
             yield piece.text
 
-    @staticmethod
     async def _held_back(
-        piece: ProtectedPiece | TermPiece,
+        self,
+        piece: EncodedPiece,
         prefix: Prefix | None,
         requests: RequestStream,
         engine_call: EngineCall,
@@ -226,10 +237,17 @@ class Frontend:
     ) -> str:
         """Return the translation of a sentence with kept spans, and add its answer to `answers`."""
         finished = [event async for event in requests.next_request() if isinstance(event, Finished)]
-        (answer,) = await settle([PreparedText((piece,), prefix)], finished, engine_call, maker)
+        (answer,) = await self._settled([PreparedText((piece,), prefix)], finished, engine_call, maker)
         answers.append(answer)
         assert isinstance(answer, Settled)
         return exact_with_spans(answer.texts[0], piece, prefix) or piece.text
+
+    async def _settled(
+        self, texts: Sequence[PreparedText], finished: Sequence[Finished], call: EngineCall, maker: RequestMaker
+    ) -> list[Answer]:
+        count = len(finished) * maker.options.num_rows
+        compute = partial(self.compute, maker.sender.client, translations=count)
+        return await settle(texts, finished, call, maker, compute)
 
     async def compute(self, client: str, steps: Steps[T], *, translations: int) -> T:
         """Do a client's work on `translations` translated sentences: on a thread if they are many."""
@@ -330,8 +348,7 @@ class Frontend:
         all_marked = call.marked or ((),) * len(call.texts)
         check = _Check(call.sender.deadline, self.clock, self.limits.max_sentences)
 
-        # A glossary of the server may have to be read from its file.
-        named = await asyncio.to_thread(self._named_glossary, call) if call.glossary else None
+        named = await self._named_glossary(call)
 
         def work() -> Steps[list[PreparedText]]:
             prepared = []
@@ -350,9 +367,13 @@ class Frontend:
 
         return await self._compute_on_texts(call, work())
 
-    def _named_glossary(self, call: Call) -> Glossary:
+    async def _named_glossary(self, call: Call) -> Glossary | None:
         """The glossary of the server that a call names. Raises NotFound and InvalidInput."""
-        return self.glossaries.find(call.glossary, call.route.source_language, call.route.target_language)
+        if not call.glossary:
+            return None
+        # It may have to be read from its file.
+        languages = call.route.source_language, call.route.target_language
+        return await asyncio.to_thread(self.glossaries.find, call.glossary, *languages)
 
     async def _compute_on_texts(self, call: Call, steps: Steps[T]) -> T:
         """Do work on the texts of a call: on a thread if they are long."""
@@ -377,10 +398,18 @@ def _joined(call: Call) -> Steps[list[JoinedText]]:
     return joined
 
 
-def _documents(call: Call) -> Steps[list[Document]]:
+def _in_sources(results: Sequence[TextResult], joined: Sequence[JoinedText]) -> Steps[list[TextResult]]:
+    found = []
+    for result, text in zip(results, joined, strict=True):
+        found.append(in_source(result, text))
+        yield
+    return found
+
+
+def _documents(call: Call, private: frozenset[str]) -> Steps[list[Document]]:
     documents = []
     for text in call.texts:
-        documents.append((yield from document_steps(text, call.format, call.attributes)))
+        documents.append((yield from document_steps(text, call.format, call.attributes, private)))
     return documents
 
 

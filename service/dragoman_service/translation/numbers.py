@@ -36,13 +36,13 @@ def missing_numbers(source: str, translation: str, target_language: str) -> list
     for match in _NUMBER.finditer(translation):
         # A number of several groups may be several numbers, such as a date.
         found.update({_digits(match.group()), *_DIGITS.findall(match.group())})
-    missing = []
+    missing, words = [], translation.lower()
     for number, afternoon in wanted:
         keys = [_digits(number), *_other_hours(number, is_afternoon=afternoon is not None)]
         key = next((key for key in keys if found[key]), None)
         if key is not None:
             found[key] -= 1
-        elif not _is_word(number, translation, target_language) and not _in_parts(number, found):
+        elif not _is_word(number, words, target_language) and not _in_parts(number, found):
             missing.append(number)
     return missing
 
@@ -68,12 +68,15 @@ def _in_parts(number: str, found: Counter[str]) -> bool:
     return len(groups) > 1 and all(found[group] or found[group.lstrip("0") or "0"] for group in groups)
 
 
-def _is_word(number: str, translation: str, language: str) -> bool:
-    """Whether a small or round number may stand there as a word. In a language without a table it always may."""
+def _is_word(number: str, text: str, language: str) -> bool:
+    """Whether a small or round number may stand in a text in small letters as a word.
+
+    In a language without a table it always may.
+    """
     language = language.split("-", maxsplit=1)[0].lower()
     if not number.isdigit():
         return False
-    value, text = int(number), translation.lower()
+    value = int(number)
     if value <= _MOST_AS_WORD:
         return language not in _WORDS or _WORDS[language].split()[value] in text
     return _ROUND.get(language, {}).get(value, "\0") in text

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -148,7 +149,7 @@ class Protected:
         else:
             borders = _borders(segments)
             scale = len(translation) / max(1, len(self.text))
-            places = [min(borders, key=lambda it: abs(it - place * scale)) for place, _ in self.invisible]
+            places = [_nearest(borders, place * scale) for place, _ in self.invisible]
         pieces, done = [], 0
         for place, (_, characters) in sorted(zip(places, self.invisible, strict=True), key=lambda pair: pair[0]):
             pieces += [translation[done:place], characters]
@@ -323,6 +324,12 @@ def without(text: str, unwanted: Collection[str]) -> str:
         for each in unwanted:
             text = text.replace(each, "")
     return text
+
+
+def _nearest(ascending: Sequence[int], wanted: float) -> int:
+    """The number that is nearest to another, the lower one of two."""
+    index = bisect_left(ascending, wanted)
+    return min(ascending[max(0, index - 1) : index + 1], key=lambda it: abs(it - wanted))
 
 
 def _borders(segments: Sequence[Segment]) -> list[int]:

@@ -5,8 +5,9 @@ A sentence of terms is translated with stand-ins if a term is aligned to nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from dragoman_service.engine.request import Finished
 from dragoman_service.text.segmenter import EncodedPiece
@@ -15,6 +16,10 @@ from dragoman_service.translation.engine_port import EngineCall
 from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker
 from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, encoded_part, is_checked
+from dragoman_service.translation.text_worker import Steps
+
+Compute = Callable[[Steps[None]], Awaitable[None]]
+"""Does all steps of some work."""
 
 
 @dataclass(slots=True)
@@ -38,50 +43,83 @@ def has_checked(texts: Sequence[PreparedText]) -> bool:
 
 
 async def settle(
-    texts: Sequence[PreparedText], finished: Sequence[Finished], call: EngineCall, maker: RequestMaker
+    texts: Sequence[PreparedText], finished: Sequence[Finished], call: EngineCall, maker: RequestMaker, compute: Compute
 ) -> list[Answer]:
     """The answers for the sentences of texts, from the first answers of the engine.
 
+    Args:
+        texts: The texts.
+        finished: The answer of the engine for each sentence of all texts.
+        call: The call, whose sentences have all been submitted.
+        maker: Makes further requests of the call.
+        compute: Does work that may be long, off the event loop.
+
     Raises the errors of `EngineCall.expect_more` and `EngineCall.finish_all`.
     """
-    route, options = maker.route, maker.options
-    answers: list[Answer] = list(finished)
-    latest = list(finished)
-    sentences: list[tuple[EncodedPiece, Prefix | None]] = [
-        (piece, text.prefix if number == 0 else None) for text in texts for number, piece in enumerate(text.sentences)
-    ]
-    unaligned: list[int] = []  # sentences in which a term is aligned to nothing: they are translated with stand-ins
-    for index, (piece, prefix) in enumerate(sentences):
-        if isinstance(piece, TermPiece):
-            found = settled(piece, finished[index], route, options)
-            if found is None:
-                unaligned.append(index)
-                sentences[index] = piece.protected, prefix
-            else:
-                answers[index] = found
-    for index, answer in zip(
-        unaligned, await _translate([sentences[it] for it in unaligned], call, maker), strict=True
-    ):
-        latest[index] = answer
-    attempts: dict[int, _Attempt] = {}  # index of the sentence -> its translation in parts
-    for index, (piece, prefix) in enumerate(sentences):
-        if isinstance(piece, ProtectedPiece):
-            found = settled(piece, latest[index], route, options)
-            if found is None:
-                attempts[index] = _attempt(piece, prefix, maker)
-            else:
-                answers[index] = found
-    parts = [part for attempt in attempts.values() for part in attempt.wanted]
-    answers_of_parts = iter(await _translate(parts, call, maker))
-    for index, attempt in attempts.items():
-        own = [next(answers_of_parts) for _ in attempt.wanted]
-        answers[index] = settled_in_parts(attempt.piece, attempt.parts, own, route.model.tokenizer, options)
-    for index in unaligned:
-        settled_later = answers[index]
-        assert isinstance(settled_later, Settled)
-        more = settled_later.more_source_tokens + len(sentences[index][0].tokens) + 1
-        answers[index] = replace(settled_later, more_source_tokens=more)
-    return answers
+    settling = _Settling(texts, finished, maker)
+    await compute(settling.terms())
+    with_stand_ins = await _translate([settling.sentences[it] for it in settling.unaligned], call, maker)
+    await compute(settling.spans(with_stand_ins))
+    parts = [part for attempt in settling.attempts.values() for part in attempt.wanted]
+    await compute(settling.parts(await _translate(parts, call, maker)))
+    return settling.answers
+
+
+class _Settling:
+    """The sentences of texts, and their answers. Each method is a stage, and yields after each sentence."""
+
+    def __init__(self, texts: Sequence[PreparedText], finished: Sequence[Finished], maker: RequestMaker) -> None:
+        self._maker = maker
+        self._latest = list(finished)
+        self.answers: list[Answer] = list(finished)
+        self.sentences: list[tuple[EncodedPiece, Prefix | None]] = [
+            (piece, text.prefix if number == 0 else None)
+            for text in texts
+            for number, piece in enumerate(text.sentences)
+        ]
+        self.unaligned: list[int] = []
+        """Sentences in which a term is aligned to nothing: they are translated with stand-ins."""
+        self.attempts: dict[int, _Attempt] = {}
+        """Index of a sentence -> its translation in parts."""
+
+    def terms(self) -> Steps[None]:
+        """Replace the terms of sentences that the model has read as they are."""
+        for index, (piece, prefix) in enumerate(self.sentences):
+            if isinstance(piece, TermPiece):
+                if not self._settles(piece, index):
+                    self.unaligned.append(index)
+                    self.sentences[index] = piece.protected, prefix
+                yield
+
+    def spans(self, with_stand_ins: Sequence[Finished]) -> Steps[None]:
+        """Put the spans into the translations, of which `with_stand_ins` has those of `unaligned`."""
+        for index, answer in zip(self.unaligned, with_stand_ins, strict=True):
+            self._latest[index] = answer
+        for index, (piece, prefix) in enumerate(self.sentences):
+            if isinstance(piece, ProtectedPiece):
+                if not self._settles(piece, index):
+                    self.attempts[index] = _attempt(piece, prefix, self._maker)
+                yield
+
+    def parts(self, finished: Sequence[Finished]) -> Steps[None]:
+        """Put the translations of the parts together."""
+        tokenizer, options = self._maker.route.model.tokenizer, self._maker.options
+        remaining = iter(finished)
+        for index, attempt in self.attempts.items():
+            own = list(islice(remaining, len(attempt.wanted)))
+            self.answers[index] = settled_in_parts(attempt.piece, attempt.parts, own, tokenizer, options)
+            yield
+        for index in self.unaligned:
+            answer = self.answers[index]
+            assert isinstance(answer, Settled)
+            more = answer.more_source_tokens + len(self.sentences[index][0].tokens) + 1
+            self.answers[index] = replace(answer, more_source_tokens=more)
+
+    def _settles(self, piece: ProtectedPiece | TermPiece, index: int) -> bool:
+        found = settled(piece, self._latest[index], self._maker.route, self._maker.options)
+        if found is not None:
+            self.answers[index] = found
+        return found is not None
 
 
 def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) -> _Attempt:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from dragoman_service.text.segmenter import Piece
 from dragoman_service.text.spans import Kind, Span, find_spans
@@ -74,7 +74,7 @@ def with_targets(text: str, spans: Sequence[Span], written: str, pairs: Sequence
         pairs: Which words of `text` and of `written` belong together.
     """
     wanted = Counter(span.written or "" for span in spans)
-    there = {target: [match.span() for match in re.finditer(_whole(target), written)] for target in wanted}
+    there = {target: list(_occurrences(target, written, whole=True)) for target in wanted}
     places: list[tuple[Range, str]] = []
     for span in spans:
         target = span.written or ""
@@ -113,9 +113,16 @@ def _best_run(words: Iterable[Range], text: str, most: int) -> Range:
     return max(((it[0][0], it[-1][1]) for it in windows), key=lambda it: it[1] - it[0])
 
 
-def _whole(word: str) -> str:
-    """A pattern of a word, or of words, with borders around."""
-    return rf"(?<!\w){re.escape(word)}(?!\w)"
+def _occurrences(phrase: str, text: str, *, whole: bool) -> Iterator[Range]:
+    """Where a phrase stands in a text; with `whole`, where no letter or digit touches it."""
+    start = text.find(phrase)
+    while start >= 0:
+        end = start + len(phrase)
+        if whole and (_WORD.match(text[start - 1 : start]) or _WORD.match(text, end, end + 1)):
+            start = text.find(phrase, start + 1)
+        else:
+            yield start, end
+            start = text.find(phrase, end)
 
 
 def places_in_order(targets: Sequence[str], text: str) -> list[Range | None]:
@@ -135,12 +142,10 @@ def places_anywhere(targets: Sequence[str], text: str) -> list[Range | None]:
     The longest are looked for first, and each rather at borders of words.
     """
     places: list[Range | None] = [None] * len(targets)
-    taken: list[Range] = []
+    taken = bytearray(len(text))
     for number in sorted(range(len(targets)), key=lambda it: -len(targets[it])):
-        candidates = _whole(targets[number]), re.escape(targets[number])
-        spans = (match.span() for pattern in candidates for match in re.finditer(pattern, text))
-        free = (it for it in spans if all(it[1] <= start or end <= it[0] for start, end in taken))
-        if (place := next(free, None)) is not None:
+        candidates = chain.from_iterable(_occurrences(targets[number], text, whole=whole) for whole in (True, False))
+        if (place := next((it for it in candidates if taken.find(1, *it) < 0), None)) is not None:
             places[number] = place
-            taken.append(place)
+            taken[place[0] : place[1]] = b"\1" * (place[1] - place[0])
     return places

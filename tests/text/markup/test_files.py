@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_service.text.markup.files import FileFormat, units_of, written
+from dragoman_service.text.markup.formats import TextFormat, document_of
 from dragoman_service.text.markup.units import FileError
 
 SRT = """\ufeff1\r
@@ -174,9 +175,61 @@ def test_any_json(value: object, ascii_only: bool) -> None:
     json.loads(written(source, units, [unit.text + '"\\\n' for unit in units]))
 
 
+@pytest.mark.parametrize(
+    ("source", "file_format", "expected"),
+    [
+        ("---\ntitle: x\n---\na\n", FileFormat.MARKDOWN, "---\ntitle: x\n---\nA\n"),
+        ("# a", FileFormat.MARKDOWN, "# A"),
+        ("00:00:01,0 --> 00:00:02,0\na", FileFormat.SRT, "00:00:01,0 --> 00:00:02,0\nA"),
+        ('["a"]', FileFormat.JSON, '["A"]'),
+        ('msgid "a"\nmsgstr ""', FileFormat.PO, 'msgid "a"\nmsgstr "A"'),
+        ("<p>a", FileFormat.HTML, "<p>A"),
+    ],
+)
+def test_a_byte_order_mark_is_no_text(source: str, file_format: FileFormat, expected: str) -> None:
+    units = units_of("\ufeff" + source, file_format)
+    changed = written("\ufeff" + source, units, [document_shouted(unit.text, file_format) for unit in units])
+    assert changed == "\ufeff" + expected
+
+
+def document_shouted(text: str, file_format: FileFormat) -> str:
+    if file_format.of_texts is TextFormat.PLAIN:
+        return text.upper()
+    document = document_of(text, file_format.of_texts)
+    return document.written([(block.text.upper(), None) for block in document.blocks])
+
+
+def test_numbers_of_json_may_have_any_number_of_digits() -> None:
+    assert texts('["a", %s]' % ("1" * 5_000), FileFormat.JSON) == ["a"]
+
+
+def test_html_without_text_is_not_sent() -> None:
+    script = f"<script>{'a' * 30_000}</script>"
+    assert texts(f"<p>one</p>{script}<p>two</p><hr>", FileFormat.HTML) == ["one", "two"]
+    assert texts(script, FileFormat.HTML) == []
+    assert texts("<p>one</p><hr><p>two</p>", FileFormat.HTML) == ["one</p><hr><p>two"]
+
+
 def test_long_html_is_sent_in_parts() -> None:
     source = "<div translate=no><p>a</p></div>" + "<p>one <b>two</b>\n</p>" * 4_000
     units = units_of(source, FileFormat.HTML)
     assert len(units) > 2
-    assert "".join(unit.text for unit in units) == source
+    assert sum(unit.text.count("<b>two</b>") for unit in units) == 4_000
     assert all(unit.text.count("<b>") == unit.text.count("</b>") for unit in units)
+    assert shouted(source, FileFormat.HTML).lower() == source
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("source", "file_format"),
+    [
+        ("00:00:01,000 --> 00:00:02,000\n" + "a b\n" * 100_000, FileFormat.SRT),
+        ('msgid "a"\nmsgstr ""\n' * 50_000, FileFormat.PO),
+    ],
+    ids=["srt", "po"],
+)
+def test_time_is_linear(source: str, file_format: FileFormat) -> None:
+    """Within the time limit of a test, which quadratic time would exceed many times over."""
+    units = units_of(source, file_format)
+    changed = written(source, units, [unit.text.replace("\n", " ") for unit in units])
+    assert changed == (source if file_format is FileFormat.SRT else source.replace('""', '"a"'))

@@ -171,6 +171,7 @@ def test_offsets_are_those_of_the_document() -> None:
         "<b>x<i>" * 14_000,
         "<a b='\"<a" * 10_000,
         "<b><i>x</b></i>" * 6_600,
+        "a<script>" + "</script " * 200_000,
     ],
     ids=lambda source: source[:8],
 )

@@ -7,29 +7,21 @@ the texts of the blocks, it gives the document to the byte.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar, Union
 
-from dragoman_service.text.markup.placement import Element, Part, placed_tags
+from dragoman_service.text.characters import PRIVATE
+from dragoman_service.text.markup.placement import Element, Part, Range, placed_tags
 
 Markup = tuple[Union[str, "Block"], ...]
 """What is written as it is, and blocks in it, such as the value of an attribute."""
 Escape = Callable[[str, Mapping[str, str]], Sequence[str]]
 """`escape(text, spellings)`: how each character of a text is written in a document. `spellings` says it for some."""
 
-_FIRST_KEPT = 0xF0000
-_LAST_KEPT = 0xFFFFD
-_PRIVATE = re.compile("[\U000f0000-\U000ffffd]")
-
-
-def private_characters(source: str) -> frozenset[str]:
-    """The characters of a document that cannot stand for what it keeps."""
-    return frozenset(_PRIVATE.findall(source))
-
+_FIRST_KEPT, _LAST_KEPT = map(ord, PRIVATE.split("-"))
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
@@ -71,6 +63,24 @@ class Block:
     offsets: tuple[tuple[int, int], ...]
     """Ascending, the first is that of 0: an index in `text`, and its index in the document."""
     escape: Escape
+
+    def without_kept_of_others(self, translation: str, ranges: Iterable[tuple[Range, Range]]) -> str:
+        """A translation in which a sentence has only what itself keeps: a model may write any character.
+
+        Args:
+            translation: That of `text`.
+            ranges: Characters of each sentence, and of its translation.
+        """
+        kept = {self.text[start] for start, _ in self.kept}
+        if not kept:
+            return translation
+        parts, done = [], 0
+        for (start, end), (begin, stop) in ranges:
+            strange = kept.difference(self.text[start:end])
+            own = (" " if it in strange else it for it in translation[begin:stop])
+            parts += [translation[done:begin], *own]
+            done = stop
+        return "".join([*parts, translation[done:]])
 
     def source_of(self, index: int) -> int:
         """The index in the document of an index in `text`."""
@@ -175,7 +185,7 @@ class BlockBuilder:
 
         Args:
             escape: Of its translations.
-            taken: The private characters of the document (`private_characters`).
+            taken: The private characters of the document (`characters.private_characters`).
             base: Is added to the offsets that are given below.
         """
         self._base = base

@@ -10,6 +10,7 @@ import enum
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 
@@ -46,29 +47,39 @@ _LONGEST_PART = 20_000
 
 def units_of(source: str, file_format: FileFormat) -> list[Unit]:
     """The units of a file, in order. Raises FileError, whose message says where and what is wrong."""
+    text = source.removeprefix("\ufeff")
+    before = len(source) - len(text)
+    return [replace(unit, start=unit.start + before, end=unit.end + before) for unit in _units(text, file_format)]
+
+
+def _units(source: str, file_format: FileFormat) -> Iterator[Unit]:
     match file_format:
         case FileFormat.SRT | FileFormat.VTT:
-            return list(_cues(source))
+            yield from _cues(source)
         case FileFormat.JSON:
-            return list(_values(source))
+            yield from _values(source)
         case FileFormat.PO:
-            return list(_messages(source))
+            yield from _messages(source)
         case FileFormat.XLIFF:
-            return list(segments(source))
+            yield from segments(source)
         case FileFormat.HTML:
-            return list(_parts_of_html(source))
-    return [Unit(0, len(source), source)] if source else []
+            yield from _parts_of_html(source)
+        case FileFormat.MARKDOWN:
+            if source:
+                yield Unit(0, len(source), source)
 
 
 def _parts_of_html(source: str) -> Iterator[Unit]:
-    """Parts of a document that can be sent apart: no block is divided."""
-    start = end = 0
+    """Parts of a document that can be sent apart: no block is divided. What has no block, such as a script, is none."""
+    start = end = place = 0  # of the part that is collected, from its first block to its last
     for part in document_of(source, TextFormat.HTML).parts:
         length = len(part) if isinstance(part, str) else len("".join(map(str, part.source())))
-        if start < end and end + length - start > _LONGEST_PART:
-            yield Unit(start, end, source[start:end])
-            start = end
-        end += length
+        if not isinstance(part, str):
+            if start < end and place + length - start > _LONGEST_PART:
+                yield Unit(start, end, source[start:end])
+                start = end
+            start, end = (start if start < end else place), place + length
+        place += length
     if start < end:
         yield Unit(start, end, source[start:end])
 
@@ -138,9 +149,9 @@ def _as_lines(text: str, like: str) -> str:
     words = _WORDS.findall(text)
     lengths = [len(_TAG.sub("", word)) + 1 for word in words]
     lines: list[list[str]] = [[]]
-    done, most = 0, len(breaks) + 1
+    done, most, total = 0, len(breaks) + 1, sum(lengths)
     for word, length in zip(words, lengths, strict=True):
-        if lines[-1] and len(lines) < most and done + length / 2 > sum(lengths) * len(lines) / most:
+        if lines[-1] and len(lines) < most and done + length / 2 > total * len(lines) / most:
             lines.append([])
         lines[-1].append(word)
         done += length
@@ -154,7 +165,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def _values(source: str) -> Iterator[Unit]:
     """The strings of JSON that are values, and no keys."""
     try:
-        json.loads(source.removeprefix("\ufeff"))
+        json.loads(source, parse_int=str)  # `int` refuses more than some thousand digits
     except (ValueError, RecursionError) as error:
         raise FileError(f"not JSON: {error}") from None
     for match in _JSON.finditer(source):
@@ -178,16 +189,15 @@ def _messages(source: str) -> Iterator[Unit]:
     said: dict[str, str] = {}
     keyword = ""
     place: tuple[int, int] | None = None
+    write = partial(_po_string, line_break="\r\n" if "\r\n" in source else "\n")
 
     def finished() -> Iterator[Unit]:
         message = said.get("msgid" if keyword in ("msgstr", "msgstr[0]") else "msgid_plural", "")
         if place is not None and keyword.startswith("msgstr") and not said[keyword] and any(map(str.isalpha, message)):
-            yield Unit(
-                *place, message, partial(_po_string, line_break="\r\n" if "\r\n" in source else "\n"), unchanged=""
-            )
+            yield Unit(*place, message, write, unchanged="")
 
     for number, match in enumerate(_LINE.finditer(source), 1):
-        line = match["line"].removeprefix("\ufeff")
+        line = match["line"]
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _PO.match(line)

@@ -6,6 +6,7 @@ import enum
 import re
 from collections.abc import Collection
 
+from dragoman_service.text.characters import private_characters
 from dragoman_service.text.markup.document import Document, Steps, at_once
 from dragoman_service.text.markup.html import html_steps
 from dragoman_service.text.markup.markdown import markdown_steps
@@ -27,13 +28,23 @@ def without_tags(source: str, text_format: TextFormat) -> str:
     return _TAG.sub(" ", source) if text_format is TextFormat.HTML else source
 
 
-def document_steps(source: str, text_format: TextFormat, attributes: Collection[str] = ()) -> Steps[Document]:
-    """Cut a text into blocks, in small steps. `attributes` are those of HTML whose values are translated."""
+def document_steps(
+    source: str, text_format: TextFormat, attributes: Collection[str] = (), others: frozenset[str] = frozenset()
+) -> Steps[Document]:
+    """Cut a text into blocks, in small steps.
+
+    Args:
+        source: The text.
+        text_format: What it is written in.
+        attributes: Those of HTML whose values are translated.
+        others: Private characters that may stand in translations (`private_characters`).
+    """
+    taken = private_characters(source) | others
     match text_format:
         case TextFormat.HTML:
-            return (yield from html_steps(source, attributes))
+            return (yield from html_steps(source, attributes, taken=taken))
         case TextFormat.MARKDOWN:
-            return (yield from markdown_steps(source))
+            return (yield from markdown_steps(source, taken))
         case TextFormat.PLAIN:
             raise ValueError("a plain text is no document")
 

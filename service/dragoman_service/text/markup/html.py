@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dragoman_service.text.markup.document import Block, BlockBuilder, Document, Steps, private_characters
+from dragoman_service.text.characters import PRIVATE, private_characters
+from dragoman_service.text.markup.document import Block, BlockBuilder, Document, Steps
 
 
 def _names(text: str) -> frozenset[str]:
@@ -61,24 +62,28 @@ ENTITY = re.compile(r"&(?:[#][0-9]{1,7}|[#][xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0
 _TEXT = re.compile(
     rf"(?P<text>(?:[^ \t\n\r\f&]++|[ ](?![ \t\n\r\f]))++)|(?P<space>[ \t\n\r\f]++)|(?P<entity>{ENTITY.pattern})|&"
 )
-_NOT_SHOWN = re.compile("[\t-\r\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\U000f0000-\U000ffffd]")
+_NOT_SHOWN = re.compile(f"[\t-\r\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{PRIVATE}]")
 """Characters that are kept as their entity."""
 
 
-def html_steps(source: str, attributes: Collection[str] = (), base: int = 0) -> Steps[Document]:
+def html_steps(
+    source: str, attributes: Collection[str] = (), base: int = 0, taken: frozenset[str] | None = None
+) -> Steps[Document]:
     """Cut HTML into blocks, in small steps.
 
     Args:
         source: A document, or the part of one that begins at character `base`.
         attributes: Names in lower case. Their values, if they have quotes, are blocks too.
         base: See `source`.
+        taken: Characters that cannot stand for what is kept; None: those of the source (`private_characters`).
     """
     tokens = []
     for token in _tokens(source):
         tokens.append(token)
         yield
     ends = yield from _ends(tokens)
-    return (yield from _Parser(source, frozenset(attributes), base).document(tokens, ends))
+    taken = private_characters(source) if taken is None else taken
+    return (yield from _Parser(source, frozenset(attributes), base, taken).document(tokens, ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +145,8 @@ def _tokens(source: str) -> Iterator[_Token]:
 def _end_of_raw(source: str, start: int, name: str) -> int:
     if name.lower() == "plaintext":
         return len(source)
-    closing = re.compile(rf"</{re.escape(name)}(?=[\s/>])[^>]*+>", re.IGNORECASE).search(source, start)
-    return closing.end() if closing else len(source)
+    closing = re.compile(rf"</{re.escape(name)}(?=[\s/>])", re.IGNORECASE).search(source, start)
+    return (source.find(">", closing.end()) + 1 or len(source)) if closing else len(source)
 
 
 def _end_of_comment(source: str, start: int) -> int:
@@ -165,28 +170,29 @@ def _ends(tokens: Sequence[_Token]) -> Steps[dict[int, int]]:
 
     for number, token in enumerate(tokens):
         yield
-        if token.closes and count[token.name]:
-            while opened[-1][0] != token.name:
+        name = token.name
+        if token.closes and count[name]:
+            while opened[-1][0] != name:
                 end(number)
             end(number + 1)
         elif token.tag is not None and not token.closes:
-            while opened and token.name in _ENDED_BY.get(opened[-1][0], ()):
+            while opened and name in _ENDED_BY.get(opened[-1][0], ()):
                 end(number)
             if token.opens:
-                opened.append((token.name, number))
-                count[token.name] += 1
+                opened.append((name, number))
+                count[name] += 1
     while opened:
         end(len(tokens))
     return ends
 
 
 class _Parser:
-    def __init__(self, source: str, attributes: frozenset[str], base: int) -> None:
+    def __init__(self, source: str, attributes: frozenset[str], base: int, taken: frozenset[str]) -> None:
         self._source = source
         self._attributes = attributes
         self._base = base
-        self._taken = private_characters(source)
-        self._block = BlockBuilder(escape_html, self._taken, base)
+        self._taken = taken
+        self._block = BlockBuilder(escape_html, taken, base)
         self._parts: list[str | Block] = []
 
     def document(self, tokens: Sequence[_Token], ends: Mapping[int, int]) -> Steps[Document]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from dragoman_service.text.markup.document import Block, Document, Steps, private_characters
+from dragoman_service.text.characters import private_characters
+from dragoman_service.text.markup.document import Block, Document, Steps
 from dragoman_service.text.markup.html import BLOCKS, html_steps
 from dragoman_service.text.markup.markdown_inline import Source, inline_parts
 
@@ -19,7 +20,7 @@ _METADATA = re.compile(r"(?P<mark>---|\+\+\+)[ \t]*+$")
 _MARKER = re.compile(r">[ ]?|(?P<item>[-+*]|(?P<number>[0-9]{1,9})[.)])(?:[ \t]++|\Z)(?:\[[ xX]\][ \t]++)?")
 _FENCE = re.compile(r"(?P<mark>`{3,}+(?=[^`]*+\Z)|~{3,}+)")
 _HEADING = re.compile(r"#{1,6}+(?:[ \t]++|\Z)")
-_HEADING_END = re.compile(r"(?:[ \t]++#++)?+[ \t]*+\Z")
+_MARKS_OF_RULE = 3
 _RULE = re.compile(r"(?:(?:\*[ \t]*+){3,}+|(?:-[ \t]*+){3,}+|(?:_[ \t]*+){3,}+)\Z")
 _UNDERLINE = re.compile(r"(?:=++|-++)[ \t]*+\Z")
 _DEFINITION = re.compile(r"\[(?!\^)(?P<label>(?:[^\[\]\\]|\\.)++)\]:")
@@ -36,20 +37,20 @@ _CODE_INDENT = 4
 _TAB = 4
 
 
-def markdown_steps(source: str) -> Steps[Document]:
-    """Cut Markdown into blocks, in small steps."""
-    parser = _Parser(source)
+def markdown_steps(source: str, taken: frozenset[str] | None = None) -> Steps[Document]:
+    """Cut Markdown into blocks, in small steps. For `taken`, see `html_steps`."""
+    parser = _Parser(source, private_characters(source) if taken is None else taken)
     while parser.has_lines:
         yield from parser.next()
     return Document(tuple(parser.end()))
 
 
 class _Parser:
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, taken: frozenset[str]) -> None:
         self._source = source
         self._lines = [(m.start(), m.end("line"), m.end()) for m in _LINE.finditer(source) if m[0]]
         self._labels = {" ".join(m["label"].lower().split()) for m in _ALL_DEFINITIONS.finditer(source)}
-        self._taken = private_characters(source)
+        self._taken = taken
         self._parts: list[str | Block] = []
         self._number = 0
         self._done = 0
@@ -107,9 +108,7 @@ class _Parser:
                 self._number = len(self._lines)
         elif (heading := _HEADING.match(rest)) is not None:
             self._end_paragraph()
-            stop = _HEADING_END.search(rest, heading.end())
-            assert stop is not None
-            self._add(content + heading.end(), content + stop.start())
+            self._add(content + heading.end(), content + heading.end() + len(_title(rest[heading.end() :])))
             self._number += 1
         elif self._is_single(rest, is_item=is_item):
             self._end_paragraph()
@@ -125,12 +124,13 @@ class _Parser:
     def _content(self, start: int, end: int) -> tuple[int, int, bool]:
         """Where the content of a line begins, how many ">" stand before it, and whether it begins an item of a list."""
         source, place, quotes, is_item = self._source, start, 0, False
+        columns, tail = 0, _Tail(source, start, end)
         while True:
             blank = place
             while blank < end and source[blank] in " \t":
                 blank += 1
             marker = _MARKER.match(source, blank, end)
-            if marker is None or _RULE.match(source, blank, end):
+            if marker is None or tail.is_rule(blank):
                 return blank, quotes, is_item
             if self._columns(place, blank) - self._indent >= _CODE_INDENT and not is_item:
                 return blank, quotes, is_item
@@ -140,13 +140,14 @@ class _Parser:
                 if self._paragraph is not None and marker.end() == end and not self._indent:
                     return blank, quotes, is_item
                 is_item = True
-                self._indent = self._columns(start, marker.end("item")) + 1
+                self._indent = self._columns(place, marker.end("item"), columns) + 1
             else:
                 quotes += 1
+            columns = self._columns(place, marker.end(), columns)
             place = marker.end()
 
-    def _columns(self, start: int, end: int) -> int:
-        columns = 0
+    def _columns(self, start: int, end: int, columns: int = 0) -> int:
+        """The columns before a place, from those before another place of the same line."""
         for character in self._source[start:end]:
             columns += _TAB - columns % _TAB if character == "\t" else 1
         return columns
@@ -236,7 +237,31 @@ class _Parser:
             if closing is not None and closing in line.lower():
                 break
         last = self._lines[number - 1][1]
-        document = yield from html_steps(self._source[content:last], base=content)
+        document = yield from html_steps(self._source[content:last], base=content, taken=self._taken)
         self._parts += document.parts
         self._done = last
         self._number = number
+
+
+def _title(rest: str) -> str:
+    """The text of a heading, of which `rest` is all behind the marks at its beginning."""
+    text = rest.rstrip(" \t")
+    title = text.rstrip("#")
+    return title.rstrip(" \t") if not title or title[-1] in " \t" else text
+
+
+class _Tail:
+    """The end of a line that has only blanks and one of the characters that rules consist of."""
+
+    def __init__(self, source: str, start: int, end: int) -> None:
+        line = source[start:end].rstrip(" \t")
+        self._source = source
+        self._end = end
+        self._mark = line[-1] if line[-1:] in set("*-_") else ""
+        self._start = start + len(line.rstrip(f" \t{self._mark}"))
+
+    def is_rule(self, place: int) -> bool:
+        """Whether a rule begins at a place of the line: `_RULE`, without reading the line again for each place."""
+        source, mark = self._source, self._mark
+        begins = bool(mark) and place >= self._start and source.startswith(mark, place)
+        return begins and source.count(mark, place, self._end) >= _MARKS_OF_RULE

@@ -35,6 +35,7 @@ _BEGINS_BLOCK = re.compile(
 )
 """What would begin a list, a heading or a quotation."""
 _SPECIAL = frozenset("\\`*_~[]<&")
+_LABEL = re.compile(r"(?:[^\[\]\\]|\\.)++")
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,9 @@ class _Adder:
     def _is_link(self, first: _Token, last: _Token) -> bool:
         text = self._source.text
         if text[last.start : last.end] in ("]", "[]"):
-            return " ".join(text[first.end : last.start].lower().split()) in self._labels
+            own = _LABEL.match(text, first.end, last.start)  # it has no brackets
+            is_whole = own is not None and own.end() == last.start
+            return is_whole and " ".join(text[first.end : last.start].lower().split()) in self._labels
         following = text[last.start + 1]
         label = " ".join(text[last.start + 2 : last.end - 1].lower().split())
         return following == "(" or label in self._labels
