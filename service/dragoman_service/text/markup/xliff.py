@@ -139,7 +139,7 @@ def _check(source: str) -> None:
     parser.StartElementHandler = begun
     parser.StartDoctypeDeclHandler = refused
     try:
-        parser.Parse(source.removeprefix("\ufeff").encode("utf-8", "surrogatepass"), True)
+        parser.Parse(source.encode("utf-8", "surrogatepass"), True)
     except expat.ExpatError as error:
         raise FileError(f"line {error.lineno}: not XML: {expat.errors.messages[error.code]}") from None
 
