@@ -27,6 +27,7 @@ REQUESTS: dict[str, type[Message]] = {
     "TranslateStream": pb.TranslateStreamRequest,
     "ListModels": pb.ListModelsRequest,
     "DetectLanguage": pb.DetectLanguageRequest,
+    "Score": pb.ScoreRequest,
 }
 PATIENCE = 30.0
 """Seconds that an answer may take; a call without one by then hangs."""
@@ -48,6 +49,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=30) | st.sam
 SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "texts": st.lists(TEXTS, min_size=1, max_size=3),
     "target_prefixes": st.sampled_from([[], ["der"]]),
+    "translations": st.lists(TEXTS, min_size=1, max_size=3),
     "languages": st.lists(st.sampled_from(["en", "de_DE", "zho_Hant", "zh-CN"]), max_size=3),
     "priority": st.integers(0, 2),
     "format": st.integers(0, 3),

@@ -65,6 +65,12 @@ def detect(channel: grpc.Channel, metadata: Metadata, text: str = "a") -> set[st
     return {candidate.language for candidate in answer.detections[0].candidates}
 
 
+def score(channel: grpc.Channel, metadata: Metadata, model: str = "") -> str:
+    stub = translation_pb2_grpc.TranslationStub(channel)
+    request = pb.ScoreRequest(texts=["a"], translations=["A"], model=model)
+    return str(stub.Score(request, metadata=metadata, timeout=60).scores[0].model)
+
+
 def reflect(name: str) -> Call:
     """Ask a version of reflection for the services of the server."""
 
@@ -96,6 +102,7 @@ PUBLIC: dict[str, Call] = {
     "TranslateStream": stream,
     "ListModels": list_models,
     "DetectLanguage": detect,
+    "Score": score,
 }
 REFLECTION = {"v1": reflect(V1_NAME), "v1alpha": reflect(V1ALPHA_NAME)}
 ADMIN = {
@@ -360,7 +367,7 @@ def test_neither_log_nor_metrics_have_a_token(server: Guarded, caplog: pytest.Lo
     assert "Translate of boss ended with PERMISSION_DENIED, request" in caplog.text
     assert "Translate of shop ended with NOT_FOUND, request" in caplog.text
     kept = server.running.page("/metrics")[1] + caplog.text
-    assert 'dragoman_token_requests_total{token="shop"} 5.0' in kept
+    assert 'dragoman_token_requests_total{token="shop"} 6.0' in kept
     for token in [shop, wrong, *server.tokens.values()]:
         assert token.split("_")[2] not in kept
         assert token.split("_")[1] not in kept

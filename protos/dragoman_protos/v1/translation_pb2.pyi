@@ -409,6 +409,46 @@ class Score(_message.Message):
     signature: str
     def __init__(self, test_set: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., signature: _Optional[str] = ...) -> None: ...
 
+class ScoreRequest(_message.Message):
+    __slots__ = ("texts", "translations", "model", "source_language", "target_language", "priority", "return_tokens")
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    TRANSLATIONS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    RETURN_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    translations: _containers.RepeatedScalarFieldContainer[str]
+    model: str
+    source_language: str
+    target_language: str
+    priority: Priority
+    return_tokens: bool
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., translations: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., return_tokens: _Optional[bool] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("scores",)
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    scores: _containers.RepeatedCompositeFieldContainer[ScoredTranslation]
+    def __init__(self, scores: _Optional[_Iterable[_Union[ScoredTranslation, _Mapping]]] = ...) -> None: ...
+
+class ScoredTranslation(_message.Message):
+    __slots__ = ("log_probability", "score", "tokens", "token_scores", "end_score", "model")
+    LOG_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_SCORES_FIELD_NUMBER: _ClassVar[int]
+    END_SCORE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    log_probability: float
+    score: float
+    tokens: _containers.RepeatedScalarFieldContainer[str]
+    token_scores: _containers.RepeatedScalarFieldContainer[float]
+    end_score: float
+    model: str
+    def __init__(self, log_probability: _Optional[float] = ..., score: _Optional[float] = ..., tokens: _Optional[_Iterable[str]] = ..., token_scores: _Optional[_Iterable[float]] = ..., end_score: _Optional[float] = ..., model: _Optional[str] = ...) -> None: ...
+
 class DetectLanguageRequest(_message.Message):
     __slots__ = ("texts", "languages")
     TEXTS_FIELD_NUMBER: _ClassVar[int]

@@ -55,6 +55,11 @@ class TranslationStub:
                 request_serializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageRequest.SerializeToString,
                 response_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/dragoman.v1.Translation/Score',
+                request_serializer=dragoman__protos_dot_v1_dot_translation__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.ScoreResponse.FromString,
+                _registered_method=True)
 
 
 class TranslationServicer:
@@ -90,6 +95,13 @@ class TranslationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Scores given translations: how likely a model finds them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranslationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +124,11 @@ def add_TranslationServicer_to_server(servicer, server):
                     servicer.DetectLanguage,
                     request_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageRequest.FromString,
                     response_serializer=dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=dragoman__protos_dot_v1_dot_translation__pb2.ScoreRequest.FromString,
+                    response_serializer=dragoman__protos_dot_v1_dot_translation__pb2.ScoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +240,33 @@ class Translation:
             '/dragoman.v1.Translation/DetectLanguage',
             dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageRequest.SerializeToString,
             dragoman__protos_dot_v1_dot_translation__pb2.DetectLanguageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dragoman.v1.Translation/Score',
+            dragoman__protos_dot_v1_dot_translation__pb2.ScoreRequest.SerializeToString,
+            dragoman__protos_dot_v1_dot_translation__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

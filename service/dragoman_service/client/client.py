@@ -29,9 +29,12 @@ from dragoman_service.client.values import (
     LanguageCandidate,
     Model,
     Options,
+    ScoredTranslation,
     Translation,
     detections,
     models,
+    score_request,
+    scores,
     stream_item,
     stream_request,
     translate_request,
@@ -197,6 +200,26 @@ class TranslationClient:
             if seconds is None:
                 raise error
             self._wait(seconds, error)
+
+    def score(
+        self,
+        texts: Sequence[str],
+        translations: Sequence[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        deadline: float | None = None,
+    ) -> list[ScoredTranslation]:
+        """How likely a model finds the translation of each text. The texts are not split.
+
+        Of `options`, those of the model, the languages, the priority and `return_tokens` count. `deadline` is in
+        seconds. Raises one of `dragoman_service.client.errors`.
+        """
+        request = score_request(texts, translations, options)
+        try:
+            metadata = self._connection.metadata()
+            return scores(self._stub.Score(request, timeout=deadline, metadata=metadata))
+        except grpc.RpcError as error:
+            raise error_of(error) from None
 
     def detect_language(
         self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
@@ -374,6 +397,22 @@ class AsyncTranslationClient:
             if seconds is None:
                 raise error
             await self._wait(seconds, error)
+
+    async def score(
+        self,
+        texts: Sequence[str],
+        translations: Sequence[str],
+        options: Options = DEFAULT_OPTIONS,
+        *,
+        deadline: float | None = None,
+    ) -> list[ScoredTranslation]:
+        """As TranslationClient.score."""
+        request = score_request(texts, translations, options)
+        try:
+            metadata = self._connection.metadata()
+            return scores(await self._stub.Score(request, timeout=deadline, metadata=metadata))
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from None
 
     async def detect_language(
         self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None

@@ -178,6 +178,21 @@ class Translation:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredTranslation:
+    """How likely a model finds a translation. See `ScoredTranslation` in translation.proto."""
+
+    log_probability: float
+    """Natural logarithm, with the end of the sentence."""
+    score: float
+    """After the length penalty, as that of a hypothesis."""
+    tokens: tuple[str, ...]
+    token_scores: tuple[float, ...]
+    end_score: float
+    model: str
+    """NAME@VERSION."""
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageCandidate:
     """A language that a text may be in."""
 
@@ -273,6 +288,23 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
     )
 
 
+def score_request(texts: Sequence[str], translations: Sequence[str], options: Options) -> pb.ScoreRequest:
+    """Convert to a request for the scores of translations. Raises InvalidRequest."""
+    _check_strings(options)
+    for name, given in (("texts", texts), ("translations", translations)):
+        for index, text in enumerate(given):
+            utf8(f"{name}[{index}]", text)
+    return pb.ScoreRequest(
+        texts=texts,
+        translations=translations,
+        model=options.model,
+        source_language=options.source_language,
+        target_language=options.target_language,
+        priority=_priority(options.priority),
+        return_tokens=options.return_tokens,
+    )
+
+
 def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStreamRequest:
     """Convert to a request for one text whose translation is streamed. Raises InvalidRequest."""
     _check_strings(options)
@@ -312,6 +344,16 @@ def stream_item(response: pb.TranslateStreamResponse) -> str | Translation:
         result = response.result
         return _translation(result.translation, result.model, result.version)
     return response.chunk
+
+
+def scores(response: pb.ScoreResponse) -> list[ScoredTranslation]:
+    """Convert the scores of translations."""
+    return [
+        ScoredTranslation(
+            it.log_probability, it.score, tuple(it.tokens), tuple(it.token_scores), it.end_score, it.model
+        )
+        for it in response.scores
+    ]
 
 
 def detections(response: pb.DetectLanguageResponse) -> list[list[LanguageCandidate]]:

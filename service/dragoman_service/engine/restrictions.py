@@ -62,6 +62,18 @@ class TokensAt:
 
 
 @dataclass(frozen=True, slots=True)
+class Exactly:
+    """Allows one translation alone, and its end."""
+
+    tokens: tuple[int, ...]
+    end_id: int
+
+    def allowed(self, tokens: npt.NDArray[np.int64], vocab_size: int) -> Bools | None:
+        """See `Restriction`."""
+        return OnlyTokens((*self.tokens, self.end_id)[len(tokens) :][:1]).allowed(tokens, vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
 class NotFirst:
     """Allows all tokens but one at the first place, and all elsewhere."""
 

@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from google.protobuf.message import Message
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.engine.request import MAX_BEAM_SIZE, DecodingOptions, FinishReason, Priority, Sampling
+from dragoman_service.engine.request import (
+    MAX_BEAM_SIZE,
+    DecodingOptions,
+    FinishReason,
+    Hypothesis,
+    Priority,
+    Sampling,
+)
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.text.detection import Candidate
@@ -124,6 +131,19 @@ def text_translation(result: TextResult, way: Way, *, tokens: bool, token_scores
         target_language=way.target_language,
         detected=way.detected,
         models=[f"{route.model.description.name}@{route.model.description.version}" for route in way.routes],
+    )
+
+
+def scored(hypothesis: Hypothesis, way: Way, *, tokens: bool) -> pb.ScoredTranslation:
+    """Convert a translation that was scored."""
+    model = way.routes[-1].model
+    return pb.ScoredTranslation(
+        log_probability=sum(hypothesis.token_scores) + hypothesis.end_score,
+        score=hypothesis.score,
+        tokens=model.tokenizer.pieces(hypothesis.tokens) if tokens else (),
+        token_scores=hypothesis.token_scores,
+        end_score=hypothesis.end_score,
+        model=f"{model.description.name}@{model.description.version}",
     )
 
 

@@ -135,7 +135,7 @@ class Server:
         )
         servicer = TranslationServicer(self._frontend, config)
         clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
-        most = dict.fromkeys(("texts", "target_prefixes"), self._config.limits.max_texts)
+        most = dict.fromkeys(("texts", "target_prefixes", "translations"), self._config.limits.max_texts)
         methods = Methods(
             self._server, self._metrics, Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients), most
         )

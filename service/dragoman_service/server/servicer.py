@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeAlias
 from urllib.parse import unquote
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput
 from dragoman_service.repository.models import Route
 from dragoman_service.server.call_lifecycle import Answering, Context
@@ -24,6 +25,7 @@ from dragoman_service.server.convert import (
     format_of,
     model_info,
     priority_of,
+    scored,
     splitting_of,
     terms_of,
     text_translation,
@@ -131,6 +133,24 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                     )
                     return pb.DetectLanguageResponse(detections=map(detection, found))
 
+    async def Score(self, request: pb.ScoreRequest, answering: Answering) -> pb.ScoreResponse:  # noqa: N802
+        with field_paths(request):
+            async with _admitted(answering, request.texts, request.translations):
+                with self._frontend.counted():
+                    return await self._score(request, answering)
+
+    async def _score(self, request: pb.ScoreRequest, answering: Answering) -> pb.ScoreResponse:
+        sender = self._sender(request, answering)
+
+        def make_call(route: Route, _: bool) -> Call:
+            options = DecodingOptions(length_penalty=route.model.description.default_length_penalty)
+            return Call((), route, options, memory=answering.memory, sender=sender(route))
+
+        ways = await self._dispatcher.ways(_asked(request, answering), request.texts, answering.client)
+        found = await self._dispatcher.score(ways, request.texts, request.translations, make_call)
+        scores = (scored(each, way, tokens=request.return_tokens) for each, way in zip(found, ways, strict=True))
+        return pb.ScoreResponse(scores=scores)
+
     async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
         async with _admitted(answering, (), ()):
             return pb.ListModelsResponse(models=self._models(_allowed_models(answering)))
@@ -150,11 +170,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         ]
 
     def _call_maker(self, request: Request, answering: Answering) -> MakeCall:
-        """Makes the calls of a request. Their deadlines count from now."""
-        remaining = answering.seconds_left
-        if remaining is not None and remaining <= 0:
-            raise DeadlineExceeded("the deadline had passed when the call arrived")
-        now, priority = self._frontend.clock(), priority_of(request.priority)
+        """Makes the calls of a request."""
+        sender = self._sender(request, answering)
         text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
         splitting = splitting_of(request.splitting)
         keep, terms = tuple(request.keep), terms_of(request.terms)
@@ -163,13 +180,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
             if not is_last and (terms or request.glossary):
                 field, got = ("terms", f"{len(terms)} terms") if terms else ("glossary", request.glossary)
                 raise InvalidInput(field, got, "none for a text that two models translate")
-            model = route.model.description
-            seconds = model.caps.seconds(remaining)
-            deadline = None if seconds is None else now + seconds
             return Call(
                 texts=(),
                 route=route,
-                options=(decoding_options if is_last else first_options)(request.options, model),
+                options=(decoding_options if is_last else first_options)(request.options, route.model.description),
                 memory=answering.memory,
                 sentences=is_last and (request.return_sentences or request.return_alignments),
                 alignments=is_last and request.return_alignments,
@@ -180,8 +194,22 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 glossary=request.glossary,
                 splitting=splitting,
                 join_lines=request.join_lines,
-                sender=Sender(client=answering.client, priority=priority, deadline=deadline),
+                sender=sender(route),
             )
+
+        return make
+
+    def _sender(self, request: Request | pb.ScoreRequest, answering: Answering) -> Callable[[Route], Sender]:
+        """Makes the senders of the calls of a request. Their deadlines count from now."""
+        remaining = answering.seconds_left
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded("the deadline had passed when the call arrived")
+        now, priority = self._frontend.clock(), priority_of(request.priority)
+
+        def make(route: Route) -> Sender:
+            seconds = route.model.description.caps.seconds(remaining)
+            deadline = None if seconds is None else now + seconds
+            return Sender(client=answering.client, priority=priority, deadline=deadline)
 
         return make
 
@@ -192,7 +220,7 @@ def _words_of(request: Request, texts: Sequence[str]) -> Sequence[str]:
     return texts if request.source_language else [without_tags(text, text_format) for text in texts]
 
 
-def _asked(request: Request, answering: Answering) -> Asked:
+def _asked(request: Request | pb.ScoreRequest, answering: Answering) -> Asked:
     """The models and languages of a request. Raises Forbidden for a model that the caller may not use."""
     if answering.caller is not None:
         answering.caller.check_model(request.model)
@@ -200,7 +228,7 @@ def _asked(request: Request, answering: Answering) -> Asked:
         model=request.model,
         source_language=request.source_language,
         target_language=request.target_language,
-        allow_pivot=request.allow_pivot,
+        allow_pivot=not isinstance(request, pb.ScoreRequest) and request.allow_pivot,
         allowed=_allowed_models(answering),
     )
 

@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from dragoman_service.engine.request import FinishReason, Timings
+from dragoman_service.engine.request import FinishReason, Hypothesis, Timings
 from dragoman_service.errors import DragomanError, InvalidInput, NotFound
 from dragoman_service.repository.candidates import Candidates
 from dragoman_service.repository.models import Route, TextTokenizer
@@ -103,6 +103,25 @@ class Dispatcher:
                 raise InvalidInput(f"languages[{index}]", language, f"one of {known}")
         possible = languages or self._frontend.models.candidates("", allowed).languages()
         return await self._frontend.detection.detect(client, texts, possible)
+
+    async def score(
+        self, ways: Sequence[Way], texts: Sequence[str], translations: Sequence[str], make_call: MakeCall
+    ) -> list[Hypothesis]:
+        """Score a translation of each text, in order, one way after the other. Raises as `Frontend.score`."""
+        self._frontend.check_sizes(texts)
+        if len(translations) != len(texts):
+            raise InvalidInput("translations", f"{len(translations)} of them", f"{len(texts)}: one for each text")
+        found: dict[int, Hypothesis] = {}
+        for way in dict.fromkeys(ways):
+            indices = [index for index, each in enumerate(ways) if each == way]
+            if not way.routes:
+                allowed = "text in a language that a model translates"
+                raise InvalidInput(f"texts[{indices[0]}]", texts[indices[0]], allowed)
+            own, given = (tuple(all_of[index] for index in indices) for all_of in (texts, translations))
+            with _fields_of_the_call(indices):
+                scored = await self._frontend.score(replace(make_call(way.routes[0], True), texts=own), given)
+            found.update(zip(indices, scored, strict=True))
+        return [found[index] for index in range(len(texts))]
 
     async def translate(
         self, ways: Sequence[Way], texts: Sequence[str], prefixes: Sequence[str], make_call: MakeCall

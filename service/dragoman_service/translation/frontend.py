@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from dragoman_service.engine.request import DecodingOptions, Finished, Progress
+from dragoman_service.engine.request import DecodingOptions, Finished, Hypothesis, Progress
 from dragoman_service.errors import DeadlineExceeded, InvalidInput, ShuttingDown
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.repository.registry import ModelRegistry
@@ -30,6 +30,7 @@ from dragoman_service.translation.glossaries import GlossaryFolder
 from dragoman_service.translation.memory import UNLIMITED, Memory
 from dragoman_service.translation.prefix import ExactStream, Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
+from dragoman_service.translation.scoring import encoded_pairs, requests, scored
 from dragoman_service.translation.second_attempt import has_checked, settle
 from dragoman_service.translation.sentences import is_checked, is_plain
 from dragoman_service.translation.settings import RequestLimits
@@ -140,6 +141,20 @@ class Frontend:
             return await self._worker.run(call.sender.client, steps)
         translations = sum(result.sentences for result in results) * call.options.num_hypotheses
         return await self.compute(call.sender.client, steps, translations=translations)
+
+    async def score(self, call: Call, translations: Sequence[str]) -> list[Hypothesis]:
+        """The translation of each text, with the log-probability that the model gives it. Raises as `translate`."""
+        self.check_sizes(call.texts)
+        if len(translations) != len(call.texts):
+            raise InvalidInput("translations", f"{len(translations)} of them", f"{len(call.texts)}: one for each text")
+        both = replace(call, target_prefixes=tuple(translations))
+        pairs = await self._compute_on_texts(both, encoded_pairs(call.texts, translations, call.route))
+        port = self._port(call.route.model)
+        async with port.call(call.sender.client, self.limits.window, call.memory, requests=None) as engine_call:
+            self._expect(call, engine_call, [len(pair.source) for pair in pairs])
+            made = requests(pairs, call.route, call.options, call.sender, port.new_id)
+            finished = await engine_call.finish_all(made)
+        return scored(pairs, finished, call.route)
 
     async def _translate(self, call: Call) -> list[TextResult]:
         model = call.route.model
@@ -337,11 +352,16 @@ class Frontend:
         call.memory.add(_BYTES_PER_TERM * places * call.options.num_hypotheses)
         overhead = call.route.model.tokenizer.source_overhead
         sentences = [len(piece.tokens) + overhead for text in prepared for piece in text.pieces if piece.tokens]
+        self._expect(call, engine_call, sentences, may_want_more=has_checked(prepared))
+
+    @staticmethod
+    def _expect(call: Call, engine_call: EngineCall, sentences: Sequence[int], *, may_want_more: bool = False) -> None:
+        """Announce sentences by their numbers of source tokens. Raises as `_announce`."""
         work, most = sum(sentences) * call.options.num_rows, call.route.model.description.caps.max_call_work
         if most and work > most:
             shown = f"{sum(sentences)} source tokens, each {call.options.num_rows} times"
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
-        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=has_checked(prepared))
+        engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=may_want_more)
 
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
