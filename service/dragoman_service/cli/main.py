@@ -110,6 +110,9 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
         return 130
+    except MemoryError as error:
+        _finish_stdout()
+        return _fail(f"not enough memory{f': {error}' if str(error) else ''}", 1)
     except OSError as error:
         failed = _finish_stdout()
         if failed is None and error.errno not in _FULL:
