@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from dragoman_export import exporter
 from dragoman_service.cli import main as cli
 from support.foreign.checkpoints import OPTIONS, change_json, change_tensors, copied
 
@@ -191,6 +195,25 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("dragoman: output: got")
         assert "a folder that can be made" in line
+
+
+def test_sigterm_ends_an_import_as_ctrl_c_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(exporter, "make_golden", choose)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        imported(copied("marian-old", tmp_path), tmp_path / "bundles" / "model" / "1")
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "bundles").exists()
+    assert list(temporary.iterdir()) == []
 
 
 def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
