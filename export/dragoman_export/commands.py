@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import signal
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,10 +167,24 @@ def write_or_publish(args: argparse.Namespace, write: Callable[[Path, str, str],
         args: The arguments of `add_bundle_arguments`.
         write: Is given the folder, the name and the version of the bundle. Returns the exit status.
     """
-    if args.output:
-        output: Path = args.output.resolve()
-        return write(args.output, args.model_name or output.parent.name, args.model_version or output.name)
-    return _publish(args, write)
+    with _cleaned_up():
+        if args.output:
+            output: Path = args.output.resolve()
+            return write(args.output, args.model_name or output.parent.name, args.model_version or output.name)
+        return _publish(args, write)
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: temporary files, which may have gigabytes, are removed."""
+    if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _publish(args: argparse.Namespace, write: Callable[[Path, str, str], int]) -> int:

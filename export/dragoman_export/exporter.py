@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from dragoman_export.golden_sentences import blank_sentences, golden_length, mak
 from dragoman_export.graphs import build_decoder, build_encoder
 from dragoman_export.model_card import write_model_card
 from dragoman_export.new_manifest import Facts, make_manifest
+from dragoman_export.output import check_folder
 from dragoman_export.precision import Prepared, check_precision, prepare
 from dragoman_export.report import Report, VerificationError
 from dragoman_export.shelf import FileShelf, Shelf, shelve
@@ -26,7 +27,7 @@ from dragoman_export.verify import open_runner, verify_graphs
 from dragoman_model.checkpoint import load_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_model.transformer import Transformer
-from dragoman_service.bundle.bundle import Bundle, golden_to_json, write_bundle
+from dragoman_service.bundle.bundle import MANIFEST, Bundle, golden_to_json, write_bundle
 from dragoman_service.bundle.languages import Languages
 from dragoman_service.bundle.manifest import (
     DECODER,
@@ -36,12 +37,14 @@ from dragoman_service.bundle.manifest import (
     TOKENIZER,
     WEIGHTS,
     AlignmentHead,
+    Manifest,
     Score,
 )
+from dragoman_service.bundle.manifest_reader import read_manifest
 from dragoman_service.bundle.tokenizers.loading import load_tokenizer
 from dragoman_service.bundle.tokenizers.protocol import Tokenizer
 from dragoman_service.bundle.typed_json import from_json
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import BundleError, InvalidInput
 
 VERIFY_ROWS = 32
 """Rows of the batch in which sentences are translated for comparison."""
@@ -145,6 +148,7 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
     if options.alignment:
         check_head(options.alignment, model.config)
     manifest = make_manifest(model.config, options.precision, exportable.facts)
+    _check_manifest(output, manifest, exportable.tokenizer_files)
     card = write_model_card(manifest, read_text(options.notes, "notes") if options.notes else "")
     sources = Sources(tokenizer, sample_pairs(manifest.languages), manifest.limits.max_source_tokens)
     candidates = sources.golden(options.golden, options.sentences)
@@ -177,10 +181,17 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
         return write_bundle(output, manifest, files, force=options.force), report
 
 
+def _check_manifest(output: Path, manifest: Manifest, tokenizer_files: Iterable[str]) -> None:
+    """Raise BundleError for a manifest that is not valid: a wrong name is told before the work, which takes minutes."""
+    files = dict.fromkeys((ENCODER, DECODER, WEIGHTS, GOLDEN, MODEL_CARD, *tokenizer_files), "0" * 64)
+    _, problems = read_manifest(replace(manifest, files=files).to_json())
+    if problems:
+        raise BundleError(output, problems)
+
+
 def check_output(output: Path, options: ExportOptions) -> None:
-    """Raise InvalidInput for a bundle that exists, unless it is to be replaced."""
-    if output.exists() and not options.force:
-        raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
+    """Raise InvalidInput for a folder that cannot be made, or exists and may not be replaced."""
+    check_folder(output, MANIFEST, force=options.force)
 
 
 def write_graphs(config: ModelConfig, prepared: Prepared, folder: Path, alignment: AlignmentHead | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import json
@@ -404,19 +405,19 @@ def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, target: str) -> None
     monkeypatch.setattr(cli, "_entry_points", lambda: [point])
 
 
-class Needs:
-    """A command that misses a module when it runs."""
+class Fails:
+    """A command that fails when it runs."""
 
-    help = "needs it when it runs"
+    help = "fails when it runs"
 
-    def __init__(self, module: str) -> None:
-        self.module = module
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
     def add_arguments(self, parser: object) -> None:
         pass
 
     def run(self, args: object) -> int:
-        raise ModuleNotFoundError(f"No module named {self.module!r}", name=self.module)
+        raise self.error
 
 
 @pytest.mark.parametrize(
@@ -437,10 +438,27 @@ class Needs:
 def test_missing_library_names_the_extra_that_brings_it(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, command: str, module: str, library: str, install: str
 ) -> None:
-    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda point: lambda: Needs(module))
+    missing = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda point: lambda: Fails(missing))
     entry_point(monkeypatch, command, "anything:at_all")
     assert run(command) == 2
     assert_one_message(capsys, f"dragoman {command} needs {library}: run {install} in a checkout")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "/from/a", None, "/to/b"), "/to/b: No space left on device"),
+    ],
+)
+def test_what_is_used_up_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, error: Exception, message: str
+) -> None:
+    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda point: lambda: Fails(error))
+    entry_point(monkeypatch, "train", "anything:at_all")
+    assert run("train") == 1
+    assert_one_message(capsys, message)
 
 
 def test_missing_package_of_ours_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dragoman_export.elsewhere import ctranslate2, hugging_face
 from dragoman_export.elsewhere.own import read_own
+from dragoman_export.output import check_folder
 from dragoman_service.errors import InvalidInput
 
 WRITERS = {
@@ -44,8 +45,7 @@ def write_elsewhere(
     write, precisions = WRITERS[to]
     if precision not in precisions:
         raise InvalidInput("precision", precision, f"{', '.join(precisions)}, for --to {to}")
-    if output.exists() and not force:
-        raise InvalidInput("output", str(output), "a folder that does not exist yet, or --force to replace it")
+    check_folder(output, "config.json", force=force)
     own = read_own(path)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))

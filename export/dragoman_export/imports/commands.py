@@ -7,6 +7,9 @@ from pathlib import Path
 
 from dragoman_export.commands import add_bundle_arguments, export_options, made, print_report, write_or_publish
 
+_LONGEST_NOTE = 2_000
+"""Most characters of a note that is printed."""
+
 
 class Import:
     """Convert a checkpoint of another program to a model bundle for `dragoman serve`.
@@ -38,7 +41,7 @@ class Import:
         )
         add(
             "--languages",
-            type=lambda it: tuple(filter(None, map(str.strip, it.split(",")))),
+            type=_languages,
             default=(),
             metavar="LANGUAGE,...",
             help="of M2M100, NLLB-200, SMaLL-100 or mBART-50, the languages to keep, with the pieces that they need: "
@@ -83,11 +86,19 @@ class Import:
         return write_or_publish(args, lambda output, name, version: _import(args, output, name, version))
 
 
+def _languages(given: str) -> tuple[str, ...]:
+    found = tuple(filter(None, map(str.strip, given.split(","))))
+    if not found:
+        raise argparse.ArgumentTypeError(f"got {given!r}; allowed: languages, with commas between them")
+    return found
+
+
 def _import(args: argparse.Namespace, output: Path, name: str, version: str) -> int:
     from dragoman_export.imports.download import checkpoint_at  # noqa: PLC0415
     from dragoman_export.imports.imported import ImportOptions  # noqa: PLC0415
     from dragoman_export.imports.importer import import_checkpoint  # noqa: PLC0415
     from dragoman_export.stages import show  # noqa: PLC0415
+    from dragoman_service.errors import visible  # noqa: PLC0415
 
     show()
     how = ImportOptions(
@@ -106,6 +117,6 @@ def _import(args: argparse.Namespace, output: Path, name: str, version: str) -> 
     manifest = bundle.manifest
     print(f"{imported.origin['family']}, {manifest.languages.summary}; licence: {manifest.licence or 'not stated'}")
     print_report(report, args.precision, "the checkpoint")
-    for note in imported.notes:
-        print(f"note: {note}")
+    for note in imported.notes:  # they have values of the checkpoint, which may control a terminal
+        print(f"note: {visible(note, _LONGEST_NOTE)}")
     return 0

@@ -116,12 +116,12 @@ def _mebibytes(tensors: Mapping[str, LazyTensor]) -> float:
 
 def _chosen(imported: Imported, wanted: Sequence[str]) -> dict[str, str]:
     """Tag -> the model's own code, of the languages that are kept."""
-    known = tags.by_tag(imported.tokenizer.settings["languages"], tagger(imported))
-    by_name = {tag.lower(): tag for tag in known} | {code.lower(): tag for tag, code in known.items()}
-    for it in wanted:
-        if it.lower() not in by_name:
-            raise InvalidInput("languages", it, f"languages of the model: {', '.join(known)}")
-    return {tag: known[tag] for tag in dict.fromkeys(by_name[it.lower()] for it in wanted)}
+    tag_of, known = tagger(imported), imported.tokenizer.settings["languages"]
+    codes = tags.own_codes(wanted, known, tag_of, "languages")
+    if len(codes) < 2:
+        raise InvalidInput("languages", ", ".join(wanted), "two languages or more")
+    tag = {code: it for it, code in tags.by_tag(known, tag_of).items()}
+    return {tag[code]: code for code in codes}
 
 
 def _directions(before: Languages, chosen: dict[str, str]) -> Languages:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import InvalidInput, visible
 
 _MOST_BYTES = 64 * 2**20
 """Largest file that is read into memory as a whole: four times a `tokenizer.json` of 256,000 pieces."""
+_MOST_YAML = 256 * 2**10
+"""Most characters of YAML, which is options and front matter here: its parser takes a minute for 5 MB."""
 
 
 def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
     """The contents of a file.
 
     Raises:
-        InvalidInput: it cannot be read, or is larger than `most` bytes.
+        InvalidInput: it cannot be read, is no regular file, or is larger than `most` bytes.
     """
+    if path.exists() and not path.is_file():  # a pipe would make the import wait for ever
+        raise InvalidInput(path.name, str(path), "a regular file")
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
@@ -41,11 +46,20 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """The value of a JSON text. Raises InvalidInput if it is none; `where` names the file."""
+    """The value of a JSON text. Raises InvalidInput if it is none, or has a key twice; `where` names the file."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(where, "damaged", f"JSON ({error})") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"{visible(twice)!r} stands twice in an object")
+    return found
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -61,16 +75,34 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def object_if_there(path: Path) -> dict[str, Any]:
-    """A JSON file with an object, or an empty one if there is no such file."""
-    return read_object(path) if path.is_file() else {}
+    """A JSON file with an object, or an empty one if there is no such file. A link to nowhere is an error."""
+    return read_object(path) if os.path.lexists(path) else {}
 
 
 def parse_yaml(text: str | bytes, where: str) -> Any:
-    """The value of a YAML text, of plain types alone. Raises InvalidInput if it is none; `where` names the file."""
+    """The value of a YAML text, of plain types and without aliases.
+
+    Raises:
+        InvalidInput: it is no such text, or a long one; `where` names the file.
+    """
+    if len(text) > _MOST_YAML:
+        raise InvalidInput(where, f"{len(text)} characters", f"at most {_MOST_YAML}")
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(where, "damaged", f"YAML of plain values ({error})") from error
+        reason = " ".join(str(error).split())
+        raise InvalidInput(where, "damaged", f"YAML of plain values ({reason})") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases. A few lines of them stand for values of any size."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node. Raises YAMLError if it is an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"the alias *{event.anchor} in line {event.start_mark.line + 1}")
+        return super().compose_node(parent, index)
 
 
 def vocabulary(path: Path) -> dict[str, int]:

@@ -82,8 +82,6 @@ class Generation:
     """Most tokens of a source that the positions allow, language and end of the sentence included."""
     max_target_tokens: int
     """Most tokens of a target that the positions allow, the begin token included."""
-    usual_target_tokens: int | None = None
-    """The limit of a target that the checkpoint recommends, begin token included. None: it recommends none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ language in one script alone, or where it is the usual one.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from dragoman_export.imports.imported import ImportOptions, Languages
 from dragoman_export.imports.switches import listed
 from dragoman_service.errors import InvalidInput
-from dragoman_service.text.language_tags import language_of
+from dragoman_service.text.language_tags import TagIndex, language_of, parse_tag
 
 NLLB_CODES = listed("""
     ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab arb_Arab ars_Arab
@@ -56,6 +57,8 @@ _OPUS = re.compile(r"([a-z]{2,3})(?:[_-]([A-Za-z]{4}))?(?:[_-]([A-Za-z]{2}|[0-9]
 _NLLB = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 _MBART = re.compile(r"([a-z]{2})_[A-Z]{2}")
 _M2M = re.compile(r"[a-z]{2,3}")
+_NEAR = 2
+"""Largest distance of a tag from the one that is asked for: one of them may name a region."""
 _ARGOS = {"zt": "zh-Hant", "pb": "pt-BR"}
 """Codes that Argos made up."""
 
@@ -89,6 +92,11 @@ def mbart50(code: str) -> str:
     return _matched(_MBART, code, "a code of mBART-50 such as en_XX")[1]
 
 
+def of_fairseq(codes: Iterable[str]) -> Callable[[str], str]:
+    """The function from codes of NLLB or mBART-50 to tags, as the codes show."""
+    return nllb if all(map(_NLLB.fullmatch, codes)) else mbart50
+
+
 def opus(code: str) -> str:
     """The tag of a code of OPUS-MT: `deu` or `de`, `cmn_Hans`, `pt_br`, `srp_Latn`."""
     match = _matched(_OPUS, code, "a code of OPUS-MT such as deu, cmn_Hans or pt_br")
@@ -98,6 +106,34 @@ def opus(code: str) -> str:
 def argos(code: str) -> str:
     """The tag of a code of Argos Translate."""
     return _ARGOS.get(code) or opus(code)
+
+
+def own_codes(
+    wanted: Iterable[str], known: Collection[str], tag_of: Callable[[str], str], field: str
+) -> tuple[str, ...]:
+    """The model's own codes for languages that a user names: by these codes, or by any tag of the same meaning.
+
+    Args:
+        wanted: What the user names, in any case.
+        known: The model's own codes.
+        tag_of: Own code -> tag.
+        field: The name of the option, for messages.
+
+    Raises:
+        InvalidInput: the model has no such language.
+    """
+    by_name, by_tag = {code.lower(): code for code in known}, dict[str, str]()
+    for code in known:
+        with contextlib.suppress(InvalidInput):  # of a group of languages, which is named by its code alone
+            by_tag.setdefault(tag_of(code), code)
+    index, found = TagIndex(by_tag), dict[str, None]()
+    for it in wanted:
+        codes = [by_name[it.lower()]] if it.lower() in by_name else []
+        codes += [by_tag[tag] for distance, tag in index.fits(it) if distance <= _NEAR]
+        if not codes:
+            raise InvalidInput(field, it, f"languages of the model: {', '.join(known)}")
+        found[codes[0]] = None
+    return tuple(found)
 
 
 def contradictions(said: Languages, options: ImportOptions) -> list[str]:
@@ -116,6 +152,20 @@ def _primary(code: str) -> str:
     """The language of a code, without script and region; of what is no code, all of it."""
     match = _OPUS.fullmatch(code)
     return language_of(match[1]) if match else code.lower()
+
+
+def opus_or_tag(code: str) -> str:
+    """The tag of a code of OPUS-MT, or of what users write for a language, mostly tags such as pt-BR.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if _OPUS.fullmatch(code.replace("-", "_")):
+        return opus(code.replace("-", "_"))
+    tag = parse_tag(code)
+    if tag is None:
+        raise InvalidInput("language code", code, "a tag such as de or pt-BR, or a code of OPUS-MT such as deu")
+    return str(tag)
 
 
 def by_tag(codes: Iterable[str], tag_of: Callable[[str], str]) -> dict[str, str]:

@@ -29,7 +29,8 @@ class LazyTensor:
 
     def read(self, rows: slice = slice(None)) -> Array:
         """The numbers of some rows, or of all, as float32. They may be a view of a file that is mapped into memory."""
-        return np.asarray(self.read_rows(rows), dtype=np.float32)
+        with np.errstate(all="ignore"):  # what is not finite is refused where the numbers are needed
+            return np.asarray(self.read_rows(rows), dtype=np.float32)
 
     def equals(self, other: LazyTensor) -> bool:
         """Whether both have the same shape and numbers. Reads some thousand rows at a time."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman_export.imports.files import parse_yaml, read_text
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import InvalidInput, visible
 
 
 def front_matter(folder: Path) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def licence_of(folder: Path) -> str | None:
     stated = card.get("license")
     if stated == "other":
         stated = card.get("license_name", stated)
-    return ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated) if stated else None
+    named = [visible(it) for it in (stated if isinstance(stated, list) else [stated]) if isinstance(it, str) and it]
+    return ", ".join(named) or None
 
 
 def licence_notes(licence: str | None) -> list[str]:

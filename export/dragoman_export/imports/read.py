@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dragoman_export.imports.families import argos, blenderbot, ctranslate2, m2m, marian, marian_npz, mbart
@@ -12,6 +13,7 @@ from dragoman_export.imports.files import parse_yaml, read_object, read_text
 from dragoman_export.imports.fit import check_tokenizer
 from dragoman_export.imports.imported import Imported, ImportOptions
 from dragoman_service.errors import InvalidInput
+from dragoman_service.text.language_tags import canonical
 
 READERS: dict[str, Callable[[Path, ImportOptions], Imported]] = {
     "marian": marian.read,
@@ -48,7 +50,7 @@ def read_checkpoint(path: Path, options: ImportOptions | None = None) -> Importe
     Raises:
         InvalidInput: the family is not supported, or a file, switch or tensor is missing, damaged or disagrees.
     """
-    options = options or ImportOptions()
+    options = _spelled(options or ImportOptions())
     family = detect(path)
     if options.positions != "own" and family != "marian":
         allowed = "'own'; only folders of MarianMT have other positions than Marian gave them"
@@ -64,13 +66,25 @@ def read_checkpoint(path: Path, options: ImportOptions | None = None) -> Importe
     return keep_languages(imported, options.languages, options.pieces_of) if options.languages else imported
 
 
+def _spelled(options: ImportOptions) -> ImportOptions:
+    """The languages that the user names, each once. Capitals, as in EN, would be a group of OPUS-MT."""
+    return replace(options, sources=_once(options.sources, "sources"), targets=_once(options.targets, "targets"))
+
+
+def _once(codes: Sequence[str], side: str) -> tuple[str, ...]:
+    plain = [it.strip() for it in codes]
+    if not all(plain):
+        raise InvalidInput(side, "", "the tag or code of a language")
+    return tuple(dict.fromkeys(canonical(it) if it[:2].isupper() else it for it in plain))
+
+
 def detect(path: Path) -> str:
     """The family of a checkpoint, a key of `READERS`.
 
     Raises:
         InvalidInput: there is none, or it is not supported. The message names it.
     """
-    if not path.exists():
+    if not (path.is_dir() or path.is_file()):
         raise InvalidInput("checkpoint", str(path), "a folder or file that exists")
     return _family_of_folder(path) if path.is_dir() else _family_of_file(path)
 
@@ -110,6 +124,8 @@ def _family_of_folder(path: Path) -> str:
         raise _refusal("a checkpoint of fairseq", "its .pt is a program: it would have to be executed")
     if "config.json" in names:
         raise _refusal("config.json without model_type", "and no model.bin of CTranslate2 beside it")
+    if "adapter_config.json" in names:
+        raise _refusal("adapter_config.json", "an adapter such as LoRA: merge it into its model, and import the result")
     shown = ", ".join(sorted(names)[:8])
     raise _refusal(f"a folder with {shown}" if names else "an empty folder", "no checkpoint of a known kind")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from dragoman_service.errors import InvalidInput
 
 T = TypeVar("T")
+LARGEST = 2**31 - 1
+"""Largest number that is read: ids and sizes are 32-bit integers in the graphs."""
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -29,18 +30,23 @@ class Switches:
         value = self._values.get(name)
         return default if value is None else value
 
-    def integer(self, name: str, least: int = 1, default: int | None = None) -> int:
-        """A whole number. Raises InvalidInput if it is none, less than `least`, or missing without a default."""
+    def is_read(self, name: str) -> bool:
+        """Whether a field has been read."""
+        return name in self._read
+
+    def integer(self, name: str, least: int = 1, default: int | None = None, most: int = LARGEST) -> int:
+        """A whole number from `least` to `most`. Raises InvalidInput if it is none, or missing without a default."""
         value = self.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.refusal(name, f"a whole number, {least} or more")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            limit = f", {least} or more" if most == LARGEST else f" from {least} to {most}"
+            raise self.refusal(name, f"a whole number{limit}")
         return value
 
-    def number(self, name: str, default: float) -> float:
-        """A number of any size. Raises InvalidInput if it is none."""
+    def number(self, name: str, default: float, least: float = -LARGEST) -> float:
+        """A number. Raises InvalidInput if it is none, infinite, less than `least`, or of no sensible size."""
         value = self.get(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            raise self.refusal(name, "a number")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= LARGEST:
+            raise self.refusal(name, "a finite number" if least == -LARGEST else f"a finite number, {least:g} or more")
         return float(value)
 
     def flag(self, name: str, default: bool | None = None) -> bool:
@@ -48,6 +54,13 @@ class Switches:
         value = self.get(name, default)
         if not isinstance(value, bool):
             raise self.refusal(name, "true or false")
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        """A text. Raises InvalidInput if it is none."""
+        value = self.get(name, default)
+        if not isinstance(value, str):
+            raise self.refusal(name, "a text")
         return value
 
     def choice(self, name: str, choices: Mapping[str, T], default: str | None = None) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,11 +111,5 @@ def tagger(imported: Imported) -> Callable[[str], str]:
     if kind == "m2m":
         return tags.m2m
     if kind == "fairseq":
-        codes = imported.tokenizer.settings["languages"]
-        return tags.nllb if all(re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", code) for code in codes) else tags.mbart50
-    return tags.argos if imported.origin["family"] == "argos" else _opus_or_tag
-
-
-def _opus_or_tag(code: str) -> str:
-    """Users name languages of folders that do not say them, mostly by tags such as pt-BR."""
-    return tags.opus(code.replace("-", "_") if re.fullmatch(r"[a-z]{2,3}-[A-Z][A-Za-z]{1,3}", code) else code)
+        return tags.of_fairseq(imported.tokenizer.settings["languages"])
+    return tags.argos if imported.origin["family"] == "argos" else tags.opus_or_tag

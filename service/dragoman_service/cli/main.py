@@ -110,11 +110,15 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
         return 130
+    except MemoryError as error:
+        _finish_stdout()
+        return _fail(f"not enough memory{f': {error}' if str(error) else ''}", 1)
     except OSError as error:
         failed = _finish_stdout()
         if failed is None and error.errno not in _FULL:
             raise
-        return _not_written(error.filename, error)
+        # Of two files, the second is the one that was written.
+        return _not_written(error.filename2 or error.filename, error)
     failed = _finish_stdout()
     return status if failed is None else _not_written("standard output", failed)
 

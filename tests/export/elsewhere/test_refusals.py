@@ -69,7 +69,11 @@ def test_a_folder_is_replaced_on_demand(tmp_path: Path, capsys: pytest.CaptureFi
     path = checkpoint(tmp_path / "checkpoint", {})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    assert cli.main(["export", str(path), "--to", "hf", "--output", str(tmp_path / "out"), "--force"]) == 0
+    arguments = ["export", str(path), "--to", "hf", "--output", str(tmp_path / "out"), "--force"]
+    assert cli.main(arguments) == 1
+    assert "a folder with config.json, or an empty one: --force replaces nothing else" in capsys.readouterr().err
+    (tmp_path / "out" / "config.json").touch()
+    assert cli.main(arguments) == 0
     assert "note: The class is Blenderbot" in capsys.readouterr().out
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert not (tmp_path / "out" / "old").exists()
@@ -85,7 +89,7 @@ def test_a_chatbot_is_no_translation_model(tmp_path: Path) -> None:
 
 def test_a_target_without_a_tag_is_refused_on_the_way_back(tmp_path: Path) -> None:
     write_elsewhere(checkpoint(tmp_path / "checkpoint", {}, SEVERAL), "ctranslate2", tmp_path / "out")
-    with pytest.raises(InvalidInput, match="targets: got 'it'; allowed: de, fr"):
+    with pytest.raises(InvalidInput, match="targets: got 'it'; allowed: languages of the model: de, fr"):
         read_checkpoint(tmp_path / "out", ImportOptions(sources=("en",), targets=("de", "it")))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from dragoman_export import exporter
 from dragoman_service.cli import main as cli
 from support.foreign.checkpoints import OPTIONS, change_json, change_tensors, copied
 
@@ -149,6 +153,7 @@ def test_one_message_and_no_bundle(case: str, tmp_path: Path, capsys: pytest.Cap
         ("m2m", ("--positions", "marian"), "positions: got 'marian'"),
         ("opus-mt-en-de", ("--precision", "int8", "--calibration", "/nowhere/calibration.txt"), "/nowhere"),
         ("marian-toy", ("--source", "en", "--target", "de", "--tokenizer", "/nowhere/spm.model"), "/nowhere"),
+        ("marian-old", ("--name", "../x"), "name: got '../x'; allowed: letters, digits"),
     ],
 )
 def test_bad_options(
@@ -170,6 +175,45 @@ def test_a_bundle_that_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     assert imported(copied("marian-old", tmp_path), output) == 1
     assert "--force" in capsys.readouterr().err
     assert [it.name for it in output.iterdir()] == ["mine"]
+
+
+def test_force_replaces_bundles_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied("marian-old", tmp_path)
+    files = sorted(it.name for it in folder.iterdir())
+    assert imported(folder, folder, "--force") == 1
+    assert "a folder with manifest.json, or an empty one: --force replaces nothing else" in capsys.readouterr().err
+    assert sorted(it.name for it in folder.iterdir()) == files
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied("marian-old", tmp_path)
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "m" / "1", tmp_path / ("x" * 300) / "1"):
+        assert imported(folder, output) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("dragoman: output: got")
+        assert "a folder that can be made" in line
+
+
+def test_sigterm_ends_an_import_as_ctrl_c_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(exporter, "make_golden", choose)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        imported(copied("marian-old", tmp_path), tmp_path / "bundles" / "model" / "1")
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "bundles").exists()
+    assert list(temporary.iterdir()) == []
 
 
 def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,11 +206,12 @@ def test_the_directions_that_the_user_asked_for_are_kept() -> None:
         (
             "nllb",
             ImportOptions(languages=("en", "xx")),
-            "languages: got 'xx'; allowed: languages of the model: en, de, fr",
+            "languages: got 'xx'; allowed: languages of the model: eng_Latn, deu_Latn, fra_Latn",
         ),
+        ("nllb", ImportOptions(languages=("en", "eng")), "languages: got 'en, eng'; allowed: two languages or more"),
         ("opus-mt-en-mul", ImportOptions(languages=("en",)), "languages: got 'en'; allowed: no choice"),
         ("nllb", ImportOptions(pieces_of=(Path("x"),)), "pieces_of: got 'x'; allowed: none without --languages"),
-        ("nllb", ImportOptions(languages=("en",), pieces_of=(Path("/nowhere/x"),)), "pieces_of: got '/nowhere/x'"),
+        ("nllb", ImportOptions(languages=("en", "de"), pieces_of=(Path("/nowhere/x"),)), "pieces_of: got '/nowhere/x'"),
     ],
 )
 def test_bad_choices(name: str, options: ImportOptions, message: str) -> None:
@@ -222,14 +223,14 @@ def test_an_empty_file_and_a_language_of_no_known_script(tmp_path: Path) -> None
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n\n")
     with pytest.raises(InvalidInput, match=r"pieces_of: got '.*empty.txt'; allowed: a file with text"):
-        read_checkpoint(FOLDER / "nllb", ImportOptions(languages=("en",), pieces_of=(empty,)))
+        read_checkpoint(FOLDER / "nllb", ImportOptions(languages=("en", "de"), pieces_of=(empty,)))
     whole = read("m2m")
     parts = replace(whole.tokenizer, settings={**whole.tokenizer.settings, "languages": {"en": "en", "qqq": "qqq"}})
     vocabulary = json.loads(parts.files["vocabulary"])
     vocabulary["__qqq__"] = vocabulary.pop("__de__")
     parts = replace(parts, files={**parts.files, "vocabulary": json.dumps(vocabulary).encode()})
     with pytest.raises(InvalidInput, match="languages: got 'qqq'; allowed: text in it, with --pieces-of FILE"):
-        keep_languages(replace(whole, tokenizer=parts), ("qqq",))
+        keep_languages(replace(whole, tokenizer=parts), ("en", "qqq"))
 
 
 @pytest.mark.parametrize("name", ["nllb", "small-100"])

@@ -59,11 +59,28 @@ def test_types_of_safetensors(tmp_path: Path) -> None:
     ("entries", "message"),
     [
         ({"a": entry("I64", [4, 3], 0, 48)}, "x.safetensors: a: dtype: got 'I64'; allowed: F64 or F32"),
-        ({"a": entry("F32", [4, 3], 0, 96)}, "bytes 0 to 96.*within the 48 of the file; is it complete"),
+        ({"a": entry("F32", [8, 3], 0, 96)}, "bytes 0 to 96.*within the 48 of the file; is it complete"),
+        ({"a": entry("F32", [4, 3], 0, 96)}, r"96 bytes.*the size of shape \[4, 3\]"),
         ({"a": entry("F32", [4, 4], 0, 48)}, r"48 bytes.*the size of shape \[4, 4\] in F32"),
-        ({"a": entry("F32", [-4, -3], 0, 48)}, "the size of shape"),
-        ({"a": {"dtype": "F32"}}, "dtype, shape and data_offsets"),
-        ({"a": entry("F32", [4, 3], -48, 0)}, "bytes -48 to 0"),
+        *(
+            ({"a": it}, "x.safetensors: a: got .*dtype, data_offsets and shape, whole numbers of at most 8 axes")
+            for it in (
+                entry("F32", [-4, -3], 0, 48),
+                {"dtype": "F32"},
+                "F32",
+                entry("F32", [4, 3], -48, 0),
+                entry("F32", [4.5, 3], 0, 48),
+                entry("F32", ["4", 3], 0, 48),
+                entry("F32", [float("inf")], 0, 48),
+                entry("F32", [2**62] * 200_000, 0, 48),
+            )
+        ),
+        (
+            {"a": entry("F32", [6], 0, 24), "b": entry("F32", [6], 0, 24)},
+            "x.safetensors: b: .*from 24, behind the tensor",
+        ),
+        ({"a": entry("F32", [6], 0, 24), "b": entry("F32", [5], 28, 48)}, "b: got 'bytes from 28'; allowed: from 24"),
+        ({"a": entry("F32", [6], 0, 24)}, "got '48 bytes of numbers'; allowed: 24, as its header says"),
     ],
 )
 def test_damaged_safetensors(tmp_path: Path, entries: dict[str, Any], message: str) -> None:
@@ -105,6 +122,38 @@ def test_names_of_the_same_numbers_have_one_tensor(tmp_path: Path) -> None:
     assert found["a"] is found["b"]
     assert found["c"] is not found["a"]
     assert found["d"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(1).expand(3), torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.complex64)]
+)
+def test_numbers_of_a_pickle_are_in_the_file(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"a": tensor}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InvalidInput, match=r"pytorch_model.bin: a: got 'torch\..*'; allowed: a dense tensor"):
+        read_pickled(tmp_path / "pytorch_model.bin")
+
+
+def test_a_compressed_pickle_is_not_taken_for_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.ones(1000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    with pytest.raises(InvalidInput, match=r"got 'compressed'; allowed: stored as it is, as torch.save does"):
+        read_pickled(path)
+
+
+class Large:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytearray, (2**62,)
+
+
+def test_a_pickle_that_needs_much_memory(tmp_path: Path) -> None:
+    torch.save({"a": Large()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InvalidInput, match=r"^pytorch_model.bin: got"):
+        read_pickled(tmp_path / "pytorch_model.bin")
 
 
 class Harmful:
@@ -185,6 +234,18 @@ def ct2(
     if version >= 3:
         data += struct.pack("<I", len(aliases)) + b"".join(text(one) + text(other) for one, other in aliases)
     return data
+
+
+def test_names_of_ctranslate2_stand_once(tmp_path: Path) -> None:
+    variable, other = ("a", (), 1, b"\1"), ("b", (), 1, b"\1")
+    path = tmp_path / "model.bin"
+    for data in (ct2(6, [variable, variable]), ct2(6, [variable, other], (("b", "a"),))):
+        path.write_bytes(data)
+        with pytest.raises(InvalidInput, match=r"model.bin: [ab]: got 'a second tensor of this name'"):
+            read_ct2(path)
+    path.write_bytes(ct2(6, [variable]) + b"more")
+    with pytest.raises(InvalidInput, match=r"model.bin: got '4 bytes behind the last tensor'"):
+        read_ct2(path)
 
 
 @pytest.mark.parametrize("version", range(2, 7))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from dragoman_service.errors import InvalidInput
 from support.foreign.checkpoints import ENGLISH_GERMAN, FOLDER, OPTIONS, change_json, change_tensors, copied
 
 Change = Callable[[Path], object]
+BOMB = "- &a [x, x]\n" + "".join(f"- &{one} [*{two}, *{two}]\n" for one, two in zip("bcdefgh", "abcdefg", strict=True))
+"""Aliases, each of which doubles the value."""
 VECTOR = np.zeros(16, np.float32)
 
 
@@ -41,6 +45,29 @@ def capitals(folder: Path) -> None:
 
 def text(file: str, contents: str) -> Change:
     return lambda it: (it / file).write_text(contents)
+
+
+def pipe(file: str) -> Change:
+    def replaced(folder: Path) -> None:
+        (folder / file).unlink()
+        os.mkfifo(folder / file)
+
+    return replaced
+
+
+def broken_link(file: str) -> Change:
+    def replaced(folder: Path) -> None:
+        (folder / file).unlink()
+        (folder / file).symlink_to("nowhere")
+
+    return replaced
+
+
+def two_vocabularies(folder: Path) -> None:
+    for name in ("vocab.de.yml", "vocab.en.yml"):
+        shutil.copyfile(folder / "vocab.yml", folder / name)
+    (folder / "vocab.yml").unlink()
+    (folder / "decoder.yml").unlink()
 
 
 def fields(file: str, **values: Any) -> Change:
@@ -87,9 +114,9 @@ def fields(file: str, **values: Any) -> Change:
         (
             "opus-mt-en-de",
             config(pad_token_id=1, decoder_start_token_id=1),
-            "vocab.json: got 46; allowed: an entry <pad> with the id 1",
+            "decoder_start_token_id: got 46; allowed: 1",
         ),
-        ("opus-mt-en-de", config(decoder_start_token_id=0), "decoder_start_token_id: got 0; allowed: 46"),
+        ("opus-mt-en-de", config(decoder_start_token_id=0), "decoder_start_token_id: got 46; allowed: 0"),
         ("opus-mt-en-de", config(tie_word_embeddings=False), "lm_head.weight: got None|embed_tokens"),
         ("opus-mt-en-de", tensors(extra__weight=VECTOR), "model.safetensors: tensors: got 'extra.weight'"),
         (
@@ -124,6 +151,36 @@ def fields(file: str, **values: Any) -> Change:
         ("opus-mt-en-de", fields("generation_config.json", bad_words_ids=[[1, 2]]), "bad_words_ids: got"),
         ("opus-mt-en-de", fields("generation_config.json", bad_words_ids=[[47]]), "got 47; allowed: less than 47"),
         ("opus-mt-en-de", fields("generation_config.json", begin_suppress_tokens=[3]), "begin_suppress_tokens"),
+        (
+            "opus-mt-en-de",
+            fields("generation_config.json", eos_token_id=[0, 5]),
+            r"eos_token_id: got \[0, 5\]; allowed: 0",
+        ),
+        (
+            "opus-mt-en-de",
+            fields("generation_config.json", length_penalty=-1),
+            "length_penalty: got -1; allowed: a finite",
+        ),
+        ("opus-mt-en-de", fields("generation_config.json", length_penalty=10**400), "length_penalty: got 1000"),
+        ("opus-mt-en-de", fields("generation_config.json", length_penalty=float("inf")), "length_penalty: got inf"),
+        ("opus-mt-en-de", config(d_model=10**10), "d_model: got 10000000000"),
+        ("opus-mt-en-de", config(d_model=2**30), r"model.shared.weight: .*allowed: shape \[47, 1073741824\]"),
+        ("m2m", config(d_model=2**30), r"model.shared.weight: got 'shape"),
+        ("opus-mt-en-de", config(max_position_embeddings=10**9), "a whole number from 1 to 65536"),
+        ("m2m", config(max_position_embeddings=10**9), "a whole number from 1 to 65536"),
+        (
+            "opus-mt-en-de",
+            fields("tokenizer_config.json", sp_model_kwargs={"enable_sampling": True}),
+            "sp_model_kwargs: got {'enable_sampling': True}",
+        ),
+        (
+            "opus-mt-en-de",
+            lambda it: (it / "config.json").write_text('{"model_type": "marian", "d_model": 16, "d_model": 16}'),
+            "config.json: got 'damaged'; .*'d_model' stands twice",
+        ),
+        ("opus-mt-en-de", pipe("config.json"), "config.json: got .* a regular file"),
+        ("opus-mt-en-de", broken_link("tokenizer_config.json"), "tokenizer_config.json: got .* a readable file"),
+        ("opus-mt-en-de", broken_link("generation_config.json"), "generation_config.json: got .* a readable file"),
         ("m2m", config(pad_token_id=0), "config.json: pad_token_id: got 0; allowed: 1"),
         ("m2m", config(normalize_before=False), "normalize_before: got False; allowed: True"),
         (
@@ -156,6 +213,7 @@ def fields(file: str, **values: Any) -> Change:
             "config.json: got '</end>'; allowed: a piece of the target",
         ),
         ("ct2-opennmt-float32", config(mystery=1), "config.json: mystery: got 1"),
+        ("ct2-opennmt-float32", config(bos_token=3), "config.json: bos_token: got 3; allowed: a text"),
         ("ct2-opennmt-float32", config(quantization_type=1), "quantization_type: got 1"),
         ("ct2-opennmt-float32", without("target_vocabulary.json"), "target_vocabulary.json: got None"),
         ("ct2-opennmt-float32", without("target.model"), None),
@@ -169,6 +227,23 @@ def fields(file: str, **values: Any) -> Change:
         ("marian-toy", text("decoder.yml", "word-penalty: 1"), "decoder.yml: word-penalty: got 1"),
         ("marian-toy", text("decoder.yml", "models: [a.npz, b.npz]"), "decoder.yml: models: .*ensembles"),
         ("marian-toy", text("decoder.yml", "- 1"), "decoder.yml: got .*options by name"),
+        (
+            "marian-toy",
+            text("decoder.yml", "vocabs: vocab.yml"),
+            "decoder.yml: vocabs: got 'vocab.yml'; allowed: a list",
+        ),
+        ("marian-toy", text("decoder.yml", "normalize: .nan"), "decoder.yml: normalize: got nan"),
+        ("marian-toy", text("decoder.yml", BOMB), r"decoder.yml: got 'damaged'.*the alias \*a in line 2"),
+        (
+            "marian-toy",
+            text("decoder.yml", "a: b\n" * 99_999),
+            "decoder.yml: got '499995 characters'; allowed: at most",
+        ),
+        (
+            "marian-toy",
+            two_vocabularies,
+            "vocabulary: got 'vocab.de.yml, vocab.en.yml'; allowed: their names in decoder",
+        ),
         (
             "marian-toy",
             text("decoder.yml", "!!python/object/apply:os.system [ls]"),
@@ -263,6 +338,63 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, files: dict[st
         read_checkpoint(tmp_path)
 
 
+def test_an_adapter_alone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InvalidInput, match=r"got 'adapter_config.json'.*merge it into its model"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "languages"),
+    [
+        ("nllb", {"sources": ("en",), "targets": ("DE", "fr-FR")}, (("eng_Latn",), ("deu_Latn", "fra_Latn"))),
+        ("nllb", {"targets": ("DEU_LATN", "deu", "de_AT")}, (("eng_Latn", "deu_Latn", "fra_Latn"), ("deu_Latn",))),
+        ("m2m", {"sources": ("eng", "en"), "targets": ("de",)}, (("en",), ("de",))),
+        ("mbart-50", {"targets": ("de",)}, (("ar_AR", "en_XX", "de_DE"), ("de_DE",))),
+        ("opus-mt-en-mul", {"targets": ("de", "zh-Hans")}, (("en",), ("deu", "cmn_Hans"))),
+        ("marian-old", {"sources": ("EN", "en ")}, (("en",), ("de",))),
+    ],
+)
+def test_languages_may_be_spelled_in_many_ways(name: str, options: Any, languages: Any) -> None:
+    found = read_checkpoint(FOLDER / name, ImportOptions(**options)).languages
+    assert (found.sources, found.targets) == languages
+
+
+def test_a_language_is_not_translated_into_itself() -> None:
+    with pytest.raises(InvalidInput, match="targets: got 'en'; allowed: another language than the source"):
+        read_checkpoint(FOLDER / "m2m", ImportOptions(sources=("en",), targets=("en",)))
+    with pytest.raises(InvalidInput, match="sources: got ''; allowed: the tag or code of a language"):
+        read_checkpoint(FOLDER / "m2m", ImportOptions(sources=(" ",)))
+
+
+def test_options_of_decoding_that_are_not_known_are_noted(tmp_path: Path) -> None:
+    folder = copied("nllb", tmp_path)
+    change_json(
+        folder / "generation_config.json", no_repeat_ngram_size=3, new_kind_of_search=True, top_k=5, num_beams=4
+    )
+    notes = " ".join(read_checkpoint(folder).notes)
+    assert "Options of decoding that are not applied: no_repeat_ngram_size 3, new_kind_of_search True." in notes
+
+
+def test_rows_without_a_piece_are_never_produced(tmp_path: Path) -> None:
+    folder = copied("opus-mt-en-de", tmp_path)
+    pieces = json.loads((folder / "vocab.json").read_text())
+    gone = max((it for it in pieces if it[0] != "<"), key=len)
+    number = pieces.pop(gone)
+    (folder / "vocab.json").write_text(json.dumps(pieces))
+    imported = read_checkpoint(folder)
+    assert number in imported.config.banned_ids
+    assert any(it.startswith("1 rows of the embeddings have no piece") for it in imported.notes)
+
+
+def test_a_licence_cannot_control_a_terminal(tmp_path: Path) -> None:
+    folder = copied("marian-toy", tmp_path)
+    (folder / "README.md").write_text('---\nlicense: "mit\\e[2J\\n"\n---\n')
+    assert read_checkpoint(folder, ENGLISH_GERMAN).licence == r"mit\x1b[2J\n"
+    (folder / "README.md").write_text("---\nlicense: {a: 1}\n---\n")
+    assert read_checkpoint(folder, ENGLISH_GERMAN).licence is None
+
+
 def test_families_are_detected() -> None:
     found = {name: detect(FOLDER / name) for name in OPTIONS}
     assert set(found.values()) | {"argos", "blenderbot"} == set(READERS)
@@ -294,7 +426,7 @@ def test_languages_that_are_not_said_are_asked_for(tmp_path: Path) -> None:
         change_json(folder / "tokenizer_config.json", **{"source_lang": "en", "target_lang": "de"} | codes)
         with pytest.raises(InvalidInput, match=rf"{side}: got '(roa|zle)'; allowed: languages, with --{side[:-1]}"):
             read_checkpoint(folder)
-    with pytest.raises(InvalidInput, match="targets: got 'spa'; allowed: deu, fra, cmn_Hans"):
+    with pytest.raises(InvalidInput, match="targets: got 'spa'; allowed: languages of the model: deu, fra, cmn_Hans"):
         read_checkpoint(FOLDER / "opus-mt-en-mul", ImportOptions(targets=("spa",)))
     with pytest.raises(InvalidInput, match="sources: got 'xx'; allowed: languages of the model: eng_Latn, deu_Latn"):
         read_checkpoint(FOLDER / "nllb", ImportOptions(sources=("xx",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
 import tempfile
@@ -47,8 +48,10 @@ def read(path: Path, options: ImportOptions) -> Imported:
         raise InvalidInput("metadata.json: target_prefix", prefix, "a token of the target vocabulary, or none")
     source, target = (_code(metadata, name) for name in ("from_code", "to_code"))
     said = Languages((source,), (target,))
-    stated = options.licence or metadata.get("license") or licence_of(folder)
-    licence = str(stated) if stated else None
+    stated = metadata.get("license")
+    if not isinstance(stated, str | None):
+        raise InvalidInput("metadata.json: license", stated, "the name of a licence")
+    licence = options.licence or stated or licence_of(folder)
     sources, targets = options.sources or said.sources, options.targets or said.targets
     given = replace(options, licence=licence, sources=sources, targets=targets, tokenizer=model)
     imported = ctranslate2.read(folder / "model", given, prefix)
@@ -85,6 +88,8 @@ def _unpacked(path: Path) -> Path:
                 with archive.open(entry) as source, place.open("xb") as file:
                     shutil.copyfileobj(source, file)
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # no fault of the package
         raise InvalidInput(path.name, "damaged", f"a package of Argos Translate ({error})") from error
     return Path(folder.name)
 
@@ -98,7 +103,7 @@ def _check(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     tops = set()
     for it in entries:
         parts = PurePosixPath(it.filename).parts
-        outside = it.filename.startswith("/") or ".." in parts or "\\" in it.filename or ":" in it.filename
+        outside = not parts or it.filename.startswith("/") or ".." in parts or "\\" in it.filename or ":" in it.filename
         if outside or stat.S_ISLNK(it.external_attr >> 16):
             raise InvalidInput(path.name, it.filename, "files inside the package, and no links")
         tops.add(parts[0])

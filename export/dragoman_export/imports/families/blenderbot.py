@@ -20,7 +20,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     if kind != "MarianTokenizer":
         allowed = "MarianTokenizer, a translation model; models of conversations are not supported"
         raise InvalidInput("tokenizer_config.json: tokenizer_class", kind, allowed)
-    count, width = it.integer("max_position_embeddings"), it.integer("d_model")
+    count, width = folder.max_positions(), it.integer("d_model")
     tables = [
         folder.tensors.take(f"model.{stack}.embed_positions.weight", (count, width)) for stack in ("encoder", "decoder")
     ]

@@ -13,6 +13,7 @@ from dragoman_export.imports.families.plain import split_of
 from dragoman_export.imports.families.vocabulary import SPECIAL, check_fit, chosen, spm_pieces
 from dragoman_export.imports.files import parse_json, read_text
 from dragoman_export.imports.imported import ImportOptions, Languages, TokenizerParts
+from dragoman_export.imports.languages import m2m, of_fairseq, opus_or_tag, own_codes
 from dragoman_service.errors import InvalidInput
 
 _PADS = ("<blank>", "<pad>")
@@ -163,7 +164,7 @@ def _m2m(folder: Path, options: ImportOptions, pieces: Vocabularies, models: lis
     settings = {"languages": {code: code for code in languages}, "source_tag": "source"}
     made_up = {place for place, piece in enumerate(pieces.target) if piece.startswith("madeupword")}
     parts = TokenizerParts("m2m", files, settings)
-    return parts, chosen(list(languages), options), {*languages.values()} | made_up, []
+    return parts, chosen(list(languages), options, m2m), {*languages.values()} | made_up, []
 
 
 def _fairseq(folder: Path, options: ImportOptions, pieces: Vocabularies, models: list[Path], *_: object) -> _Found:
@@ -176,7 +177,12 @@ def _fairseq(folder: Path, options: ImportOptions, pieces: Vocabularies, models:
         )
     languages = _languages("fairseq", pieces.target)
     parts = TokenizerParts("fairseq", {"model": models[0]}, {"languages": languages, "legacy": False})
-    return parts, chosen(list(languages), options), set(range(len(expected), len(pieces.target))), []
+    return (
+        parts,
+        chosen(list(languages), options, of_fairseq(languages)),
+        set(range(len(expected), len(pieces.target))),
+        [],
+    )
 
 
 def _marian(folder: Path, options: ImportOptions, pieces: Vocabularies, models: list[Path], *_: object) -> _Found:
@@ -196,7 +202,8 @@ def _pieces(
 ) -> _Found:
     tags = {match[1]: piece for piece in pieces.source if (match := _OWN_TAG.fullmatch(piece))} if models else {}
     tags = tags if len(tags) > 1 else {}
-    targets = options.targets or tuple(tags)
+    targets = own_codes(options.targets, tags, opus_or_tag, "targets") if tags else options.targets
+    targets = targets or tuple(tags)
     if not (options.sources and targets):
         side = "targets" if options.sources else "sources"
         raise InvalidInput(side, None, f"languages, with --{side[:-1]}: a CTranslate2 folder does not say them")
@@ -216,9 +223,6 @@ def _pieces(
         "add_source_eos": named.add_source_eos or zero_start,
     }
     if tags:
-        for code in targets:
-            if code not in tags:
-                raise InvalidInput("targets", code, ", ".join(tags))
         settings |= {"languages": {code: tags[code] for code in targets}, "source_prefix": ["{target_language}"]}
     notes = []
     if not models:

@@ -90,7 +90,16 @@ class _Model:
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A switch of the model or of the decoder."""
-        return bool(self._left.pop(name, default))
+        return self._bool(name, self._left.pop(name, default))
+
+    def both(self, name: str, default: bool) -> bool:
+        """A switch of both stacks that is on or off."""
+        return self._bool(name, self.switch(name, default))
+
+    def _bool(self, name: str, value: Scalar) -> bool:
+        if value not in (0, 1):
+            raise InvalidInput(f"{self.where}: {name}", value, "0 or 1")
+        return bool(value)
 
     def finish(self) -> None:
         """Check that every tensor and every switch has been used."""
@@ -191,15 +200,15 @@ def _behaviour(path: Path, file: Ct2File, model: _Model) -> Behaviour:
     it = Switches("config.json", values)
     it.among("quantization_type", 0, None)
     behaviour = Behaviour(
-        unknown=str(it.get("unk_token", "<unk>")),
-        begin=str(it.get("bos_token", "<s>")),
-        end=str(it.get("eos_token", "</s>")),
-        start=it.get("decoder_start_token", None if "decoder_start_token" in values else "<s>"),
+        unknown=it.text("unk_token", "<unk>"),
+        begin=it.text("bos_token", "<s>"),
+        end=it.text("eos_token", "</s>"),
+        start=None if values.get("decoder_start_token", "") is None else it.text("decoder_start_token", "<s>"),
         add_source_bos=it.flag("add_source_bos", False),
         add_source_eos=it.flag("add_source_eos", False),
         layer_norm_epsilon=it.number("layer_norm_epsilon", 1e-5),
     )
-    it.finish(_CONFIG_NO_EFFECT)
+    it.finish(_CONFIG_NO_EFFECT | {"decoder_start_token"})
     return behaviour
 
 
@@ -214,9 +223,9 @@ def _sizes(model: _Model, heads: int) -> Sizes:
         return model.tensors.shape(f"{stack}/layer_0/ffn/linear_0/weight")[0]
 
     width = model.tensors.shape("decoder/embeddings/weight")[1]
-    num_heads = int(model.switch("num_heads", heads))
-    if num_heads < 1:
-        raise InvalidInput("model.bin: num_heads", num_heads, "1 or more")
+    num_heads = model.switch("num_heads", heads)
+    if not isinstance(num_heads, int) or num_heads < 1:
+        raise InvalidInput("model.bin: num_heads", num_heads, "a whole number, 1 or more")
     return Sizes(width, num_heads, layers("encoder"), layers("decoder"), d_ff("encoder"), d_ff("decoder"))
 
 
@@ -227,7 +236,7 @@ def _stacks(model: _Model, sizes: Sizes) -> tuple[dict[str, Any], dict[str, Lazy
         raise InvalidInput("model.bin: activation", activation, " or ".join(map(str, ACTIVATIONS)))
     settings: dict[str, Any] = {
         "activation": ACTIVATIONS[int(activation)],
-        "norm": "pre" if model.switch("pre_norm", 1) else "post",
+        "norm": "pre" if model.both("pre_norm", True) else "post",
         "embedding_scale": _embedding_scale(model),
     }
     where, tensors = positions(*(_positions(model, stack, sizes.d_model) for stack in ("encoder", "decoder")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class Tokens:
     parts: TokenizerParts
     languages: Mapping[str, int]
     """Language -> id."""
+    tag_of: Callable[[str], str]
+    """Language -> tag."""
     pieces: int
     """Ids below this one are special or pieces of text."""
 
@@ -58,7 +60,13 @@ def finish(folder: Folder, options: ImportOptions, tokens: Tokens, body: Body) -
     tensors |= folder.norms(sizes.d_model, "norm", "layer_norm")
     folder.tensors.ignore(*_OLD)
     folder.tensors.finish()
-    decoding = read_decoding(folder, end_id=SPECIAL["</s>"], max_positions=where["max_positions"])
+    decoding = read_decoding(
+        folder,
+        begin_id=SPECIAL["</s>"],
+        end_id=SPECIAL["</s>"],
+        pad_id=SPECIAL["<pad>"],
+        max_positions=where["max_positions"],
+    )
     it.finish(NO_EFFECT | GENERATION)
     banned = {
         SPECIAL["<s>"],
@@ -83,7 +91,7 @@ def finish(folder: Folder, options: ImportOptions, tokens: Tokens, body: Body) -
         config,
         check_complete(config, tensors),
         tokens.parts,
-        chosen(list(tokens.languages), options, folder.path.resolve().name, folder.notes),
+        chosen(list(tokens.languages), options, tokens.tag_of, folder.path.resolve().name, folder.notes),
         decoding.generation,
         folder.licence,
         folder.origin(tokens.family),

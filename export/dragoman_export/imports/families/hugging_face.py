@@ -13,6 +13,7 @@ from dragoman_export.imports.imported import ImportOptions
 from dragoman_export.imports.lazy import Claims, LazyTensor
 from dragoman_export.imports.licence import licence_of
 from dragoman_export.imports.switches import Switches, listed
+from dragoman_service.errors import InvalidInput
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -42,6 +43,8 @@ PARTS = {
 }
 """Our name within a layer -> theirs."""
 DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
+_MOST_POSITIONS = 2**16
+"""Most positions of a model. The families of today have 1,024 or fewer."""
 LAYER_NORM_EPSILON = 1e-5
 """PyTorch's default, which these classes use."""
 NO_EFFECT = frozenset(
@@ -94,6 +97,8 @@ class Folder:
         )
         self.config.fixed(tie_encoder_decoder=False, pruned_heads={}, quantization_config=None)
         self.tokenizer = object_if_there(self.path / "tokenizer_config.json")
+        if given := self.tokenizer.get("sp_model_kwargs"):  # such as sampling of splits
+            raise InvalidInput("tokenizer_config.json: sp_model_kwargs", given, "{}, SentencePiece as it is")
         tensors, files = read_weights(self.path)
         self.tensors = Claims(files[0].name, tensors)
         self.licence = self.options.licence or licence_of(self.path)
@@ -106,6 +111,10 @@ class Folder:
         it.among("decoder_attention_heads", heads)
         names = ("encoder_layers", "decoder_layers", "encoder_ffn_dim", "decoder_ffn_dim")
         return Sizes(it.integer("d_model"), heads, *map(it.integer, names))
+
+    def max_positions(self) -> int:
+        """Most tokens of a source or target. Formulas have any number of positions, which become a table here."""
+        return self.config.integer("max_position_embeddings", most=_MOST_POSITIONS)
 
     def settings(self) -> dict[str, Any]:
         """Fields of `ModelConfig` that are fields of config.json."""
@@ -141,10 +150,10 @@ class Folder:
         )
         source = self.tensors.find("model.encoder.embed_tokens.weight", (source_words, width)) or shared
         target = self.tensors.find("model.decoder.embed_tokens.weight", (target_words, width)) or shared
-        if source is None or target is None:  # raises an error that names the tensor
-            self.tensors.take(f"model.{'encoder' if source is None else 'decoder'}.embed_tokens.weight", (0,))
-        assert source is not None
-        assert target is not None
+        if source is None:
+            source = self.tensors.take("model.encoder.embed_tokens.weight", (source_words, width))
+        if target is None:
+            target = self.tensors.take("model.decoder.embed_tokens.weight", (target_words, width))
         output = self.tensors.find("lm_head.weight", (target_words, width))
         tied = self.config.flag("tie_word_embeddings", True)
         if output is None and not tied:

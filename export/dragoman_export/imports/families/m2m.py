@@ -11,7 +11,7 @@ from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.families.vocabulary import SPECIAL, check_fit, language_ids, spm_file, spm_pieces
 from dragoman_export.imports.files import need, object_if_there, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
-from dragoman_export.imports.languages import M2M_CODES, NLLB_CODES, WMT21_CODES
+from dragoman_export.imports.languages import M2M_CODES, NLLB_CODES, WMT21_CODES, m2m, nllb
 from dragoman_service.errors import InvalidInput
 
 SAVED_POSITIONS = "model.*.embed_positions.weights"
@@ -31,7 +31,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     it.fixed(static_position_embeddings=True)
     words = it.integer("vocab_size")
     tokens = _nllb(folder, words) if is_nllb(folder) else _m2m(folder, options, words)
-    count, width = it.integer("max_position_embeddings"), it.integer("d_model")
+    count, width = folder.max_positions(), it.integer("d_model")
     table = positions.tensor2tensor(count, width, first=fairseq.FIRST_POSITION)
     folder.tensors.ignore(SAVED_POSITIONS)
     return fairseq.finish(folder, options, tokens, fairseq.Body((table, table)))
@@ -51,7 +51,7 @@ def _nllb(folder: Folder, words: int) -> fairseq.Tokens:
     if not isinstance(legacy, bool):
         raise InvalidInput("tokenizer_config.json: legacy_behaviour", legacy, "true or false")
     parts = TokenizerParts("fairseq", {"model": model}, {"languages": languages, "legacy": legacy})
-    return fairseq.Tokens("nllb", parts, languages, pieces)
+    return fairseq.Tokens("nllb", parts, languages, nllb, pieces)
 
 
 def _m2m(folder: Folder, options: ImportOptions, words: int) -> fairseq.Tokens:
@@ -81,7 +81,7 @@ def _m2m(folder: Folder, options: ImportOptions, words: int) -> fairseq.Tokens:
     settings = {"languages": {code: code for code in languages}, "source_tag": "target" if small else "source"}
     files: dict[str, bytes | Path] = {"model": model, "vocabulary": json.dumps(full, ensure_ascii=False).encode()}
     family = "small-100" if small else "m2m-100"
-    return fairseq.Tokens(family, TokenizerParts("m2m", files, settings), languages, pieces)
+    return fairseq.Tokens(family, TokenizerParts("m2m", files, settings), languages, m2m, pieces)
 
 
 def is_small_100(path: Path, options: ImportOptions, encoder_layers: int, decoder_layers: int) -> bool:

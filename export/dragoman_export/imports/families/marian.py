@@ -16,7 +16,7 @@ from dragoman_export.imports.families.hugging_face import GENERATION, NO_EFFECT,
 from dragoman_export.imports.families.vocabulary import check_fit
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, Languages, TokenizerParts
-from dragoman_export.imports.languages import contradictions
+from dragoman_export.imports.languages import contradictions, opus_or_tag, own_codes
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_export.imports.licence import licence_notes
 from dragoman_model.config import ModelConfig
@@ -48,7 +48,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     it = folder.config
     it.fixed(normalize_before=False, add_final_layer_norm=False, normalize_embedding=False, add_bias_logits=False)
     it.fixed(static_position_embeddings=True)
-    tables = _positions(folder, options, it.integer("max_position_embeddings"), it.integer("d_model"))
+    tables = _positions(folder, options, folder.max_positions(), it.integer("d_model"))
     if options.positions == "marian":
         folder.notes.append("Positions have Marian's own formula; Hugging Face Transformers computes them otherwise.")
     return finish(folder, options, "marian", Body("post", tables))
@@ -63,7 +63,7 @@ def finish(folder: Folder, options: ImportOptions, family: str, body: Body) -> I
     shared = it.flag("share_encoder_decoder_embeddings", True)
     if shared:
         it.among("decoder_vocab_size", words)
-    count = it.integer("max_position_embeddings")
+    count = folder.max_positions()
     pad, end = it.integer("pad_token_id", 0), it.integer("eos_token_id", 0)
     begin = it.integer("decoder_start_token_id", 0, default=pad)
     it.get("bos_token_id")
@@ -71,7 +71,7 @@ def finish(folder: Folder, options: ImportOptions, family: str, body: Body) -> I
     where, position_tensors = positions(*body.positions)
     tensors |= folder.layers(sizes) | position_tensors | {**body.tensors}
     folder.tensors.finish()
-    decoding = read_decoding(folder, end_id=end, max_positions=count)
+    decoding = read_decoding(folder, begin_id=begin, end_id=end, pad_id=pad, max_positions=count)
     it.finish(NO_EFFECT | GENERATION)
     parts, languages, pieces = _tokenizer(folder, options, words, targets)
     unknown = _expect(pieces, "<unk>", None)
@@ -85,7 +85,10 @@ def finish(folder: Folder, options: ImportOptions, family: str, body: Body) -> I
         parts = replace(parts, settings={**parts.settings, "begin": BEGIN})
     tags = {number for piece, number in pieces.items() if _TAG.fullmatch(piece)}
     folder.notes.append("<unk>, <pad> and the tags of languages are never produced, as Marian does by default.")
-    banned = banned_ids({begin, pad, unknown} | tags | decoding.banned, end_id=end, words=targets)
+    nameless = set(range(targets)) - set(pieces.values())
+    if nameless:
+        folder.notes.append(f"{len(nameless)} rows of the embeddings have no piece in the vocabulary: never produced.")
+    banned = banned_ids({begin, pad, unknown} | tags | nameless | decoding.banned, end_id=end, words=targets)
     config = ModelConfig(
         norm=body.norm,
         **settings | sizes.settings() | tables | where | {**body.settings},
@@ -163,15 +166,14 @@ def languages_of(
     match = _NAME.fullmatch(name)
     sources = _one(said.get("source_lang")) or _one(match and match[1])
     targets = tuple(tags) or _one(said.get("target_lang")) or _one(match and match[2])
+    if tags:
+        options = replace(options, targets=own_codes(options.targets, tags, opus_or_tag, "targets"))
     found = {"sources": options.sources or sources, "targets": options.targets or targets}
     for side, codes in found.items():
         unclear = [code for code in codes if is_group(code)]
         if not codes or unclear:
             allowed = f"languages, with --{side[:-1]}: the checkpoint does not say them one by one"
             raise InvalidInput(side, ", ".join(unclear) or None, allowed)
-    for code in found["targets"]:
-        if tags and code not in tags:
-            raise InvalidInput("targets", code, ", ".join(tags))
     own, other = (tuple(it for it in side if not is_group(it)) for side in (sources, targets))
     notes += contradictions(Languages(own, other), options)
     return Languages(found["sources"], found["targets"])

@@ -152,12 +152,20 @@ def _decoder(folder: Path) -> dict[str, Any]:
     return values
 
 
+def _names(decoder: dict[str, Any], option: str) -> list[str]:
+    """The files that an option of decoder.yml names."""
+    named = decoder.get(option) or []
+    if not isinstance(named, list) or not all(isinstance(it, str) for it in named):
+        raise InvalidInput(f"decoder.yml: {option}", named, "a list of files")
+    return named
+
+
 def _archive(folder: Path, decoder: dict[str, Any]) -> Path:
-    named = decoder.get("models")
-    if isinstance(named, list) and len(named) > 1:
+    named = _names(decoder, "models")
+    if len(named) > 1:
         raise InvalidInput("decoder.yml: models", named, "one model; ensembles are not supported")
-    if isinstance(named, list) and named and (folder / Path(str(named[0])).name).is_file():
-        return folder / Path(str(named[0])).name
+    if named and (folder / Path(named[0]).name).is_file():
+        return folder / Path(named[0]).name
     found = sorted(it for it in folder.glob("*.npz") if not it.name.endswith((".optimizer.npz", ".orig.npz")))
     preferred = [folder / name for name in _PREFERRED if folder / name in found]
     if len(found) == 1 or preferred:
@@ -258,13 +266,15 @@ def _positions(config: Switches, tensors: Claims, width: int) -> tuple[LazyTenso
 
 
 def _vocabularies(folder: Path, decoder: dict[str, Any]) -> list[str]:
-    named = decoder.get("vocabs")
-    names = [Path(str(it)).name for it in named] if isinstance(named, list) else []
+    names = [Path(it).name for it in _names(decoder, "vocabs")]
     names = (
         names or [it.name for it in sorted(folder.glob("*vocab*.yml"))] or [it.name for it in folder.glob("vocab*.spm")]
     )
     if len(set(names)) == 1:
         names = names[:1]
+    elif not decoder.get("vocabs") and not _in_order(names):
+        allowed = "their names in decoder.yml, as vocabs: [SOURCE, TARGET]; it is not said which is the source's"
+        raise InvalidInput("vocabulary", ", ".join(names), allowed)
     for name in names:
         need(folder, name, "decoder.yml names it as a vocabulary")
     if not 1 <= len(names) <= 2:
@@ -272,6 +282,12 @@ def _vocabularies(folder: Path, decoder: dict[str, Any]) -> list[str]:
             "vocabulary", ", ".join(names) or None, f"one .yml or .spm, or one for each side, in {folder}"
         )
     return names
+
+
+def _in_order(names: list[str]) -> bool:
+    """Whether the first of two names is that of the source, and the second that of the target."""
+    sides = [re.search(r"(?<![a-z])(?:(src|source)|(trg|tgt|target))(?![a-z])", it) for it in names]
+    return len(names) == 2 and all(sides) and bool(sides[0] and sides[0][1] and sides[1] and sides[1][2])
 
 
 def _tokenizer(
@@ -324,11 +340,9 @@ def _generation(decoder: dict[str, Any], count: int, notes: list[str]) -> Genera
     it = Switches("decoder.yml", decoder)
     if it.number("word-penalty", 0.0):
         raise it.refusal("word-penalty", "0; a penalty for each word is not supported")
-    # `normalize: true` is a way to write 1, and so is `normalize` without a value.
+    # `normalize: true` is a way to write 1.
     normalise = it.get("normalize", 0.0)
-    exponent = float(normalise) if isinstance(normalise, bool | int | float) else -1.0
-    if exponent < 0:
-        raise it.refusal("normalize", "a number, 0 or more")
+    exponent = float(normalise) if isinstance(normalise, bool) else it.number("normalize", 0.0, least=0)
     if it.get("allow-unk"):
         notes.append("decoder.yml allows <unk> in translations; here it is never produced.")
     # 12 is the default of marian-decoder.

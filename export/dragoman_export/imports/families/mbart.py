@@ -8,7 +8,7 @@ from dragoman_export.imports.families import fairseq, marian
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.families.vocabulary import language_ids, spm_file, spm_pieces
 from dragoman_export.imports.imported import Imported, ImportOptions, TokenizerParts
-from dragoman_export.imports.languages import MBART50_CODES
+from dragoman_export.imports.languages import MBART50_CODES, mbart50
 from dragoman_export.imports.lazy import LazyTensor
 from dragoman_service.errors import InvalidInput
 
@@ -20,7 +20,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     it.fixed(normalize_before=True, add_final_layer_norm=True, normalize_embedding=True, add_bias_logits=False)
     it.fixed(static_position_embeddings=False)
     words, width = it.integer("vocab_size"), it.integer("d_model")
-    rows = it.integer("max_position_embeddings") + fairseq.FIRST_POSITION
+    rows = folder.max_positions() + fairseq.FIRST_POSITION
 
     def table(stack: str) -> LazyTensor:
         stored = folder.tensors.take(f"model.{stack}.embed_positions.weight", (rows, width))
@@ -37,7 +37,7 @@ def read(path: Path, options: ImportOptions) -> Imported:
     languages = language_ids(folder, r"([a-z]{2,3}_[A-Z]{2})", MBART50_CODES, pieces, words)
     parts = TokenizerParts("fairseq", {"model": model}, {"languages": languages, "legacy": False})
     body = fairseq.Body(positions=tables, output_bias=True, settings={"embedding_norm": True}, tensors=norms)
-    return fairseq.finish(folder, options, fairseq.Tokens("mbart-50", parts, languages, pieces), body)
+    return fairseq.finish(folder, options, fairseq.Tokens("mbart-50", parts, languages, mbart50, pieces), body)
 
 
 def _refuse_mbart_25(folder: Folder) -> None:

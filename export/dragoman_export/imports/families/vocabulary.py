@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import sentencepiece
 
 from dragoman_export.imports.families import tokenizer_json
 from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.files import need, object_if_there, read_bytes
 from dragoman_export.imports.imported import ImportOptions, Languages
-from dragoman_export.imports.languages import contradictions
+from dragoman_export.imports.languages import contradictions, own_codes
+from dragoman_service.bundle.tokenizers.encoding import open_model, pieces_of
 from dragoman_service.errors import InvalidInput
 
 SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
@@ -43,11 +44,7 @@ def spm_file(folder: Folder) -> Path | bytes:
 def spm_pieces(model: Path | bytes) -> list[str]:
     """The pieces of a SentencePiece model. Raises InvalidInput if the file is none."""
     data, name = (model, MODEL) if isinstance(model, bytes) else (read_bytes(model), model.name)
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
-        return [processor.id_to_piece(it) for it in range(processor.get_piece_size())]
-    except (RuntimeError, ValueError) as error:
-        raise InvalidInput(name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+    return pieces_of(open_model(data, name))
 
 
 def check_fit(model: Path | bytes, vocabulary: Iterable[str]) -> None:
@@ -104,36 +101,48 @@ def language_ids(folder: Folder, pattern: str, usual: Sequence[str], first: int,
     """
     matches = [(re.fullmatch(pattern, token), number) for token, number in added_tokens(folder).items()]
     found = {match[1]: number for match, number in matches if match} or {it: first + n for n, it in enumerate(usual)}
+    counts = Counter(found.values())
     for code, number in found.items():
-        if not first <= number < words or list(found.values()).count(number) > 1:
+        if not first <= number < words or counts[number] > 1:
             allowed = f"an id of its own from {first}, after the pieces, to {words - 1}, the last row of the embeddings"
             raise InvalidInput(f"id of the language {code}", number, allowed)
     return found
 
 
-def chosen(known: Sequence[str], options: ImportOptions, name: str = "", notes: list[str] | None = None) -> Languages:
+def chosen(
+    known: Sequence[str],
+    options: ImportOptions,
+    tag_of: Callable[[str], str],
+    name: str = "",
+    notes: list[str] | None = None,
+) -> Languages:
     """All languages in both directions, those that the user names, or those that the name of the model tells.
 
     Args:
         known: All languages of the model.
         options: What the user says counts.
+        tag_of: Language -> tag, by which the user may name it too.
         name: The name of the model.
         notes: Gets a note for languages that the name tells otherwise.
 
     Raises:
         InvalidInput: the user names one that the model does not have.
     """
-    for side, codes in (("sources", options.sources), ("targets", options.targets)):
-        for code in codes:
-            if code not in known:
-                raise InvalidInput(side, code, f"languages of the model: {', '.join(known)}")
+    options = replace(
+        options,
+        sources=own_codes(options.sources, known, tag_of, "sources"),
+        targets=own_codes(options.targets, known, tag_of, "targets"),
+    )
     english = tuple(it for it in known if it.partition("_")[0] in ("en", "eng"))
     from_english = any(it in name for it in _FROM_ENGLISH) and english
     to_english = any(it in name for it in _TO_ENGLISH) and english
     usual = Languages(english if from_english else tuple(known), english if to_english else tuple(known))
     if notes is not None:
         notes += contradictions(usual, options)
-    return Languages(options.sources or usual.sources, options.targets or usual.targets)
+    found = Languages(options.sources or usual.sources, options.targets or usual.targets)
+    if len({*found.sources, *found.targets}) < 2:
+        raise InvalidInput("targets", ", ".join(found.targets), "another language than the source")
+    return found
 
 
 def check_special(folder: Folder) -> None:

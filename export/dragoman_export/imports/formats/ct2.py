@@ -96,14 +96,20 @@ def read_ct2(path: Path) -> Ct2File:
     stored: dict[str, _Stored] = {}
     for _ in range(cursor.number("<I")):
         name = cursor.text()
+        if name in stored:
+            raise InvalidInput(f"{path.name}: {name}", "a second tensor of this name", "each name once")
         stored[name] = _variable(cursor, f"{path.name}: {name}", version)
     aliases = [(cursor.text(), cursor.text()) for _ in range(cursor.number("<I"))] if version >= 3 else []
     for alias, name in aliases:
         if name not in stored:
             raise InvalidInput(f"{path.name}: {alias}", name, "the alias of a tensor of the file")
+        if alias in stored:
+            raise InvalidInput(f"{path.name}: {alias}", "a second tensor of this name", "each name once")
         for suffix in ("", "_scale", "_zero"):
             if name + suffix in stored:
                 stored[alias + suffix] = stored[name + suffix]
+    if rest := cursor.data.size - cursor.place:
+        raise InvalidInput(path.name, f"{rest} bytes behind the last tensor", "a file of CTranslate2 that ends there")
     return _sorted(Ct2File(version, spec, revision, {}, {}, {}), stored, path.name)
 
 

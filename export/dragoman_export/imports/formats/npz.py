@@ -16,6 +16,8 @@ from dragoman_export.imports.lazy import LazyTensor
 from dragoman_service.errors import InvalidInput
 
 _DAMAGE = (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError)
+_MOST_SPECIAL = 2**20
+"""Largest array that is not a tensor, in bytes. A larger one is read as empty: what is needed has a few kilobytes."""
 _MOST_RATIO, _SMALL = 100, 64 * 2**20
 """Largest quotient of the sizes of an array and of its compressed form, and the bytes up to which it may be larger."""
 
@@ -33,8 +35,10 @@ def read_npz(path: Path) -> tuple[dict[str, LazyTensor], dict[str, bytes]]:
                 name = entry.filename.removesuffix(".npy")
                 if entry.file_size > max(_SMALL, _MOST_RATIO * entry.compress_size):
                     raise InvalidInput(f"{path.name}: {name}", f"{entry.file_size} bytes", "less, for its packed size")
+                if name in tensors or name in special:
+                    raise InvalidInput(f"{path.name}: {name}", "a second array of this name", "each name once")
                 if name.startswith("special:"):
-                    special[name] = _read(path, entry.filename).tobytes()
+                    special[name] = _read(path, entry.filename).tobytes() if entry.file_size <= _MOST_SPECIAL else b""
                     continue
                 with archive.open(entry) as member:
                     shape, dtype = _header(member)
