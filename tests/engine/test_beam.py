@@ -101,6 +101,7 @@ def test_agrees_with_the_naive_search_to_the_last_bit(beam_size: int) -> None:
             num_hypotheses=rng.randint(1, beam_size),
             length_penalty=rng.choice([0.0, 0.6, 2.0]),
             never_empty=rng.random() < 0.5,
+            patience=rng.choice([1.0, 1.5, 2.0]),
             forced=tuple(rng.choices([*WORDS, END], k=rng.randrange(3))),
             normalisation=rng.choice(list(Normalisation)),
         )

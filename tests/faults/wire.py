@@ -67,6 +67,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "beam_size": st.integers(1, 4),
     "num_hypotheses": st.integers(1, 2),
     "length_penalty": st.floats(0, 5),
+    "patience": st.floats(1, 10),
     "min_length": st.integers(0, 3),
     "max_length": st.integers(3, 8),
     "repetition_penalty": st.floats(1, 10),

@@ -28,6 +28,7 @@ class NaiveBeamSearch:
     def __init__(self, request: Request, *, begin_id: int, end_id: int) -> None:
         self.request, self.end_id = request, end_id
         self.size = request.options.beam_size
+        self.most = int(self.size * request.options.patience)
         self.next_tokens = [begin_id] * self.size
         self.copies: list[tuple[int, int]] = []
         self.done = False
@@ -69,7 +70,7 @@ class NaiveBeamSearch:
         else:
             wanted = self.request.options.num_hypotheses
             beaten = [self.bound(self.live[0]) <= hypothesis.score for hypothesis in self.finished]
-            self.done = len(beaten) == self.size or sum(beaten) >= wanted
+            self.done = len(beaten) == self.most or sum(beaten) >= wanted
 
     def place(self, children: Sequence[tuple[int, _Draft]]) -> None:
         rows: list[_Draft | None] = [None] * self.size
@@ -92,7 +93,7 @@ class NaiveBeamSearch:
     def finish(self, draft: _Draft, total: float, length: int, reason: FinishReason, end: float = 0.0) -> None:
         score = total / self.penalty(length)
         self.finished.append(Hypothesis(draft.tokens, draft.scores, score, reason, end))
-        self.finished = sorted(self.finished, key=lambda hypothesis: -hypothesis.score)[: self.size]
+        self.finished = sorted(self.finished, key=lambda hypothesis: -hypothesis.score)[: self.most]
 
     def penalty(self, length: int) -> float:
         is_power = self.request.normalisation is Normalisation.POWER

@@ -68,6 +68,7 @@ class Options:
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     stop_repetition: bool | None = None
+    patience: float | None = None
     sampling: Sampling | None = None
     return_tokens: bool = False
     return_token_scores: bool = False

@@ -76,6 +76,8 @@ class DecodingOptions:
     length_penalty: float = 1.4
     """Exponent of the length penalty, by which the sum of log-probabilities is divided. The model decides which
     `Normalisation` it belongs to. 0 to 5."""
+    patience: float = 1.0
+    """A beam search ends once `patience * beam_size` hypotheses have finished (Kasai et al. 2022). 1 to 10."""
     min_length: int = 0
     """Minimum number of target tokens, without the end of the sentence."""
     max_length: int | None = None
@@ -97,6 +99,7 @@ class DecodingOptions:
             "num_hypotheses", self.num_hypotheses, 1 <= self.num_hypotheses <= MAX_BEAM_SIZE, f"1 to {MAX_BEAM_SIZE}"
         )
         _check("length_penalty", self.length_penalty, 0 <= self.length_penalty <= 5, "0 to 5")
+        _check("patience", self.patience, 1 <= self.patience <= 10, "1 to 10")
         _check("min_length", self.min_length, self.min_length >= 0, "0 or more")
         _check("repetition_penalty", self.repetition_penalty, 1 <= self.repetition_penalty <= 10, "1 to 10")
         _check("no_repeat_ngram_size", self.no_repeat_ngram_size, 0 <= self.no_repeat_ngram_size <= 16, "0 to 16")

@@ -157,7 +157,8 @@ def answer_of(item: Item) -> Answer:
 def _fields_of(options: DecodingOptions) -> Item:
     sampling = options.sampling
     return (
-        options.beam_size, options.num_hypotheses, options.length_penalty, options.min_length, options.max_length,
+        options.beam_size, options.num_hypotheses, options.length_penalty, options.patience, options.min_length,
+        options.max_length,
         options.repetition_penalty, options.no_repeat_ngram_size, options.stop_repetition,
         options.never_empty,
         sampling and (sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed),

@@ -33,7 +33,8 @@ class Beam:
 
     __slots__ = (
         "_byte_pieces", "_costs", "_finished", "_given", "_length", "_live", "_longest", "_max_length", "_max_penalty",
-        "_never_empty", "_next_check", "_paths", "_prefix", "_request", "_runaways", "_threshold", "_wanted", "size",
+        "_most_finished", "_never_empty", "_next_check", "_paths", "_prefix", "_request", "_runaways", "_threshold",
+        "_wanted", "size",
     )  # fmt: skip
 
     def __init__(self, request: Request, max_steps: int, byte_pieces: BytePieces = NO_BYTE_PIECES) -> None:
@@ -42,6 +43,7 @@ class Beam:
         self.size = options.beam_size
         self._byte_pieces = byte_pieces
         self._wanted = options.num_hypotheses
+        self._most_finished = int(self.size * options.patience)
         self._request = request
         self._never_empty = options.never_empty
         self._prefix = request.target_prefix
@@ -54,7 +56,7 @@ class Beam:
         # By place: minus the sum of log-probabilities, infinity without a hypothesis; and the tokens.
         self._costs = [0.0, *[math.inf] * (self.size - 1)]
         self._paths: list[Path] = [None] * self.size
-        self._finished: list[Hypothesis] = []  # best first, at most `size`
+        self._finished: list[Hypothesis] = []  # best first
         self._runaways: list[Hypothesis] = []  # stopped for repetition; they count only where others are too few
         checked = request.options.stop_repetition
         self._next_check = len(self._prefix) + repetition.FIRST_CHECK if checked else math.inf
@@ -267,13 +269,13 @@ class Beam:
 
     def _keep(self, hypothesis: Hypothesis) -> None:
         """Add a finished hypothesis if it is among the best. Of equals, the earlier comes first."""
-        finished = self._finished
-        if len(finished) == self.size and hypothesis.score <= finished[-1].score:
+        finished, most = self._finished, self._most_finished
+        if len(finished) == most and hypothesis.score <= finished[-1].score:
             return
         finished.append(hypothesis)
         finished.sort(key=lambda each: -each.score)
-        del finished[self.size :]
-        if len(finished) == self.size:
+        del finished[most:]
+        if len(finished) == most:
             self._threshold = math.inf
         elif len(finished) >= self._wanted:
             self._threshold = finished[self._wanted - 1].score
