@@ -88,18 +88,23 @@ def test_a_manifest_of_format_2_is_read_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", ["en-de", "de-en"])
-def test_the_bundled_models_are_of_format_2(name: str) -> None:
+def test_the_bundled_models_are_of_format_3(name: str) -> None:
     path = SHIPPED / name / "1" / "manifest.json"
     if not path.exists():
         pytest.skip(f"there is no {path}")
     value = json.loads(path.read_text(encoding="utf-8"))
-    assert value["format_version"] == 2
+    assert value["format_version"] == 3
     manifest = read(value)
     assert manifest.languages.pairs == (tuple(name.split("-")),)
     assert (manifest.special_ids, manifest.banned_ids) == (SpecialIds(0, 1, 2, 3), (0, 1, 3))
     assert manifest.tokenizer == TokenizerSpec("dragoman", {"model": "tokenizer.model"}, {})
-    assert (manifest.generation, manifest.origin, manifest.licence) == (Generation(), None, "")
-    assert as_format_2(json.loads(manifest.to_json())) == value
+    assert (manifest.generation, manifest.origin, manifest.licence) == (Generation(), None, "CC-BY-SA-4.0")
+    assert (manifest.alignments, manifest.weight_bits) == (True, 7)
+
+
+def test_a_manifest_of_format_2_says_the_same_when_it_was_read() -> None:
+    value = json.loads((FORMATS / "format_2.json").read_text(encoding="utf-8"))
+    assert as_format_2(json.loads(read(value).to_json())) == value
 
 
 def test_a_manifest_of_format_2_is_written_as_one_of_format_3() -> None:
