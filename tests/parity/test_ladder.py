@@ -29,7 +29,7 @@ TIE = 1e-3
 OPTIONS = {
     "greedy": GREEDY,
     "constrained": DecodingOptions(min_length=6, max_length=20, no_repeat_ngram_size=2, repetition_penalty=1.4),
-    "beam": DecodingOptions(beam_size=4, num_hypotheses=3),
+    "beam": DecodingOptions(beam_size=4, num_hypotheses=3, patience=1.5, never_empty=True),
     "constrained beam": DecodingOptions(
         beam_size=3, num_hypotheses=2, min_length=4, no_repeat_ngram_size=3, repetition_penalty=1.2, length_penalty=1.0
     ),

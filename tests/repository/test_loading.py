@@ -15,6 +15,7 @@ from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.values import Options
 from dragoman_service.engine.engine import Engine
 from dragoman_service.engine.lanes import one_lane
+from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository import loading
@@ -23,7 +24,8 @@ from dragoman_service.repository.settings import ModelSettings
 from dragoman_service.runtime.runner import OrtRunner
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.settings import ServiceConfig
-from support.parity import shipped_bundle
+from support.format_2 import bundle_of_format_2
+from support.parity import served
 from support.server_thread import serving
 
 
@@ -98,8 +100,8 @@ def test_the_default_beam_is_the_operators_then_the_models_then_four(
     assert (description.licence, description.languages) == ("MIT", tiny_bundle.manifest.languages)
 
 
-def test_a_bundle_of_format_2_is_served_and_translates_as_it_was_proved_to() -> None:
-    bundle = Bundle.load(shipped_bundle())
+def test_a_bundle_of_format_2_is_served_and_translates_as_alone(tmp_path: Path) -> None:
+    bundle = bundle_of_format_2(tmp_path / "tiny" / "1")
     assert bundle.manifest.tensors == tensor_names_of_format_2(bundle.manifest.cache.decoder_layers)
     models = load(bundle.path)
     with serving(models) as server, TranslationClient(server.address) as client:
@@ -107,7 +109,11 @@ def test_a_bundle_of_format_2_is_served_and_translates_as_it_was_proved_to() -> 
             options = Options(beam_size=golden.beam_size, length_penalty=golden.length_penalty,
                               max_length=golden.max_length, return_tokens=True)  # fmt: skip
             (found,) = client.translate([golden.source], options)
-            assert found.hypotheses[0].tokens == tuple(bundle.tokenizer.pieces(golden.target_ids)), golden.source
+            search = DecodingOptions(
+                beam_size=golden.beam_size, length_penalty=golden.length_penalty, max_length=golden.max_length
+            )
+            (alone,) = served(bundle, [golden.source_ids], golden.beam_size, search, as_texts=True)
+            assert found.hypotheses[0].tokens == tuple(bundle.tokenizer.pieces(alone.tokens)), golden.source
     models[0].engine.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dragoman_service.client import AsyncTranslationClient, Options, Translation, TranslationClient
 from dragoman_service.client.errors import InvalidRequest, ModelNotFound
-from support.repositories import add_version
+from support.repositories import add_version, rename_languages
 from support.server_process import ServerProcess, run_dragoman, server_process
 
 MODELS = Path(__file__).parents[2] / "deploy" / "models"
@@ -24,8 +24,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     if not all((bundle / "manifest.json").exists() for bundle in (en_de, de_en)):
         pytest.skip("needs both bundled models")
     folder = tmp_path_factory.mktemp("models")
-    first = add_version(folder, de_en, "first", "1", language_pairs=[["nl", "en"]])
-    second = add_version(folder, en_de, "second", "2", language_pairs=[["en", "fr-FR"]])
+    first = add_version(folder, de_en, "first", "1")
+    rename_languages(first, "nl", "en")
+    second = add_version(folder, en_de, "second", "2")
+    rename_languages(second, "en", "fr-FR")
     with server_process([en_de, de_en, first, second]) as running:
         yield running
 

@@ -155,18 +155,19 @@ class _Oracle:
         A hypothesis is finished when it ends while it is among the `beam_size` likeliest.
         """
         size = self.options.beam_size
+        most = int(size * self.options.patience)
         live, finished = [start], list[Hypothesis]()
         while True:
             children = self._children(live)
             finished += [self._stopped(draft, score) for draft, token, score in children[:size] if token == self.end_id]
-            finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:size]
+            finished = sorted(finished, key=lambda hypothesis: -hypothesis.score)[:most]
             if len(live[0].tokens) == self.max_length:  # only the end of the sentence may follow
                 ended = {draft.tokens for draft, token, _ in children[:size] if token == self.end_id}
                 rest = [self._cut(draft) for draft in live if draft.tokens not in ended]
                 return sorted([*finished, *rest], key=lambda hypothesis: -hypothesis.score)[:size]
             growing = [draft.plus(token, score) for draft, token, score in children if token != self.end_id][:size]
             if not growing:
-                return finished or [self._cut(draft) for draft in live][:size]
+                return finished[:size] or [self._cut(draft) for draft in live][:size]
             live = growing
             if len(live[0].tokens) == self.cut_length:
                 return sorted([*finished, *map(self._cut, live)], key=lambda hypothesis: -hypothesis.score)[:size]
@@ -174,8 +175,8 @@ class _Oracle:
             # with its end.
             bound = sum(live[0].scores) / self._length_penalty(min(self.max_length + 1, self.cut_length))
             wanted = self.options.num_hypotheses
-            if len(finished) == size or (len(finished) >= wanted and bound <= finished[wanted - 1].score):
-                return finished
+            if len(finished) == most or (len(finished) >= wanted and bound <= finished[wanted - 1].score):
+                return finished[:size]
 
     def _children(self, live: Sequence[_Draft]) -> list[tuple[_Draft, int, float]]:
         """The `2 * beam_size` likeliest continuations, likeliest first: hypothesis, next token, its log-probability."""
@@ -194,7 +195,10 @@ class _Oracle:
         logits = mask_logits(every[:, -1], self.model.config)
         for row, draft in zip(logits, drafts, strict=True):
             self._adjust(row, draft.tokens)
-        return logits.log_softmax(dim=-1)
+        log_probs = logits.log_softmax(dim=-1)
+        if self.options.never_empty and not drafts[0].tokens:
+            log_probs[:, self.end_id] = NEVER
+        return log_probs
 
     def _adjust(self, logits: Tensor, tokens: tuple[int, ...]) -> None:
         """Apply the options to the logits [V] of the token after `tokens`, in place."""

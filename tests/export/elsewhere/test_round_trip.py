@@ -165,7 +165,8 @@ def test_a_bundle_becomes_the_model_of_its_weights(tmp_path: Path) -> None:
     bundle = Bundle.load(shipped_bundle())
     notes = write_elsewhere(bundle.path, "hf", tmp_path / "hf")
     assert any("rounded to 8 bits" in it for it in notes)
-    assert (tmp_path / "hf" / "README.md").read_text() == (bundle.path / "MODEL_CARD.md").read_text()
+    licence = '---\nlicense: "CC-BY-SA-4.0"\n---\n\n'
+    assert (tmp_path / "hf" / "README.md").read_text() == licence + (bundle.path / "MODEL_CARD.md").read_text()
     imported = read_checkpoint(tmp_path / "hf")
     assert (imported.languages.sources, imported.languages.targets) == (("en",), ("de",))
     assert_same_parameters(read_own(bundle.path).model, imported.model())
