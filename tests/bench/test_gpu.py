@@ -61,6 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, output: Path) -> None:
     gpu.main()
 
 
+@pytest.mark.slow
 def test_all_tables_are_printed_and_saved(imaginary: pytest.MonkeyPatch, tmp_path: Path) -> None:
     imaginary.setattr(gpu_parity, "SAME_TOKENS", 0.5)  # random weights have many ties
     run(imaginary, tmp_path / "gpu.md")

@@ -107,6 +107,7 @@ def test_messages_that_never_end_hold_a_bounded_memory_for_a_bounded_time(bundle
         assert sum(each.sent for each in attackers) > DEFAULTS.message_memory_mib * MEBIBYTE
 
 
+@pytest.mark.slow
 def test_translations_that_need_more_memory_than_there_is_are_refused(bundle: Path) -> None:
     """Sixteen hypotheses of every sentence, as long as they can be."""
     options = pb.DecodingOptions(beam_size=16, num_hypotheses=16, min_length=100)
@@ -122,6 +123,7 @@ def test_translations_that_need_more_memory_than_there_is_are_refused(bundle: Pa
     assert any("16 MiB" in str(error) for error in errors)
 
 
+@pytest.mark.slow
 def test_a_large_call_of_real_text_is_translated_within_its_memory(bundle: Path) -> None:
     texts = ["The cat number 7 reads a book and runs over the old green tree. " * 100] * 100
     request = pb.TranslateRequest(texts=texts, options=pb.DecodingOptions(beam_size=1, max_length=1))

@@ -105,6 +105,7 @@ def stop_in_order(server: ServerProcess) -> None:
     assert server.process.wait(60) == 0, server.errors
 
 
+@pytest.mark.slow
 def test_every_file_may_be_damaged_in_every_way(tiny_bundle: Bundle, tmp_path: Path) -> None:
     places: dict[str, tuple[Path, str, Callable[[Path], None]]] = {}
     for file in (*FILES, TOKENIZER, MANIFEST):

@@ -356,7 +356,7 @@ def test_a_long_address_is_never_encoded() -> None:
 @pytest.mark.parametrize("unit", ATTACKS)
 def test_time_is_linear(unit: str) -> None:
     """With quadratic time the tests would exceed their limit of time."""
-    text = (unit * 20_000)[:20_000]
+    text = (unit * 8_000)[:8_000]
     check_pieces(text, segment(text, "en"))
 
 

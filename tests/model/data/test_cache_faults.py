@@ -42,6 +42,7 @@ def tidied(cache: Path) -> list[str]:
     return sorted(path.suffix or ("epoch" if "-" in path.name else "entry") for path in cache.iterdir())
 
 
+@pytest.mark.slow
 def test_a_writer_may_be_killed_before_anything_that_it_does_to_a_file(folder: Path) -> None:
     """Whatever is left, the next start has the same result, and nothing piles up."""
     expected = digest(prepare(RECIPE, folder))

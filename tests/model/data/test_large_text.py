@@ -88,6 +88,7 @@ def test_the_order_of_an_epoch_takes_few_bytes_a_pair() -> None:
     assert peak / count < 12
 
 
+@pytest.mark.slow
 def test_cleaning_and_augmenting_hold_no_text(tmp_path: Path) -> None:
     (tmp_path / "valid.en").write_text("one\n")
     (tmp_path / "valid.de").write_text("one\n")

@@ -79,6 +79,7 @@ def assert_same_result(one: Path, other: Path) -> None:
         assert first["validation_loss"] == pytest.approx(second["validation_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_and_can_be_interrupted(recipe: Path, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     done = train(recipe, alone, processes=1)
