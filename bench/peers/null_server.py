@@ -47,7 +47,8 @@ class NullRunner:
         positions = np.asarray(plan.positions)
         steps = []
         for step in range(getattr(plan, "num_steps", 1)):
-            token_ids = self._words[: len(positions), : plan.num_candidates].copy()
+            # Another word at every place: what repeats itself without end would be stopped.
+            token_ids = self._words[: len(positions), : plan.num_candidates] + (positions[:, None] + step) * 61 % 997
             token_ids[positions + step >= self._lengths[: len(positions)], 0] = END_ID
             steps.append((token_ids, self._log_probs[: len(positions), : plan.num_candidates]))
             time.sleep(STEP_SECONDS)
