@@ -81,6 +81,8 @@ def test_the_same_from_asyncio_and_beside_translations(server: ServerProcess, cl
         (["a", "\n"], ["a", "b"], r"texts\[1\]"),
         (["a"], ["The cat. " * 200], r"translations\[0\]: got '\d+ tokens'; allowed: at most \d+"),
         (["a", "The cat. " * 200], ["a", "b"], r"texts\[1\]: got '\d+ tokens'; allowed: at most \d+"),
+        (["a"], ["a" * 100_000], r"translations\[0\]: got '100000 characters'; allowed: at most 5088"),
+        (["a" * 6_000], ["a"], r"texts\[0\]: got '6000 characters'; allowed: at most 5120"),
         (["The cat sees a dog."] * 900, ["a"] * 900, "texts: got '.* source tokens, each 1 times'; allowed: 5000"),
     ],
 )

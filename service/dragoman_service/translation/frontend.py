@@ -143,10 +143,10 @@ class Frontend:
         return await self.compute(call.sender.client, steps, translations=translations)
 
     async def score(self, call: Call, translations: Sequence[str]) -> list[Hypothesis]:
-        """The translation of each text, with the log-probability that the model gives it. Raises as `translate`."""
-        self.check_sizes(call.texts)
-        if len(translations) != len(call.texts):
-            raise InvalidInput("translations", f"{len(translations)} of them", f"{len(call.texts)}: one for each text")
+        """The translation of each text, as many, with the log-probability that the model gives it.
+
+        Raises as `translate`. The sizes must have been checked.
+        """
         both = replace(call, target_prefixes=tuple(translations))
         pairs = await self._compute_on_texts(both, encoded_pairs(call.texts, translations, call.route))
         port = self._port(call.route.model)

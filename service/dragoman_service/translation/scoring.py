@@ -15,6 +15,9 @@ from dragoman_service.repository.models import Route
 from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.text_worker import Steps
 
+_CHARACTERS_PER_TOKEN = 32
+"""Text with more characters is refused before it is tokenised, which takes time. Pieces rarely have more than 16."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -32,6 +35,13 @@ def encoded_pairs(texts: Sequence[str], translations: Sequence[str], route: Rout
     pairs = []
     for index, (text, translation) in enumerate(zip(texts, translations, strict=True)):
         yield
+        for name, given, most in (
+            ("texts", text, model.max_source_tokens),
+            ("translations", translation, model.max_target_tokens),
+        ):
+            if len(given) > _CHARACTERS_PER_TOKEN * most:
+                allowed = f"at most {_CHARACTERS_PER_TOKEN * most}; score sentences one by one"
+                raise InvalidInput(f"{name}[{index}]", f"{len(given)} characters", allowed)
         ids = tokenizer.encode(text)
         source = tokenizer.source(ids, route.source_language, route.target_language)
         target = tokenizer.encode_target(translation)

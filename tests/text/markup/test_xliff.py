@@ -122,7 +122,7 @@ def test_a_translation_has_no_markup_of_its_own() -> None:
 
 
 def test_character_data_stays_text() -> None:
-    assert inner(shouted(segment("<![CDATA[a <b> & c]]>"))) in ("A <b> &amp; C".replace("<b>", "&lt;B&gt;"),)
+    assert inner(shouted(segment("<![CDATA[a <b> & c]]>"))) == "A &lt;B&gt; &amp; C"
 
 
 @pytest.mark.parametrize(

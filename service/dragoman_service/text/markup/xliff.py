@@ -29,6 +29,7 @@ _ATTRIBUTE = re.compile(r"""([^\s=]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)')""")
 _STATE = re.compile(r"""(?<=\sstate=)(["'])(?:new|needs-translation)\1""")
 _NUMBER = 'data-n="([0-9]{1,9})"'
 _CODE = re.compile(f"<(?:img|br) {_NUMBER}>|<code {_NUMBER}></code>|<span {_NUMBER}>|</span>")
+_INDENT = re.compile(r"(?:\r\n|\r|\n)[ \t]*+\Z")
 _LETTER = re.compile(r"[^\W\d_]")
 
 _CODES = frozenset(["bpt", "bx", "cp", "ec", "em", "ept", "ex", "it", "ph", "sc", "sm", "x"])
@@ -165,7 +166,7 @@ def _is_segment(element: _Element) -> bool:
 
 def _indent(source: str, place: int) -> str:
     """The line break and the spaces before an element that begins its line; else nothing."""
-    before = re.compile(r"(?:\r\n|\r|\n)[ \t]*+\Z").search(source, max(0, place - 200), place)
+    before = _INDENT.search(source, max(0, place - 200), place)
     return before[0] if before else ""
 
 
