@@ -4,6 +4,8 @@
 # what requirements/*.lock name, in these versions and with these hashes, except PyTorch.
 
 PYTHON ?= python3
+# Processes that share the tests. Each test has up to four busy threads of its own.
+WORKERS ?= 2
 # The bundle that `make demo` and `make serve` use.
 MODEL ?= deploy/models/en-de/1
 # Not in the lock, because its builds differ by index: the default build for Linux brings gigabytes of CUDA. For the CPU build,
@@ -33,7 +35,7 @@ serve: $(SERVING)  ## serve the bundled model (or MODEL=...) until Ctrl-C
 setup: $(DEV)  ## install what development needs into .venv-dev
 
 test: $(DEV)  ## all tests but the slow ones
-	.venv-dev/bin/pytest -m "not slow" $(ARGS)
+	.venv-dev/bin/pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(DEV)  ## the slow tests: training, long runs under load
 	.venv-dev/bin/pytest -m slow $(ARGS)

@@ -33,6 +33,7 @@ from dragoman_export.sentences import BUILT_IN
 from dragoman_model.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
 from dragoman_model.config import ModelConfig
 from dragoman_service.bundle.bundle import Bundle
+from dragoman_service.bundle.manifest import AlignmentHead
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
 from dragoman_service.errors import InvalidInput
 
@@ -47,6 +48,8 @@ GROWN = {
 }  # fmt: skip
 """Grown model -> its shape."""
 MODELS = ("bundled", *GROWN)
+ALIGNMENT = AlignmentHead(0, 0)
+"""The choice among hundreds of heads takes minutes, and all of them take the same time to align."""
 
 
 def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, forced: bool = False) -> Path:
@@ -61,7 +64,9 @@ def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, force
             with tempfile.TemporaryDirectory() as folder:
                 calibration = Path(folder, "calibration.txt")
                 calibration.write_text("\n".join(BUILT_IN["en"]), encoding="utf-8")
-                options = ExportOptions(f"{name}-{precision}", "1", precision=precision, calibration=calibration)
+                options = ExportOptions(
+                    f"{name}-{precision}", "1", precision=precision, calibration=calibration, alignment=ALIGNMENT
+                )
                 export_checkpoint(checkpoint, output, options)
     return output
 

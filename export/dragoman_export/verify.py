@@ -85,6 +85,8 @@ FORCED_ROWS = 8
 """Sentences of a batch whose distributions are compared."""
 REAL_SENTENCES = 24
 """Largest number of real sentences whose distributions are compared."""
+MOST_NUMBERS = 2**25
+"""Log-probabilities of a batch that are in memory at a time: 128 MiB. Large vocabularies have fewer rows."""
 T = TypeVar("T")
 
 
@@ -209,8 +211,10 @@ class _Served:
         """
         made_up: list[Pair] = [(ids, self._random_ids(min(len(ids), self._max_length - 1))) for ids in self._random]
         of_reference, of_model = Differences(), Differences()
+        of_row = (self._max_length + 1) * self._model.config.vocab_size
+        rows = max(2, min(self._rows, MOST_NUMBERS // of_row))
         for pairs in (self.real, made_up):
-            for group in (pairs[i : i + self._rows] for i in range(0, len(pairs), self._rows)):
+            for group in (pairs[i : i + rows] for i in range(0, len(pairs), rows)):
                 found = list(forced_log_probs(runner, group, self._model.config))
                 of_reference.add_forced(self._model, group, found)
                 self._shelf.release()
