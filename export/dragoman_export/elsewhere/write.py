@@ -47,8 +47,11 @@ def write_elsewhere(
         raise InvalidInput("precision", precision, f"{', '.join(precisions)}, for --to {to}")
     check_folder(output, "config.json", force=force)
     own = read_own(path)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise InvalidInput("output", str(output), f"a folder that can be made ({error.strerror})") from error
     try:
         notes = write(own, partial, precision)
         card = _front_matter(licence or own.licence) + (own.card or "")

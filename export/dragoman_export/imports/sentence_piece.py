@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -16,6 +16,8 @@ UNIGRAM, BPE = 1, 2
 """Kinds of models, `trainer_spec.model_type`, whose pieces can be left out."""
 NORMAL = 1
 """The type of a piece of text. Others are special, bytes, or defined by the user."""
+_LONGEST = 1_000
+"""Characters of a piece; SentencePiece makes them of at most 16. The time to find mergers grows with their square."""
 _MERGED = (NORMAL, 4, 5)
 """Types of pieces that BPE merges characters to: normal, defined by the user, unused."""
 
@@ -26,6 +28,14 @@ def parse(data: bytes, name: str) -> Any:
         return _proto.ModelProto.FromString(data)
     except DecodeError as error:
         raise InvalidInput(name, f"{len(data)} bytes", f"a SentencePiece model ({error})") from error
+
+
+def check_lengths(pieces: Iterable[str], field: str) -> None:
+    """Raise InvalidInput, which names `field`, for a piece that is far too long."""
+    longest = max(pieces, key=len, default="")
+    if len(longest) > _LONGEST:
+        got = f"{longest[:20]}..., {len(longest)} characters"
+        raise InvalidInput(field, got, f"pieces of at most {_LONGEST} characters")
 
 
 def new_model() -> Any:
@@ -57,6 +67,7 @@ def reduced(data: bytes, name: str, wanted: Callable[[str], bool]) -> tuple[byte
     kind = model.trainer_spec.model_type
     if kind not in (UNIGRAM, BPE):
         raise InvalidInput(f"{name}: model_type", kind, f"{UNIGRAM} (unigram) or {BPE} (BPE), to leave out pieces")
+    check_lengths((it.piece for it in model.pieces), name)
     kept = {it.piece for it in model.pieces if it.type != NORMAL or len(it.piece) == 1 or wanted(it.piece)}
     normal = [it for it in model.pieces if it.type == NORMAL]
     if kind == UNIGRAM and normal:

@@ -131,8 +131,11 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes | Pat
     """
     if path.exists() and not force:
         raise InvalidInput("output", str(path), "a folder that does not exist yet, or force to replace it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InvalidInput("output", str(path), f"a folder that can be made ({error.strerror})") from error
     try:
         digests = {}
         for name, contents in files.items():

@@ -15,6 +15,7 @@ import yaml
 
 from dragoman_export.imports.imported import ImportOptions
 from dragoman_export.imports.read import READERS, detect, read_checkpoint
+from dragoman_export.imports.sentence_piece import parse
 from dragoman_export.imports.tokenizers import BundleTokenizer
 from dragoman_service.errors import InvalidInput
 from support.foreign.checkpoints import ENGLISH_GERMAN, FOLDER, OPTIONS, change_json, change_tensors, copied
@@ -35,6 +36,13 @@ def tensors(**values: Any) -> Change:
 
 def without(name: str) -> Change:
     return lambda it: (it / name).unlink()
+
+
+def spaces_at_the_ends(folder: Path) -> None:
+    path = folder / "source.spm"
+    model = parse(path.read_bytes(), path.name)
+    model.trainer_spec.treat_whitespace_as_suffix = True
+    path.write_bytes(model.SerializeToString())
 
 
 def capitals(folder: Path) -> None:
@@ -133,7 +141,13 @@ def fields(file: str, **values: Any) -> Change:
         ("opus-mt-en-de", without("source.spm"), "source.spm: got None; allowed: .*OPUS-MT models with Moses and BPE"),
         ("opus-mt-en-de", text("target.spm", "?"), "target.spm: got '1 bytes'; allowed: a SentencePiece model"),
         ("marian-pre-norm", text("source.spm", "?"), "source.spm: got '1 bytes'; allowed: a SentencePiece model"),
+        (
+            "opus-mt-en-de",
+            spaces_at_the_ends,
+            "source.spm: treat_whitespace_as_suffix: got True; allowed: False: the space",
+        ),
         ("opus-mt-en-de", without("vocab.json"), "vocab.json: got None"),
+        ("opus-mt-en-de", text("added_tokens.json", '{"<x>": 47}'), "added token <x>: got 47; allowed: tokens that"),
         (
             "opus-mt-en-de",
             without("model.safetensors"),

@@ -140,6 +140,14 @@ def test_what_no_sentence_piece_model_does_is_refused_by_name(
     assert "Take sentencepiece.bpe.model from the original model" in str(caught.value)
 
 
+def test_a_piece_that_is_far_too_long_is_refused(tmp_path: Path) -> None:
+    values = json.loads((FOLDER / "nllb" / "tokenizer.json").read_text())
+    values["model"]["vocab"] = {"a" * 2_000: 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(InvalidInput, match=r"model.vocab: got 'a{20}..., 2000 characters'; allowed: pieces of at most"):
+        sentence_piece(tmp_path / "tokenizer.json")
+
+
 def test_a_piece_with_a_space_inside_is_refused(tmp_path: Path) -> None:
     values = json.loads((FOLDER / "mbart-50" / "tokenizer.json").read_text())
     values["model"]["vocab"][50][0] = "a▁b"

@@ -13,7 +13,7 @@ from dragoman_export.imports.architecture import check_complete, positions
 from dragoman_export.imports.families.generation import banned_ids, read_decoding
 from dragoman_export.imports.families.groups import is_group
 from dragoman_export.imports.families.hugging_face import GENERATION, NO_EFFECT, Folder
-from dragoman_export.imports.families.vocabulary import check_fit
+from dragoman_export.imports.families.vocabulary import added_tokens, check_fit
 from dragoman_export.imports.files import need, vocabulary
 from dragoman_export.imports.imported import Imported, ImportOptions, Languages, TokenizerParts
 from dragoman_export.imports.languages import contradictions, opus_or_tag, own_codes
@@ -135,6 +135,10 @@ def _tokenizer(
         target = vocabulary(files["target_vocabulary"])
     check_fit(files["source"], source)
     check_fit(files["target"], target)
+    for piece, number in added_tokens(folder).items():
+        if number not in (source.get(piece), target.get(piece)):
+            allowed = "tokens that vocab.json has with the same id; others cannot be added"
+            raise InvalidInput(f"added token {piece}", number, allowed)
     for pieces, words, role in ((source, source_words, "vocabulary"), (target, target_words, "target_vocabulary")):
         if max(pieces.values(), default=0) >= words:
             name = files.get(role, files["vocabulary"]).name

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman_export.imports.files import read_object
-from dragoman_export.imports.sentence_piece import BPE, NORMAL, UNIGRAM, new_model
+from dragoman_export.imports.sentence_piece import BPE, NORMAL, UNIGRAM, check_lengths, new_model
 from dragoman_service.errors import InvalidInput
 
 FILE = "tokenizer.json"
@@ -118,6 +118,7 @@ def _scores(model: Mapping[str, Any]) -> dict[str, float]:
     """Piece -> score, in the order of the ids. BPE has ranks of mergers instead, the best one first."""
     vocabulary = model.get("vocab")
     try:
+        check_lengths([it if isinstance(it, str) else it[0] for it in vocabulary or ()], f"{FILE}: model.vocab")
         if model.get("type") == "Unigram" and isinstance(vocabulary, list):
             scores = {str(piece): float(score) for piece, score in vocabulary}
             if len(scores) != len(vocabulary):
@@ -128,7 +129,7 @@ def _scores(model: Mapping[str, Any]) -> dict[str, float]:
                 raise ValueError("ids that are missing or given twice")
             pairs = [tuple(it.split(" ")) if isinstance(it, str) else tuple(it) for it in model["merges"]]
             return _ranked(sorted(vocabulary, key=lambda it: vocabulary[it]), [(one, other) for one, other in pairs])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _refusal("model", "damaged", f"pieces with scores, or pieces with ids and mergers ({error!r})") from error
     raise _refusal("model.type", model.get("type"), "Unigram or BPE")
 

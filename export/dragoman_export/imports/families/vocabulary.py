@@ -13,6 +13,7 @@ from dragoman_export.imports.families.hugging_face import Folder
 from dragoman_export.imports.files import need, object_if_there, read_bytes
 from dragoman_export.imports.imported import ImportOptions, Languages
 from dragoman_export.imports.languages import contradictions, own_codes
+from dragoman_export.imports.sentence_piece import parse
 from dragoman_service.bundle.tokenizers.encoding import open_model, pieces_of
 from dragoman_service.errors import InvalidInput
 
@@ -42,9 +43,12 @@ def spm_file(folder: Folder) -> Path | bytes:
 
 
 def spm_pieces(model: Path | bytes) -> list[str]:
-    """The pieces of a SentencePiece model. Raises InvalidInput if the file is none."""
+    """The pieces of a SentencePiece model. Raises InvalidInput if the file is none, or marks words at their ends."""
     data, name = (model, MODEL) if isinstance(model, bytes) else (read_bytes(model), model.name)
-    return pieces_of(open_model(data, name))
+    pieces = pieces_of(open_model(data, name))
+    if parse(data, name).trainer_spec.treat_whitespace_as_suffix:
+        raise InvalidInput(f"{name}: treat_whitespace_as_suffix", True, "False: the space belongs to the next word")
+    return pieces
 
 
 def check_fit(model: Path | bytes, vocabulary: Iterable[str]) -> None:
