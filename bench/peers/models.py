@@ -48,7 +48,7 @@ GROWN = {
 }  # fmt: skip
 """Grown model -> its shape."""
 MODELS = ("bundled", *GROWN)
-SENTENCES = 24
+SENTENCES = 4
 """Sentences that scales and proofs are made of: those of models that never end take a second each in PyTorch."""
 ALIGNMENT = AlignmentHead(0, 0)
 """The choice among hundreds of heads takes minutes, and all of them take the same time to align."""

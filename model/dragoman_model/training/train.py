@@ -24,6 +24,7 @@ from dragoman_model.recipe import Recipe
 from dragoman_model.training.course import changes, course, shown
 from dragoman_model.training.epochs import planned
 from dragoman_model.training.loss import loss_sum
+from dragoman_model.training.memory import return_freed_memory
 from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
 from dragoman_model.training.report import Report, description
 from dragoman_model.training.result import choose_result
@@ -37,6 +38,9 @@ from dragoman_service.errors import DragomanError, InvalidInput
 log = logging.getLogger(__name__)
 
 ALONE = Workers()
+RETURN_EVERY = 100
+"""Updates after which freed memory is returned to the system. Its pages are cleared anew then, which takes an update's
+time."""
 
 
 class TrainingDiverged(DragomanError):
@@ -153,6 +157,8 @@ class Trainer:
             progress.unreported_loss += loss
             progress.unreported_tokens += tokens
             progress.seconds = time.monotonic() - started
+            if progress.step % RETURN_EVERY == 0:
+                return_freed_memory()
             if report:
                 report.advance(loss / tokens, progress)
             measured = progress.step % training.validate_every == 0 or progress.step == training.max_steps
