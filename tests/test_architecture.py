@@ -139,7 +139,7 @@ def test_package_init_files_say_what_a_package_is_for_and_do_nothing() -> None:
 
 def test_every_package_of_the_service_says_where_to_begin() -> None:
     packages = [path for path in PACKAGES["dragoman_service"].iterdir() if (path / "__init__.py").exists()]
-    assert len(packages) == 9
+    assert len(packages) == 10
     for package in packages:
         assert "Begin with `" in (package / "__init__.py").read_text(), package
 

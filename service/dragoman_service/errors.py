@@ -76,6 +76,22 @@ class NotFound(DragomanError):
     reason = "not_found"
 
 
+class NoLanguagePair(NotFound):
+    """No model in service translates these languages. The message lists what they translate."""
+
+
+class AlreadyExists(DragomanError):
+    """What is to be made is there already."""
+
+    reason = "already_exists"
+
+
+class Unserved(DragomanError):
+    """A method of somebody else's interface that this server does not have. The message says what it has instead."""
+
+    reason = "unimplemented"
+
+
 class Unauthenticated(DragomanError):
     """A call without a valid token, where one is needed. The message never has the token."""
 

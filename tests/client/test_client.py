@@ -102,7 +102,7 @@ def test_terms_and_phrases_to_keep(client: TranslationClient) -> None:
 
 def test_long_lists_go_in_several_calls_and_keep_their_order(client: TranslationClient, server: ServerThread) -> None:
     assert [result.text for result in client.translate(TEXTS)] == UPPER
-    assert server.metric("dragoman_requests_total", method="Translate", code="OK") == 8
+    assert server.metric("dragoman_requests_total", api="dragoman_v1", method="Translate", code="OK") == 8
 
 
 def test_texts_are_read_as_they_are_needed(client: TranslationClient) -> None:

@@ -200,8 +200,11 @@ def test_calls_of_operators_are_counted_and_have_their_id(server: Operated, clie
     with pytest.raises(ModelNotFound) as caught:
         client.load("x")
     assert len(caught.value.request_id) == 32
-    assert server.running.metric("dragoman_requests_total", method="LoadModel", code="OK") == 1
-    assert server.running.metric("dragoman_requests_total", method="LoadModel", code="NOT_FOUND") == 1
+    assert server.running.metric("dragoman_requests_total", api="dragoman_admin_v1", method="LoadModel", code="OK") == 1
+    assert (
+        server.running.metric("dragoman_requests_total", api="dragoman_admin_v1", method="LoadModel", code="NOT_FOUND")
+        == 1
+    )
     assert server.running.metric("dragoman_rejections_total", reason="not_found") == 1
 
 

@@ -37,14 +37,14 @@ def test_an_error_of_a_call_that_is_over_ends_quietly_and_is_counted() -> None:
 
     async def answer() -> None:
         context: Any = EndedContext()
-        async with Answering(Metrics(registry), "Translate", context):
+        async with Answering(Metrics(registry), "dragoman_v1", "Translate", context):
             raise DeadlineExceeded("the deadline passed")
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(answer())
-    ended = {"method": "Translate", "code": "DEADLINE_EXCEEDED"}
+    ended = {"api": "dragoman_v1", "method": "Translate", "code": "DEADLINE_EXCEEDED"}
     assert registry.get_sample_value("dragoman_requests_total", ended) == 1
-    assert registry.get_sample_value("dragoman_requests_running", {"method": "Translate"}) == 0
+    assert registry.get_sample_value("dragoman_requests_running", {"api": "dragoman_v1", "method": "Translate"}) == 0
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_call_that_was_cancelled_at_its_deadline_was_not_given_up_before(timeo
 
     async def answer() -> None:
         context: Any = EndedContext(timeout)
-        async with Answering(Metrics(registry), "Translate", context):
+        async with Answering(Metrics(registry), "dragoman_v1", "Translate", context):
             context.timeout = 0  # the clock on the wall is set
             raise asyncio.CancelledError
 
@@ -88,13 +88,18 @@ def test_a_panic_does_not_leave_the_caller_waiting_and_is_not_counted_as_an_answ
     context: Any = OpenContext()
 
     async def answer() -> None:
-        async with Answering(Metrics(registry), "Translate", context):
+        async with Answering(Metrics(registry), "dragoman_v1", "Translate", context):
             raise Panic
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(answer())
     assert context.codes == ["INTERNAL"]
-    assert registry.get_sample_value("dragoman_requests_total", {"method": "Translate", "code": "INTERNAL"}) == 1
+    assert (
+        registry.get_sample_value(
+            "dragoman_requests_total", {"api": "dragoman_v1", "method": "Translate", "code": "INTERNAL"}
+        )
+        == 1
+    )
 
 
 class NamedContext(OpenContext):
@@ -114,7 +119,7 @@ class NamedContext(OpenContext):
 
 def failed(context: Any, error: Exception) -> None:
     async def answer() -> None:
-        async with Answering(Metrics(CollectorRegistry()), "Translate", context):
+        async with Answering(Metrics(CollectorRegistry()), "dragoman_v1", "Translate", context):
             raise error
 
     with pytest.raises(asyncio.CancelledError):
@@ -125,7 +130,7 @@ def test_an_error_is_one_short_line_in_the_log(caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.INFO)
     failed(NamedContext("id-7"), NotFound("no\nforged\x1b[2J\u202e " + "a" * 3_000_000))
     (line,) = caplog.messages
-    assert line.startswith(r"Translate ended with NOT_FOUND, request id-7: no\nforged\x1b[2J\u202e aaa")
+    assert line.startswith(r"dragoman_v1 Translate ended with NOT_FOUND, request id-7: no\nforged\x1b[2J\u202e aaa")
     assert len(line) < 540
     assert line.isprintable()
 

@@ -204,7 +204,7 @@ def test_bad_input_is_refused_with_the_field(
     assert (found["ErrorInfo"].reason, found["ErrorInfo"].domain) == ("INVALID_INPUT", "dragoman")
     assert engine.submitted == []
     assert server.metric("dragoman_rejections_total", reason="invalid_input") == 1
-    assert server.metric("dragoman_requests_total", method="Translate", code="INVALID_ARGUMENT") == 1
+    assert server.metric("dragoman_requests_total", api="dragoman_v1", method="Translate", code="INVALID_ARGUMENT") == 1
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,14 @@ def test_deadline_too_short_frees_the_engine() -> None:
         assert len(engine.cancelled) == 2
         assert all(request.deadline is not None for request in engine.submitted)
         wait_until(lambda: server.metric("dragoman_cancellations_total", reason="deadline_exceeded") == 1)
-        wait_until(lambda: server.metric("dragoman_requests_total", method="Translate", code="DEADLINE_EXCEEDED") == 1)
+        wait_until(
+            lambda: (
+                server.metric(
+                    "dragoman_requests_total", api="dragoman_v1", method="Translate", code="DEADLINE_EXCEEDED"
+                )
+                == 1
+            )
+        )
 
 
 def test_client_gone_frees_the_engine() -> None:
@@ -295,7 +302,7 @@ def test_client_gone_frees_the_engine() -> None:
         call.cancel()
         wait_until(lambda: engine.running == 0)
         wait_until(lambda: server.metric("dragoman_cancellations_total", reason="cancelled") == 1)
-        wait_until(lambda: server.metric("dragoman_requests_running", method="Translate") == 0)
+        wait_until(lambda: server.metric("dragoman_requests_running", api="dragoman_v1", method="Translate") == 0)
 
 
 @pytest.mark.parametrize("way", ["cancels", "disconnects"])
@@ -307,7 +314,12 @@ def test_client_gone_in_mid_stream_frees_the_engine(way: str) -> None:
         assert engine.running == 2
         (call.cancel if way == "cancels" else channel.close)()
         wait_until(lambda: engine.running == 0)
-        wait_until(lambda: server.metric("dragoman_requests_total", method="TranslateStream", code="CANCELLED") == 1)
+        wait_until(
+            lambda: (
+                server.metric("dragoman_requests_total", api="dragoman_v1", method="TranslateStream", code="CANCELLED")
+                == 1
+            )
+        )
 
 
 def test_stream_that_nobody_reads_is_given_up() -> None:

@@ -138,7 +138,7 @@ def test_metrics_page(channel: grpc.Channel, server: ServerThread) -> None:
     Stub(channel).Translate(pb.TranslateRequest(texts=["a"]))
     with urllib.request.urlopen(f"http://127.0.0.1:{server.server.metrics_port}/metrics", timeout=30) as page:
         text = page.read().decode()
-    assert 'dragoman_requests_total{code="OK",method="Translate"} 1.0' in text
+    assert 'dragoman_requests_total{api="dragoman_v1",code="OK",method="Translate"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert "python_info" in text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dragoman_service.interfaces.names import INTERFACES
 from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.runtime.settings import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions
 from dragoman_service.server.settings import ServiceConfig
@@ -51,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="address to listen on for metrics and health pages; empty: that of --host",
     )
+    net.add_argument(
+        "--interfaces",
+        type=_names,
+        default=fallback.server.interfaces,
+        metavar="NAME,NAME,...",
+        help=f"interfaces of others that are served too, of {', '.join(INTERFACES)}; empty: dragoman.v1 alone",
+    )
     _add_access_arguments(parser.add_argument_group("access"), fallback)
     _add_intake_arguments(parser.add_argument_group("limits on all callers together"), fallback)
     _add_tls_arguments(parser.add_argument_group("TLS"), fallback)
@@ -76,6 +84,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         tokens=args.tokens,
         glossaries=args.glossaries,
         fronts=args.fronts,
+        interfaces=args.interfaces,
         reflection=args.reflection,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
@@ -327,6 +336,11 @@ def _add_gpu_arguments(gpu: argparse._ArgumentGroup, fallback: GpuOptions) -> No
 def _numbers(text: str) -> tuple[int, ...]:
     """The numbers of a comma-separated list. Raises ValueError, which argparse turns into a message."""
     return tuple(int(number) for number in text.split(",") if number.strip())
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names of a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 _numbers.__name__ = "list of numbers"  # argparse shows this name in its message

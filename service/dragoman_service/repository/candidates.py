@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from dragoman_service.bundle.languages import MAX_SHOWN, Languages
-from dragoman_service.errors import InvalidInput, NotFound, visible
+from dragoman_service.errors import InvalidInput, NoLanguagePair, visible
 from dragoman_service.repository.models import Route, ServedModel
 from dragoman_service.text.language_tags import TagIndex, canonical
 
@@ -31,7 +31,7 @@ class Candidates:
             target_language: Empty: the only target language that fits.
 
         Raises:
-            NotFound: no such language pair. The message lists the available ones.
+            NoLanguagePair: no such language pair. The message lists the available ones.
             InvalidInput: several language pairs fit.
         """
         found = self._nearest if source_language and target_language else self._only
@@ -41,7 +41,7 @@ class Candidates:
         languages = {model.description.name: model.description.languages for model in self.models}
         there = listed((f"{name}: {it.summary}" for name, it in languages.items()), len(languages), "; ")
         asked = f"{visible(source_language) or 'any'} to {visible(target_language) or 'any'}"
-        raise NotFound(f"no language pair {asked}; there are: {there or 'no models'}")
+        raise NoLanguagePair(f"no language pair {asked}; there are: {there or 'no models'}")
 
     def pivot(self, source_language: str, target_language: str) -> tuple[Route, Route] | None:
         """A way from one language into another through a third one, through English if that is possible."""

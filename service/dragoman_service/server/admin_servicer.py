@@ -12,6 +12,8 @@ from dragoman_service.repository.rollout import Rollout
 from dragoman_service.repository.versions import VersionStatus
 from dragoman_service.server.call_lifecycle import Answering
 
+ADMIN_API = "dragoman_admin_v1"
+"""Label of its calls in metrics."""
 ADMIN_SERVICE_NAME = "dragoman.admin.v1.ModelAdmin"
 
 _STATES = {

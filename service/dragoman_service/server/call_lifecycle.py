@@ -37,20 +37,27 @@ class Answering:
     """A context manager around a call. An error inside ends the call with its status. Every end is counted once."""
 
     def __init__(
-        self, metrics: Metrics, method: str, context: Context, client: str = "", memory: Memory = UNLIMITED
+        self,
+        metrics: Metrics,
+        api: str,
+        method: str,
+        context: Context,
+        client: str = "",
+        memory: Memory = UNLIMITED,
     ) -> None:
+        """`api` and `method` are labels of metrics: see `metrics`."""
         self.context = context
         self.client = client
         """Name of the client."""
         self.memory = memory
         """Is told of the memory that the call takes."""
         self._metrics = metrics
-        self._method = method
+        self._api, self._method = api, method
         self._request_id = _request_id(context)
         self._start = time.monotonic()
         # Read once, because gRPC uses the wall clock, which may be set while the call runs.
         self._allowed = context.time_remaining()
-        self._running = metrics.requests_running.labels(method)
+        self._running = metrics.requests_running.labels(api, method)
         self._chunk_sent = False
         self.caller: Caller | None = None
         """The holder of the call's token, once that is known; None where there are no tokens."""
@@ -103,12 +110,13 @@ class Answering:
 
     @property
     def _shown(self) -> str:
-        return f"{self._method} of {self.caller.name}" if self.caller else self._method
+        shown = f"{self._api} {self._method}"
+        return f"{shown} of {self.caller.name}" if self.caller else shown
 
     def _end(self, code: grpc.StatusCode, error: BaseException | None) -> None:
         self._running.dec()
-        self._metrics.requests.labels(self._method, code.name).inc()
-        self._metrics.request_seconds.labels(self._method).observe(time.monotonic() - self._start)
+        self._metrics.requests.labels(self._api, self._method, code.name).inc()
+        self._metrics.request_seconds.labels(self._api, self._method).observe(time.monotonic() - self._start)
         if error is None:
             return
         reason = error.reason if isinstance(error, errors.DragomanError) else "internal"

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError
 
-from dragoman_service.errors import DragomanError, InvalidInput
+from dragoman_service.errors import DragomanError, InvalidInput, Unserved
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.intake import CallMemory, Intake
 from dragoman_service.server.metrics import Metrics
@@ -23,6 +23,8 @@ from dragoman_service.server.wire_format import MessageLimits, check_message
 Identify: TypeAlias = Callable[[Answering], None]
 ClientOf: TypeAlias = Callable[[Context], str]
 
+GRPC_API = "grpc"
+"""Label of calls to gRPC's own services in metrics."""
 _SMALL = MessageLimits({}, max_bytes=65_536)
 """Limits of the messages of health, reflection and administration."""
 _MAX_REPEATED = 100
@@ -39,6 +41,7 @@ class Methods:
         self,
         server: grpc.aio.Server,
         metrics: Metrics,
+        api: str,
         intake: Intake,
         identify: Identify,
         limits: Mapping[str, int] | None = None,
@@ -48,12 +51,14 @@ class Methods:
         Args:
             server: Not started.
             metrics: Counts the calls.
+            api: Label of the calls in metrics.
             intake: Limits the calls.
             identify: Sets the client of a call, and its caller if it has a token. Raises for a call that is refused.
             limits: Maximum number of values of repeated fields, by name. With None, the messages are small.
         """
         self._server = server
         self._metrics = metrics
+        self._api = api
         self._intake = intake
         self._identify = identify
         self._limits = limits
@@ -67,13 +72,26 @@ class Methods:
         made = {method: self._handler(method, handler, inputs[method]) for method, handler in handlers.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, made),))
 
+    def add_unserved(self, service: str, reasons: Mapping[str, str]) -> None:
+        """Refuse methods of a service, each with a sentence: gRPC would only say that it does not know them."""
+        made = {method: self._refusing(method, reason) for method, reason in reasons.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, made),))
+
+    def _refusing(self, method: str, reason: str) -> Any:
+        async def answer(_: Any, context: Context) -> None:
+            async with Answering(self._metrics, self._api, method, context) as call:
+                self._identify(call)
+                raise Unserved(f"{method}: {reason}")
+
+        return grpc.stream_unary_rpc_method_handler(answer)
+
     def _handler(self, method: str, handler: Any, message: Descriptor) -> Any:
         parse, limits = handler.request_deserializer, self._message_limits(message)
         streams = handler.response_streaming
         behaviour: Callable[[Any, Answering], Awaitable[Any]] = handler.unary_stream if streams else handler.unary_unary
 
         async def answer(_: Any, context: Context) -> Any:
-            async with Answering(self._metrics, method, context) as call:
+            async with Answering(self._metrics, self._api, method, context) as call:
                 self._identify(call)
                 call.memory = memory = self._intake.admit(call.client)
                 data = await self._intake.read(context, memory)
@@ -119,7 +137,7 @@ class ForeignMethods:
                 requests = self._requests(context, memory, handler.request_deserializer)
                 return await _answer(handler, requests, context)
             except DragomanError as error:
-                async with Answering(self._metrics, method, context):
+                async with Answering(self._metrics, GRPC_API, method, context):
                     raise error from None
 
         streams = handler.response_streaming

@@ -29,6 +29,8 @@ from dragoman_service.server.gpu_metrics import gpu_collector
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _VERSION = ("model", "version")
+_CALL = ("api", "method")
+"""The interface of a call, such as `dragoman_v1`, and its method."""
 
 
 class Metrics:
@@ -40,10 +42,10 @@ class Metrics:
         self._gpu_watched = False
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)  # process_* and python_*
-        self.requests = self._counter("requests", "Calls ended, by gRPC status code.", "method", "code")
-        self.requests_running = self._gauge("requests_running", "Calls being answered.", "method")
+        self.requests = self._counter("requests", "Calls ended, by interface and gRPC status code.", *_CALL, "code")
+        self.requests_running = self._gauge("requests_running", "Calls being answered.", *_CALL)
         self.request_seconds = self._histogram(
-            "request_duration_seconds", "From a call's arrival to its end.", LATENCY_BUCKETS, "method"
+            "request_duration_seconds", "From a call's arrival to its end.", LATENCY_BUCKETS, *_CALL
         )
         self.first_chunk_seconds = self._histogram(
             "time_to_first_token_seconds",

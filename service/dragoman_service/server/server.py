@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from dragoman_protos.admin.v1 import admin_pb2_grpc
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import DragomanError
+from dragoman_service.interfaces.catalogue import grpc_interfaces
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.repository.repository import Repository
@@ -32,7 +33,7 @@ from dragoman_service.server.access.gate import Gate
 from dragoman_service.server.access.quotas import LocalQuotas
 from dragoman_service.server.access.tokens import ADMIN, TRANSLATE
 from dragoman_service.server.access.warnings import warn_of_plain_text
-from dragoman_service.server.admin_servicer import ADMIN_SERVICE_NAME, AdminServicer
+from dragoman_service.server.admin_servicer import ADMIN_API, ADMIN_SERVICE_NAME, AdminServicer
 from dragoman_service.server.bundle_watch import BundleWatch
 from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
@@ -42,7 +43,7 @@ from dragoman_service.server.methods import ClientOf, ForeignMethods, Identify, 
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.server.part import WHOLE, Part
 from dragoman_service.server.reflection import add_reflection
-from dragoman_service.server.servicer import SERVICE_NAME, TranslationServicer, client_of
+from dragoman_service.server.servicer import API, SERVICE_NAME, TranslationServicer, client_of
 from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.glossaries import GlossaryFolder
@@ -136,17 +137,23 @@ class Server:
         servicer = TranslationServicer(self._frontend, config)
         clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
         most = dict.fromkeys(("texts", "target_prefixes", "translations"), self._config.limits.max_texts)
-        methods = Methods(
-            self._server, self._metrics, Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients), most
-        )
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods)
+        public_intake, identify = Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients)
+
+        def methods_of(api: str) -> Methods:
+            return Methods(self._server, self._metrics, api, public_intake, identify, most)
+
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods_of(API))
+        interfaces = grpc_interfaces(config.interfaces)
+        for interface in interfaces:
+            interface.add(servicer, methods_of(interface.api))
         intake = Intake(_for_others(self._config.intake))
         others = ForeignMethods(self._server, self._metrics, intake, clients)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
         if config.reflection:
             asked_by = self._gate.client_of if self._gate else clients
             methods_of_reflection = ForeignMethods(self._server, self._metrics, intake, asked_by)
-            add_reflection(methods_of_reflection, (SERVICE_NAME, health.SERVICE_NAME))
+            others_served = (name for interface in interfaces for name in interface.services)
+            add_reflection(methods_of_reflection, (SERVICE_NAME, *others_served, health.SERVICE_NAME))
         if not self._part.answers:
             return
         try:
@@ -288,7 +295,7 @@ async def _start_admin(
 ) -> grpc.aio.Server:
     server = grpc.aio.server(options=admin_options())
     intake = Intake(ADMIN_INTAKE)
-    methods = Methods(server, metrics, intake, _identify(gate, ADMIN, lambda context: "admin"))
+    methods = Methods(server, metrics, ADMIN_API, intake, _identify(gate, ADMIN, lambda context: "admin"))
     admin_pb2_grpc.add_ModelAdminServicer_to_server(servicer, methods)
     if config.reflection:
         asked_by = gate.client_of if gate else lambda context: "admin"

@@ -38,6 +38,8 @@ from dragoman_service.translation.frontend import Call, Frontend
 from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.text_worker import Steps
 
+API = "dragoman_v1"
+"""Label of its calls in metrics."""
 SERVICE_NAME = "dragoman.v1.Translation"
 
 _LONGEST_CLIENT = 200

@@ -8,6 +8,7 @@ from typing import Any
 
 from dragoman_service.engine.settings import EngineSettings
 from dragoman_service.errors import InvalidInput
+from dragoman_service.interfaces.names import INTERFACES, check_interfaces
 from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.settings import ModelSettings, RepositorySettings
 from dragoman_service.server.intake import IntakeSettings
@@ -43,6 +44,8 @@ class ServerSettings:
     """Folder of the named glossaries (`translation.glossaries`); None: there are none."""
     fronts: int = 0
     """Processes that have the calls and their texts, beside one that has the engines; 0: one process has all."""
+    interfaces: tuple[str, ...] = INTERFACES
+    """Interfaces of others that are served beside `dragoman.v1`."""
     reflection: bool = True
     """Whether tools may ask the server for its interface."""
     grace: float = 30.0
@@ -73,6 +76,7 @@ class ServerSettings:
             host, _, port = self.admin.rpartition(":")
             if not host or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
                 raise InvalidInput("admin", self.admin, "HOST:PORT with a port of 0 to 65535, or unix:PATH")
+        check_interfaces(self.interfaces)
         if not 0 <= self.fronts <= 64:
             raise InvalidInput("fronts", self.fronts, "0 to 64")
         if not 0 <= self.grace <= 86_400:

@@ -17,6 +17,7 @@ DOMAIN = "dragoman"
 _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
+    (errors.AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
     (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (errors.Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (errors.Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -26,6 +27,7 @@ _CODES: tuple[tuple[type[errors.DragomanError], grpc.StatusCode], ...] = (
     (errors.Conflict, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.BundleError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.RepositoryError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.Unserved, grpc.StatusCode.UNIMPLEMENTED),
     (errors.EngineLost, grpc.StatusCode.UNAVAILABLE),
     (errors.EngineFailure, grpc.StatusCode.INTERNAL),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Timings
-from dragoman_service.errors import DragomanError, InvalidInput, NotFound
+from dragoman_service.errors import DragomanError, InvalidInput, NoLanguagePair
 from dragoman_service.repository.candidates import Candidates
 from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.detection import Candidate
@@ -238,7 +238,7 @@ def _after_work_of(first: Sequence[TextResult]) -> Iterator[None]:
 def _way(candidates: Candidates, asked: Asked, source_language: str, *, detected: bool = False) -> Way:
     try:
         routes: tuple[Route, ...] = (candidates.route(source_language, asked.target_language),)
-    except NotFound:
+    except NoLanguagePair:
         possible = asked.allow_pivot and source_language and asked.target_language
         pivot = candidates.pivot(source_language, asked.target_language) if possible else None
         if pivot is None:
@@ -263,8 +263,8 @@ def _detected_ways(candidates: Candidates, asked: Asked, found: Sequence[Sequenc
             continue
         try:
             ways[source] = _way(candidates, asked, source, detected=True)
-        except NotFound as error:
-            raise NotFound(f"texts[{index}]: {error}") from None
+        except NoLanguagePair as error:
+            raise NoLanguagePair(f"texts[{index}]: {error}") from None
     return [ways[languages[0].language if languages else ""] for languages in found]
 
 
