@@ -18,7 +18,10 @@ LOCKED := pip install -qq --require-hashes
 OWN := pip install -qq --no-deps --no-build-isolation --editable .
 COMPILE = .venv-dev/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
-PROTOS := protos/dragoman_protos/v1/translation.proto protos/dragoman_protos/admin/v1/admin.proto
+PROTOS = $(shell find protos/dragoman_protos -name '*.proto')
+# Where googleapis-common-protos has its files. It gives one of them another name than the one under which it is imported.
+SITE = $(shell .venv-dev/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+OPERATIONS = google/longrunning/operations.proto=$(SITE)/google/longrunning/operations_proto.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-slow lint type format protos lock sbom image clean
@@ -53,7 +56,7 @@ format: $(DEV)  ## rewrite the code in the project's style
 	.venv-dev/bin/ruff format .
 
 protos: $(DEV)  ## generate the gRPC code anew
-	.venv-dev/bin/python -m grpc_tools.protoc -I protos \
+	.venv-dev/bin/python -m grpc_tools.protoc -I protos -I $(OPERATIONS) -I $(SITE) \
 		--python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
 
 lock: $(DEV)  ## bring requirements/*.lock in line with pyproject.toml (ARGS=--upgrade: renew all versions)

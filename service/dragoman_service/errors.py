@@ -57,6 +57,14 @@ class InvalidInput(DragomanError):
         super().__init__(f"{visible(field, _LONGEST_FIELD)}: got {_quoted(value)}; allowed: {allowed}")
         self.field = field
 
+    @classmethod
+    def because_of(cls, field: str, error: DragomanError) -> InvalidInput:
+        """An error of a field with the message of another error."""
+        made = cls(field, "", "")
+        made.args = (f"{field}: {error}",)
+        made.after_work = error.after_work
+        return made
+
     def rename(self, field: str) -> None:
         """Name the field otherwise, as with its path in the caller's message."""
         rest = str(self).removeprefix(visible(self.field, _LONGEST_FIELD))

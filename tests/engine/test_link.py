@@ -49,7 +49,7 @@ REQUEST = Request(
     7,
     (4, 5, 2),
     30,
-    DecodingOptions(num_hypotheses=2, min_length=3, max_length=30, sampling=Sampling(top_p=0.5, seed=2**63)),
+    DecodingOptions(num_hypotheses=2, max_added_length=7, max_length=30, sampling=Sampling(top_p=0.5, seed=2**63)),
     (9, 9),
     12.5,
     stream=True,

@@ -83,6 +83,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         client_header=args.client_header,
         tokens=args.tokens,
         glossaries=args.glossaries,
+        glossaries_writable=args.glossaries_writable,
         fronts=args.fronts,
         interfaces=args.interfaces,
         reflection=args.reflection,
@@ -376,6 +377,12 @@ def _add_call_arguments(calls: argparse._ArgumentGroup, fallback: ServiceConfig)
         metavar="FOLDER",
         default=fallback.server.glossaries,
         help="folder of glossaries NAME.en-de.tsv that calls may name; a change of a file needs no restart",
+    )
+    calls.add_argument(
+        "--glossaries-writable",
+        action=argparse.BooleanOptionalAction,
+        default=fallback.server.glossaries_writable,
+        help="let calls make, change and delete glossaries in that folder; tokens need the scope glossaries for it",
     )
     calls.add_argument(
         "--window",

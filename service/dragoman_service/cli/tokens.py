@@ -41,7 +41,7 @@ class TokensCommand:
             "--scope",
             action="append",
             choices=SCOPES,
-            help=f"what it may call: translations, or the admin interface on TCP; repeatable (default: {TRANSLATE})",
+            help=f"translations, the admin interface on TCP, changes of glossaries; repeatable (default: {TRANSLATE})",
         )
         create.add_argument("--model", action="append", metavar="NAME", help="repeatable (default: all models)")
         create.add_argument("--requests-per-minute", type=int, metavar="N", help="default: no limit")

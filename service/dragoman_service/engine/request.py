@@ -82,6 +82,8 @@ class DecodingOptions:
     """Minimum number of target tokens, without the end of the sentence."""
     max_length: int | None = None
     """Maximum number of target tokens, without the end of the sentence. None: the limit of the model."""
+    max_added_length: int | None = None
+    """Maximum number of target tokens beyond those of the source, without the ends of the sentences. None: no limit."""
     repetition_penalty: float = 1.0
     """Logits of tokens already produced are divided if positive, else multiplied (Keskar et al. 2019). 1 to 10."""
     no_repeat_ngram_size: int = 0
@@ -101,6 +103,9 @@ class DecodingOptions:
         _check("length_penalty", self.length_penalty, 0 <= self.length_penalty <= 5, "0 to 5")
         _check("patience", self.patience, 1 <= self.patience <= 10, "1 to 10")
         _check("min_length", self.min_length, self.min_length >= 0, "0 or more")
+        if self.max_added_length is not None:
+            _check("max_added_length", self.max_added_length, self.max_added_length >= 0, "0 or more")
+            _check("min_length", self.min_length, self.min_length == 0, "0 together with max_added_length")
         _check("repetition_penalty", self.repetition_penalty, 1 <= self.repetition_penalty <= 10, "1 to 10")
         _check("no_repeat_ngram_size", self.no_repeat_ngram_size, 0 <= self.no_repeat_ngram_size <= 16, "0 to 16")
         if self.max_length is not None:
@@ -127,7 +132,7 @@ class Request:
     source: tuple[int, ...]
     """Source token ids, the end of the sentence last."""
     max_length: int
-    """Maximum number of target tokens, without the end of the sentence: `options.max_length` or the model's limit."""
+    """Maximum number of target tokens, without the end of the sentence: by `options`, and the model's limit."""
     options: DecodingOptions = field(default_factory=DecodingOptions)
     target_prefix: tuple[int, ...] = ()
     """Target token ids that the translation must begin with; shorter than `max_length`."""

@@ -158,7 +158,7 @@ def _fields_of(options: DecodingOptions) -> Item:
     sampling = options.sampling
     return (
         options.beam_size, options.num_hypotheses, options.length_penalty, options.patience, options.min_length,
-        options.max_length,
+        options.max_length, options.max_added_length,
         options.repetition_penalty, options.no_repeat_ngram_size, options.stop_repetition,
         options.never_empty,
         sampling and (sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed),

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dragoman_service.interfaces.backend import Backend, Methods
+from dragoman_service.interfaces.google import servicer as google
+from dragoman_service.interfaces.names import GOOGLE, RIVA
+from dragoman_service.interfaces.riva import servicer as riva
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,10 @@ class GrpcInterface:
     """Registers the services."""
 
 
-_ALL: tuple[GrpcInterface, ...] = ()
+_ALL = (
+    GrpcInterface(GOOGLE, google.API, google.SERVICES, google.add),
+    GrpcInterface(RIVA, riva.API, riva.SERVICES, riva.add),
+)
 
 
 def grpc_interfaces(names: Iterable[str]) -> list[GrpcInterface]:

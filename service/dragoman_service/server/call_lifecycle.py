@@ -6,6 +6,8 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Container
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +29,8 @@ _TIMEOUT_ROUNDING = 0.01
 """Largest fraction by which gRPC's core rounds a timeout up, to send it in three digits."""
 _ARRIVAL_DELAY = 0.02
 """Seconds between the start of a call at the caller and its arrival, from which the server counts the deadline."""
+
+_NO_QUOTAS = nullcontext()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -66,6 +70,18 @@ class Answering:
     def seconds_left(self) -> float | None:
         """Seconds until the deadline of the caller; None without one."""
         return None if self._allowed is None else self._allowed - (time.monotonic() - self._start)
+
+    @property
+    def allowed_models(self) -> Container[str] | None:
+        """Names of the models that the caller may use; None: all."""
+        return None if self.caller is None else self.caller.models
+
+    def within_quotas(self, characters: int) -> AbstractAsyncContextManager[None]:
+        """The context of a call of so many characters within the quotas of its token.
+
+        Raises QuotaExceeded when it is entered.
+        """
+        return _NO_QUOTAS if self.caller is None else self.caller.admitted(characters)
 
     def first_chunk(self, model: ModelDescription) -> None:
         """Measure the time to the first piece of a stream. Call it before every piece; only the first one counts."""

@@ -7,6 +7,7 @@ single request before it tells the handler of the call, and so before the caller
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import grpc
@@ -103,13 +104,17 @@ class Methods:
         return make(answer, None, handler.response_serializer)
 
     def _message_limits(self, message: Descriptor) -> MessageLimits:
-        limits = self._limits or {}
-        repeated = {
-            field.number: (field.name, limits.get(field.name, _MAX_REPEATED))
-            for field in message.fields
-            if field.is_repeated
-        }
-        return MessageLimits(repeated, max_bytes=_SMALL.max_bytes if self._limits is None else None)
+        limits = _limits_of(message, self._limits or {})
+        return replace(limits, max_bytes=_SMALL.max_bytes) if self._limits is None else limits
+
+
+def _limits_of(message: Descriptor, most: Mapping[str, int]) -> MessageLimits:
+    repeated = {
+        field.number: (field.name, most.get(field.name, _MAX_REPEATED)) for field in message.fields if field.is_repeated
+    }
+    inner = ((field, _limits_of(field.message_type, most)) for field in message.fields if field.message_type)
+    nested = {field.number: (field.name, its) for field, its in inner if its.repeated or its.nested}
+    return MessageLimits(repeated, nested=nested)
 
 
 class ForeignMethods:

@@ -22,8 +22,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from dragoman_protos.admin.v1 import admin_pb2_grpc
-from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_protos.v1 import glossaries_pb2_grpc, translation_pb2_grpc
 from dragoman_service.errors import DragomanError
+from dragoman_service.interfaces.backend import Backend
 from dragoman_service.interfaces.catalogue import grpc_interfaces
 from dragoman_service.repository.models import ServedModel
 from dragoman_service.repository.registry import ModelRegistry
@@ -37,6 +38,7 @@ from dragoman_service.server.admin_servicer import ADMIN_API, ADMIN_SERVICE_NAME
 from dragoman_service.server.bundle_watch import BundleWatch
 from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.channel_options import ADMIN_INTAKE, admin_options, public_options
+from dragoman_service.server.glossary_servicer import GLOSSARIES_SERVICE_NAME, GlossaryServicer
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.intake import Intake, IntakeSettings
 from dragoman_service.server.methods import ClientOf, ForeignMethods, Identify, Methods
@@ -47,6 +49,8 @@ from dragoman_service.server.servicer import API, SERVICE_NAME, TranslationServi
 from dragoman_service.server.settings import ServerSettings, ServiceConfig
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.glossaries import GlossaryFolder
+from dragoman_service.translation.glossary_files import MAX_ENTRIES
+from dragoman_service.translation.settings import RequestLimits
 
 if TYPE_CHECKING:
     from dragoman_service.server.tls import ServerTls
@@ -106,7 +110,9 @@ class Server:
         if self._rollout:
             await self._rollout.refresh()
         # Everything of asyncio is made here, on the loop it belongs to.
-        self._frontend = Frontend(self.registry, self._config.limits, GlossaryFolder(config.glossaries))
+        self._frontend = Frontend(
+            self.registry, self._config.limits, GlossaryFolder(config.glossaries, writable=config.glossaries_writable)
+        )
         self._listen(config.port)
         if self._part.alone:
             self._pages = open_pages(config, self._metrics.registry, lambda: self.condition)
@@ -134,18 +140,19 @@ class Server:
         self._server = grpc.aio.server(
             options=public_options(config, self._config.intake, shares_port=not self._part.alone)
         )
-        servicer = TranslationServicer(self._frontend, config)
+        servicer, glossaries = TranslationServicer(self._frontend, config), GlossaryServicer(self._frontend)
         clients = partial(client_of, header=config.client_header, mutual_tls=bool(config.tls_client_ca))
-        most = dict.fromkeys(("texts", "target_prefixes", "translations"), self._config.limits.max_texts)
         public_intake, identify = Intake(self._config.intake), _identify(self._gate, TRANSLATE, clients)
 
         def methods_of(api: str) -> Methods:
-            return Methods(self._server, self._metrics, api, public_intake, identify, most)
+            return Methods(self._server, self._metrics, api, public_intake, identify, _most_values(self._config.limits))
 
-        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, methods_of(API))
+        own = methods_of(API)
+        translation_pb2_grpc.add_TranslationServicer_to_server(servicer, own)
+        glossaries_pb2_grpc.add_GlossariesServicer_to_server(glossaries, own)
         interfaces = grpc_interfaces(config.interfaces)
         for interface in interfaces:
-            interface.add(servicer, methods_of(interface.api))
+            interface.add(Backend(servicer, glossaries), methods_of(interface.api))
         intake = Intake(_for_others(self._config.intake))
         others = ForeignMethods(self._server, self._metrics, intake, clients)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
@@ -153,7 +160,9 @@ class Server:
             asked_by = self._gate.client_of if self._gate else clients
             methods_of_reflection = ForeignMethods(self._server, self._metrics, intake, asked_by)
             others_served = (name for interface in interfaces for name in interface.services)
-            add_reflection(methods_of_reflection, (SERVICE_NAME, *others_served, health.SERVICE_NAME))
+            add_reflection(
+                methods_of_reflection, (SERVICE_NAME, GLOSSARIES_SERVICE_NAME, *others_served, health.SERVICE_NAME)
+            )
         if not self._part.answers:
             return
         try:
@@ -222,6 +231,13 @@ class Server:
         status = health_pb2.HealthCheckResponse
         for name in _HEALTH_NAMES:
             await self._health.set(name, status.NOT_SERVING if problem else status.SERVING)
+
+
+def _most_values(limits: RequestLimits) -> dict[str, int]:
+    """Maximum number of values of repeated fields, by the names that these have in the messages of all interfaces."""
+    texts = ("texts", "target_prefixes", "translations", "contents")
+    terms = ("terms", "keep", "dnt_phrases")
+    return dict.fromkeys(texts, limits.max_texts) | dict.fromkeys(terms, limits.max_terms) | {"entries": MAX_ENTRIES}
 
 
 def _make_rollout(config: ServiceConfig, registry: ModelRegistry, metrics: Metrics) -> Rollout:

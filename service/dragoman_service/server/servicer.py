@@ -6,7 +6,7 @@ import asyncio
 import functools
 import ipaddress
 from collections.abc import Callable, Container, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TypeAlias
 from urllib.parse import unquote
 
@@ -43,7 +43,6 @@ API = "dragoman_v1"
 SERVICE_NAME = "dragoman.v1.Translation"
 
 _LONGEST_CLIENT = 200
-_NO_QUOTAS = nullcontext()
 
 Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
 
@@ -130,8 +129,10 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         with field_paths(request):
             async with _admitted(answering, request.texts, ()):
                 with self._frontend.counted():
+                    text_format = format_of(request.format)
+                    texts = [without_tags(text, text_format) for text in request.texts]
                     found = await self._dispatcher.detect(
-                        request.texts, request.languages, _allowed_models(answering), answering.client
+                        texts, request.languages, answering.allowed_models, answering.client
                     )
                     return pb.DetectLanguageResponse(detections=map(detection, found))
 
@@ -155,7 +156,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
         async with _admitted(answering, (), ()):
-            return pb.ListModelsResponse(models=self._models(_allowed_models(answering)))
+            return pb.ListModelsResponse(models=self._models(answering.allowed_models))
 
     def _models(self, allowed: Container[str] | None) -> list[pb.ModelInfo]:
         entries, glossaries = self._frontend.models.entries, self._frontend.glossaries.names()
@@ -194,6 +195,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 keep=keep,
                 terms=terms,
                 glossary=request.glossary,
+                glossary_any_case=request.glossary_ignore_case,
                 splitting=splitting,
                 join_lines=request.join_lines,
                 sender=sender(route),
@@ -231,19 +233,13 @@ def _asked(request: Request | pb.ScoreRequest, answering: Answering) -> Asked:
         source_language=request.source_language,
         target_language=request.target_language,
         allow_pivot=not isinstance(request, pb.ScoreRequest) and request.allow_pivot,
-        allowed=_allowed_models(answering),
+        allowed=answering.allowed_models,
     )
 
 
 def _admitted(answering: Answering, texts: Iterable[str], prefixes: Iterable[str]) -> AbstractAsyncContextManager[None]:
     """The context of a call within the quotas of its token; raises QuotaExceeded when it is entered."""
-    if answering.caller is None:
-        return _NO_QUOTAS
-    return answering.caller.admitted(sum(map(len, texts)) + sum(map(len, prefixes)))
-
-
-def _allowed_models(answering: Answering) -> Container[str] | None:
-    return None if answering.caller is None else answering.caller.models
+    return answering.within_quotas(sum(map(len, texts)) + sum(map(len, prefixes)))
 
 
 def client_of(context: Context, header: str, *, mutual_tls: bool = False) -> str:

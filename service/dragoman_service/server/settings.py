@@ -42,6 +42,8 @@ class ServerSettings:
     """File of the tokens that may call; None: everyone may."""
     glossaries: Path | None = None
     """Folder of the named glossaries (`translation.glossaries`); None: there are none."""
+    glossaries_writable: bool = False
+    """Whether calls may make, change and delete glossaries; with tokens, they need the scope `glossaries`."""
     fronts: int = 0
     """Processes that have the calls and their texts, beside one that has the engines; 0: one process has all."""
     interfaces: tuple[str, ...] = INTERFACES
@@ -76,13 +78,12 @@ class ServerSettings:
             host, _, port = self.admin.rpartition(":")
             if not host or not (port.isascii() and port.isdigit() and int(port) <= 65_535):
                 raise InvalidInput("admin", self.admin, "HOST:PORT with a port of 0 to 65535, or unix:PATH")
+        if self.glossaries_writable and self.glossaries is None:
+            raise InvalidInput("glossaries_writable", True, "with glossaries, the folder")
         check_interfaces(self.interfaces)
-        if not 0 <= self.fronts <= 64:
-            raise InvalidInput("fronts", self.fronts, "0 to 64")
-        if not 0 <= self.grace <= 86_400:
-            raise InvalidInput("grace", self.grace, "0 to 86400 seconds")
-        if not 0 <= self.lame_duck <= 3_600:
-            raise InvalidInput("lame_duck", self.lame_duck, "0 to 3600 seconds")
+        for name, most, unit in (("fronts", 64, ""), ("grace", 86_400, " seconds"), ("lame_duck", 3_600, " seconds")):
+            if not 0 <= getattr(self, name) <= most:
+                raise InvalidInput(name, getattr(self, name), f"0 to {most}{unit}")
         if not 0 < self.write_timeout <= 86_400:
             raise InvalidInput("write_timeout", self.write_timeout, "above 0, at most 86400 seconds")
         if not 1 <= self.max_connections <= 1_000_000:

@@ -6,7 +6,7 @@ Source: protobuf.dev, "Encoding".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dragoman_service.errors import InvalidInput
 
@@ -24,10 +24,12 @@ class MessageLimits:
     """Maximum number of other fields, with those that this server does not know. A field may occur several times."""
     max_bytes: int | None = None
     """Maximum number of bytes."""
+    nested: Mapping[int, tuple[str, MessageLimits]] = field(default_factory=dict)
+    """Number of a field -> its name, and the limits of the messages in it, which have repeated fields themselves."""
 
 
-def check_message(data: bytes, limits: MessageLimits) -> None:
-    """Raise InvalidInput for a message of too many bytes, values or fields.
+def check_message(data: bytes, limits: MessageLimits, inside: str = "") -> None:
+    """Raise InvalidInput for a message of too many bytes, values or fields. `inside` is its path, ending in a dot.
 
     Bytes that are not a valid message are left to the parser, whose error is more precise; the fields before the fault
     are within the limits.
@@ -45,7 +47,7 @@ def check_message(data: bytes, limits: MessageLimits) -> None:
                 repeated[number] += 1
                 name, most = limits.repeated[number]
                 if repeated[number] > most:
-                    raise InvalidInput(name, f"more than {most} values", f"at most {most}")
+                    raise InvalidInput(inside + name, f"more than {most} values", f"at most {most}")
             else:
                 others += 1
                 if others > limits.max_others:
@@ -53,6 +55,9 @@ def check_message(data: bytes, limits: MessageLimits) -> None:
                     raise InvalidInput("request", f"more than {limits.max_others} fields", allowed)
             if kind == _LEN:
                 length, at = _varint(data, at)
+                if number in limits.nested:
+                    name, own = limits.nested[number]
+                    check_message(data[at : at + length], own, f"{inside}{name}.")
                 at += length
             elif kind == _VARINT:
                 _, at = _varint(data, at)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dragoman_service.errors import InvalidInput
 from dragoman_service.text.characters import CONTROL, MARK, UNSPACED, private_characters
@@ -138,6 +138,14 @@ class Glossary:
                     found = end, term
             node = node.children.get(tokens[end].key) if end < len(tokens) else None
         return found
+
+
+def in_any_case(terms: Iterable[Term]) -> Glossary:
+    """The glossary of terms that all match in any case. Of those that have the same source then, the first counts."""
+    first: dict[tuple[str, ...], Term] = {}
+    for term in terms:
+        first.setdefault(tuple(token.key for token in _tokens(term.source)), replace(term, case_sensitive=False))
+    return Glossary(first.values())
 
 
 def read_terms(text: str, name: str) -> list[Term]:

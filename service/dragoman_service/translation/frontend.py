@@ -84,6 +84,8 @@ class Call:
     """Phrases with their translations. Phrases of `keep` are preferred."""
     glossary: str = ""
     """Name of a glossary of the server, whose terms come after all others; empty: none."""
+    glossary_any_case: bool = False
+    """Whether the terms of `glossary` match in any case."""
     splitting: Splitting = Splitting.SENTENCES
     """Where the texts are split."""
     join_lines: bool = False
@@ -393,7 +395,8 @@ class Frontend:
             return None
         # It may have to be read from its file.
         languages = call.route.source_language, call.route.target_language
-        return await asyncio.to_thread(self.glossaries.find, call.glossary, *languages)
+        find = partial(self.glossaries.find, ignore_case=call.glossary_any_case)
+        return await asyncio.to_thread(find, call.glossary, *languages)
 
     async def _compute_on_texts(self, call: Call, steps: Steps[T]) -> T:
         """Do work on the texts of a call: on a thread if they are long."""

@@ -141,7 +141,8 @@ def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: 
     if sentence is None:
         raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
     protected = sentence.protected if isinstance(sentence, ProtectedPiece) else None
-    made, longest = make_prefix(prefix, route.model.tokenizer, protected), max_length(options, route.model.description)
+    made = make_prefix(prefix, route.model.tokenizer, protected)
+    longest = max_length(options, route.model.description, len(sentence.tokens))
     if made.length >= longest:
         allowed = f"fewer tokens than max_length, which is {longest}; this has {made.length}"
         raise InvalidInput("target_prefix", prefix, allowed)
@@ -157,9 +158,10 @@ def _outside(terms: Sequence[Match], marked: Sequence[tuple[int, int]]) -> Itera
             yield term
 
 
-def max_length(options: DecodingOptions, model: ModelDescription) -> int:
-    """Maximum number of target tokens of a sentence."""
-    return model.max_target_tokens if options.max_length is None else options.max_length
+def max_length(options: DecodingOptions, model: ModelDescription, source_tokens: int) -> int:
+    """Maximum number of target tokens of a sentence of so many tokens, without the ends of the sentences."""
+    most = model.max_target_tokens if options.max_length is None else options.max_length
+    return most if options.max_added_length is None else min(most, source_tokens + options.max_added_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class RequestMaker:
         return Request(
             id=self.new_id(),
             source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
-            max_length=max_length(options, model),
+            max_length=max_length(options, model, len(piece.tokens)),
             options=_with_seed(options),
             target_prefix=prefix.tokens if prefix else (),
             deadline=self.sender.deadline,

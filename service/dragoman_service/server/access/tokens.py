@@ -17,7 +17,9 @@ TRANSLATE = "translate"
 """Scope of the calls of `dragoman.v1`."""
 ADMIN = "admin"
 """Scope of the calls of `dragoman.admin.v1`."""
-SCOPES = (TRANSLATE, ADMIN)
+GLOSSARIES = "glossaries"
+"""Scope of the calls that change glossaries, beside `translate`."""
+SCOPES = (TRANSLATE, ADMIN, GLOSSARIES)
 
 MOST_PER_MINUTE = 10**12
 """Largest quota; more is a mistake, and no server could use it up."""

@@ -1,0 +1,1 @@
+"""Google Cloud Translation v3. Begin with `servicer`."""
