@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NoReturn
+from typing import Any, TypeAlias
 
-from google.longrunning import operations_pb2, operations_pb2_grpc
+import grpc
+from google.longrunning import operations_pb2
 
 from dragoman_protos.google import translation_v3_pb2 as pb
 from dragoman_protos.google import translation_v3_pb2_grpc
 from dragoman_protos.v1 import translation_pb2 as v1
-from dragoman_service.errors import Unserved
 from dragoman_service.interfaces.backend import Backend, Methods, Translation
 from dragoman_service.interfaces.google import languages, operations, translate
 from dragoman_service.interfaces.google.common import errors_of
@@ -39,7 +39,14 @@ _UNSERVED = {
     "ListAdaptiveMtSentences": _NO_ADAPTATION,
     **dict.fromkeys(("CreateModel", "ListModels", "GetModel", "DeleteModel"), _NO_MODEL_METHODS),
 }
-_NO_OPERATIONS = "operations are done when they are returned, and are not kept"
+_OPERATIONS = {
+    "GetOperation": operations_pb2.GetOperationRequest,
+    "WaitOperation": operations_pb2.WaitOperationRequest,
+}
+_UNSERVED_OPERATIONS = dict.fromkeys(
+    ("ListOperations", "CancelOperation", "DeleteOperation"), "operations are done when they are returned, and not kept"
+)
+OperationRequest: TypeAlias = operations_pb2.GetOperationRequest | operations_pb2.WaitOperationRequest
 
 _log = logging.getLogger(__name__)
 
@@ -72,41 +79,26 @@ class GoogleServicer(GlossaryMethods, translation_v3_pb2_grpc.TranslationService
         reply = await self._translation.ListModels(v1.ListModelsRequest(), call)
         return languages.supported_languages(request, reply.models)
 
-
-class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
-    """Tells of operations that are done."""
-
-    def __init__(self, glossaries: GlossaryMethods) -> None:
-        self._glossaries = glossaries
-
-    async def GetOperation(self, request: operations_pb2.GetOperationRequest, call: Any) -> operations_pb2.Operation:  # noqa: N802
-        return await self._operation(request.name, call)
-
-    async def WaitOperation(self, request: operations_pb2.WaitOperationRequest, call: Any) -> operations_pb2.Operation:  # noqa: N802
-        return await self._operation(request.name, call)
-
-    async def ListOperations(self, request: operations_pb2.ListOperationsRequest, call: Any) -> NoReturn:  # noqa: N802
-        raise Unserved(f"ListOperations: {_NO_OPERATIONS}")
-
-    async def CancelOperation(self, request: operations_pb2.CancelOperationRequest, call: Any) -> NoReturn:  # noqa: N802
-        raise Unserved(f"CancelOperation: {_NO_OPERATIONS}")
-
-    async def DeleteOperation(self, request: operations_pb2.DeleteOperationRequest, call: Any) -> NoReturn:  # noqa: N802
-        raise Unserved(f"DeleteOperation: {_NO_OPERATIONS}")
-
-    async def _operation(self, name: str, call: Any) -> operations_pb2.Operation:
-        kind, glossary_name = operations.parsed_operation(name)
+    async def operation(self, request: OperationRequest, call: Any) -> operations_pb2.Operation:
+        """An operation that is done, by its name."""
+        kind, glossary_name = operations.parsed_operation(request.name)
         if kind == operations.DELETE:
             return operations.deleted(glossary_name)
-        return operations.made(
-            kind, await self._glossaries.GetGlossary(pb.GetGlossaryRequest(name=glossary_name), call)
-        )
+        return operations.made(kind, await self.GetGlossary(pb.GetGlossaryRequest(name=glossary_name), call))
 
 
 def add(backend: Backend, methods: Methods) -> None:
     """Register the services."""
     servicer = GoogleServicer(backend)
-    translation, _ = SERVICES
+    translation, operations_service = SERVICES
     translation_v3_pb2_grpc.add_TranslationServiceServicer_to_server(servicer, methods)
     methods.add_unserved(translation, _UNSERVED)
-    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(servicer), methods)
+    # The generated code of this package is too old to name the methods that it registers.
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            servicer.operation, kind.FromString, operations_pb2.Operation.SerializeToString
+        )
+        for name, kind in _OPERATIONS.items()
+    }
+    methods.add_registered_method_handlers(operations_service, handlers)
+    methods.add_unserved(operations_service, _UNSERVED_OPERATIONS)
