@@ -1,7 +1,8 @@
 # Everything that people and CI run. `make` alone lists the targets.
 #
-# Two environments, made on first use: `.venv` serves and has no PyTorch; `.venv-dev` trains, exports and tests. pip installs
-# what requirements/*.lock name, in these versions and with these hashes, except PyTorch.
+# Three environments, made on first use: `.venv` serves and has no PyTorch; `.venv-dev` trains, exports and tests;
+# `.venv-clients` has clients of others for the tests. pip installs what requirements/*.lock name, in these versions and with
+# these hashes, except PyTorch.
 
 PYTHON ?= python3
 # Processes that share the tests. Each test has up to four busy threads of its own.
@@ -14,6 +15,7 @@ TORCH ?= torch==2.13.0
 
 SERVING := .venv/.installed
 DEV := .venv-dev/.installed
+CLIENTS := .venv-clients/.installed
 LOCKED := pip install -qq --require-hashes
 OWN := pip install -qq --no-deps --no-build-isolation --editable .
 COMPILE = .venv-dev/bin/uv --config-file requirements/uv.toml pip compile --quiet --universal --python-version 3.11 \
@@ -24,7 +26,7 @@ SITE = $(shell .venv-dev/bin/python -c 'import sysconfig; print(sysconfig.get_pa
 OPERATIONS = google/longrunning/operations.proto=$(SITE)/google/longrunning/operations_proto.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow lint type format protos lock sbom image clean
+.PHONY: help setup clients demo serve test test-slow lint type format protos lock sbom image clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,10 +39,12 @@ serve: $(SERVING)  ## serve the bundled model (or MODEL=...) until Ctrl-C
 
 setup: $(DEV)  ## install what development needs into .venv-dev
 
-test: $(DEV)  ## all tests but the slow ones
+clients: $(CLIENTS)  ## install clients of others, for the tests, into .venv-clients
+
+test: $(DEV) $(CLIENTS)  ## all tests but the slow ones
 	.venv-dev/bin/pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-slow: $(DEV)  ## the slow tests: training, long runs under load
+test-slow: $(DEV) $(CLIENTS)  ## the slow tests: training, long runs under load
 	.venv-dev/bin/pytest -m slow $(ARGS)
 
 lint: $(DEV)  ## style, and which package may import which
@@ -65,6 +69,7 @@ lock: $(DEV)  ## bring requirements/*.lock in line with pyproject.toml (ARGS=--u
 	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/serve-gpu.lock
 	$(COMPILE) pyproject.toml --extra cpu --extra train --extra export --extra hf --extra dev requirements/build.in \
 		--no-emit-package torch --output-file requirements/dev.lock
+	$(COMPILE) requirements/clients.in --output-file requirements/clients.lock
 
 sbom: $(SERVING) $(DEV)  ## list what serves, .venv, in dist/sbom.json (CycloneDX)
 	@mkdir -p dist
@@ -75,7 +80,7 @@ image:  ## build the Docker image `dragoman`
 	docker build --file deploy/docker/Dockerfile --tag dragoman .
 
 clean:  ## remove the environments, caches and built packages
-	rm -rf .venv .venv-dev dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-dev .venv-clients dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The build backend lies beside the environment that serves, not in it.
 $(SERVING): pyproject.toml requirements/serve.lock requirements/build.lock
@@ -92,4 +97,10 @@ $(DEV): pyproject.toml requirements/dev.lock
 	@.venv-dev/bin/$(LOCKED) -r requirements/dev.lock
 	@.venv-dev/bin/pip install -qq $(TORCH)
 	@.venv-dev/bin/$(OWN)
+	@touch $@
+
+$(CLIENTS): requirements/clients.lock
+	@echo "Installing clients of others into .venv-clients ..."
+	@$(PYTHON) -m venv --clear .venv-clients
+	@.venv-clients/bin/$(LOCKED) -r requirements/clients.lock
 	@touch $@

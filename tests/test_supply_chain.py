@@ -55,7 +55,7 @@ def wanted(extras: tuple[str, ...]) -> list[Requirement]:
 
 
 def test_there_is_a_lock_for_every_way_to_install() -> None:
-    assert set(LOCKS) == {*EXTRAS, "build.lock"}
+    assert set(LOCKS) == {*EXTRAS, "build.lock", "clients.lock"}
 
 
 @pytest.mark.parametrize("lock", sorted(LOCKS))

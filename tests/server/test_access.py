@@ -378,10 +378,14 @@ def test_neither_log_nor_metrics_have_a_token(server: Guarded, caplog: pytest.Lo
 def test_reflection_of_both_versions(call: Call, tmp_path: Path) -> None:
     with serving([served(FakeWorkers())]) as server, grpc.insecure_channel(server.address) as channel:
         assert call(channel, ()) == [
+            "dragoman.v1.Glossaries",
             "dragoman.v1.Translation",
+            "google.cloud.translation.v3.TranslationService",
+            "google.longrunning.Operations",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
+            "nvidia.riva.nmt.RivaTranslation",
         ]
         for name in (V1_NAME, V1ALPHA_NAME):
             (answer,) = questions(

@@ -13,7 +13,7 @@ from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from dragoman_service.errors import InvalidInput, NotFound
 from dragoman_service.text.terms import Glossary, Term, read_terms
-from dragoman_service.translation import glossaries
+from dragoman_service.translation import glossary_files
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.glossaries import GlossaryFolder
 from support.fake_workers import FakeWorkers, served
@@ -65,7 +65,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, caplog: pytest.LogCap
 def test_errors_have_the_file_and_the_line(
     content: bytes, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(glossaries, "MAX_BYTES", 100)
+    monkeypatch.setattr(glossary_files, "MAX_BYTES", 100)
     (tmp_path / "bank.en-de.tsv").write_bytes(content)
     with pytest.raises(InvalidInput) as raised:
         targets(GlossaryFolder(tmp_path))
@@ -115,9 +115,9 @@ def test_a_file_is_not_read_on_the_event_loop(tmp_path: Path) -> None:
     threads: list[int] = []
 
     class Noting(GlossaryFolder):
-        def find(self, name: str, source_language: str, target_language: str) -> Glossary:
+        def find(self, name: str, source_language: str, target_language: str, *, ignore_case: bool = False) -> Glossary:
             threads.append(threading.get_ident())
-            return super().find(name, source_language, target_language)
+            return super().find(name, source_language, target_language, ignore_case=ignore_case)
 
     model = served(FakeWorkers())
 

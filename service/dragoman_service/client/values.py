@@ -65,6 +65,7 @@ class Options:
     length_penalty: float | None = None
     min_length: int | None = None
     max_length: int | None = None
+    max_added_length: int | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     stop_repetition: bool | None = None
@@ -92,6 +93,8 @@ class Options:
     """Phrases with their translations."""
     glossary: str = ""
     """Name of a glossary of the server."""
+    glossary_ignore_case: bool = False
+    """Whether its terms match in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +289,7 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         keep=options.keep,
         terms=_terms(options),
         glossary=options.glossary,
+        glossary_ignore_case=options.glossary_ignore_case,
     )
 
 
@@ -331,6 +335,7 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         keep=options.keep,
         terms=_terms(options),
         glossary=options.glossary,
+        glossary_ignore_case=options.glossary_ignore_case,
     )
 
 

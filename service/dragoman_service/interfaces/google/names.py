@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dragoman_service.errors import InvalidInput
 
-_PARENT = "projects/[^/]{1,100}(?:/locations/[^/]{1,100})?"
+_PARENT = r"projects/[^/\s]{1,100}(?:/locations/[^/\s]{1,100})?"
 _PARENT_FORM = "projects/PROJECT or projects/PROJECT/locations/LOCATION"
 _DEFAULT_MODELS = ("general/nmt", "general/base")
 """Google's own general models: the default here."""
@@ -31,7 +31,7 @@ def check_parent(field: str, value: str) -> str:
 
 def resource(field: str, value: str, collection: str) -> Resource:
     """The resource of a collection, such as `glossaries`, that has this name. Raises InvalidInput."""
-    match = re.fullmatch(f"({_PARENT})/{collection}/([^/]{{1,400}})", value)
+    match = re.fullmatch(f"({_PARENT})/{collection}/([^/\\s]{{1,400}})", value)
     if match is None:
         raise InvalidInput(field, value, f"projects/PROJECT/locations/LOCATION/{collection}/ID")
     return Resource(match[1], match[2])

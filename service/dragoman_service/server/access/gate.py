@@ -21,8 +21,14 @@ from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.metrics import Metrics
 
 AUTHORIZATION_KEY = "authorization"
+GOOGLE_KEY = "x-goog-api-key"
+"""Where Google's clients have an API key."""
 
-_BEARER = re.compile(r"bearer +([!-~]{1,200})", re.IGNORECASE)
+_FORMS = {
+    AUTHORIZATION_KEY: (re.compile(r"bearer +([!-~]{1,200})", re.IGNORECASE), "Bearer TOKEN"),
+    GOOGLE_KEY: (re.compile(r"([!-~]{1,200})"), "TOKEN"),
+}
+"""Key of metadata -> the form of its value, as an expression and for people. One of them is allowed."""
 _NO_DIGEST = "0" * 64
 """Compared with when the id of a token is unknown: no token has this hash."""
 _PERIOD = 0.5
@@ -135,14 +141,17 @@ class Gate:
 
 def _token_of(context: Context) -> str:
     """The token that the metadata of a call has. Raises Unauthenticated. The message never has what came."""
-    values = [value for key, value in context.invocation_metadata() or () if key == AUTHORIZATION_KEY]
-    if not values:
+    entries = [(key, value) for key, value in context.invocation_metadata() or () if key in _FORMS]
+    if not entries:
         raise Unauthenticated("no token; allowed: metadata `authorization: Bearer TOKEN`")
-    if len(values) > 1:
-        raise Unauthenticated(f"{len(values)} entries `authorization`; allowed: one")
-    match = _BEARER.fullmatch(values[0]) if isinstance(values[0], str) else None
+    if len(entries) > 1:
+        keys = " and ".join(f"`{key}`" for key in sorted({key for key, _ in entries}))
+        raise Unauthenticated(f"{len(entries)} entries {keys}; allowed: one")
+    ((key, value),) = entries
+    form, shown = _FORMS[key]
+    match = form.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Unauthenticated("metadata `authorization` has another form; allowed: `Bearer TOKEN`")
+        raise Unauthenticated(f"metadata `{key}` has another form; allowed: `{shown}`")
     return match[1]
 
 
