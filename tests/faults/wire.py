@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -70,6 +70,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "patience": st.floats(1, 10),
     "min_length": st.integers(0, 3),
     "max_length": st.integers(3, 8),
+    "max_added_length": st.integers(0, 20),
     "repetition_penalty": st.floats(1, 10),
     "no_repeat_ngram_size": st.integers(0, 16),
     "temperature": st.floats(0.01, 100),
@@ -78,6 +79,10 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**64 - 1),
 }
 """By name of the field: values that a server of the tiny model takes. Without them hardly a message would get far."""
+
+ALWAYS = ("text", "texts")
+Sensible: TypeAlias = Mapping[str, st.SearchStrategy[Any]]
+Always: TypeAlias = Sequence[str]
 
 _INTEGERS = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
@@ -171,20 +176,25 @@ def parsed(method: str, data: bytes) -> Message | None:
         return None
 
 
-def messages(descriptor: Descriptor) -> st.SearchStrategy[Message]:
+def messages(
+    descriptor: Descriptor, sensible: Sensible = SENSIBLE, always: Always = ALWAYS
+) -> st.SearchStrategy[Message]:
     """Messages of a type whose fields are left out, sensible, or anything at all that the type of the field allows.
 
-    Texts are never left out, but may be empty: most messages would be refused for that alone.
+    The fields of `always`, such as texts, are never left out, but may be empty: most messages would be refused for that
+    alone.
     """
     kind: type[Message] = GetMessageClass(descriptor)
-    fields = {field.name: _values(field) for field in descriptor.fields}
-    texts = {name: fields.pop(name) for name in ("text", "texts") if name in fields}
-    return st.fixed_dictionaries(texts, optional=fields).map(lambda given: kind(**given))
+    fields = {field.name: _values(field, sensible, always) for field in descriptor.fields}
+    given_ones = {name: fields.pop(name) for name in always if name in fields}
+    return st.fixed_dictionaries(given_ones, optional=fields).map(lambda given: kind(**given))
 
 
-def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
+def _values(field: FieldDescriptor, sensible: Sensible, always: Always) -> st.SearchStrategy[Any]:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return sensible[field.name] | st.dictionaries(TEXTS, TEXTS, max_size=3)
     if field.message_type is not None:
-        one: st.SearchStrategy[Any] = messages(field.message_type)
+        one: st.SearchStrategy[Any] = messages(field.message_type, sensible, always)
     elif field.type in _INTEGERS:
         least, most = _INTEGERS[field.type]
         one = st.integers(-2, 300).map(lambda n: max(least, n)) | st.integers(least, most)
@@ -195,9 +205,9 @@ def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     else:
         one = TEXTS
     anything = st.lists(one, max_size=4) if field.is_repeated else one
-    sensible = SENSIBLE.get(field.name)
+    good = sensible.get(field.name)
     # Several times as often: with a dozen fields at random, one is wrong nearly always.
-    return anything if sensible is None else st.integers(0, 7).flatmap(lambda n: sensible if n else anything)
+    return anything if good is None else st.integers(0, 7).flatmap(lambda n: good if n else anything)
 
 
 def unknown_fields(rng: random.Random) -> bytes:
