@@ -59,14 +59,13 @@ def test_a_token_is_let_in(server: ServerProcess, token: str) -> None:
     assert is_answered(heard(server, f"Bearer {token}".encode()))
 
 
-@pytest.mark.parametrize("value", ["none", "empty", "several", "two of the same", "huge", "odd", "binary key", "upper"])
+@pytest.mark.parametrize("value", ["none", "empty", "several", "huge", "odd", "binary key", "upper"])
 def test_odd_entries(server: ServerProcess, token: str, value: str) -> None:
     good = f"Bearer {token}".encode()
     answer = {
         "none": lambda: heard(server),
         "empty": lambda: heard(server, b""),
         "several": lambda: heard(server, b"Bearer x", good),
-        "two of the same": lambda: heard(server, good, good),
         "huge": lambda: heard(server, good + b"a" * 4_000),
         "odd": lambda: heard(server, good + b"\xff\xfe"),
         "binary key": lambda: heard(server, good, key=b"authorization-bin"),
@@ -83,7 +82,7 @@ def test_random_entries(server: ServerProcess, token: str) -> None:
     for _ in range(ROUNDS):
         values = [mutated(rng, good) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
         answer = heard(server, *values)
-        assert is_answered(answer) <= (values == [good])
+        assert is_answered(answer) <= (set(values) == {good})
         assert token.encode()[21:] not in answer
         refused += b"grpc-status" in answer
     print(f"{ROUNDS} calls with random entries, of which {refused} got a status")

@@ -116,7 +116,17 @@ def test_calls_without_a_good_token(world: World) -> None:
     assert world.refusal(*bearer(shop.upper())) == unknown
     assert world.refusal(*bearer(shop[:4] + "0" * 16 + shop[20:])) == unknown
     assert world.refusal(*bearer(world.caller(shop).token.sha256)) == unknown
-    assert world.refusal(*bearer(shop), *bearer(shop)) == "2 entries `authorization`; allowed: one"
+    assert world.refusal(*bearer(shop), *bearer("x")) == "2 different entries `authorization`; allowed: one"
+    both = world.refusal(*bearer(shop), ("x-goog-api-key", shop))
+    assert both == "2 different entries `authorization` and `x-goog-api-key`; allowed: one"
+    assert world.refusal(("x-goog-api-key", f"{shop} ")) == (
+        "metadata `x-goog-api-key` has another form; allowed: `TOKEN`"
+    )
+
+
+def test_the_same_entry_twice_is_one_and_an_api_key_is_a_token(world: World) -> None:
+    for entries in (bearer(world.shop) * 2, (("x-goog-api-key", world.shop),)):
+        assert world.gate.caller(Call(*entries)).name == "shop"  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=500)
@@ -131,7 +141,7 @@ def test_any_metadata_is_refused_without_showing_it(
         st.text(), st.binary(), st.lists(near, max_size=4).map("".join), st.text(min_size=1).map(lambda t: shop + t)
     )
     entries = data.draw(st.lists(st.tuples(st.sampled_from(["authorization", "x"]), values), max_size=3))
-    mine = [value for key, value in entries if key == "authorization"]
+    mine = {value for key, value in entries if key == "authorization"}
     (value,) = mine if len(mine) == 1 else [None]
     if isinstance(value, str) and re.fullmatch(f"[Bb]earer +{shop}", value):
         assert world.gate.caller(Call(*entries)).name == "shop"  # type: ignore[arg-type]

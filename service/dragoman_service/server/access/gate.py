@@ -141,12 +141,13 @@ class Gate:
 
 def _token_of(context: Context) -> str:
     """The token that the metadata of a call has. Raises Unauthenticated. The message never has what came."""
-    entries = [(key, value) for key, value in context.invocation_metadata() or () if key in _FORMS]
+    # The client of Riva sends the same entry twice over TLS.
+    entries = {(key, value) for key, value in context.invocation_metadata() or () if key in _FORMS}
     if not entries:
         raise Unauthenticated("no token; allowed: metadata `authorization: Bearer TOKEN`")
     if len(entries) > 1:
         keys = " and ".join(f"`{key}`" for key in sorted({key for key, _ in entries}))
-        raise Unauthenticated(f"{len(entries)} entries {keys}; allowed: one")
+        raise Unauthenticated(f"{len(entries)} different entries {keys}; allowed: one")
     ((key, value),) = entries
     form, shown = _FORMS[key]
     match = form.fullmatch(value) if isinstance(value, str) else None
