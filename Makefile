@@ -65,9 +65,9 @@ protos: $(DEV)  ## generate the gRPC code anew
 
 lock: $(DEV)  ## bring requirements/*.lock in line with pyproject.toml (ARGS=--upgrade: renew all versions)
 	$(COMPILE) requirements/build.in --output-file requirements/build.lock
-	$(COMPILE) pyproject.toml --extra cpu --output-file requirements/serve.lock
-	$(COMPILE) pyproject.toml --extra gpu --output-file requirements/serve-gpu.lock
-	$(COMPILE) pyproject.toml --extra cpu --extra train --extra export --extra hf --extra dev requirements/build.in \
+	$(COMPILE) pyproject.toml --extra cpu --extra http --output-file requirements/serve.lock
+	$(COMPILE) pyproject.toml --extra gpu --extra http --output-file requirements/serve-gpu.lock
+	$(COMPILE) pyproject.toml --extra cpu --extra http --extra train --extra export --extra hf --extra dev requirements/build.in \
 		--no-emit-package torch --output-file requirements/dev.lock
 	$(COMPILE) requirements/clients.in --output-file requirements/clients.lock
 

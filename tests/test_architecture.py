@@ -29,7 +29,7 @@ MAX_FUNCTION_LINES = 60
 # What each package may import: the base dependencies, and those of these extras.
 EXTRAS = {
     "dragoman_protos": (),
-    "dragoman_service": ("cpu",),
+    "dragoman_service": ("cpu", "http"),
     "dragoman_model": ("cpu", "train"),
     "dragoman_export": ("cpu", "export", "hf"),
 }

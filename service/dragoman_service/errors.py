@@ -72,6 +72,18 @@ class InvalidInput(DragomanError):
         self.field = field
 
 
+class TooLarge(InvalidInput):
+    """A request with too many bytes."""
+
+    reason = "too_large"
+
+
+class TooSlow(InvalidInput):
+    """A request that did not arrive in time."""
+
+    reason = "too_slow"
+
+
 def at_least(name: str, value: int, least: int) -> None:
     """Raise InvalidInput if the setting `name` is below `least`."""
     if value < least:

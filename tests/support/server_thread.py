@@ -34,6 +34,11 @@ class ServerThread:
     def address(self) -> str:
         return f"127.0.0.1:{self.server.port}"
 
+    @property
+    def url(self) -> str:
+        """Of the HTTP server."""
+        return f"http://127.0.0.1:{self.server.http_port}"
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, 0 if it was never set."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0

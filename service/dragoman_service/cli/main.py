@@ -27,6 +27,7 @@ _LIBRARIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tensorboard": ("TensorBoard", ("train",)),
     "matplotlib": ("Matplotlib", ("train",)),
     "onnx": ("ONNX", ("export",)),
+    "uvicorn": ("uvicorn", ("http",)),
     "huggingface_hub": ("the Hugging Face Hub", ("hf",)),
     "yaml": ("PyYAML", ("export",)),
     "cryptography": ("cryptography", _BASE),

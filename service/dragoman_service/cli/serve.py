@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
@@ -83,6 +84,9 @@ def _serve(config: ServiceConfig) -> int:
     if config.server.tokens is not None:
         load(config.server.tokens)  # a mistake in it is told before the models are loaded
     check_free("", config.server.host, config.server.port)
+    if config.server.http_port is not None:
+        importlib.import_module("uvicorn")  # that it is missing is told before the models are loaded, too
+        check_free("http-", config.server.address_of_http, config.server.http_port)
     check_free("metrics-", config.server.pages_host, config.server.metrics_port)
     check_certificates(config.server)
     if config.server.fronts:
@@ -102,7 +106,7 @@ def _serve(config: ServiceConfig) -> int:
 
         def on_ready() -> None:
             summaries = [model.description.summary for model in server.registry.models]
-            announce(config.server, summaries, server.port, server.metrics_port)
+            announce(config.server, summaries, server.port, server.http_port, server.metrics_port)
 
         asyncio.run(serve_until_signal(server.start(), partial(server.stop, config.server.grace), on_ready))
     finally:

@@ -41,6 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "key; empty: the certificate of the client does with --tls-client-ca, else its network address",
     )
     net.add_argument(
+        "--http-port",
+        type=int,
+        default=fallback.server.http_port,
+        metavar="PORT",
+        help="port for HTTP; 0 takes a free one; without it, there is no HTTP",
+    )
+    net.add_argument(
+        "--http-host",
+        default=fallback.server.http_host,
+        metavar="HOST",
+        help="address to listen on for HTTP; empty: that of --host",
+    )
+    net.add_argument(
+        "--http-origins",
+        type=_names,
+        default=fallback.server.http_origins,
+        metavar="ORIGIN,ORIGIN,...",
+        help="origins of websites whose pages may use the HTTP port, such as https://shop.example; * is every one; all "
+        "may use LibreTranslate's routes",
+    )
+    net.add_argument(
         "--metrics-port",
         type=int,
         default=fallback.server.metrics_port,
@@ -92,6 +113,9 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         tls_client_ca=args.tls_client_ca,
         host=args.host,
         port=args.port,
+        http_port=args.http_port,
+        http_host=args.http_host,
+        http_origins=args.http_origins,
         metrics_port=args.metrics_port,
         metrics_host=args.metrics_host,
         max_connections=args.max_connections,
@@ -183,7 +207,7 @@ def _add_intake_arguments(intake: argparse._ArgumentGroup, fallback: ServiceConf
         "--max-connections",
         type=int,
         default=fallback.server.max_connections,
-        help="connections to the gRPC port; further ones are closed",
+        help="connections to each of the ports for gRPC and HTTP; further ones are closed",
     )
     intake.add_argument(
         "--max-connection-age",
@@ -230,7 +254,7 @@ def _add_intake_arguments(intake: argparse._ArgumentGroup, fallback: ServiceConf
 
 def _add_tls_arguments(tls: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
     tls.description = (
-        "For gRPC, and for --admin at HOST:PORT. The files are read again when they change. "
+        "For gRPC, HTTP, and for --admin at HOST:PORT. The files are read again when they change. "
         "A unix: socket and the metrics port have no TLS."
     )
     tls.add_argument(

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
-from typing import Any
+from typing import Any, Never, Protocol
 
 import grpc
 
@@ -32,7 +32,40 @@ _ARRIVAL_DELAY = 0.02
 
 _NO_QUOTAS = nullcontext()
 
-Context = grpc.aio.ServicerContext[Any, Any]
+
+class Context(Protocol):
+    """The caller's side of a call: what is used of a `grpc.aio.ServicerContext`. Calls over HTTP have their own."""
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Keys in lower case, and values."""
+        ...
+
+    def peer(self) -> str:
+        """Address of the caller, such as `ipv4:192.0.2.7:51234`."""
+        ...
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What the caller's certificate says."""
+        ...
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None without one."""
+        ...
+
+    def set_trailing_metadata(self, trailing_metadata: tuple[tuple[str, str | bytes], ...], /) -> None:
+        """What is sent after the answer."""
+        ...
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...], /
+    ) -> Never:
+        """End the call with a status. Raises grpc.aio.AbortError."""
+        ...
+
+    async def write(self, message: Any, /) -> None:
+        """Send a message of a stream."""
+        ...
+
 
 _log = logging.getLogger(__name__)
 

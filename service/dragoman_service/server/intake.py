@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from dragoman_service.errors import InvalidInput, Overloaded
+from dragoman_service.errors import InvalidInput, Overloaded, TooSlow
 from dragoman_service.server.shares import Shares
 
 QUICK_SECONDS = 0.5
@@ -121,7 +121,7 @@ class Intake:
         Raises:
             Overloaded: the message took longer than `QUICK_SECONDS` or `CROWDED_SECONDS`, and too many others do; or
                 its processing needs more memory than there is.
-            InvalidInput: the message took longer than `READ_SECONDS`.
+            TooSlow: the message took longer than `READ_SECONDS`.
         """
         client = memory.client
         await self._quick.take(client)
@@ -172,7 +172,7 @@ class _Reading:
         self._quick.give_back(self._client)
         self._is_slow = True
         allowed = f"to arrive within {READ_SECONDS:g} s"
-        late = InvalidInput("request", "a message that did not arrive", allowed)
+        late = TooSlow("request", "a message that did not arrive", allowed)
         self._timer = self._loop.call_later(self._started + READ_SECONDS - self._loop.time(), self._fail, late)
 
     def _fail(self, error: Exception) -> None:

@@ -28,7 +28,7 @@ GRPC_API = "grpc"
 """Label of calls to gRPC's own services in metrics."""
 _SMALL = MessageLimits({}, max_bytes=65_536)
 """Limits of the messages of health, reflection and administration."""
-_MAX_REPEATED = 100
+MAX_REPEATED = 100
 """Maximum number of values of a repeated field that no setting limits."""
 
 
@@ -110,7 +110,7 @@ class Methods:
 
 def _limits_of(message: Descriptor, most: Mapping[str, int]) -> MessageLimits:
     repeated = {
-        field.number: (field.name, most.get(field.name, _MAX_REPEATED)) for field in message.fields if field.is_repeated
+        field.number: (field.name, most.get(field.name, MAX_REPEATED)) for field in message.fields if field.is_repeated
     }
     inner = ((field, _limits_of(field.message_type, most)) for field in message.fields if field.message_type)
     nested = {field.number: (field.name, its) for field, its in inner if its.repeated or its.nested}

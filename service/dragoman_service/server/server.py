@@ -53,6 +53,7 @@ from dragoman_service.translation.glossary_files import MAX_ENTRIES
 from dragoman_service.translation.settings import RequestLimits
 
 if TYPE_CHECKING:
+    from dragoman_service.server.http.connections import Listener
     from dragoman_service.server.tls import ServerTls
 
 _REPLY_SECONDS = 5.0
@@ -91,10 +92,13 @@ class Server:
         self._admin_lock: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pages: PagesServer | None = None
+        self._http: Listener | None = None
         self.condition = Condition(not_ready="starting")
         """State of this process, for load balancers and supervisors."""
         self.port = 0
         """The port of gRPC, once started."""
+        self.http_port = 0
+        """The port of HTTP, once started."""
         self.metrics_port = 0
         """The port of the metrics, once started."""
 
@@ -150,9 +154,9 @@ class Server:
         own = methods_of(API)
         translation_pb2_grpc.add_TranslationServicer_to_server(servicer, own)
         glossaries_pb2_grpc.add_GlossariesServicer_to_server(glossaries, own)
-        interfaces = grpc_interfaces(config.interfaces)
+        backend, interfaces = Backend(servicer, glossaries), grpc_interfaces(config.interfaces)
         for interface in interfaces:
-            interface.add(Backend(servicer, glossaries), methods_of(interface.api))
+            interface.add(backend, methods_of(interface.api))
         intake = Intake(_for_others(self._config.intake))
         others = ForeignMethods(self._server, self._metrics, intake, clients)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, others)  # type: ignore[arg-type]
@@ -169,6 +173,32 @@ class Server:
             self.port = _add_port(self._server, address(config.host, port), self._tls)
         except RuntimeError as error:
             raise StartupError(f"port {port} on {config.host} cannot be had: {error}") from None
+        if config.http_port is not None:
+            self._listen_for_http(backend, public_intake, identify, clients)
+
+    def _listen_for_http(self, backend: Backend, intake: Intake, identify: Identify, clients: ClientOf) -> None:
+        """Open the HTTP server. Raises StartupError."""
+        from dragoman_service.server.http.endpoint import Service  # noqa: PLC0415 - needs the extra `http`
+        from dragoman_service.server.http.server import open_http  # noqa: PLC0415
+
+        config = self._settings
+        service = Service(
+            backend=backend,
+            metrics=self._metrics,
+            intake=intake,
+            identify=identify,
+            client_of=clients,
+            max_bytes=self._config.intake.max_message_mib << 20,
+            repeated=_most_values(self._config.limits),
+            write_seconds=config.write_timeout,
+        )
+        tls = self._tls.context if self._tls else None
+        try:
+            self._http = open_http(config, service, tls, shares_port=not self._part.alone)
+        except OSError as error:
+            where = f"HTTP port {config.http_port} on {config.address_of_http}"
+            raise StartupError(f"{where} cannot be had: {error.strerror}") from None
+        self.http_port = self._http.port
 
     async def stop(self, grace: float) -> None:
         """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those
@@ -188,7 +218,10 @@ class Server:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._part.others_idle(), grace - (time.monotonic() - started))
         left = max(0.0, grace - (time.monotonic() - started))
-        await self._server.stop(min(_REPLY_SECONDS, left))
+        stopping = [self._server.stop(min(_REPLY_SECONDS, left))]
+        if self._http is not None:
+            stopping.append(self._http.stop(min(_REPLY_SECONDS, left)))
+        await asyncio.gather(*stopping)
         if self._following is not None:
             self._following.cancel()
         if self._admin is not None:
@@ -350,11 +383,14 @@ async def serve_until_signal(
     await stop()
 
 
-def announce(settings: ServerSettings, models: Iterable[str], port: int, metrics_port: int) -> None:
+def announce(settings: ServerSettings, models: Iterable[str], port: int, http_port: int, metrics_port: int) -> None:
     """Print the models and the addresses of a server that is ready."""
     for model in models:
         print(f"model    {model}")
     print(f"gRPC     {address(settings.host, port)}{settings.tls}")
+    if settings.http_port is not None:
+        scheme = "https" if settings.tls_cert else "http"
+        print(f"HTTP     {scheme}://{address(settings.address_of_http, http_port)}{settings.tls}")
     if settings.admin:
         print(f"admin    {settings.admin}{'' if settings.admin.startswith('unix:') else settings.tls}")
     print(f"metrics  http://{address(settings.pages_host, metrics_port)}/metrics")

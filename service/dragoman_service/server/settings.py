@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from dragoman_service.repository.settings import ModelSettings, RepositorySettin
 from dragoman_service.server.intake import IntakeSettings
 from dragoman_service.translation.settings import RequestLimits
 
+_ORIGIN = re.compile(r"https?://[^/\s,]+")
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
@@ -23,6 +26,13 @@ class ServerSettings:
     """Address to listen on; 0.0.0.0 is every address of the machine."""
     port: int = 50051
     """Port for gRPC; 0 takes a free one."""
+    http_port: int | None = None
+    """Port for HTTP; 0 takes a free one; None: there is none."""
+    http_host: str = ""
+    """Address to listen on for HTTP; empty: that of `host`."""
+    http_origins: tuple[str, ...] = ()
+    """Origins of the websites whose pages may use the routes of HTTP, such as https://shop.example; `*`: all. Routes of
+    LibreTranslate may be used by all."""
     metrics_port: int = 9090
     """Port for Prometheus metrics; 0 takes a free one."""
     metrics_host: str = ""
@@ -58,7 +68,7 @@ class ServerSettings:
     write_timeout: float = 30.0
     """Seconds that a stream waits for its reader to take a piece. Then it is cancelled, and its rows are freed."""
     max_connections: int = 1024
-    """Maximum number of connections to the gRPC port; further ones are closed."""
+    """Maximum number of connections to the gRPC port, and to the HTTP port; further ones are closed."""
     max_connection_age: float = 0.0
     """Seconds after which a connection is asked to close, so that clients connect again and load spreads over new
     servers; 0: never. Running calls have `max_connection_age_grace` seconds to end."""
@@ -70,6 +80,7 @@ class ServerSettings:
         _port("metrics_port", self.metrics_port)
         if self.port and self.port == self.metrics_port and self.pages_host == self.host:
             raise InvalidInput("metrics_port", self.metrics_port, "a port other than that of gRPC")
+        self._check_http()
         if bool(self.tls_cert) != bool(self.tls_key):
             raise InvalidInput("tls_key", self.tls_key, "a file if tls_cert is one, and nothing without tls_cert")
         if self.tls_client_ca and not self.tls_cert:
@@ -93,6 +104,21 @@ class ServerSettings:
         if not 0 < self.max_connection_age_grace <= 86_400:
             allowed = "above 0, at most 86400 seconds"
             raise InvalidInput("max_connection_age_grace", self.max_connection_age_grace, allowed)
+
+    def _check_http(self) -> None:
+        port = self.http_port or 0
+        _port("http_port", port)
+        others = ((self.host, self.port), (self.pages_host, self.metrics_port))
+        if port and (self.address_of_http, port) in others:
+            raise InvalidInput("http_port", port, "a port other than those of gRPC and the metrics")
+        for origin in self.http_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise InvalidInput("http_origins", origin, "*, or origins such as https://shop.example:8443")
+
+    @property
+    def address_of_http(self) -> str:
+        """Address to listen on for HTTP."""
+        return self.http_host or self.host
 
     @property
     def tls(self) -> str:

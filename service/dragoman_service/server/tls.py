@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,6 +95,22 @@ class Certificates:
         starts, own_ends = own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp()
         return cls(contents, own.serial_number, starts, own_ends, ends)
 
+    def context(self) -> ssl.SSLContext:
+        """As the ssl module of Python takes them, for HTTP/1.1."""
+        cert, key, client_ca = self.contents
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        if client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=client_ca.decode())
+        # It reads files alone. These are what was checked; those of the paths may have changed since.
+        with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+            file.write(key + b"\n" + cert)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return context
+
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         """As gRPC takes them."""
         cert, key, client_ca = self.contents
@@ -111,6 +129,7 @@ class ServerTls:
         self._warned: tuple[int, int] | None = None
         self.current = Certificates.read(files, clock())
         """Replaced as a whole: threads of gRPC read it without a lock."""
+        self._context: tuple[Certificates, ssl.SSLContext] | None = None
         self._report()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -132,6 +151,13 @@ class ServerTls:
         mutual = self._files.client_ca is not None
         # The stubs do not know that None keeps the certificate.
         return grpc.dynamic_ssl_server_credentials(given.configuration(), fetch, mutual)  # type: ignore[arg-type]
+
+    def context(self) -> ssl.SSLContext:
+        """The context of the next connection of HTTP."""
+        current = self.current
+        if self._context is None or self._context[0] is not current:
+            self._context = current, current.context()
+        return self._context[1]
 
     async def watch(self) -> None:
         """Look at the files every second, on a thread: a file system may hang."""

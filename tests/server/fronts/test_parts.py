@@ -19,7 +19,7 @@ def config(**settings: object) -> ServiceConfig:
 
 def test_limits_on_all_callers_are_divided_so_that_memory_does_not_grow() -> None:
     whole = config(fronts=4, max_calls=2048, message_memory_mib=64, call_memory_mib=256, max_connections=1024)
-    parts = parts_of(whole, 50051)
+    parts = parts_of(whole, 50051, None)
     assert list(parts) == ["engine", "front 1", "front 2", "front 3", "front 4"]
     fronts = [parts[f"front {number}"] for number in range(1, 5)]
     for name in ("max_calls", "message_memory_mib", "call_memory_mib"):
@@ -29,7 +29,7 @@ def test_limits_on_all_callers_are_divided_so_that_memory_does_not_grow() -> Non
 
 
 def test_the_engine_process_has_models_and_admin_and_the_fronts_have_neither() -> None:
-    parts = parts_of(config(fronts=1, lame_duck=5.0), 50051)
+    parts = parts_of(config(fronts=1, lame_duck=5.0), 50051, None)
     engine, front = parts["engine"], parts["front 1"]
     assert (engine.model_paths, engine.repository.repository, engine.server.admin) == ((Path("m"),), "r", "unix:a")
     assert engine.server.lame_duck == 0
@@ -39,7 +39,7 @@ def test_the_engine_process_has_models_and_admin_and_the_fronts_have_neither() -
 
 def test_memory_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"message_memory_mib: got 64; allowed: 128 or more with 16 fronts"):
-        parts_of(config(fronts=16), 50051)
+        parts_of(config(fronts=16), 50051, None)
 
 
 @pytest.mark.parametrize("fronts", [-1, 65])

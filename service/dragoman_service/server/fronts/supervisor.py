@@ -64,11 +64,11 @@ _END_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
-def parts_of(config: ServiceConfig, port: int) -> dict[str, ServiceConfig]:
+def parts_of(config: ServiceConfig, port: int, http_port: int | None) -> dict[str, ServiceConfig]:
     """The configurations of the processes, by name. Raises InvalidInput for limits that cannot be divided."""
     count = config.server.fronts
-    server = replace(config.server, port=port, fronts=0)
-    engine = replace(config, server=replace(server, port=0, metrics_port=0, lame_duck=0.0))
+    server = replace(config.server, port=port, http_port=http_port, fronts=0)
+    engine = replace(config, server=replace(server, port=0, http_port=None, metrics_port=0, lame_duck=0.0))
     front = replace(
         config,
         model_paths=(Path(),),  # they have their models from the engine process
@@ -94,12 +94,12 @@ def _share(intake: IntakeSettings, count: int) -> IntakeSettings:
     )
 
 
-def reserve(host: str, port: int) -> socket.socket:
-    """Take a port for the fronts, without listening. Raises StartupError."""
+def reserve(host: str, port: int, kind_of_port: str = "") -> socket.socket:
+    """Take a port for the fronts, without listening. `kind_of_port` as for `check_free`. Raises StartupError."""
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise StartupError(f"--host: {host!r} is no address of this machine: {error.strerror}") from None
+        raise StartupError(f"--{kind_of_port}host: {host!r} is no address of this machine: {error.strerror}") from None
     # Without SO_REUSEADDR, nobody who does not share the port can have it even before the fronts listen. With it, what
     # the connections of an earlier server have left behind does not stand in the way.
     for reuse in (0, 1):
@@ -112,7 +112,9 @@ def reserve(host: str, port: int) -> socket.socket:
         except OSError as error:
             reserved.close()
             problem = error.strerror
-    raise StartupError(f"--port: port {port} on {host} cannot be had: {problem}; choose another, or 0 for any free one")
+    raise StartupError(
+        f"--{kind_of_port}port: port {port} on {host} cannot be had: {problem}; choose another, or 0 for any free one"
+    )
 
 
 def process_restarts(registry: CollectorRegistry) -> Counter:
@@ -153,16 +155,22 @@ class Supervisor:
         self._config = config
         self._command = tuple(command)
         self._log_level = log_level
+        http_port = config.server.http_port
         self._reserved = reserve(config.server.host, config.server.port)
         self.port: int = self._reserved.getsockname()[1]
         """The port of gRPC."""
+        self._reserved_http = None if http_port is None else reserve(config.server.address_of_http, http_port, "http-")
+        self.http_port: int = self._reserved_http.getsockname()[1] if self._reserved_http else 0
+        """The port of HTTP; 0 without one."""
         self.loop = asyncio.get_running_loop()
         self.metrics_port = 0
         """The port of the metrics, once started."""
         # Fronts send ends of sockets through it, whichever engine process there is at the time.
         self._front_end, self._engine_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._front_end.setblocking(False)
-        self._parts = {name: _Part(name, its) for name, its in parts_of(config, self.port).items()}
+        self._parts = {
+            name: _Part(name, its) for name, its in parts_of(config, self.port, self.http_port or None).items()
+        }
         self._quotas = QuotaDesk()
         self._pages_of = Pages([_SUPERVISOR, *self._parts])
         self._own = CollectorRegistry()
@@ -384,7 +392,7 @@ async def _supervise(config: ServiceConfig, command: Sequence[str], log_level: s
     supervisor = Supervisor(config, command, log_level)
 
     def on_ready() -> None:
-        announce(config.server, supervisor.models, supervisor.port, supervisor.metrics_port)
+        announce(config.server, supervisor.models, supervisor.port, supervisor.http_port, supervisor.metrics_port)
 
     try:
         await serve_until_signal(supervisor.start(), supervisor.stop, on_ready)

@@ -1,0 +1,113 @@
+"""The fields of a request, which clients send as JSON, as a form, or in the query of the address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from dragoman_service.errors import InvalidInput
+
+Fields: TypeAlias = dict[str, Any]
+"""Name -> value as JSON has it. Of a form, a string; a list of strings if the name stands there several times. A value
+that is null is left out."""
+
+_FORM = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
+
+
+async def fields_of(content_type: str, body: bytes, query: bytes, max_values: int) -> Fields:
+    """The fields of query and body; the body's come first.
+
+    Args:
+        content_type: Header of the request. Without one, the body is a form.
+        body: All of it.
+        query: What follows the path after a question mark.
+        max_values: Most values of a form.
+
+    Raises:
+        InvalidInput: one of them is not as it says, is not UTF-8, or has too many values.
+    """
+    fields = _form(query, max_values, "query")
+    if not body:
+        return fields
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return fields | json_object(body)
+    if kind == _MULTIPART:
+        return fields | await _multipart(content_type, body, max_values)
+    if kind in ("", _FORM):
+        return fields | _form(body, max_values, "request")
+    raise InvalidInput("content-type", kind, f"application/json, {_FORM}, {_MULTIPART}")
+
+
+def json_object(body: bytes) -> Fields:
+    """The fields of an object of JSON. Raises InvalidInput."""
+    allowed = "an object of JSON"
+    try:
+        # As a string, because `json` would guess the encoding of bytes.
+        found = json.loads(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidInput("request", body[:100], "UTF-8") from None
+    except ValueError as error:
+        raise InvalidInput("request", str(error), allowed) from None
+    except RecursionError:
+        raise InvalidInput("request", "a value deep inside of others", allowed) from None
+    if not isinstance(found, dict):
+        raise InvalidInput("request", body[:100], allowed)
+    if b"\\u" in body and not _is_text(found):
+        raise InvalidInput("request", "half of a pair of surrogates", "characters of Unicode")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_text(value: object) -> bool:
+    """Whether the strings in a value of JSON can be written in UTF-8: an escape may give half of a character."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _form(data: bytes, max_values: int, what: str) -> Fields:
+    try:
+        pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=max_values)
+    except UnicodeDecodeError:
+        raise InvalidInput(what, data[:100], "UTF-8") from None
+    except ValueError:
+        raise InvalidInput(what, f"more than {max_values} values", f"at most {max_values}") from None
+    return _joined(pairs)
+
+
+async def _multipart(content_type: str, body: bytes, max_values: int) -> Fields:
+    async def parts() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        body.decode()  # the parser would take other bytes for Latin-1
+    except UnicodeDecodeError:
+        raise InvalidInput("request", body[:100], "UTF-8") from None
+
+    headers = Headers({"content-type": content_type})
+    parser = MultiPartParser(headers, parts(), max_files=0, max_fields=max_values, max_part_size=len(body))
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise InvalidInput("request", str(error), f"{_MULTIPART} of texts in UTF-8") from None
+    return _joined([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
+
+
+def _joined(pairs: list[tuple[str, str]]) -> Fields:
+    fields: Fields = {}
+    for name, value in pairs:
+        if name not in fields:
+            fields[name] = value
+        elif isinstance(fields[name], list):
+            fields[name].append(value)
+        else:
+            fields[name] = [fields[name], value]
+    return fields
