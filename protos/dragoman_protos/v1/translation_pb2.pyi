@@ -214,7 +214,7 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class TextTranslation(_message.Message):
-    __slots__ = ("hypotheses", "finish_reason", "timings", "source_tokens", "target_tokens", "sentences", "warnings", "source_language", "target_language", "detected", "models")
+    __slots__ = ("hypotheses", "finish_reason", "timings", "source_tokens", "target_tokens", "sentences", "warnings", "source_language", "target_language", "detected", "detection_confidence", "models")
     HYPOTHESES_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +225,7 @@ class TextTranslation(_message.Message):
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     TARGET_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     DETECTED_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     hypotheses: _containers.RepeatedCompositeFieldContainer[Hypothesis]
     finish_reason: FinishReason
@@ -236,8 +237,9 @@ class TextTranslation(_message.Message):
     source_language: str
     target_language: str
     detected: bool
+    detection_confidence: float
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., source_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., sentences: _Optional[int] = ..., warnings: _Optional[_Iterable[_Union[TranslationWarning, _Mapping]]] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., detected: _Optional[bool] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., source_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., sentences: _Optional[int] = ..., warnings: _Optional[_Iterable[_Union[TranslationWarning, _Mapping]]] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., detected: _Optional[bool] = ..., detection_confidence: _Optional[float] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TranslationWarning(_message.Message):
     __slots__ = ("kind", "source", "message")

@@ -130,6 +130,7 @@ def text_translation(result: TextResult, way: Way, *, tokens: bool, token_scores
         source_language=way.source_language,
         target_language=way.target_language,
         detected=way.detected,
+        detection_confidence=way.confidence,
         models=[f"{route.model.description.name}@{route.model.description.version}" for route in way.routes],
     )
 

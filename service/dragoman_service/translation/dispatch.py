@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Container, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from dragoman_service.engine.request import FinishReason, Hypothesis, Timings
@@ -45,6 +45,8 @@ class Way:
     """One; two through a third language; none for a text that is copied."""
     detected: bool = False
     """Whether the source language was detected."""
+    confidence: float = field(default=0.0, compare=False)
+    """How likely it is, if it was detected. Texts that differ in this alone have the same way."""
 
     @property
     def tokenizer(self) -> TextTokenizer | None:
@@ -265,7 +267,10 @@ def _detected_ways(candidates: Candidates, asked: Asked, found: Sequence[Sequenc
             ways[source] = _way(candidates, asked, source, detected=True)
         except NoLanguagePair as error:
             raise NoLanguagePair(f"texts[{index}]: {error}") from None
-    return [ways[languages[0].language if languages else ""] for languages in found]
+    return [
+        replace(ways[languages[0].language], confidence=languages[0].confidence) if languages else ways[""]
+        for languages in found
+    ]
 
 
 def _copied(texts: Sequence[str], prefixes: Sequence[str]) -> list[TextResult]:
