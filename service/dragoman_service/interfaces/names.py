@@ -8,7 +8,8 @@ from dragoman_service.errors import InvalidInput
 
 GOOGLE = "google"
 RIVA = "riva"
-INTERFACES = (GOOGLE, RIVA)
+LIBRETRANSLATE = "libretranslate"
+INTERFACES = (GOOGLE, RIVA, LIBRETRANSLATE)
 
 
 def check_interfaces(names: Sequence[str]) -> None:

@@ -189,7 +189,10 @@ class Server:
             identify=identify,
             client_of=clients,
             max_bytes=self._config.intake.max_message_mib << 20,
+            limits=self._config.limits,
             repeated=_most_values(self._config.limits),
+            has_tokens=self._gate is not None,
+            problem=lambda: self.condition.not_ready,
             write_seconds=config.write_timeout,
         )
         tls = self._tls.context if self._tls else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterable, Sequence
 
 from starlette.applications import Starlette
@@ -13,9 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 
 from dragoman_protos.metadata import REQUEST_ID_KEY
-from dragoman_service.server.http.asgi import App
-from dragoman_service.server.http.endpoint import Endpoint, HttpInterface, Service
-from dragoman_service.server.http.openapi import openapi
+from dragoman_service.server.http.asgi import App, Receive, Scope, Send
+from dragoman_service.server.http.endpoint import Endpoint, HttpInterface, Page, Service
 from dragoman_service.server.http.v1 import V1
 
 _EXPOSED = (REQUEST_ID_KEY, "retry-after")
@@ -31,13 +29,16 @@ def application(service: Service, interfaces: Iterable[HttpInterface], origins: 
         interfaces: Those of others.
         origins: Of the websites whose pages may use the routes; `*` is every one.
     """
-    routes = [StarletteRoute("/v1/openapi.json", _described, methods=["GET"])]
+    routes: list[StarletteRoute] = []
     for interface in (V1, *interfaces):
         allowed = ("*",) if interface.any_origin else origins
         for route in interface.routes:
             endpoint = _for_pages(Endpoint(service, interface, route), allowed)
             verbs = [*route.verbs, "OPTIONS"]
             routes += [StarletteRoute(path, endpoint, methods=verbs) for path in route.paths]
+        for page in interface.pages:
+            answer = _for_pages(_page(service, page), allowed)
+            routes.append(StarletteRoute(page.path, answer, methods=[page.verb, "OPTIONS"]))
     return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 
 
@@ -48,8 +49,12 @@ def _for_pages(endpoint: App, origins: Sequence[str]) -> App:
     )
 
 
-async def _described(_: Request) -> Response:
-    return JSONResponse(openapi(importlib.metadata.version("dragoman")))
+def _page(service: Service, page: Page) -> App:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = page.answer(service)
+        await JSONResponse(answer.content, answer.status)(scope, receive, send)
+
+    return respond
 
 
 async def _no_route(_: Request, error: Exception) -> Response:

@@ -17,10 +17,11 @@ from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.http.asgi import Receive, Scope, Send
 from dragoman_service.server.http.context import JSON, Aborted, HttpContext, to_json
 from dragoman_service.server.http.failure import Failure
-from dragoman_service.server.http.fields import Fields, fields_of
+from dragoman_service.server.http.fields import Fields, fields_of, is_json
 from dragoman_service.server.intake import Intake
 from dragoman_service.server.methods import MAX_REPEATED, ClientOf, Identify
 from dragoman_service.server.metrics import Metrics
+from dragoman_service.translation.settings import RequestLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,13 @@ class Service:
     """The client of a call by its address, until its token is known."""
     max_bytes: int
     """Largest body of a request."""
+    limits: RequestLimits
     repeated: Mapping[str, int]
     """Maximum number of values of repeated fields, by name, as `Methods` has it."""
+    has_tokens: bool
+    """Whether calls need tokens."""
+    problem: Callable[[], str]
+    """Why the server should get no calls now; empty if it should."""
     write_seconds: float
     """How long a part of an answer may wait for its reader."""
 
@@ -49,8 +55,14 @@ class HttpCall:
     answering: Answering
     context: HttpContext
     body: bytes
+    limits: RequestLimits
     repeated: Mapping[str, int]
     """See `Service`."""
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is said to be JSON."""
+        return is_json(self.context.header("content-type"))
 
     async def fields(self) -> Fields:
         """The fields of query and body. Raises InvalidInput."""
@@ -82,6 +94,15 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A path that everyone may ask for, and whose answer needs no work."""
+
+    path: str
+    answer: Callable[[Service], Answer]
+    verb: str = "GET"
+
+
+@dataclass(frozen=True, slots=True)
 class HttpInterface:
     """Routes whose errors look alike."""
 
@@ -92,6 +113,7 @@ class HttpInterface:
     routes: Sequence[Route]
     fail: Callable[[Failure], Answer]
     """How it says that a call has failed."""
+    pages: Sequence[Page] = ()
     key_field: str = ""
     """Field of requests that may have the caller's token; empty: only headers do."""
     any_origin: bool = False
@@ -158,7 +180,7 @@ class Endpoint:
             service.identify(call)
         call.memory = memory = service.intake.admit(call.client)
         body = (await service.intake.read(context, memory) or b"") if self._route.has_body else b""
-        request = HttpCall(service.backend, call, context, body, service.repeated)
+        request = HttpCall(service.backend, call, context, body, service.limits, service.repeated)
         if key_in_body:
             key = (await request.fields()).get(key_field)
             context.key = key if isinstance(key, str) else ""

@@ -36,13 +36,19 @@ async def fields_of(content_type: str, body: bytes, query: bytes, max_values: in
     if not body:
         return fields
     kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/json" or kind.endswith("+json"):
+    if is_json(content_type):
         return fields | json_object(body)
     if kind == _MULTIPART:
         return fields | await _multipart(content_type, body, max_values)
     if kind in ("", _FORM):
         return fields | _form(body, max_values, "request")
     raise InvalidInput("content-type", kind, f"application/json, {_FORM}, {_MULTIPART}")
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a content type is one of JSON."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def json_object(body: bytes) -> Fields:

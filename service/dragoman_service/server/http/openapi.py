@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 from google.rpc import status_pb2
 
 from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_service.server.http.v1 import METHODS, HttpMethod
 
 _Schema = dict[str, Any]
 
@@ -25,10 +25,26 @@ _SCALARS: dict[int, _Schema] = {
 _SERVICE = pb.DESCRIPTOR.services_by_name["Translation"]
 
 
-def openapi(version: str) -> _Schema:
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A method of `dragoman.v1.Translation` over HTTP."""
+
+    name: str
+    path: str
+    verb: str = "POST"
+    streams: bool = False
+    """Whether it answers with server-sent events."""
+
+    @property
+    def rpc(self) -> MethodDescriptor:
+        """The method."""
+        return _SERVICE.methods_by_name[self.name]
+
+
+def openapi(version: str, operations: Iterable[Operation]) -> _Schema:
     """The document, of OpenAPI 3.1. `version` is that of Dragoman."""
     schemas: dict[str, _Schema] = {"Status": _status()}
-    paths = {method.path: {method.verb.lower(): _operation(method, schemas)} for method in METHODS}
+    paths = {it.path: {it.verb.lower(): _operation(it, schemas)} for it in operations}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,8 +64,8 @@ def openapi(version: str) -> _Schema:
     }
 
 
-def _operation(method: HttpMethod, schemas: dict[str, _Schema]) -> _Schema:
-    rpc = _SERVICE.methods_by_name[method.name]
+def _operation(method: Operation, schemas: dict[str, _Schema]) -> _Schema:
+    rpc = method.rpc
     request, reply = (_reference(message, schemas) for message in (rpc.input_type, rpc.output_type))
     media = "text/event-stream" if method.streams else "application/json"
     operation: _Schema = {

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
-from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.errors import InvalidInput
-from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Route
+from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Page, Route, Service
 from dragoman_service.server.http.failure import Failure
 from dragoman_service.server.http.fields import Fields, json_object
+from dragoman_service.server.http.openapi import Operation, openapi
 from dragoman_service.server.methods import MAX_REPEATED
 
 API = "http_v1"
@@ -25,31 +26,25 @@ _PLACE = re.compile(r'at "?\w+\.([\w.\[\]]+)')
 T = TypeVar("T", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpMethod:
-    """A method of `dragoman.v1.Translation` over HTTP."""
-
-    name: str
-    path: str
-    request: type[Message]
-    verb: str = "POST"
-    streams: bool = False
-
-    async def handle(self, call: HttpCall) -> Answer | None:
-        """Answer a request."""
-        fields = json_object(call.body) if self.verb == "POST" else {}
-        request = message_of(fields, self.request, call.repeated)
-        reply = await getattr(call.backend, self.name)(request, call.answering)
-        return None if self.streams else Answer(json_format.MessageToDict(reply))
-
-
-METHODS = (
-    HttpMethod("Translate", "/v1/translate", pb.TranslateRequest),
-    HttpMethod("TranslateStream", "/v1/translate/stream", pb.TranslateStreamRequest, streams=True),
-    HttpMethod("DetectLanguage", "/v1/detect", pb.DetectLanguageRequest),
-    HttpMethod("Score", "/v1/score", pb.ScoreRequest),
-    HttpMethod("ListModels", "/v1/models", pb.ListModelsRequest, verb="GET"),
+_OPERATIONS = (
+    Operation("Translate", "/v1/translate"),
+    Operation("TranslateStream", "/v1/translate/stream", streams=True),
+    Operation("DetectLanguage", "/v1/detect"),
+    Operation("Score", "/v1/score"),
+    Operation("ListModels", "/v1/models", verb="GET"),
 )
+
+
+def _route(operation: Operation) -> Route:
+    kind = GetMessageClass(operation.rpc.input_type)
+    has_body = operation.verb == "POST"
+
+    async def handle(call: HttpCall) -> Answer | None:
+        request = message_of(json_object(call.body) if has_body else {}, kind, call.repeated)
+        reply = await getattr(call.backend, operation.name)(request, call.answering)
+        return None if operation.streams else Answer(json_format.MessageToDict(reply))
+
+    return Route((operation.path,), operation.name, handle, verbs=(operation.verb,), has_body=has_body)
 
 
 def message_of(fields: Fields, kind: type[T], most: Mapping[str, int]) -> T:
@@ -77,6 +72,10 @@ def message_of(fields: Fields, kind: type[T], most: Mapping[str, int]) -> T:
         raise InvalidInput(field_path, str(error).partition("\n")[0], allowed) from None
 
 
+def _described(_: Service) -> Answer:
+    return Answer(openapi(importlib.metadata.version("dragoman"), _OPERATIONS))
+
+
 def _fail(failure: Failure) -> Answer:
     return Answer(failure.content, failure.http_status)
 
@@ -84,6 +83,7 @@ def _fail(failure: Failure) -> Answer:
 V1 = HttpInterface(
     name="",
     api=API,
-    routes=[Route((it.path,), it.name, it.handle, verbs=(it.verb,), has_body=it.verb == "POST") for it in METHODS],
+    routes=[_route(operation) for operation in _OPERATIONS],
+    pages=(Page("/v1/openapi.json", _described),),
     fail=_fail,
 )
