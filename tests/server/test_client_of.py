@@ -39,3 +39,11 @@ def test_a_trusted_header_names_the_client() -> None:
     context: Any = Caller("ipv4:192.0.2.7:1", **{"x-client": "tenant" * 100})
     assert client_of(context, "x-client") == ("tenant" * 100)[:200]
     assert client_of(context, "x-other") == "ipv4:192.0.2.7"
+
+
+def test_of_forwarded_addresses_the_one_counts_that_the_nearest_proxy_has_seen() -> None:
+    context: Any = Caller("ipv4:192.0.2.7:1", **{"x-forwarded-for": "made up, 198.51.100.4"})
+    assert client_of(context, "x-forwarded-for") == "198.51.100.4"
+    twice: Any = Caller("ipv4:192.0.2.7:1")
+    twice._metadata = (("x-forwarded-for", "made up"), ("x-forwarded-for", "198.51.100.4"))
+    assert client_of(twice, "x-forwarded-for") == "198.51.100.4"

@@ -42,6 +42,7 @@ API = "dragoman_v1"
 """Label of its calls in metrics."""
 SERVICE_NAME = "dragoman.v1.Translation"
 
+_FORWARDED_FOR = "x-forwarded-for"
 _LONGEST_CLIENT = 200
 
 Request: TypeAlias = pb.TranslateRequest | pb.TranslateStreamRequest
@@ -247,9 +248,11 @@ def client_of(context: Context, header: str, *, mutual_tls: bool = False) -> str
     else the address, without the port.
     """
     if header:
-        for key, value in context.invocation_metadata() or ():
-            if key == header:
-                return str(value)[:_LONGEST_CLIENT]
+        values = [str(value) for key, value in context.invocation_metadata() or () if key == header]
+        if values:
+            # Each proxy appends the address that called it; what stands before, the caller may have made up.
+            named = values[-1].rpartition(",")[2].strip() if header == _FORWARDED_FOR else values[0]
+            return named[:_LONGEST_CLIENT]
     if mutual_tls and (name := _certificate_name(context)):
         return name
     return _network_of(str(context.peer()).rpartition(":")[0])

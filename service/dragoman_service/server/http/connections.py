@@ -24,7 +24,7 @@ HEAD_SECONDS = 10.0
 IDLE_SECONDS = 75.0
 """Seconds between the answer to a request and the next request. Proxies keep connections for a minute."""
 HEAD_BYTES = 16_384
-"""Largest head of a request."""
+"""Largest head of a request that arrives in parts; at once, it may have twice as much."""
 CONNECTION = "dragoman.connection"
 """Key of a request's `scope["state"]`: its `Connection`."""
 BACKLOG = 128
@@ -62,7 +62,10 @@ class Connection(H11Protocol):
         if not self._head_begun and (self.cycle is None or self.cycle.response_complete):
             self._head_begun = True
             self._seat.wait(HEAD_SECONDS)
-        super().data_received(data)
+        # h11 looks at the size of a head when it has taken what there is: up to 256 KiB at once.
+        for start in range(0, len(data), HEAD_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + HEAD_BYTES])
 
     def handle_events(self) -> None:
         """See H11Protocol: called whenever a request may have arrived."""

@@ -20,8 +20,9 @@ from dragoman_service.server.methods import MAX_REPEATED
 
 API = "http_v1"
 
-_PLACE = re.compile(r'at "?\w+\.([\w.\[\]]+)')
-"""Path of a field in a message of `json_format`."""
+_IN_FIELD = re.compile(r"Failed to parse (\w+) field: ")
+_NO_FIELD = re.compile(r'has no field named "([^"]*)"')
+"""In the messages of `json_format`: the way to the field, and one that there is not."""
 
 T = TypeVar("T", bound=Message)
 
@@ -66,10 +67,10 @@ def message_of(fields: Fields, kind: type[T], most: Mapping[str, int]) -> T:
     try:
         return json_format.ParseDict(fields, kind())
     except json_format.ParseError as error:
-        place = _PLACE.search(str(error))
-        field_path = place[1] if place else "request"
+        message = str(error).partition("\n")[0]
+        path = ".".join(_IN_FIELD.findall(message) + _NO_FIELD.findall(message))
         allowed = f"{kind.DESCRIPTOR.full_name} in the JSON mapping of Protocol Buffers; see /v1/openapi.json"
-        raise InvalidInput(field_path, str(error).partition("\n")[0], allowed) from None
+        raise InvalidInput(path or "request", _IN_FIELD.sub("", message).rstrip("."), allowed) from None
 
 
 def _described(_: Service) -> Answer:
