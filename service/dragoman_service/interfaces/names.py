@@ -9,7 +9,8 @@ from dragoman_service.errors import InvalidInput
 GOOGLE = "google"
 RIVA = "riva"
 LIBRETRANSLATE = "libretranslate"
-INTERFACES = (GOOGLE, RIVA, LIBRETRANSLATE)
+DEEPL = "deepl"
+INTERFACES = (GOOGLE, RIVA, LIBRETRANSLATE, DEEPL)
 
 
 def check_interfaces(names: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ class HttpCall:
 
     async def fields(self) -> Fields:
         """The fields of query and body. Raises InvalidInput."""
-        most = max(self.repeated.values()) + MAX_REPEATED
+        most = self.limits.max_texts + MAX_REPEATED
         return await fields_of(self.context.header("content-type"), self.body, self.context.query, most)
 
 

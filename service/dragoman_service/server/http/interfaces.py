@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dragoman_service.server.http import libretranslate
+from dragoman_service.server.http import deepl, google, libretranslate
 from dragoman_service.server.http.endpoint import HttpInterface
 
-_ALL: tuple[HttpInterface, ...] = (libretranslate.INTERFACE,)
+_ALL: tuple[HttpInterface, ...] = (libretranslate.INTERFACE, google.V2, google.V3, deepl.INTERFACE)
 
 
 def http_interfaces(names: Iterable[str]) -> list[HttpInterface]:

@@ -29,13 +29,13 @@ def _unix_lines(value: Any) -> Any:
 
 
 async def _models(call: HttpCall) -> list[pb.ModelInfo]:
-    return list((await call.backend.ListModels(pb.ListModelsRequest(), call.answering)).models)
+    return list((await call.backend.translation.ListModels(pb.ListModelsRequest(), call.answering)).models)
 
 
 async def _translate(call: HttpCall) -> Answer:
     asked = mapping.translation_of(await _fields(call), call.limits.max_characters)
     try:
-        return Answer(mapping.reply_of(asked, await call.backend.Translate(asked.request, call.answering)))
+        return Answer(mapping.reply_of(asked, await call.backend.translation.Translate(asked.request, call.answering)))
     except NotFound:
         refusal = mapping.refusal_of(asked, await _models(call))
         if refusal is not None:
@@ -45,7 +45,7 @@ async def _translate(call: HttpCall) -> Answer:
 
 async def _detect(call: HttpCall) -> Answer:
     request = mapping.detection_of(await _fields(call), call.limits.max_characters)
-    return Answer(mapping.detected_of(await call.backend.DetectLanguage(request, call.answering)))
+    return Answer(mapping.detected_of(await call.backend.translation.DetectLanguage(request, call.answering)))
 
 
 async def _languages(call: HttpCall) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 from google.rpc import status_pb2
 
-from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import glossaries_pb2, translation_pb2
 
 _Schema = dict[str, Any]
 
@@ -22,12 +22,17 @@ _SCALARS: dict[int, _Schema] = {
     FieldDescriptor.TYPE_FLOAT: {"type": "number", "format": "float"},
     FieldDescriptor.TYPE_DOUBLE: {"type": "number", "format": "double"},
 }
-_SERVICE = pb.DESCRIPTOR.services_by_name["Translation"]
+_METHODS: dict[str, MethodDescriptor] = {
+    method.name: method
+    for file in (translation_pb2.DESCRIPTOR, glossaries_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+    for method in service.methods
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of `dragoman.v1.Translation` over HTTP."""
+    """A method of `dragoman.v1` over HTTP."""
 
     name: str
     path: str
@@ -38,13 +43,20 @@ class Operation:
     @property
     def rpc(self) -> MethodDescriptor:
         """The method."""
-        return _SERVICE.methods_by_name[self.name]
+        return _METHODS[self.name]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the fields of the request are in the body; else they are in path and query."""
+        return self.verb in ("POST", "PUT")
 
 
 def openapi(version: str, operations: Iterable[Operation]) -> _Schema:
     """The document, of OpenAPI 3.1. `version` is that of Dragoman."""
     schemas: dict[str, _Schema] = {"Status": _status()}
-    paths = {it.path: {it.verb.lower(): _operation(it, schemas)} for it in operations}
+    paths: dict[str, _Schema] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.verb.lower()] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,7 +78,7 @@ def openapi(version: str, operations: Iterable[Operation]) -> _Schema:
 
 def _operation(method: Operation, schemas: dict[str, _Schema]) -> _Schema:
     rpc = method.rpc
-    request, reply = (_reference(message, schemas) for message in (rpc.input_type, rpc.output_type))
+    reply = _reference(rpc.output_type, schemas)
     media = "text/event-stream" if method.streams else "application/json"
     operation: _Schema = {
         "operationId": method.name,
@@ -78,8 +90,22 @@ def _operation(method: Operation, schemas: dict[str, _Schema]) -> _Schema:
             "default": {"description": "The call failed.", "content": _of("application/json", _schema_of("Status"))},
         },
     }
-    if method.verb == "POST":
-        operation["requestBody"] = {"required": True, "content": _of("application/json", request)}
+    if method.has_body:
+        operation["requestBody"] = {
+            "required": True,
+            "content": _of("application/json", _reference(rpc.input_type, schemas)),
+        }
+    else:
+        operation["parameters"] = [
+            {
+                "name": field.name,
+                "in": "path" if in_path else "query",
+                "required": in_path,
+                "schema": _field(field, schemas),
+            }
+            for field in rpc.input_type.fields
+            for in_path in (f"{{{field.name}}}" in method.path,)
+        ]
     return operation
 
 
@@ -93,6 +119,8 @@ def _schema_of(name: str) -> _Schema:
 
 def _reference(message: Descriptor, schemas: dict[str, _Schema]) -> _Schema:
     """A reference to the schema of a message, which is added with those of its fields."""
+    if message.full_name == "google.protobuf.Timestamp":
+        return {"type": "string", "format": "date-time"}
     name = _name(message)
     if name not in schemas:
         schemas[name] = {}  # a message may contain itself
@@ -118,7 +146,7 @@ def _values(enum: EnumDescriptor) -> list[str]:
 
 
 def _name(message: Descriptor) -> str:
-    return str(message.full_name).removeprefix(f"{pb.DESCRIPTOR.package}.")
+    return str(message.full_name).removeprefix(f"{translation_pb2.DESCRIPTOR.package}.")
 
 
 def _status() -> _Schema:

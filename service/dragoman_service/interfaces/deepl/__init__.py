@@ -1,0 +1,1 @@
+"""DeepL's interface, v2 (HTTP)."""
