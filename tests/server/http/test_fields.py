@@ -12,6 +12,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.server.http.fields import Fields, fields_of
 
 FORM, JSON, MULTIPART = "application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=B"
+PART = b"content-disposition: form-data"
 TEXT = some.text(some.characters(exclude_categories=["Cs"]), max_size=20)
 VALUES = some.dictionaries(TEXT.filter(bool), TEXT | some.lists(TEXT, min_size=2, max_size=4), max_size=5)
 
@@ -57,8 +58,8 @@ def test_the_body_comes_before_the_query_and_null_is_nothing() -> None:
         (FORM, b"", b"a=%ff", "query"),
         (MULTIPART, b"nonsense", b"", "request"),
         ("multipart/form-data", b"nonsense", b"", "request"),
-        (MULTIPART, b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--B--\r\n', b"", "request"),
-        (MULTIPART, b'--B\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\nx\r\n--B--\r\n', b"", "request"),
+        (MULTIPART, b'--B\r\n%s; name="a"\r\n\r\n\xff\r\n--B--\r\n' % PART, b"", "request"),
+        (MULTIPART, b'--B\r\n%s; name="a"; filename="f"\r\n\r\nx\r\n--B--\r\n' % PART, b"", "request"),
         ("text/xml", b"<a/>", b"", "content-type"),
     ],
 )  # fmt: skip
