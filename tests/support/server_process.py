@@ -58,6 +58,11 @@ class ServerProcess:
         return self._printed("gRPC")
 
     @property
+    def url(self) -> str:
+        """Of the HTTP server."""
+        return self._printed("HTTP")
+
+    @property
     def metrics_url(self) -> str:
         return self._printed("metrics")
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -46,6 +47,16 @@ def test_replies_are_those_of_grpc(server: ServerThread) -> None:
         texts = {"texts": ["Guten Morgen", "Good morning"]}
         detected = json_format.ParseDict(ask(f"{server.url}/v1/detect", texts).json, pb.DetectLanguageResponse())
         assert detected == stub.DetectLanguage(pb.DetectLanguageRequest(**texts))
+
+
+def test_callers_in_parallel_get_what_grpc_gives(server: ServerThread) -> None:
+    requests = [{"texts": [f"Text {n} of call {call}." for n in range(10)]} for call in range(24)]
+    with ThreadPoolExecutor(8) as callers, grpc.insecure_channel(server.address) as channel:
+        stub = translation_pb2_grpc.TranslationStub(channel)
+        replies = callers.map(lambda request: ask(server.url + TRANSLATE, request), requests)
+        for request, reply in zip(requests, replies, strict=True):
+            found = json_format.ParseDict(reply.json, pb.TranslateResponse())
+            assert found == stub.Translate(pb.TranslateRequest(**request))
 
 
 def test_a_stream_comes_as_events(server: ServerThread) -> None:
@@ -175,17 +186,21 @@ def test_a_caller_who_goes_frees_the_engine(path: str, content: object) -> None:
 
 def test_calls_that_run_end_and_new_ones_are_refused_when_the_server_stops() -> None:
     engine = FakeWorkers(held=True)
-    with serving([served(engine)], http_port=0) as server:
-        with opened(server.url) as connection, opened(server.url) as late:
-            connection.sendall(posted(TRANSLATE, {"texts": ["a"]}))
-            wait_until(lambda: engine.running == 1)
-            stopping = asyncio.run_coroutine_threadsafe(server.server.stop(30), server.loop)
-            wait_until(lambda: server.server._frontend._draining)
-            late.sendall(posted(TRANSLATE, {"texts": ["a"]}, "connection: close"))
-            assert ended(late).startswith(b"HTTP/1.1 503 ")
-            engine.release()
-            assert b'"text":"A"' in ended(connection)
-            stopping.result(60)
+    with (
+        serving([served(engine)], http_port=0) as server,
+        opened(server.url) as connection,
+        opened(server.url) as late,
+    ):
+        connection.sendall(posted(TRANSLATE, {"texts": ["a"]}))
+        wait_until(lambda: engine.running == 1)
+        stopping = asyncio.run_coroutine_threadsafe(server.server.stop(30), server.loop)
+        wait_until(lambda: ask(f"{server.url}/health").status == 503)
+        wait_until(lambda: server.server._frontend._draining)
+        late.sendall(posted(TRANSLATE, {"texts": ["a"]}, "connection: close"))
+        assert ended(late).startswith(b"HTTP/1.1 503 ")
+        engine.release()
+        assert b'"text":"A"' in ended(connection)
+        stopping.result(60)
 
 
 def test_the_description_has_every_field(server: ServerThread) -> None:

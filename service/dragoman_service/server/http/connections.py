@@ -112,6 +112,8 @@ class Listener:
             tls: The context for the next connection; None: no TLS.
         """
         listening.setblocking(False)
+        self.app = app
+        """The application."""
         self._socket = listening
         self._tls = tls
         self._room = Room(max_connections)
