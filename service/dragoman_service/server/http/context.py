@@ -18,7 +18,7 @@ from google.rpc import status_pb2
 
 from dragoman_protos.metadata import DETAILS_KEY, REQUEST_ID_KEY
 from dragoman_service.errors import InvalidInput, TooLarge
-from dragoman_service.server.access.gate import AUTHORIZATION_KEY
+from dragoman_service.server.access.gate import AUTHORIZATION_KEY, GOOGLE_KEY
 from dragoman_service.server.http.asgi import Message, Receive, Scope, Send
 from dragoman_service.server.http.connections import CONNECTION
 
@@ -28,7 +28,8 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 _AUTHORIZATION = re.compile(r"(?:bearer|deepl-auth-key) +(\S+)", re.IGNORECASE)
-_KEY_HEADERS = ("x-api-key", "x-goog-api-key")
+_KEY_HEADERS = ("x-api-key", GOOGLE_KEY)
+_TOKEN_HEADERS = (*_KEY_HEADERS, AUTHORIZATION_KEY)
 _LINGER_SECONDS = 5.0
 """How long the rest of a body is read that nobody wants, after the answer."""
 _DECIMAL = re.compile(r"\d{1,9}(?:\.\d{0,9})?", re.ASCII)
@@ -89,7 +90,7 @@ class HttpContext:
 
     def invocation_metadata(self) -> Sequence[tuple[str, str]]:
         """The headers, of which `authorization` has the token wherever it came from."""
-        others = [(name, value) for name, value in self._headers if name != AUTHORIZATION_KEY]
+        others = [(name, value) for name, value in self._headers if name not in _TOKEN_HEADERS]
         return [*others, (AUTHORIZATION_KEY, f"Bearer {self.key}")] if self.key else others
 
     def peer(self) -> str:

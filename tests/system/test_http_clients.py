@@ -1,0 +1,74 @@
+"""Clients of others over HTTP, unchanged, against a real server: what they get is what `dragoman.v1` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from dragoman_protos.v1 import translation_pb2 as pb
+from dragoman_protos.v1 import translation_pb2_grpc
+from support.server_process import ServerProcess, server_process
+from support.stock_clients import needs_clients, run_client
+
+MORNING = "Good morning!"
+
+pytestmark = needs_clients
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path) -> Iterator[ServerProcess]:
+    with server_process([bundle], "--http-port", "0") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def expected(server: ServerProcess) -> dict[str, str]:
+    """Translations by `dragoman.v1`."""
+    texts = (MORNING, "Two.")
+    with grpc.insecure_channel(server.address) as channel:
+        stub = translation_pb2_grpc.TranslationStub(channel)
+        plain = stub.Translate(pb.TranslateRequest(texts=texts)).translations
+        html = stub.Translate(pb.TranslateRequest(texts=HTML, format=pb.TEXT_FORMAT_HTML)).translations
+        return dict(zip((*texts, *HTML), (it.hypotheses[0].text for it in (*plain, *html)), strict=True))
+
+
+HTML = (f"<p>{MORNING}</p>", f"<b>{MORNING}</b>", "<b>Two</b>")
+
+
+def test_libretranslate(server: ServerProcess, expected: dict[str, str]) -> None:
+    found = run_client("libretranslate.py", server.url)
+    assert found["translate"] == found["deep_translator"] == expected[MORNING]
+    assert found["weblate"] == {"translatedText": expected[MORNING]}
+    assert found["mastodon"]["translatedText"] == [expected[HTML[0]]]
+    assert found["mastodon"]["detectedLanguage"] == [{"confidence": 100, "language": "en"}]
+    assert found["detect"][0]["language"] == "en"
+    assert {it["code"]: it["targets"] for it in found["languages"]} == {"en": ["de"], "de": []}
+    assert "HTTP Error 400" in found["error"]
+
+
+def test_google_v2(server: ServerProcess, expected: dict[str, str]) -> None:
+    found = run_client("google_v2.py", server.url)
+    assert [it["translatedText"] for it in found["translate"]] == [expected[MORNING], expected[HTML[2]]]
+    assert found["detect"]["language"] == "en"
+    assert found["languages"] == [{"language": "de", "name": "German"}, {"language": "en", "name": "English"}]
+    kind, code, message = found["error"]
+    assert (kind, code) == ("BadRequest", 400)
+    assert "no language pair any to zz" in message
+
+
+def test_google_v3_over_rest(server: ServerProcess, expected: dict[str, str]) -> None:
+    found = run_client("google_v3_rest.py", server.url)
+    assert found["translate"] == [expected[MORNING]]
+    assert (found["detect"], found["languages"]) == ("en", ["de", "en"])
+    assert found["error"] == ["BadRequest", 400]
+
+
+def test_deepl(server: ServerProcess, expected: dict[str, str]) -> None:
+    found = run_client("deepl_v2.py", server.url)
+    assert found["translate"] == [[expected[MORNING], "EN", len(MORNING)], [expected["Two."], "EN", 4]]
+    assert found["html"] == expected[HTML[1]]
+    assert (found["sources"], found["targets"], found["usage"]) == (["EN"], [["DE", "German"]], True)
+    assert "Value for 'target_lang' not supported: FR" in found["error"]
