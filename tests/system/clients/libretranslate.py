@@ -1,4 +1,4 @@
-"""libretranslatepy, deep-translator, and requests as Mastodon and Weblate make them. Argument: address of the server."""
+"""libretranslatepy, deep-translator, and requests as Mastodon and Weblate make them. Argument: the server's address."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from libretranslatepy import LibreTranslateAPI
 
 url = sys.argv[1] + "/"
 api = LibreTranslateAPI(url)
+other = LibreTranslator(source="en", target="de", api_key="x", custom_url=url)
 listed = api.languages()
 found = {
     "translate": api.translate("Good morning!", "en", "de"),
