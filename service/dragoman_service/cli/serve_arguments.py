@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from dragoman_service.interfaces.names import INTERFACES
 from dragoman_service.repository.call_caps import CallCaps
@@ -41,27 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "key; empty: the certificate of the client does with --tls-client-ca, else its network address",
     )
     net.add_argument(
-        "--http-port",
-        type=int,
-        default=fallback.server.http_port,
-        metavar="PORT",
-        help="port for HTTP; 0 takes a free one; without it, there is no HTTP",
-    )
-    net.add_argument(
-        "--http-host",
-        default=fallback.server.http_host,
-        metavar="HOST",
-        help="address to listen on for HTTP; empty: that of --host",
-    )
-    net.add_argument(
-        "--http-origins",
-        type=_names,
-        default=fallback.server.http_origins,
-        metavar="ORIGIN,ORIGIN,...",
-        help="origins of websites whose pages may use the HTTP port, such as https://shop.example; * is every one; all "
-        "may use LibreTranslate's routes",
-    )
-    net.add_argument(
         "--metrics-port",
         type=int,
         default=fallback.server.metrics_port,
@@ -80,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME,...",
         help=f"interfaces of others that are served too, of {', '.join(INTERFACES)}; empty: dragoman.v1 alone",
     )
+    _add_http_arguments(parser.add_argument_group("HTTP"), fallback)
     _add_access_arguments(parser.add_argument_group("access"), fallback)
     _add_intake_arguments(parser.add_argument_group("limits on all callers together"), fallback)
     _add_tls_arguments(parser.add_argument_group("TLS"), fallback)
@@ -113,9 +94,7 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
         tls_client_ca=args.tls_client_ca,
         host=args.host,
         port=args.port,
-        http_port=args.http_port,
-        http_host=args.http_host,
-        http_origins=args.http_origins,
+        **_http_settings(args),
         metrics_port=args.metrics_port,
         metrics_host=args.metrics_host,
         max_connections=args.max_connections,
@@ -156,12 +135,40 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
     )
 
 
+def _http_settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("http_port", "http_host", "http_origins")}
+
+
 def _request_limits(args: argparse.Namespace) -> RequestLimits:
     return RequestLimits(
         max_texts=args.max_texts,
         max_characters=args.max_characters,
         max_sentences=args.max_sentences,
         window=args.window,
+    )
+
+
+def _add_http_arguments(http: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:
+    http.add_argument(
+        "--http-port",
+        type=int,
+        default=fallback.server.http_port,
+        metavar="PORT",
+        help="port for HTTP; 0 takes a free one; without it, there is no HTTP",
+    )
+    http.add_argument(
+        "--http-host",
+        default=fallback.server.http_host,
+        metavar="HOST",
+        help="address to listen on for HTTP; empty: that of --host",
+    )
+    http.add_argument(
+        "--http-origins",
+        type=_names,
+        default=fallback.server.http_origins,
+        metavar="ORIGIN,ORIGIN,...",
+        help="origins of websites whose pages may use the HTTP port, such as https://shop.example; * is every one; all "
+        "may use LibreTranslate's routes",
     )
 
 
