@@ -26,7 +26,7 @@ SITE = $(shell .venv-dev/bin/python -c 'import sysconfig; print(sysconfig.get_pa
 OPERATIONS = google/longrunning/operations.proto=$(SITE)/google/longrunning/operations_proto.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo serve test test-slow lint type format protos lock sbom image clean
+.PHONY: help setup clients demo serve test test-slow lint type format protos pictures lock sbom image clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,9 @@ format: $(DEV)  ## rewrite the code in the project's style
 protos: $(DEV)  ## generate the gRPC code anew
 	.venv-dev/bin/python -m grpc_tools.protoc -I protos -I $(OPERATIONS) -I $(SITE) \
 		--python_out=protos --pyi_out=protos --grpc_python_out=protos $(PROTOS)
+
+pictures: $(DEV)  ## take the pictures of the page in docs/pictures anew, with Chromium
+	.venv-dev/bin/python tests/system/page_pictures.py docs/pictures
 
 lock: $(DEV)  ## bring requirements/*.lock in line with pyproject.toml (ARGS=--upgrade: renew all versions)
 	$(COMPILE) requirements/build.in --output-file requirements/build.lock

@@ -66,6 +66,10 @@ class ServerProcess:
     def metrics_url(self) -> str:
         return self._printed("metrics")
 
+    @property
+    def http_url(self) -> str:
+        return self._printed("HTTP")
+
     def metrics(self) -> dict[str, float]:
         """The sum over all labels of each metric."""
         with urllib.request.urlopen(self.metrics_url, timeout=START_SECONDS) as page:

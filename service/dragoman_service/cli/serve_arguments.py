@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=fallback.server.interfaces,
         metavar="NAME,NAME,...",
-        help=f"interfaces of others that are served too, of {', '.join(INTERFACES)}; empty: dragoman.v1 alone",
+        help=f"what is served too, of {', '.join(INTERFACES)}: interfaces of others, and the page for people at / of "
+        "the HTTP port; empty: dragoman.v1 alone",
     )
     _add_http_arguments(parser.add_argument_group("HTTP"), fallback)
     _add_access_arguments(parser.add_argument_group("access"), fallback)

@@ -1,4 +1,4 @@
-"""The names of the interfaces, by which operators choose them."""
+"""The names of the interfaces and of the page, by which operators choose them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ GOOGLE = "google"
 RIVA = "riva"
 LIBRETRANSLATE = "libretranslate"
 DEEPL = "deepl"
-INTERFACES = (GOOGLE, RIVA, LIBRETRANSLATE, DEEPL)
+PAGE = "page"
+INTERFACES = (GOOGLE, RIVA, LIBRETRANSLATE, DEEPL, PAGE)
 
 
 def check_interfaces(names: Sequence[str]) -> None:

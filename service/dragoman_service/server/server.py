@@ -193,6 +193,7 @@ class Server:
             repeated=_most_values(self._config.limits),
             has_tokens=self._gate is not None,
             problem=lambda: self.condition.not_ready,
+            metrics_port=self._metrics_port_beside_http,
             write_seconds=config.write_timeout,
         )
         tls = self._tls.context if self._tls else None
@@ -202,6 +203,11 @@ class Server:
             where = f"HTTP port {config.http_port} on {config.address_of_http}"
             raise StartupError(f"{where} cannot be had: {error.strerror}") from None
         self.http_port = self._http.port
+
+    def _metrics_port_beside_http(self) -> int:
+        config = self._settings
+        known = self.metrics_port or config.metrics_port  # of several processes, another one has it
+        return known if config.pages_host == config.address_of_http else 0
 
     async def stop(self, grace: float) -> None:
         """Say that we go, and for `lame_duck` seconds serve whoever has not heard; then refuse new calls, give those

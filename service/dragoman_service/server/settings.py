@@ -57,7 +57,7 @@ class ServerSettings:
     fronts: int = 0
     """Processes that have the calls and their texts, beside one that has the engines; 0: one process has all."""
     interfaces: tuple[str, ...] = INTERFACES
-    """Interfaces of others that are served beside `dragoman.v1`."""
+    """What is served beside `dragoman.v1`: interfaces of others, and the page for people at `/` of the HTTP port."""
     reflection: bool = True
     """Whether tools may ask the server for its interface."""
     grace: float = 30.0

@@ -14,6 +14,7 @@ from starlette.routing import Route as StarletteRoute
 from dragoman_protos.metadata import REQUEST_ID_KEY
 from dragoman_service.server.http.asgi import App, Receive, Scope, Send
 from dragoman_service.server.http.endpoint import Endpoint, HttpInterface, Page, Service
+from dragoman_service.server.http.page.routes import page_routes
 from dragoman_service.server.http.v1 import V1
 
 _EXPOSED = (REQUEST_ID_KEY, "retry-after")
@@ -21,15 +22,18 @@ _CODES = {404: 5, 405: 12}
 """Status of HTTP -> code of google.rpc."""
 
 
-def application(service: Service, interfaces: Iterable[HttpInterface], origins: Sequence[str]) -> App:
+def application(
+    service: Service, interfaces: Iterable[HttpInterface], origins: Sequence[str], *, with_page: bool
+) -> App:
     """The routes of `dragoman.v1` and of `interfaces`.
 
     Args:
         service: Answers the requests.
         interfaces: Those of others.
         origins: Of the websites whose pages may use the routes; `*` is every one.
+        with_page: Whether there is the page for people.
     """
-    routes: list[StarletteRoute] = []
+    routes = page_routes(service) if with_page else []
     for interface in (V1, *interfaces):
         allowed = ("*",) if interface.any_origin else origins
         for route in interface.routes:

@@ -43,6 +43,8 @@ class Service:
     """Whether calls need tokens."""
     problem: Callable[[], str]
     """Why the server should get no calls now; empty if it should."""
+    metrics_port: Callable[[], int]
+    """Port of the metrics, if they are at the address of HTTP and the port is known; else 0."""
     write_seconds: float
     """How long a part of an answer may wait for its reader."""
 

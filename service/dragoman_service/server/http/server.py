@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from dragoman_service.interfaces.names import PAGE
 from dragoman_service.server.http.application import application
 from dragoman_service.server.http.connections import BACKLOG, Listener
 from dragoman_service.server.http.endpoint import Service
@@ -33,5 +34,7 @@ def open_http(
     listening = socket.create_server(
         (host, port or 0), family=family, backlog=BACKLOG, reuse_port=shares_port, dualstack_ipv6=both
     )
-    app = application(service, http_interfaces(settings.interfaces), settings.http_origins)
+    app = application(
+        service, http_interfaces(settings.interfaces), settings.http_origins, with_page=PAGE in settings.interfaces
+    )
     return Listener(app, listening, settings.max_connections, tls)
