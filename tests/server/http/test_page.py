@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.fake_workers import FakeWorkers, served
-from support.http_calls import ask
+from support.http_calls import ask, head, opened
 from support.server_thread import ServerThread, serving
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,16 @@ def test_the_page_needs_nothing_but_its_own_files(server: ServerThread) -> None:
     script = ask(f"{server.url}/page/page.js").body.decode()
     for name in re.findall(r'from "\./([^"]+)"', script):
         assert ask(f"{server.url}/page/{name}").status == 200
+
+
+@pytest.mark.parametrize("path", ["/page/page.js", "/v1/openapi.json"])
+def test_who_takes_no_answers_loses_the_connection(path: str) -> None:
+    with serving([served(FakeWorkers())], http_port=0, write_timeout=0.2) as server, opened(server.url) as connection:
+        assert server.server._http is not None
+        room = server.server._http._room
+        connection.sendall((head(path, verb="GET") + b"\r\n") * 1000)
+        wait_until(lambda: len(room) == 1)
+        wait_until(lambda: len(room) == 0)
 
 
 def test_verbs(server: ServerThread) -> None:

@@ -13,6 +13,7 @@ from starlette.routing import Route as StarletteRoute
 
 from dragoman_protos.metadata import REQUEST_ID_KEY
 from dragoman_service.server.http.asgi import App, Receive, Scope, Send
+from dragoman_service.server.http.bounded import Bounded
 from dragoman_service.server.http.endpoint import Endpoint, HttpInterface, Page, Service
 from dragoman_service.server.http.page.routes import page_routes
 from dragoman_service.server.http.v1 import V1
@@ -41,7 +42,7 @@ def application(
             verbs = [*route.verbs, "OPTIONS"]
             routes += [StarletteRoute(path, endpoint, methods=verbs) for path in route.paths]
         for page in interface.pages:
-            answer = _for_pages(_page(service, page), allowed)
+            answer = _for_pages(Bounded(_page(service, page), service.write_seconds), allowed)
             routes.append(StarletteRoute(page.path, answer, methods=[page.verb, "OPTIONS"]))
     return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 

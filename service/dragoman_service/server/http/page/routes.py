@@ -8,10 +8,12 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import TypeAlias
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dragoman_service.server.http.bounded import Bounded
 from dragoman_service.server.http.endpoint import Service
 
 _Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -33,11 +35,12 @@ _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
 
 def page_routes(service: Service) -> list[Route]:
     """The page at `/`, and its files and settings below `/page/`."""
-    routes = [Route("/page/settings.json", _settings(service))]
+    endpoints = {"/page/settings.json": _settings(service)}
     for file in (files(__package__) / "files").iterdir():
         path = "/" if file.name == _INDEX else f"/page/{file.name}"
-        routes.append(Route(path, _file(file.read_bytes(), _TYPES[PurePath(file.name).suffix])))
-    return routes
+        endpoints[path] = _file(file.read_bytes(), _TYPES[PurePath(file.name).suffix])
+    bounded = [Middleware(Bounded, seconds=service.write_seconds)]
+    return [Route(path, endpoint, middleware=bounded) for path, endpoint in endpoints.items()]
 
 
 def _file(content: bytes, media_type: str) -> _Endpoint:
