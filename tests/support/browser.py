@@ -114,9 +114,11 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": given})
 
     def resize(self, width: int, height: int, scale: float = 1) -> None:
-        """Be a screen of this size in CSS pixels."""
-        screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
+        """Be a screen of this size in CSS pixels; a narrow one is that of a telephone."""
+        telephone = width < 500
+        screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": telephone}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": telephone})
 
 
 @contextmanager
