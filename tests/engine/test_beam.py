@@ -24,7 +24,7 @@ def penalty(length: int, alpha: float, normalisation: Normalisation = Normalisat
 def reference_beam_search(request: Request) -> list[tuple[tuple[int, ...], float, FinishReason]]:
     """Textbook beam search: a list of hypotheses without rows or caches, recomputed at every position."""
     options, size, form = request.options, request.options.beam_size, request.normalisation
-    constraints = Constraints(options, END)
+    constraints = Constraints(request, END)
     returned = 1 if options.num_hypotheses == 1 else size
     given = (BEGIN, *request.forced)
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, request.target_prefix)]

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from dragoman_service.engine.biases import Preferred, Suppressed
 from dragoman_service.engine.engine import MAX_CONNECTIONS, Engine
 from dragoman_service.engine.link import EngineLink
 from dragoman_service.engine.messages import Cancel, Expect, Lost, Open, Refused, Submit, Window
@@ -49,7 +50,13 @@ REQUEST = Request(
     7,
     (4, 5, 2),
     30,
-    DecodingOptions(num_hypotheses=2, max_added_length=7, max_length=30, sampling=Sampling(top_p=0.5, seed=2**63)),
+    DecodingOptions(
+        num_hypotheses=2,
+        patience=1.5,
+        max_added_length=7,
+        max_length=30,
+        sampling=Sampling(top_p=0.5, seed=2**63),
+    ),
     (9, 9),
     12.5,
     stream=True,
@@ -58,6 +65,8 @@ REQUEST = Request(
     forced=(128_022, 9),
     normalisation=Normalisation.POWER,
     restrictions=(OnlyTokens((4, 5)),),
+    alignments=True,
+    biases=(Preferred(((7,), (8, 9)), 0.5), Suppressed({0: (4,), 2: (5,)}, {6: ((1, 2),)}, b"\0\1")),
 )
 
 

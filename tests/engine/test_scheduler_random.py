@@ -24,6 +24,7 @@ from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure
 from support import invariants
 from support.builders import make_scheduler, run_alone, streamed
 from support.fake_runner import BEGIN, END, WORDS, FakeRunner
+from support.worlds import biases
 
 MAX_ROWS = 12
 MAX_WAITING = 10
@@ -68,6 +69,7 @@ def random_request(rng: random.Random, request_id: int, now: float, plain_share:
         priority=rng.choice(list(Priority)),
         forced=tuple(rng.choices([*WORDS, END, BEGIN], k=rng.choice([0, 0, 1, 2]))),
         normalisation=rng.choice(list(Normalisation)),
+        biases=() if plain else biases(rng),
     )
 
 

@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from dragoman_service.engine.biases import Bias, Preferred
 from dragoman_service.engine.plan import Adjustment
 from dragoman_service.engine.request import DecodingOptions, Normalisation, Priority, Request, Sampling
 from dragoman_service.engine.restrictions import OnlyTokens, Restriction
@@ -57,6 +58,7 @@ class World:
             forced=tuple(rng.choices([*words, END, PAD], k=rng.choice([0, 0, 1, 3]))),
             normalisation=rng.choice(list(Normalisation)),
             restrictions=() if plain else _restrictions(rng),
+            biases=() if plain else biases(rng, self.vocabulary),
             stream=not plain and rng.random() < 0.5,
             client=rng.choice("abc"),
             priority=rng.choice(list(Priority)),
@@ -142,6 +144,32 @@ def _restrictions(rng: random.Random) -> tuple[Restriction, ...]:
     some = tuple(rng.sample(range(4, VOCAB_SIZE), 8))
     both = (EverySecond(1), OnlyTokens(some))
     return rng.choice([(), (), (), (OnlyTokens((END, *some)),), (EverySecond(some[0]),), both])
+
+
+@dataclass(frozen=True, slots=True)
+class Whims:
+    """Adds to some logits, or bans tokens, as the last token and the length decide."""
+
+    seed: int
+    vocabulary: int
+    until: float = math.inf
+
+    def added(self, tokens: Sequence[int]) -> tuple[npt.NDArray[np.int64], float]:
+        """See `Bias`."""
+        rng = random.Random(repr((self.seed, tokens[-1:], len(tokens))))
+        if len(tokens) >= self.until:
+            return np.zeros(0, np.int64), 0.0
+        changed = rng.sample(range(self.vocabulary), k=rng.randrange(4))
+        return np.array(changed, np.int64), rng.choice([-math.inf, -1.5, 0.25, 30.0])
+
+
+def biases(rng: random.Random, vocabulary: int = VOCAB_SIZE) -> tuple[Bias, ...]:
+    """Biases of a request: none for most, up to three for the others."""
+    preferred = Preferred(
+        tuple((rng.randrange(4, vocabulary), END) for _ in range(rng.randint(1, 4))), rng.uniform(0, 9)
+    )
+    whims = Whims(rng.randrange(1000), vocabulary, rng.choice([3, math.inf]))
+    return rng.choice([(), (), (), (preferred,), (whims,), (whims, preferred, Whims(7, vocabulary))])
 
 
 class WorldRunner(FakeRunner):

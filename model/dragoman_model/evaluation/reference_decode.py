@@ -6,8 +6,9 @@ It shares no search code with the engine, so that an error of the one does not h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from dragoman_service.errors import InvalidInput
 
 NEVER = float("-inf")
 """Logit of a token that must not be produced."""
+
+Added: TypeAlias = Callable[[Sequence[int]], Mapping[int, float]]
+"""What is added to logits after the tokens of a hypothesis: token -> number, which may be `NEVER`."""
 
 
 def mask_logits(logits: Tensor, config: ModelConfig) -> Tensor:
@@ -59,7 +63,7 @@ def greedy_uncached(
 
 
 @torch.no_grad()
-def search_uncached(
+def search_uncached(  # noqa: PLR0913 - what a request has
     model: Transformer,
     source: Sequence[int],
     max_length: int,
@@ -68,6 +72,8 @@ def search_uncached(
     max_positions: int | None = None,
     forced: Sequence[int] = (),
     normalisation: Normalisation = Normalisation.GNMT,
+    *,
+    added: Added = lambda tokens: {},
 ) -> list[Hypothesis]:
     """Greedy or beam search with all options of `DecodingOptions` except sampling.
 
@@ -81,6 +87,7 @@ def search_uncached(
         forced: Token ids that are fed before those of the prefix, and are no part of a hypothesis; together with these
             fewer than `max_positions`.
         normalisation: The length penalty.
+        added: What biases add to the logits.
 
     Returns:
         The `options.num_hypotheses` best hypotheses, best first; fewer if the search found fewer.
@@ -99,6 +106,7 @@ def search_uncached(
         cut_length=positions - len(forced),
         options=options,
         normalisation=normalisation,
+        added=added,
     )
     start = _Draft(tuple(target_prefix), (0.0,) * len(target_prefix))
     finished = oracle.greedy(start) if options.beam_size == 1 else oracle.beam(start)
@@ -131,6 +139,7 @@ class _Oracle:
     """Number of tokens after which no position is left."""
     options: DecodingOptions
     normalisation: Normalisation
+    added: Added
 
     @property
     def end_id(self) -> int:
@@ -213,6 +222,8 @@ class _Oracle:
                     logits[ngram[-1]] = NEVER
         if len(tokens) < self.options.min_length:
             logits[self.end_id] = NEVER
+        for token, number in self.added(tokens).items():
+            logits[token] += number
 
     def _stopped(self, draft: _Draft, end_score: float) -> Hypothesis:
         score = (sum(draft.scores) + end_score) / self._length_penalty(len(draft.tokens) + 1)

@@ -74,7 +74,7 @@ class ActiveRequest:
             seed = options.sampling.seed or 0  # code that makes requests draws a seed if the caller gave none
             self.draws = [sampling.Draws(seed, request.source, number) for number in range(len(rows))]
         self.constrained_steps = _constrained_steps(request)
-        """Number of steps in which tokens may be banned, penalised or restricted; infinity for all."""
+        """Number of steps in which tokens may be banned, penalised, biased or restricted; infinity for all."""
         self.constrained = self.constrained_steps > 0
         """Whether such a step is still to come."""
         self.finished: dict[int, Hypothesis] = {}
@@ -148,4 +148,5 @@ def _constrained_steps(request: Request) -> float:
     if options.no_repeat_ngram_size > 0 or options.repetition_penalty != 1.0 or request.restrictions:
         return math.inf
     # The end of the sentence is banned until there are `min_length` tokens. The target prefix has some of them.
-    return len(request.forced) + options.min_length if options.min_length > len(request.target_prefix) else 0
+    tokens = max([options.min_length, *(bias.until for bias in request.biases)])
+    return len(request.forced) + tokens if tokens > len(request.target_prefix) else 0

@@ -453,7 +453,7 @@ class Batch:
         return scores.cut(chosen, request, self._byte_pieces, reason)
 
     def _loosen(self) -> None:
-        """Treat requests that have reached their minimum length, and have no other constraint, as if they had none."""
+        """Treat requests whose constraints have come to their end, as a minimum length does, as if they had none."""
         for active in self._loosening[:]:
             if self.position(active) >= active.constrained_steps:
                 self._loosening.remove(active)

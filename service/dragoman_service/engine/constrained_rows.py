@@ -1,5 +1,5 @@
-"""The rows of a batch whose tokens are banned, penalised or restricted: minimum length, repetition penalty, repeated
-n-grams, and restrictions of requests."""
+"""The rows of a batch whose tokens are banned, penalised, biased or restricted: minimum length, repetition penalty,
+repeated n-grams, and the biases and restrictions of requests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman_service.engine.active_request import ActiveRequest
+from dragoman_service.engine.biases import Bias
 from dragoman_service.engine.plan import NO_ADJUSTMENTS, NO_MASKS, Adjustments, Masks
 from dragoman_service.engine.restrictions import allowed_by_all
 from dragoman_service.engine.search import constraints
@@ -98,6 +99,7 @@ class ConstrainedRows:
         """
         table = self._options()
         rows, min_length, ngram, penalty = table.rows, table.min_length, table.ngram, table.penalty
+        biases = table.biases
         lengths = positions[rows]
         if table.forced is not None:
             lengths -= table.forced
@@ -106,15 +108,18 @@ class ConstrainedRows:
             if not len(at):
                 return NO_ADJUSTMENTS
             rows, lengths, min_length, ngram, penalty = rows[at], lengths[at], min_length[at], ngram[at], penalty[at]
+            biases = biases and [biases[entry] for entry in at.tolist()]
         bans = self._bans(log, rows, lengths, min_length, ngram, table.sizes)
         if table.plain and not len(bans[0]):
             if table.penalties is None:
                 at, token = self._penalised_tokens(rows, penalty)
                 table.penalties = _Penalties(rows[at], token, penalty[at])
-            return table.penalties.adjustments()
-        penalised = self._penalised_tokens(rows, penalty)
-        most = max((int(tokens.max()) for tokens in (bans[1], penalised[1]) if len(tokens)), default=0)
-        return constraints.adjustments(rows, bans, penalised, penalty, most)
+            made = table.penalties.adjustments()
+        else:
+            penalised = self._penalised_tokens(rows, penalty)
+            most = max((int(tokens.max()) for tokens in (bans[1], penalised[1]) if len(tokens)), default=0)
+            made = constraints.adjustments(rows, bans, penalised, penalty, most)
+        return self._biased(made, log, rows, lengths, biases) if biases else made
 
     def masks(self, log: TokenLog, positions: Ints, live: Bools) -> Masks:
         """The tokens that rows with restrictions may have next. For the arguments, see `adjustments`."""
@@ -158,6 +163,25 @@ class ConstrainedRows:
             np.concatenate([none, *(token for _, token in parts)]),
         )
 
+    @staticmethod
+    def _biased(
+        made: Adjustments, log: TokenLog, rows: Ints, lengths: Ints, biases: Sequence[Sequence[Bias]]
+    ) -> Adjustments:
+        """The adjustments with the biases of each of `rows`."""
+        found: list[tuple[int, Ints, float]] = []
+        for row, length, own in zip(rows.tolist(), lengths.tolist(), biases, strict=True):
+            tokens = log.of(row, length)[0] if own else []
+            found += [(row, *added) for bias in own if len((added := bias.added(tokens))[0])]
+        if not found:
+            return made
+        counts = [len(tokens) for _, tokens, _ in found]
+        return constraints.biased(
+            made,
+            np.repeat([row for row, _, _ in found], counts),
+            np.concatenate([tokens for _, tokens, _ in found]),
+            np.repeat([number for _, _, number in found], counts),
+        )
+
     def _penalised_tokens(self, rows: Ints, penalty: Floats) -> tuple[Ints, Ints]:
         """All tokens that rows with a penalty have produced: index into `rows`, and token."""
         (at,) = (penalty != 1.0).nonzero()
@@ -173,7 +197,7 @@ class _Table:
     """The options of the requests, an entry for each of their rows."""
 
     __slots__ = (
-        "forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "restricted",
+        "biases", "forced", "min_length", "ngram", "penalised", "penalties", "penalty", "plain", "prefix", "restricted",
         "rows", "sizes",
     )  # fmt: skip
 
@@ -188,6 +212,8 @@ class _Table:
         self.penalised = bool(np.count_nonzero(self.penalty != 1.0))
         self.plain = all(len(active.rows) == 1 and not active.in_given for active in requests)
         """Whether every row has its own hypothesis, and chooses its next token."""
+        self.biases = [request.biases for _, request, _ in each] if any(it.request.biases for it in requests) else []
+        """Empty if there are none."""
         self.restricted = [active for active in requests if active.request.restrictions]
         """Requests with restrictions."""
         self.forced: Ints | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from dragoman_service.engine.biases import Bias
 from dragoman_service.engine.restrictions import Restriction
 from dragoman_service.errors import InvalidInput
 
@@ -154,6 +155,8 @@ class Request:
     """The tokens that may come next are those that all of them allow. The target prefix is not checked."""
     alignments: bool = False
     """Whether `Hypothesis.alignment` is wanted."""
+    biases: tuple[Bias, ...] = ()
+    """All of them are added to the logits. The target prefix is not changed."""
 
 
 @dataclass(frozen=True, slots=True)

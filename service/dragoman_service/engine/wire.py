@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
+from dragoman_service.engine.biases import Bias
 from dragoman_service.engine.messages import Answer, Cancel, Expect, Message, Open, Refused, Submit, Window
 from dragoman_service.engine.request import (
     DecodingOptions,
@@ -81,6 +82,7 @@ def item_of_message(model: int, message: Message) -> Item:
             request.target_prefix, request.deadline, request.stream, request.client,
             request.priority is Priority.BATCH, request.forced, request.normalisation.value,
             request.restrictions and pickle.dumps(request.restrictions), request.alignments,
+            request.biases and pickle.dumps(request.biases),
         )  # fmt: skip
     if isinstance(message, Open):
         return (OPEN, model, *message)
@@ -95,12 +97,13 @@ def message_of(item: Item) -> Message:
     if kind == SUBMIT:
         (
             _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form,
-            restrictions, alignments,
+            restrictions, alignments, biases,
         ) = item  # fmt: skip
         priority = Priority.BATCH if is_batch else Priority.INTERACTIVE
         request = Request(
             id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority, forced,
             Normalisation(form), restrictions and pickle.loads(restrictions), alignments,
+            biases and _biases_of(biases),
         )  # fmt: skip
         return Submit(call, request)
     if kind == OPEN:
@@ -153,14 +156,20 @@ def answer_of(item: Item) -> Answer:
     raise ValueError(f"an item of kind {kind!r} is no answer")
 
 
+@functools.lru_cache(maxsize=64)
+def _biases_of(data: bytes) -> tuple[Bias, ...]:
+    """Most requests of a call have the same ones, which may be large."""
+    biases: tuple[Bias, ...] = pickle.loads(data)
+    return biases
+
+
 @functools.lru_cache(maxsize=1024)
 def _fields_of(options: DecodingOptions) -> Item:
     sampling = options.sampling
     return (
-        options.beam_size, options.num_hypotheses, options.length_penalty, options.patience, options.min_length,
-        options.max_length, options.max_added_length,
-        options.repetition_penalty, options.no_repeat_ngram_size, options.stop_repetition,
-        options.never_empty,
+        options.beam_size, options.num_hypotheses, options.length_penalty, options.patience,
+        options.min_length, options.max_length, options.max_added_length, options.repetition_penalty,
+        options.no_repeat_ngram_size, options.stop_repetition, options.never_empty,
         sampling and (sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed),
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ class BeamSearch(Search):
         self.feeds_likeliest = False
         self.done = False
         self._num_hypotheses = options.num_hypotheses
-        self._constraints = Constraints(options, end_id, request.restrictions)
+        self._constraints = Constraints(request, end_id)
         self._request = request
         self._fed = 0  # of the forced ids
         self._prefix = request.target_prefix

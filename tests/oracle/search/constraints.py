@@ -7,8 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dragoman_service.engine.request import DecodingOptions
-from dragoman_service.engine.restrictions import Restriction
+from dragoman_service.engine.request import Request
 from oracle.plan import Adjustment, Mask
 from oracle.search.base import BANNED
 from support.fake_runner import VOCAB_SIZE
@@ -23,15 +22,17 @@ def _penalised(row: int, token: int, penalty: float) -> Adjustment:
 class Constraints:
     """Turns the tokens produced so far into the adjustments of the next step, at most one per row and token."""
 
-    __slots__ = ("_end_id", "_min_length", "_ngram_size", "_penalty", "_restrictions", "active")
+    __slots__ = ("_biases", "_end_id", "_min_length", "_ngram_size", "_penalty", "_restrictions", "active")
 
-    def __init__(self, options: DecodingOptions, end_id: int, restrictions: Sequence[Restriction] = ()) -> None:
-        self._restrictions = restrictions
+    def __init__(self, request: Request, end_id: int) -> None:
+        options = request.options
+        self._restrictions, self._biases = request.restrictions, request.biases
         self._min_length = options.min_length
         self._ngram_size = options.no_repeat_ngram_size
         self._penalty = options.repetition_penalty
         self._end_id = end_id
-        self.active = bool(self._min_length > 0 or self._ngram_size > 0 or self._penalty != 1.0 or self._restrictions)
+        is_special = self._min_length > 0 or self._ngram_size > 0 or self._penalty != 1.0
+        self.active = bool(is_special or self._restrictions or self._biases)
         """Whether there can be any adjustments or masks at all; lets the common case cost nothing."""
 
     def mask(self, tokens: Sequence[int]) -> Mask:
@@ -50,7 +51,16 @@ class Constraints:
         if self._penalty != 1.0:
             produced = sorted(set(tokens) - banned)
             adjustments += [_penalised(row, token, self._penalty) for token in produced]
-        return adjustments
+        return self._biased(row, tokens, adjustments) if self._biases else adjustments
+
+    def _biased(self, row: int, tokens: Sequence[int], adjustments: list[Adjustment]) -> list[Adjustment]:
+        """The adjustments of a row, with what biases add to them."""
+        found = {adjustment.token: adjustment for adjustment in adjustments}
+        for changed, number in (bias.added(tokens) for bias in self._biases):
+            for token in changed.tolist():
+                before = found.get(token, Adjustment(row, token))
+                found[token] = before._replace(bias=float(np.float32(before.bias) + np.float32(number)))
+        return list(found.values())
 
 
 def repeated_ngram_ends(tokens: Sequence[int], size: int) -> set[int]:

@@ -57,7 +57,7 @@ class IndependentSearch(Search):
         self._drafts = [_Draft() for _ in choosers]
         self._writing = list(range(len(choosers)))  # rows that have not finished
         self._finished: list[Hypothesis | None] = [None] * len(choosers)
-        self._constraints = Constraints(request.options, end_id, request.restrictions)
+        self._constraints = Constraints(request, end_id)
         self.demanding = self._constraints.active
         self._request = request
         self._prefix = request.target_prefix

@@ -1,4 +1,4 @@
-"""Options that change logits before candidates are chosen: minimum length, repetition penalty, repeated n-grams."""
+"""What changes logits before candidates are chosen: minimum length, repetition penalty, repeated n-grams, biases."""
 
 from __future__ import annotations
 
@@ -71,3 +71,14 @@ def adjustments(
     bias = np.zeros(len(index), np.float32)
     bias[: len(banned)] = BANNED
     return Adjustments(index, penalty, bias)
+
+
+def biased(adjustments: Adjustments, rows: Ints, tokens: Ints, biases: npt.NDArray[np.float64]) -> Adjustments:
+    """Add numbers to logits, beside what adjustments do to them. Of a token that occurs twice in a row, both count."""
+    count, width = len(adjustments), 1 + int(max(tokens.max(), adjustments.index[:, 1].max(initial=0)))
+    index = np.concatenate((adjustments.index, np.stack((rows, tokens), axis=1)))
+    _, first, place = np.unique(index[:, 0] * width + index[:, 1], return_index=True, return_inverse=True)
+    penalty, bias = np.ones(len(first), np.float32), np.zeros(len(first), np.float32)
+    penalty[place[:count]], bias[place[:count]] = adjustments.penalty, adjustments.bias
+    np.add.at(bias, place[count:], biases.astype(np.float32))
+    return Adjustments(index[first], penalty, bias)
