@@ -33,6 +33,7 @@ class CharacterTokenizer:
     """A tokenizer with one token per character, so that tests can read tokens as text."""
 
     end_id = END
+    unknown_id = 3
     source_overhead = 1
     fallback_ids: frozenset[int] = frozenset()
     vocab_size = 5_000
@@ -60,6 +61,9 @@ class CharacterTokenizer:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [chr(i - FIRST) if i >= FIRST else "" for i in ids]
+
+    def texts(self) -> list[bytes]:
+        return [piece.encode() for piece in self.pieces(range(self.vocab_size))]
 
     def stream_decoder(self) -> CharacterTokenizer:
         return self

@@ -34,6 +34,7 @@ class TextTokenizer(Protocol):
     """What the frontend asks of a tokenizer."""
 
     end_id: int
+    unknown_id: int
     fallback_ids: frozenset[int]
     """Source ids of what the vocabulary lacks."""
     vocab_size: int
@@ -74,6 +75,10 @@ class TextTokenizer(Protocol):
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The subword of each token id."""
+        ...
+
+    def texts(self) -> list[bytes]:
+        """What each token id adds to a text, in bytes of UTF-8."""
         ...
 
     def stream_decoder(self) -> TextDecoder:

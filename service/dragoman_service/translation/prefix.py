@@ -10,18 +10,18 @@ Tokenizers normalise text, so the characters of a translation may differ from th
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
+from dragoman_service.engine.biases import Preferred
 from dragoman_service.engine.restrictions import Restriction, TokensAt
+from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import TextTokenizer
 from dragoman_service.translation.protection import Protected
+from dragoman_service.translation.vocabulary import vocabulary_of
 
-_SPACE = "▁"
-"""How SentencePiece writes a space in a piece."""
-_LAST = "\U0010ffff"
+MAX_BIAS = 100
+"""Largest bias of a prefix that is preferred: hardly any token is `exp(-100)` times as likely as another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class Prefix:
         """See `Request.restrictions`."""
         return (TokensAt(len(self.tokens), self.allowed),) if self.allowed else ()
 
+    def preferred(self, bias: float) -> Preferred:
+        """The prefix as one that is preferred and not given. See `Request.biases`."""
+        places = ((token,) for token in self.tokens)
+        return Preferred((*places, self.allowed) if self.allowed else tuple(places), bias)
+
     def exact(self, translation: str) -> str:
         """A translation, or the beginning of one, with the characters of the prefix."""
         if not translation.startswith(self.decoded):
@@ -56,6 +61,12 @@ class Prefix:
         for unit in protected.units:
             decoded = decoded.replace(unit.shown, unit.text)
         return replace(self, decoded=decoded)
+
+
+def check_prefix_bias(bias: float | None) -> None:
+    """Raise InvalidInput for a bias that is not allowed; None is."""
+    if bias is not None and not 0 <= bias <= MAX_BIAS:
+        raise InvalidInput("target_prefix_bias", bias, f"0 to {MAX_BIAS}")
 
 
 class ExactStream:
@@ -85,41 +96,20 @@ def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None
         shown = re.sub(before + re.escape(unit.text) + after, unit.shown, shown)
     tokens = tokenizer.encode_target(shown)
     decoded = tokenizer.decode(tokens)
-    index = _index(tokenizer)
-    if text[-1:].isspace():
-        return Prefix(text, tuple(tokens), index.beginning_with(_SPACE), decoded, len(tokens))
+    vocabulary = vocabulary_of(tokenizer)
+    if text[-1:].isspace() and not decoded[-1:].isspace():
+        return Prefix(text, tuple(tokens), vocabulary.beginning_with(b" "), decoded, len(tokens))
+    texts = [vocabulary.texts[token] for token in tokens]
     pieces = tokenizer.pieces(tokens)
-    for given in range(_last_word(pieces), len(pieces)):
+    for given in range(_last_word(texts), len(tokens)):
         # A word with characters that the vocabulary lacks is given, as its bytes are no piece of text.
-        allowed = index.beginning_with("".join(pieces[given:])) if "<" not in "".join(pieces[given:]) else ()
-        if allowed and allowed != (tokens[-1],):
+        is_text = "<" not in "".join(pieces[given:])
+        allowed = vocabulary.beginning_with(b"".join(texts[given:])) if is_text else ()
+        if any(vocabulary.texts[token] != texts[-1] for token in allowed):
             return Prefix(text, tuple(tokens[:given]), allowed, decoded, len(tokens))
     return Prefix(text, tuple(tokens), (), decoded, len(tokens))
 
 
-def _last_word(pieces: Sequence[str]) -> int:
-    """The number of the piece with which the last word begins."""
-    return next((number for number in reversed(range(len(pieces))) if pieces[number].startswith(_SPACE)), 0)
-
-
-class _Index:
-    """The pieces of a vocabulary, in alphabetical order."""
-
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        pieces = tokenizer.pieces(range(tokenizer.vocab_size))
-        self._entries = sorted((piece, i) for i, piece in enumerate(pieces))
-
-    def beginning_with(self, text: str) -> tuple[int, ...]:
-        """The ids of the pieces that begin with a text."""
-        entries = self._entries
-        start, end = (bisect_left(entries, (it, -1)) for it in (text, text + _LAST))
-        return tuple(i for _, i in entries[start:end])
-
-
-_indexes: WeakKeyDictionary[TextTokenizer, _Index] = WeakKeyDictionary()
-
-
-def _index(tokenizer: TextTokenizer) -> _Index:
-    if tokenizer not in _indexes:
-        _indexes[tokenizer] = _Index(tokenizer)
-    return _indexes[tokenizer]
+def _last_word(texts: Sequence[bytes]) -> int:
+    """The number of the token with which the last word begins."""
+    return next((number for number in reversed(range(len(texts))) if texts[number].startswith(b" ")), 0)

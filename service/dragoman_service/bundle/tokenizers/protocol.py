@@ -161,6 +161,13 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def texts(self) -> list[bytes]:
+        """What each target id adds to a text, in bytes of UTF-8: empty for most special ids, one byte for a byte piece.
+
+        `decode` of some ids is the text that these bytes are, but for spaces at its beginning.
+        """
+        ...
+
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for the ids of one text that arrive in pieces."""
         ...

@@ -111,6 +111,14 @@ class SubwordTokenizer:
         """The subword of each target id: see `protocol.Tokenizer`."""
         return self._detokenizer.shown(ids)
 
+    def texts(self) -> list[bytes]:
+        """What each target id adds to a text: see `protocol.Tokenizer`."""
+        made = self._detokenizer
+        return [
+            bytes([self.byte_ids[i]]) if i in self.byte_ids else made.verbatim.get(i, made.surface(i)).encode()
+            for i in range(self.vocab_size)
+        ]
+
     def stream_decoder(self) -> PieceStream:
         """A decoder for the ids of one text that arrive in pieces."""
         return PieceStream(self._detokenizer)
