@@ -172,6 +172,11 @@ def test_options_reach_the_server(server: str, engine: FakeWorkers) -> None:
     assert sampling is not None
     assert sampling.seed == 5
     assert len(engine.submitted[-1].target_prefix) == 1
+    suppress = ("--suppress", "B", "--suppress", "C", "--suppress-token", "D", "--patience", "2")
+    assert run("translate", "--server", server, "--prefix", "x", "--prefix-bias", "0.5", *suppress, "a") == 0
+    last = engine.submitted[-1]
+    banned, preferred = (len(bias.added(())[0]) for bias in last.biases)
+    assert (banned, preferred, last.target_prefix, last.options.patience) == (3, 1, (), 2.0)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,7 @@ def test_options_reach_the_server(server: str, engine: FakeWorkers) -> None:
         (("--beam-size", "4", "--top-k", "3", "a"), 1, ("beam_size: got 4", "sampling")),
         (("--to", "xx", "a"), 1, ("en to de",)),
         (("--model", "quiet", "a"), 1, ("loud",)),
+        (("--suppress", " x", "a"), 1, ("suppressed_words[0]: got ' x'", "no spaces around them")),
         (("--input", "/does/not/exist"), 1, ("/does/not/exist", "No such file")),
         (("--output", "/does/not/exist", "a"), 1, ("/does/not/exist", "No such file")),
         (("--input", "/etc/hosts", "a"), 2, ("--input",)),
@@ -190,6 +196,7 @@ def test_options_reach_the_server(server: str, engine: FakeWorkers) -> None:
         (("a\udc80",), 1, ("TEXT 1: got a lone surrogate",)),
         (("--to", "a\udc80", "a"), 1, ("target_language: got a lone surrogate",)),
         (("--stream", "--json", "a"), 2, ("--json",)),
+        (("--prefix-bias", "1", "a"), 2, ("--prefix-bias: only with --prefix",)),
         (("--output", "/", "a"), 1, ("dragoman: /: Is a directory",)),
     ],
 )

@@ -32,7 +32,7 @@ from dragoman_service.client.values import FinishReason, Options, Sampling, Term
 from dragoman_service.engine.request import Failed
 from dragoman_service.errors import EngineFailure
 from dragoman_service.translation.settings import RequestLimits
-from support.fake_workers import FakeWorkers, served
+from support.fake_workers import FIRST, FakeWorkers, served
 from support.server_thread import ServerThread, serving
 from support.waiting import wait_until
 
@@ -98,6 +98,19 @@ def test_terms_and_phrases_to_keep(client: TranslationClient) -> None:
         client.translate(["a"], Options(terms=(Term("a", ""),)))
     with pytest.raises(InvalidRequest, match=r"keep\[0\]: got a lone surrogate"):
         client.translate(["a"], Options(keep=("\ud800",)))
+
+
+def test_suppressed_words_and_preferred_prefixes(client: TranslationClient, engine: FakeWorkers) -> None:
+    options = Options(suppressed_words=("B",), suppressed_tokens=("C",), target_prefix_bias=1.5, patience=2.0)
+    assert client.translate(["a"], options, target_prefixes="X")[0].text == "A"
+    list(client.translate_stream("a", options, target_prefix="X"))
+    for request in engine.submitted:
+        banned, preferred = (bias.added(())[0].tolist() for bias in request.biases)
+        assert (sorted(banned), preferred) == ([FIRST + ord("B"), FIRST + ord("C")], [FIRST + ord("X")])
+        assert request.options.patience == 2.0
+    for field in ("suppressed_words", "suppressed_tokens"):
+        with pytest.raises(InvalidRequest, match=rf"{field}\[0\]: got a lone surrogate"):
+            client.translate(["a"], Options(**{field: ("\ud800",)}))
 
 
 def test_long_lists_go_in_several_calls_and_keep_their_order(client: TranslationClient, server: ServerThread) -> None:

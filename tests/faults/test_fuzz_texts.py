@@ -201,7 +201,16 @@ OTHERS = {
     "min_length": mostly(st.integers(0, 6), INT32),
     "repetition_penalty": mostly(st.floats(1, 10), FLOATS),
     "no_repeat_ngram_size": mostly(st.integers(0, 16), INT32),
+    "patience": mostly(st.floats(1, 10), FLOATS),
 }
+WORDING = {
+    "suppressed_words": mostly(st.lists(st.sampled_from([*WORDS, "ﬁ", "die Katze", "."]), max_size=4), st.lists(TEXTS)),
+    "suppressed_tokens": mostly(
+        st.lists(st.sampled_from(["▁die", "s", "<unk>", "<0xC3>"]), max_size=4), st.lists(TEXTS)
+    ),
+    "target_prefix_bias": mostly(st.floats(0, 100), FLOATS),
+}
+WORDINGS = st.just({}) | st.fixed_dictionaries({}, optional=WORDING)
 SAMPLED = {"sampling": SAMPLING.map(lambda fields: pb.Sampling(**fields)), "num_hypotheses": st.integers(1, 16)}
 SEARCHED = {"beam_size": mostly(st.integers(4, 16), INT32), "num_hypotheses": mostly(st.integers(1, 4), INT32)}
 OPTIONS = st.sampled_from([SAMPLED, SEARCHED, SEARCHED, SAMPLED | SEARCHED]).flatmap(
@@ -236,14 +245,15 @@ def test_any_text_with_any_options_has_a_translation_or_names_a_field(
     outcomes = {"translated": 0, "refused": 0}
 
     @tried(rounds, Phase.generate)  # a call that hangs takes its time: no shrinking
-    @given(st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, max_size=1), OPTIONS)
-    def check(texts: list[str], prefixes: list[str], options: dict[str, Any]) -> None:
+    @given(st.lists(TEXTS, min_size=1, max_size=3), st.lists(TEXTS, max_size=1), OPTIONS, WORDINGS)
+    def check(texts: list[str], prefixes: list[str], options: dict[str, Any], wording: dict[str, Any]) -> None:
         request = pb.TranslateRequest(
             texts=texts,
             target_prefixes=prefixes * len(texts),
             options=pb.DecodingOptions(**options),
             return_tokens=True,
             return_token_scores=True,
+            **wording,
         )
         try:
             response = stub.Translate(request, timeout=30)
@@ -257,6 +267,8 @@ def test_any_text_with_any_options_has_a_translation_or_names_a_field(
             prefix = (prefixes * len(texts))[index] if prefixes else ""
             prepared = prepare(text, prefix, route, DecodingOptions(), lambda piece: None)
             check_translation(text, prefix, prepared.num_sentences, translation, options)
+            for hypothesis in translation.hypotheses:
+                assert not set(wording.get("suppressed_tokens", ())) & set(hypothesis.tokens)
 
     check()
     print(outcomes)
@@ -292,20 +304,22 @@ def test_a_stream_of_any_text_with_any_options_is_the_translation(
     stub: translation_pb2_grpc.TranslationStub, rounds: int
 ) -> None:
     @tried(rounds, Phase.generate)
-    @given(TEXTS, OPTIONS)
-    def check(text: str, options: dict[str, Any]) -> None:
+    @given(TEXTS, OPTIONS, WORDINGS)
+    def check(text: str, options: dict[str, Any], wording: dict[str, Any]) -> None:
         decoding = pb.DecodingOptions(**options)
         if decoding.HasField("sampling") and not decoding.sampling.HasField("seed"):
             decoding.sampling.seed = 5  # without one, each call draws afresh
+        streamed = pb.TranslateStreamRequest(text=text, options=decoding, **wording)
         try:
-            whole = stub.Translate(pb.TranslateRequest(texts=[text], options=decoding), timeout=30).translations[0]
+            request = pb.TranslateRequest(texts=[text], options=decoding, **wording)
+            whole = stub.Translate(request, timeout=30).translations[0]
         except grpc.RpcError as error:
             refused = named_field(error)
             with pytest.raises(grpc.RpcError) as caught:
-                list(stub.TranslateStream(pb.TranslateStreamRequest(text=text, options=decoding), timeout=30))
+                list(stub.TranslateStream(streamed, timeout=30))
             assert named_field(caught.value) == refused
             return
-        *chunks, last = stub.TranslateStream(pb.TranslateStreamRequest(text=text, options=decoding), timeout=30)
+        *chunks, last = stub.TranslateStream(streamed, timeout=30)
         result = last.result.translation
         assert "".join(message.chunk for message in chunks) == result.hypotheses[0].text
         assert all(message.chunk for message in chunks)

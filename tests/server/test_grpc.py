@@ -98,6 +98,20 @@ def test_options_reach_the_engine(stub: Stub, engine: FakeWorkers) -> None:
     assert (many.beam_size, many.num_hypotheses) == (6, 6)
 
 
+def test_suppressed_words_and_preferred_prefixes_reach_the_engine(stub: Stub, engine: FakeWorkers) -> None:
+    fields = {"suppressed_words": ["A"], "suppressed_tokens": ["b"], "target_prefix_bias": 0.0}
+    stub.Translate(pb.TranslateRequest(texts=["a"], target_prefixes=["X"], **fields))
+    list(stub.TranslateStream(pb.TranslateStreamRequest(text="a", target_prefix="X", **fields)))
+    stub.Translate(pb.TranslateRequest(texts=["a"], target_prefixes=["X"]))
+    unary, stream, plain = engine.submitted
+    for request in (unary, stream):
+        suppressed, preferred = request.biases
+        assert sorted(suppressed.added(())[0].tolist()) == [FIRST + ord("A"), FIRST + ord("b")]
+        assert (preferred.added(())[0].tolist(), preferred.added(())[1]) == ([FIRST + ord("X")], 0.0)
+        assert request.target_prefix == ()
+    assert (plain.biases, plain.target_prefix) == ((), (FIRST + ord("X"),))
+
+
 def test_stream(stub: Stub, server: ServerThread) -> None:
     messages = list(stub.TranslateStream(pb.TranslateStreamRequest(text="ab\ncd", target_prefix="X")))
     assert [message.WhichOneof("content") for message in messages] == ["chunk"] * 6 + ["result"]
@@ -176,6 +190,11 @@ def test_a_default_of_the_model_is_within_the_limit_of_the_server() -> None:
         ({"texts": ["a", "b"], "target_prefixes": ["x", "x" * 300]}, {}, "target_prefixes[1]"),
         ({"texts": ["a", " "], "target_prefixes": ["x", "x"]}, {}, "target_prefixes[1]"),
         ({"priority": 7}, {}, "priority"),
+        ({"suppressed_words": ["a", " b"]}, {}, "suppressed_words[1]"),
+        ({"suppressed_words": ["a"] * 101}, {}, "suppressed_words"),
+        ({"suppressed_words": ["a"], "target_prefixes": ["b a "]}, {}, "suppressed_words[0]"),
+        ({"suppressed_tokens": ["no piece"]}, {}, "suppressed_tokens[0]"),
+        ({"target_prefix_bias": 101}, {}, "target_prefix_bias"),
         ({}, {"max_length": 201}, "options.max_length"),
         ({}, {"beam_size": 0}, "options.beam_size"),
         ({}, {"beam_size": 1000}, "options.beam_size"),
@@ -213,6 +232,7 @@ def test_bad_input_is_refused_with_the_field(
         ({"text": "a" * 100_001}, {}, "text"),
         ({"target_prefix": "x" * 300}, {}, "target_prefix"),
         ({"text": " ", "target_prefix": "x"}, {}, "target_prefix"),
+        ({"suppressed_tokens": ["x"], "target_prefix": "x"}, {}, "suppressed_tokens[0]"),
         ({"priority": 7}, {}, "priority"),
         ({}, {"min_length": 5, "max_length": 4}, "options.min_length"),
         ({}, {"sampling": pb.Sampling(top_k=257)}, "options.sampling.top_k"),

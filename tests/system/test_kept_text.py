@@ -1,8 +1,9 @@
-"""What must not change stands in the translations of the bundled models, from a real server."""
+"""What must stand in the translations of the bundled models, and what must not, from a real server."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 import grpc
@@ -134,3 +135,50 @@ def test_a_translation_begins_with_the_characters_of_its_prefix(
     )
     *chunks, _ = stub.TranslateStream(request, timeout=START_SECONDS)
     assert "".join(it.chunk for it in chunks) == text
+
+
+SENTENCE = "The old man reads a newspaper in the garden, and his dog sleeps on the grass."
+SEARCHES = [
+    pb.DecodingOptions(beam_size=1),
+    pb.DecodingOptions(beam_size=4, num_hypotheses=3),
+    pb.DecodingOptions(sampling=pb.Sampling(seed=2, top_k=10), num_hypotheses=3),
+]
+
+
+@pytest.mark.parametrize("options", SEARCHES, ids=["greedy", "beam", "samples"])
+def test_suppressed_words_stand_in_no_translation(
+    stub: translation_pb2_grpc.TranslationStub, options: pb.DecodingOptions
+) -> None:
+    """Of each round, all words of the translations before it are suppressed."""
+    words: set[str] = set()
+    for _ in range(4):
+        fields = {"options": options, "suppressed_words": sorted(words), "suppressed_tokens": ["▁und"]}
+        translation = translate(stub, SENTENCE, "en", return_tokens=True, **fields)
+        found: set[str] = set()
+        for hypothesis in translation.hypotheses:
+            assert "▁und" not in hypothesis.tokens
+            found |= set(re.findall(r"\w+", hypothesis.text))
+        assert found
+        assert not found & words
+        request = pb.TranslateStreamRequest(text=SENTENCE, source_language="en", **fields)
+        *chunks, _ = stub.TranslateStream(request, timeout=START_SECONDS)
+        assert "".join(it.chunk for it in chunks) == translation.hypotheses[0].text
+        words |= found if len(words | found) <= 100 else set()
+
+
+@pytest.mark.parametrize("options", SEARCHES, ids=["greedy", "beam", "samples"])
+@pytest.mark.parametrize("prefix", ["Im Garten les", "Im Garten "])
+def test_a_prefix_is_preferred_as_much_as_is_asked_for(
+    stub: translation_pb2_grpc.TranslationStub, options: pb.DecodingOptions, prefix: str
+) -> None:
+    free, ignored, preferred = (
+        translate(stub, SENTENCE, "en", options=options, **fields).hypotheses
+        for fields in (
+            {},
+            {"target_prefixes": [prefix], "target_prefix_bias": 0},
+            {"target_prefixes": [prefix], "target_prefix_bias": 100},
+        )
+    )
+    assert [(it.text, it.score) for it in ignored] == [(it.text, it.score) for it in free]
+    assert not free[0].text.startswith(prefix)
+    assert preferred[0].text.startswith(prefix)

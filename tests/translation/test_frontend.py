@@ -58,6 +58,24 @@ def test_prefix_goes_to_the_first_sentence_of_its_text() -> None:
     assert [result.hypotheses[0].text for result in results] == [" ***\nXA\nB", "C"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prefix_that_is_preferred_is_not_given(stream: bool) -> None:
+    engine = FakeWorkers()
+    wanted = call(model := served(engine), "a\nb", target_prefixes=("X y",), target_prefix_bias=2.5)
+    if stream:
+        *_, result = on_frontend(model, lambda frontend: collect(frontend.stream(wanted)))
+    else:
+        (result,) = on_frontend(model, lambda frontend: frontend.translate(wanted))
+    assert result.hypotheses[0].text == "A\nB"
+    first, second = engine.submitted
+    assert (first.target_prefix, first.restrictions, second.biases) == ((), (), ())
+    (bias,) = first.biases
+    tokens = model.tokenizer.encode("X y")
+    for length in range(5):
+        added, number = bias.added(tokens[:length])
+        assert (added.tolist(), number if length < 3 else 2.5) == (tokens[length:][:1], 2.5)
+
+
 def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
     engine = FakeWorkers()
     text = "word " * 50 + "x" * 300
@@ -82,6 +100,11 @@ def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
         (("a",), {"options": DecodingOptions(num_hypotheses=16, sampling=Sampling())}, "num_hypotheses"),
         (("a",), {"options": DecodingOptions(sampling=Sampling(top_k=13))}, "sampling.top_k"),
         (("a",), {"options": DecodingOptions(beam_size=7)}, "beam_size"),
+        (("a",), {"target_prefix_bias": -0.1}, "target_prefix_bias"),
+        (("a",), {"target_prefix_bias": 100.1}, "target_prefix_bias"),
+        (("a",), {"target_prefix_bias": float("nan")}, "target_prefix_bias"),
+        (("a",), {"suppressed_words": ("a", "")}, "suppressed_words[1]"),
+        (("a",), {"suppressed_tokens": ("ab",)}, "suppressed_tokens[0]"),
     ],
 )
 def test_bad_input_names_the_field_and_reaches_no_engine(

@@ -50,7 +50,7 @@ FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_REPETITION: FinishReason
 
 class TranslateRequest(_message.Message):
-    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case")
+    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case", "suppressed_words", "suppressed_tokens", "target_prefix_bias")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,9 @@ class TranslateRequest(_message.Message):
     ALLOW_PIVOT_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
     GLOSSARY_IGNORE_CASE_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESSED_WORDS_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_PREFIX_BIAS_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
     model: str
     source_language: str
@@ -91,7 +94,10 @@ class TranslateRequest(_message.Message):
     allow_pivot: bool
     return_sentences: bool
     glossary_ignore_case: bool
-    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ...) -> None: ...
+    suppressed_words: _containers.RepeatedScalarFieldContainer[str]
+    suppressed_tokens: _containers.RepeatedScalarFieldContainer[str]
+    target_prefix_bias: float
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ..., suppressed_words: _Optional[_Iterable[str]] = ..., suppressed_tokens: _Optional[_Iterable[str]] = ..., target_prefix_bias: _Optional[float] = ...) -> None: ...
 
 class Term(_message.Message):
     __slots__ = ("source", "target", "case_sensitive")
@@ -114,7 +120,7 @@ class TranslateResponse(_message.Message):
     def __init__(self, translations: _Optional[_Iterable[_Union[TextTranslation, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class TranslateStreamRequest(_message.Message):
-    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case")
+    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case", "suppressed_words", "suppressed_tokens", "target_prefix_bias")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +141,9 @@ class TranslateStreamRequest(_message.Message):
     ALLOW_PIVOT_FIELD_NUMBER: _ClassVar[int]
     RETURN_SENTENCES_FIELD_NUMBER: _ClassVar[int]
     GLOSSARY_IGNORE_CASE_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESSED_WORDS_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_PREFIX_BIAS_FIELD_NUMBER: _ClassVar[int]
     text: str
     model: str
     source_language: str
@@ -155,7 +164,10 @@ class TranslateStreamRequest(_message.Message):
     allow_pivot: bool
     return_sentences: bool
     glossary_ignore_case: bool
-    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ...) -> None: ...
+    suppressed_words: _containers.RepeatedScalarFieldContainer[str]
+    suppressed_tokens: _containers.RepeatedScalarFieldContainer[str]
+    target_prefix_bias: float
+    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ..., suppressed_words: _Optional[_Iterable[str]] = ..., suppressed_tokens: _Optional[_Iterable[str]] = ..., target_prefix_bias: _Optional[float] = ...) -> None: ...
 
 class TranslateStreamResponse(_message.Message):
     __slots__ = ("chunk", "result")

@@ -302,12 +302,35 @@ def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
         r"NUMBER is 0. In TRANSLATION a backslash is \\, a line break is \n, and ||| is \|\|\|",
     )
     search.add_argument("--length-penalty", type=float, help="higher values favour longer translations (default: 1.4)")
+    search.add_argument(
+        "--patience", type=float, help="end the search later: after so many times its beam has finished"
+    )
     search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
     search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
     search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
     search.add_argument("--no-repeat-ngram-size", type=int, help="no sequence of so many tokens is produced twice")
     search.add_argument(
         "--prefix", default="", help="text that every translation of a line that is not blank must begin with"
+    )
+    search.add_argument(
+        "--prefix-bias",
+        type=float,
+        metavar="BIAS",
+        help="prefer --prefix, and do not insist on it: its odds are multiplied by e ^ BIAS",
+    )
+    search.add_argument(
+        "--suppress",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="word or phrase that no translation must contain; may be repeated",
+    )
+    search.add_argument(
+        "--suppress-token",
+        action="append",
+        default=[],
+        metavar="TOKEN",
+        help="token of the model that no translation must contain; may be repeated",
     )
     draw = parser.add_argument_group(
         "sampling", "any of these options samples at random instead of searching for the best translation"
@@ -324,6 +347,8 @@ def _misused(args: argparse.Namespace) -> str:
     """What cannot go together; empty: all can."""
     if args.texts and args.input:
         return "give either TEXT or --input, not both"
+    if args.prefix_bias is not None and not args.prefix:
+        return "--prefix-bias: only with --prefix"
     if args.stream and (args.n_best or args.json):
         return "--stream shows one translation as text: leave out --n-best and --json"
     return ""
@@ -360,6 +385,10 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         max_length=args.max_length,
         repetition_penalty=args.repetition_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
+        patience=args.patience,
+        target_prefix_bias=args.prefix_bias,
+        suppressed_words=tuple(args.suppress),
+        suppressed_tokens=tuple(args.suppress_token),
         sampling=None if sampling == Sampling() else sampling,
         format="plain" if args.format == "lines" else FileFormat(args.format).of_texts.value,
         html_attributes=tuple(args.html_attribute),

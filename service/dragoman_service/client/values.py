@@ -95,6 +95,12 @@ class Options:
     """Name of a glossary of the server."""
     glossary_ignore_case: bool = False
     """Whether its terms match in any case."""
+    suppressed_words: tuple[str, ...] = ()
+    """Words and phrases that no translation contains."""
+    suppressed_tokens: tuple[str, ...] = ()
+    """Tokens that no translation contains."""
+    target_prefix_bias: float | None = None
+    """How much target prefixes are preferred, if translations need not begin with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +296,9 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         terms=_terms(options),
         glossary=options.glossary,
         glossary_ignore_case=options.glossary_ignore_case,
+        suppressed_words=options.suppressed_words,
+        suppressed_tokens=options.suppressed_tokens,
+        target_prefix_bias=options.target_prefix_bias,
     )
 
 
@@ -336,6 +345,9 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         terms=_terms(options),
         glossary=options.glossary,
         glossary_ignore_case=options.glossary_ignore_case,
+        suppressed_words=options.suppressed_words,
+        suppressed_tokens=options.suppressed_tokens,
+        target_prefix_bias=options.target_prefix_bias,
     )
 
 
@@ -378,8 +390,9 @@ def models(response: pb.ListModelsResponse) -> list[Model]:
 def _check_strings(options: Options) -> None:
     for field in ("model", "source_language", "target_language", "glossary"):
         utf8(field, getattr(options, field))
-    for index, phrase in enumerate(options.keep):
-        utf8(f"keep[{index}]", phrase)
+    for field in ("keep", "suppressed_words", "suppressed_tokens"):
+        for index, phrase in enumerate(getattr(options, field)):
+            utf8(f"{field}[{index}]", phrase)
     for index, term in enumerate(options.terms):
         utf8(f"terms[{index}].source", term.source)
         utf8(f"terms[{index}].target", term.target)

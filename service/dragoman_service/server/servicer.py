@@ -179,6 +179,8 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
         text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
         splitting = splitting_of(request.splitting)
         keep, terms = tuple(request.keep), terms_of(request.terms)
+        bias = request.target_prefix_bias if request.HasField("target_prefix_bias") else None
+        words, tokens = tuple(request.suppressed_words), tuple(request.suppressed_tokens)
 
         def make(route: Route, is_last: bool) -> Call:
             if not is_last and (terms or request.glossary):
@@ -199,6 +201,9 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 glossary_any_case=request.glossary_ignore_case,
                 splitting=splitting,
                 join_lines=request.join_lines,
+                target_prefix_bias=bias,
+                suppressed_words=words if is_last else (),
+                suppressed_tokens=tokens if is_last else (),
                 sender=sender(route),
             )
 

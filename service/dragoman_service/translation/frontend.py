@@ -28,12 +28,13 @@ from dragoman_service.translation.documents import results_of_documents
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.glossaries import GlossaryFolder
 from dragoman_service.translation.memory import UNLIMITED, Memory
-from dragoman_service.translation.prefix import ExactStream, Prefix
+from dragoman_service.translation.prefix import ExactStream, Prefix, check_prefix_bias
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
 from dragoman_service.translation.scoring import encoded_pairs, requests, scored
 from dragoman_service.translation.second_attempt import has_checked, settle
 from dragoman_service.translation.sentences import is_checked, is_plain
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.suppression import Unwanted, unwanted_steps
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 from dragoman_service.translation.wrapped import in_source
 
@@ -90,6 +91,14 @@ class Call:
     """Where the texts are split."""
     join_lines: bool = False
     """Whether the lines of a paragraph are joined before."""
+    target_prefix_bias: float | None = None
+    """Natural logarithm of the factor of the odds of target prefixes; None if translations must begin with them."""
+    suppressed_words: tuple[str, ...] = ()
+    """Words that translations must not contain."""
+    suppressed_tokens: tuple[str, ...] = ()
+    """Pieces of the vocabulary that translations must not contain."""
+    unwanted: Unwanted | None = None
+    """What these two are for the model, which the frontend finds."""
 
     def document_of(self, index: int) -> int:
         """The number of the text that the caller sent, of which `texts[index]` is a part."""
@@ -159,6 +168,7 @@ class Frontend:
         return scored(pairs, finished, call.route)
 
     async def _translate(self, call: Call) -> list[TextResult]:
+        call = await self._with_unwanted(call)
         model = call.route.model
         port = self._port(model)
         prepared = await self._prepared_first(call)
@@ -196,6 +206,7 @@ class Frontend:
             return
         joined = await self._compute_on_texts(call, _joined(call)) if call.join_lines else []
         call = replace(call, texts=tuple(text.text for text in joined)) if joined else call
+        call = await self._with_unwanted(call)
         port = self._port(call.route.model)
         first = await self._prepared_first(call)
         async with self._engine_call(port, call, first) as engine_call:
@@ -332,7 +343,15 @@ class Frontend:
                 raise InvalidInput(name, f"{len(given)} of them", f"at most {self.limits.max_terms}")
         if call.format is not TextFormat.PLAIN:
             _check_format(call)
+        check_prefix_bias(call.target_prefix_bias)
         check_options(call.options, call.route.model.description)
+
+    async def _with_unwanted(self, call: Call) -> Call:
+        """The call with `unwanted`, if anything is suppressed. Raises InvalidInput."""
+        if not (call.suppressed_words or call.suppressed_tokens):
+            return call
+        steps = unwanted_steps(call.suppressed_words, call.suppressed_tokens, call.route.model.tokenizer)
+        return replace(call, unwanted=await self._worker.run(call.sender.client, steps))
 
     async def _prepared_first(self, call: Call) -> list[PreparedText] | None:
         """The texts, split and tokenised, if that may come before the admission; otherwise None.
@@ -381,6 +400,8 @@ class Frontend:
                         text, prefix, call.route, call.options, check, marked, glossaries, call.splitting
                     )
                     prepared.append((yield from steps))
+                    if call.unwanted and (made := prepared[-1].prefix):
+                        call.unwanted.check_prefix(made)
                 places += len(prepared[-1].terms)
                 if places > self.limits.max_term_places:
                     shown = f"more than {self.limits.max_term_places} places in which terms are found"
@@ -465,7 +486,16 @@ def _check_format(call: Call) -> None:
 
 
 def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMaker:
-    return RequestMaker(call.route, call.options, call.sender, port.new_id, stream, call.alignments)
+    return RequestMaker(
+        route=call.route,
+        options=call.options,
+        sender=call.sender,
+        new_id=port.new_id,
+        stream=stream,
+        alignments=call.alignments,
+        biases=(call.unwanted.bias,) if call.unwanted else (),
+        prefix_bias=call.target_prefix_bias,
+    )
 
 
 def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Steps[TextResult]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from dragoman_service.engine.biases import Bias
 from dragoman_service.engine.request import DecodingOptions, Priority, Request
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
@@ -175,6 +176,10 @@ class RequestMaker:
     stream: bool = False
     """Whether the events of sentences without kept spans are wanted as they come."""
     alignments: bool = False
+    biases: tuple[Bias, ...] = ()
+    """See `Request.biases`."""
+    prefix_bias: float | None = None
+    """Of prefixes that are preferred (`Preferred.bias`); None if prefixes are given."""
 
     def of_text(self, prepared: PreparedText) -> Iterator[Request]:
         """Yield the requests of the sentences of a text, in order."""
@@ -185,20 +190,24 @@ class RequestMaker:
         """The request of a sentence, or a part of one."""
         route, model, tokenizer = self.route, self.route.model.description, self.route.model.tokenizer
         options = (_for_protected if is_checked(piece) else _for_sentences)(self.options)
+        given, biases = prefix, self.biases
+        if prefix and self.prefix_bias is not None:
+            given, biases = None, (*biases, prefix.preferred(self.prefix_bias))
         return Request(
             id=self.new_id(),
             source=tokenizer.source(piece.tokens, route.source_language, route.target_language),
             max_length=max_length(options, model, len(piece.tokens)),
             options=_with_seed(options),
-            target_prefix=prefix.tokens if prefix else (),
+            target_prefix=given.tokens if given else (),
             deadline=self.sender.deadline,
             stream=self.stream and is_plain(piece),
             client=self.sender.client,
             priority=self.sender.priority,
             forced=tokenizer.forced(route.target_language),
             normalisation=model.normalisation,
-            restrictions=prefix.restrictions if prefix else (),
+            restrictions=given.restrictions if given else (),
             alignments=self.alignments or isinstance(piece, TermPiece),
+            biases=biases,
         )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from dragoman_model.evaluation.greedy import greedy_cached
-from dragoman_model.evaluation.reference_decode import greedy_uncached, search_uncached
+from dragoman_model.evaluation.reference_decode import NEVER, Added, greedy_uncached, search_uncached
 from dragoman_model.evaluation.torch_runner import TorchRunner
 from dragoman_model.transformer import Transformer
 from dragoman_service.bundle.tokenizer import SPECIAL_IDS
+from dragoman_service.engine.biases import Preferred
 from dragoman_service.engine.request import (
     DecodingOptions,
     Finished,
@@ -25,6 +29,8 @@ from dragoman_service.engine.request import (
 )
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import InvalidInput
+from dragoman_service.translation.suppression import unwanted_steps
+from dragoman_service.translation.text_worker import run_inline
 from support.tiny_model import half_trained_model, make_model
 
 END_ID = SPECIAL_IDS["end_id"]
@@ -84,7 +90,9 @@ def run_engine(model: Transformer, requests: list[Request], max_positions: int |
     return finished
 
 
-def search(model: Transformer, request: Request, max_positions: int | None = None) -> list[Hypothesis]:
+def search(
+    model: Transformer, request: Request, max_positions: int | None = None, added: Added = lambda tokens: {}
+) -> list[Hypothesis]:
     return search_uncached(
         model,
         request.source,
@@ -94,6 +102,7 @@ def search(model: Transformer, request: Request, max_positions: int | None = Non
         max_positions,
         request.forced,
         request.normalisation,
+        added=added,
     )
 
 
@@ -107,6 +116,64 @@ def test_oracle_and_crowded_engine_agree() -> None:
         assert_same(finished[request.id].hypotheses[: request.options.num_hypotheses], expected, request)
         seen |= {hypothesis.finish_reason for hypothesis in expected}
     assert seen == {FinishReason.STOP, FinishReason.LENGTH}, "the requests must cover both ways to end"
+
+
+TEXTS = ["", "", "", "", *[" b", " ba", " bab", "a", "ab", "aba", "b", "ba", "bb", "aa", "."] * 4][:40]
+"""Of the model's words: few, so that most are spelled in several ways."""
+
+
+class ToyTokenizer:
+    """Writes them."""
+
+    end_id, unknown_id, vocab_size = END_ID, 3, len(TEXTS)
+
+    def texts(self) -> list[bytes]:
+        return [text.encode() for text in TEXTS]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [str(i) for i in ids]
+
+    def encode_target(self, text: str) -> list[int]:
+        self._text = text
+        return []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._text
+
+
+def test_they_agree_on_suppressed_words_and_preferred_beginnings() -> None:
+    model, rng = half_trained_model(), random.Random(3)
+    requests, expected = [], {}
+    for request in make_requests(72):
+        words = tuple(rng.sample(["ba", "bab", "ab", "baba", "b", "a.b", "aba"], k=rng.randrange(4)))
+        beginning = tuple(rng.sample(range(4, 39), k=rng.randint(1, 3)))
+        bias = rng.choice([2.0, 6.0])
+
+        def added(
+            tokens: Sequence[int],
+            words: Sequence[str] = words,
+            beginning: Sequence[int] = beginning,
+            bias: float = bias,
+        ) -> dict[int, float]:
+            found = {}
+            if list(tokens) == list(beginning[: len(tokens)]) and len(tokens) < len(beginning):
+                found[beginning[len(tokens)]] = bias
+            text = "".join(TEXTS[token] for token in tokens)
+            for token, more in enumerate(TEXTS):
+                if any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text + more) for word in words):
+                    found[token] = NEVER
+            return found
+
+        unwanted = run_inline(unwanted_steps(words, (), ToyTokenizer()))  # type: ignore[arg-type]
+        biases = (unwanted.bias, Preferred(tuple((token,) for token in beginning), bias))
+        requests.append(dataclasses.replace(request, target_prefix=(), biases=biases))
+        expected[request.id] = search(model, requests[-1], added=added)
+    finished = run_engine(model, requests)
+    for request in requests:
+        got = finished[request.id].hypotheses[: request.options.num_hypotheses]
+        assert_same(got, expected[request.id], request)
+    free = run_engine(model, [dataclasses.replace(request, biases=()) for request in requests])
+    assert sum(free[it.id].hypotheses[0].tokens != finished[it.id].hypotheses[0].tokens for it in requests) > 30
 
 
 @pytest.mark.parametrize("max_positions", [6, 9])
