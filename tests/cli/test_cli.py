@@ -189,6 +189,7 @@ def test_options_reach_the_server(server: str, engine: FakeWorkers) -> None:
         (("--to", "xx", "a"), 1, ("en to de",)),
         (("--model", "quiet", "a"), 1, ("loud",)),
         (("--suppress", " x", "a"), 1, ("suppressed_words[0]: got ' x'", "no spaces around them")),
+        (("--coverage-penalty", "1", "a"), 1, ("coverage_penalty: got 1.0", "gives no alignments")),
         (("--input", "/does/not/exist"), 1, ("/does/not/exist", "No such file")),
         (("--output", "/does/not/exist", "a"), 1, ("/does/not/exist", "No such file")),
         (("--input", "/etc/hosts", "a"), 2, ("--input",)),

@@ -111,6 +111,8 @@ def test_suppressed_words_and_preferred_prefixes(client: TranslationClient, engi
     for field in ("suppressed_words", "suppressed_tokens"):
         with pytest.raises(InvalidRequest, match=rf"{field}\[0\]: got a lone surrogate"):
             client.translate(["a"], Options(**{field: ("\ud800",)}))
+    with pytest.raises(InvalidRequest, match="gives no alignments"):
+        client.translate(["a"], Options(coverage_penalty=1.0))
 
 
 def test_long_lists_go_in_several_calls_and_keep_their_order(client: TranslationClient, server: ServerThread) -> None:

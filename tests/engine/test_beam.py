@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -102,22 +103,27 @@ def test_agrees_with_the_naive_search_to_the_last_bit(beam_size: int) -> None:
             length_penalty=rng.choice([0.0, 0.6, 2.0]),
             never_empty=rng.random() < 0.5,
             patience=rng.choice([1.0, 1.5, 2.0]),
+            coverage_penalty=rng.choice([0.0, 0.3, 5.0]),
             forced=tuple(rng.choices([*WORDS, END], k=rng.randrange(3))),
             normalisation=rng.choice(list(Normalisation)),
         )
+        covering = request.options.coverage_penalty > 0
+        content = tuple(range(rng.randint(1, 5))) if covering else ()
+        request = dataclasses.replace(request, content=content, alignments=covering)
         search = make_search(request, begin_id=BEGIN, end_id=END)
         naive = NaiveBeamSearch(request, begin_id=BEGIN, end_id=END)
         streamed = 0
         while not naive.done:
             rows = [random_candidates(rng, rng.randint(1, 2 * beam_size)) for _ in range(beam_size)]
+            aligned = [rng.randrange(6) for _ in rows]
             for each in (search, naive):
-                each.advance([token_ids for token_ids, _ in rows], [log_probs for _, log_probs in rows])
+                each.advance([token_ids for token_ids, _ in rows], [log_probs for _, log_probs in rows], aligned)
             assert search.done == naive.done
             if not naive.done:
                 assert (search.next_tokens, search.copies) == (naive.next_tokens, naive.copies)
                 assert search.decided(streamed) == naive.decided(streamed)
                 streamed += len(naive.decided(streamed))
-        assert search.hypotheses() == naive.hypotheses()
+        assert [dataclasses.replace(it, alignment=()) for it in search.hypotheses()] == list(naive.hypotheses())
 
 
 def test_a_wide_beam_finds_the_best_of_all_translations() -> None:

@@ -84,6 +84,47 @@ def test_scores_add_up(options: dict[str, Any]) -> None:
     assert reasons == {FinishReason.STOP, FinishReason.LENGTH}
 
 
+# --- coverage
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"beam_size": 4, "num_hypotheses": 4, "patience": 2.0}, {"sampling": Sampling(seed=1), "num_hypotheses": 3}],
+)
+@pytest.mark.parametrize("given", [{}, {"target_prefix": (7, 8)}])
+def test_what_is_not_covered_costs_score(options: dict[str, Any], given: dict[str, tuple[int, ...]]) -> None:
+    made = [
+        make_request(
+            number, source=(4 + number % 16, 6, 7, 8, 9, END), max_length=6, coverage_penalty=2.5, **given, **options
+        )
+        for number in range(32)
+    ]
+    requests = [dataclasses.replace(it, alignments=True, content=(1, 2, 4)) for it in made]
+    finished = run_all(requests, AligningRunner(16))
+    shares, reasons = set(), set()
+    for request in requests:
+        found = finished[request.id].hypotheses
+        assert [it.score for it in found] == sorted((it.score for it in found), reverse=True)
+        for hypothesis in found:
+            # The end is aligned too, and covers nothing.
+            share = len({1, 2, 4} - set(hypothesis.alignment[: len(hypothesis.tokens)])) / 3
+            stopped = hypothesis.finish_reason is FinishReason.STOP
+            total = sum(hypothesis.token_scores) + hypothesis.end_score
+            expected = total / ((5 + len(hypothesis.tokens) + stopped) / 6) ** 1.4 - 2.5 * share
+            assert math.isclose(hypothesis.score, expected)
+            shares.add(share)
+            reasons.add(hypothesis.finish_reason)
+    assert len(shares) > 2
+    assert reasons == {FinishReason.STOP, FinishReason.LENGTH}
+
+
+def test_a_source_without_content_is_covered() -> None:
+    request = dataclasses.replace(make_request(coverage_penalty=2.5), alignments=True)
+    without = dataclasses.replace(make_request(), alignments=True)
+    found = [run_all([it], AligningRunner(8))[1].hypotheses for it in (request, without)]
+    assert found[0] == found[1]
+
+
 # --- repetition
 
 

@@ -53,6 +53,7 @@ REQUEST = Request(
     DecodingOptions(
         num_hypotheses=2,
         patience=1.5,
+        coverage_penalty=0.25,
         max_added_length=7,
         max_length=30,
         sampling=Sampling(top_p=0.5, seed=2**63),
@@ -66,6 +67,7 @@ REQUEST = Request(
     normalisation=Normalisation.POWER,
     restrictions=(OnlyTokens((4, 5)),),
     alignments=True,
+    content=(0, 1),
     biases=(Preferred(((7,), (8, 9)), 0.5), Suppressed({0: (4,), 2: (5,)}, {6: ((1, 2),)}, b"\0\1")),
 )
 

@@ -202,6 +202,7 @@ OTHERS = {
     "repetition_penalty": mostly(st.floats(1, 10), FLOATS),
     "no_repeat_ngram_size": mostly(st.integers(0, 16), INT32),
     "patience": mostly(st.floats(1, 10), FLOATS),
+    "coverage_penalty": mostly(st.floats(0, 10), FLOATS),
 }
 WORDING = {
     "suppressed_words": mostly(st.lists(st.sampled_from([*WORDS, "ﬁ", "die Katze", "."]), max_size=4), st.lists(TEXTS)),

@@ -68,6 +68,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "num_hypotheses": st.integers(1, 2),
     "length_penalty": st.floats(0, 5),
     "patience": st.floats(1, 10),
+    "coverage_penalty": st.floats(0, 10),
     "target_prefix_bias": st.floats(0, 100),
     "suppressed_words": st.lists(st.sampled_from(["Haus", "die Katze", "a", "😀"]), max_size=3),
     "suppressed_tokens": st.lists(st.sampled_from(["▁die", "s", "<unk>", "<0xF0>"]), max_size=2),

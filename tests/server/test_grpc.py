@@ -195,6 +195,8 @@ def test_a_default_of_the_model_is_within_the_limit_of_the_server() -> None:
         ({"suppressed_words": ["a"], "target_prefixes": ["b a "]}, {}, "suppressed_words[0]"),
         ({"suppressed_tokens": ["no piece"]}, {}, "suppressed_tokens[0]"),
         ({"target_prefix_bias": 101}, {}, "target_prefix_bias"),
+        ({}, {"coverage_penalty": 10.5}, "options.coverage_penalty"),
+        ({}, {"coverage_penalty": 1}, "options.coverage_penalty"),
         ({}, {"max_length": 201}, "options.max_length"),
         ({}, {"beam_size": 0}, "options.beam_size"),
         ({}, {"beam_size": 1000}, "options.beam_size"),

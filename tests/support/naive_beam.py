@@ -17,9 +17,10 @@ class _Draft:
     tokens: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
     total: float = 0.0
+    aligned: tuple[int, ...] = ()
 
-    def plus(self, token: int, score: float) -> _Draft:
-        return _Draft((*self.tokens, token), (*self.scores, score), self.total + score)
+    def plus(self, token: int, score: float, at: int = -1) -> _Draft:
+        return _Draft((*self.tokens, token), (*self.scores, score), self.total + score, (*self.aligned, at))
 
 
 class NaiveBeamSearch:
@@ -38,7 +39,10 @@ class NaiveBeamSearch:
         self.identical = True
         self.forced = list(request.forced)
 
-    def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
+    def advance(
+        self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]], aligned: Sequence[int] = ()
+    ) -> None:
+        at = list(aligned) or [-1] * self.size
         if self.forced:
             self.next_tokens = [self.forced.pop(0)] * self.size
             return
@@ -62,7 +66,7 @@ class NaiveBeamSearch:
                 self.finish(draft, draft.total + score, len(draft.tokens) + 1, FinishReason.STOP, score)
         going_on = [child for child in children if child[3] != self.end_id][: self.size]
         if going_on:
-            self.place([(row, draft.plus(token, score)) for _, row, _, token, score, draft in going_on])
+            self.place([(row, draft.plus(token, score, at[row])) for _, row, _, token, score, draft in going_on])
         if not going_on or length + 1 == self.request.max_length:
             for draft in self.live if going_on or not self.finished else ():
                 self.finish(draft, draft.total, len(draft.tokens), FinishReason.LENGTH)
@@ -92,6 +96,10 @@ class NaiveBeamSearch:
 
     def finish(self, draft: _Draft, total: float, length: int, reason: FinishReason, end: float = 0.0) -> None:
         score = total / self.penalty(length)
+        content = self.request.content
+        if content:
+            missed = [position for position in content if position not in draft.aligned]
+            score -= self.request.options.coverage_penalty * len(missed) / len(content)
         self.finished.append(Hypothesis(draft.tokens, draft.scores, score, reason, end))
         self.finished = sorted(self.finished, key=lambda hypothesis: -hypothesis.score)[: self.most]
 

@@ -29,14 +29,16 @@ class OneSearch:
     def next_tokens(self) -> list[int]:
         return self._batch.tokens[: self._batch.extent].tolist()
 
-    def advance(self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]]) -> None:
+    def advance(
+        self, token_ids: Sequence[Sequence[int]], log_probs: Sequence[Sequence[float]], aligned: Sequence[int] = ()
+    ) -> None:
         """Apply the candidates of one step. Rows may have different numbers of candidates."""
         width = max(map(len, token_ids))
         ids = np.zeros((len(token_ids), width), np.int64)
         scores = np.full(ids.shape, -math.inf)
         for row, (some_ids, some_scores) in enumerate(zip(token_ids, log_probs, strict=True)):
             ids[row, : len(some_ids)], scores[row, : len(some_scores)] = some_ids, some_scores
-        step = self._batch.advance(ids, scores)
+        step = self._batch.advance(ids, scores, np.array(aligned) if aligned else None)
         for _, error in step.failed:
             raise error
         self.copies = [(copy.source, copy.target) for copy in self._batch.beam_copies()]

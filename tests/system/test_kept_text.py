@@ -182,3 +182,14 @@ def test_a_prefix_is_preferred_as_much_as_is_asked_for(
     assert [(it.text, it.score) for it in ignored] == [(it.text, it.score) for it in free]
     assert not free[0].text.startswith(prefix)
     assert preferred[0].text.startswith(prefix)
+
+
+def test_what_is_left_out_costs_score(stub: translation_pb2_grpc.TranslationStub) -> None:
+    for penalty in (0.0, 0.5, 10.0):
+        options = pb.DecodingOptions(beam_size=4, num_hypotheses=4, length_penalty=0, coverage_penalty=penalty)
+        fields = {"return_sentences": True, "return_token_scores": True}
+        found = translate(stub, SENTENCE, "en", options=options, **fields).hypotheses
+        costs = [sum(it.token_scores) + it.sentences[0].end_score - it.score for it in found]
+        assert all(-1e-4 <= cost <= penalty + 1e-4 for cost in costs)
+        assert any(cost > penalty / 20 for cost in costs) or not penalty
+        assert [it.score for it in found] == sorted((it.score for it in found), reverse=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dragoman_service.engine.request import Event, Finished, Request, Timings
+from dragoman_service.engine.request import DecodingOptions, Event, Finished, Request, Timings
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.alignment import word_alignment
 from dragoman_service.translation.assembly import TextResult
@@ -68,6 +68,25 @@ def test_without_alignments_there_are_sentences() -> None:
     assert [text[slice(*it.source)] for it in hypothesis.sentences] == ["One two.", "Four"]
     assert [hypothesis.text[slice(*it.target)] for it in hypothesis.sentences] == ["two. One", "Four"]
     assert translate(served(FakeWorkers(reverse)), text)[0].hypotheses[0].sentences == ()
+
+
+@pytest.mark.parametrize(("tokenizer", "before"), [(CharacterTokenizer(), 0), (TaggedTokenizer(), 2)])
+@pytest.mark.parametrize("text", ["Öl, 12!", "DAS IST GUT, 12!", "foo@bar.de öl 12"])
+def test_a_translation_is_to_cover_the_letters_that_the_model_reads(
+    tokenizer: CharacterTokenizer, before: int, text: str
+) -> None:
+    engine = FakeWorkers(reverse)
+    model = replace(served(engine, alignments=True), tokenizer=tokenizer)
+    options = DecodingOptions(coverage_penalty=0.5)
+    (result,) = translate(model, text, options=options, sentences=True)
+    for request in engine.submitted:
+        assert request.alignments
+        read = tokenizer.decode(request.source[before:-1])
+        assert request.content == tuple(before + place for place, it in enumerate(read) if it.isalpha())
+        assert request.content
+    assert result.hypotheses[0].sentences[0].alignment == (), "they were not asked for"
+    translate(replace(served(plain := FakeWorkers(reverse), alignments=True), tokenizer=tokenizer), text)
+    assert (plain.submitted[0].content, plain.submitted[0].alignments) == ((), False)
 
 
 def test_capitals_that_change_the_length_are_not_aligned() -> None:

@@ -100,6 +100,7 @@ def test_overlong_sentence_is_split_and_nothing_is_lost() -> None:
         (("a",), {"options": DecodingOptions(num_hypotheses=16, sampling=Sampling())}, "num_hypotheses"),
         (("a",), {"options": DecodingOptions(sampling=Sampling(top_k=13))}, "sampling.top_k"),
         (("a",), {"options": DecodingOptions(beam_size=7)}, "beam_size"),
+        (("a",), {"options": DecodingOptions(coverage_penalty=0.1)}, "coverage_penalty"),
         (("a",), {"target_prefix_bias": -0.1}, "target_prefix_bias"),
         (("a",), {"target_prefix_bias": 100.1}, "target_prefix_bias"),
         (("a",), {"target_prefix_bias": float("nan")}, "target_prefix_bias"),

@@ -75,7 +75,7 @@ def search_uncached(  # noqa: PLR0913 - what a request has
     *,
     added: Added = lambda tokens: {},
 ) -> list[Hypothesis]:
-    """Greedy or beam search with all options of `DecodingOptions` except sampling.
+    """Greedy or beam search with all options of `DecodingOptions` except sampling and the coverage penalty.
 
     Args:
         model: In evaluation mode, on the CPU.
@@ -93,10 +93,12 @@ def search_uncached(  # noqa: PLR0913 - what a request has
         The `options.num_hypotheses` best hypotheses, best first; fewer if the search found fewer.
 
     Raises:
-        InvalidInput: `options` ask for sampling.
+        InvalidInput: `options` ask for sampling or a coverage penalty.
     """
     if options.sampling is not None:
         raise InvalidInput("sampling", options.sampling, "None: reference decoding has no sampling")
+    if options.coverage_penalty:
+        raise InvalidInput("coverage_penalty", options.coverage_penalty, "0: reference decoding has no alignments")
     positions = max_positions or model.config.max_positions
     oracle = _Oracle(
         model=model,

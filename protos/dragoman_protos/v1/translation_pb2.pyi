@@ -188,7 +188,7 @@ class TranslateStreamResult(_message.Message):
     def __init__(self, translation: _Optional[_Union[TextTranslation, _Mapping]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class DecodingOptions(_message.Message):
-    __slots__ = ("beam_size", "num_hypotheses", "length_penalty", "min_length", "max_length", "repetition_penalty", "no_repeat_ngram_size", "sampling", "stop_repetition", "patience", "max_added_length")
+    __slots__ = ("beam_size", "num_hypotheses", "length_penalty", "min_length", "max_length", "repetition_penalty", "no_repeat_ngram_size", "sampling", "stop_repetition", "patience", "max_added_length", "coverage_penalty")
     BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
     NUM_HYPOTHESES_FIELD_NUMBER: _ClassVar[int]
     LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +200,7 @@ class DecodingOptions(_message.Message):
     STOP_REPETITION_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_FIELD_NUMBER: _ClassVar[int]
     MAX_ADDED_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_PENALTY_FIELD_NUMBER: _ClassVar[int]
     beam_size: int
     num_hypotheses: int
     length_penalty: float
@@ -211,7 +212,8 @@ class DecodingOptions(_message.Message):
     stop_repetition: bool
     patience: float
     max_added_length: int
-    def __init__(self, beam_size: _Optional[int] = ..., num_hypotheses: _Optional[int] = ..., length_penalty: _Optional[float] = ..., min_length: _Optional[int] = ..., max_length: _Optional[int] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop_repetition: _Optional[bool] = ..., patience: _Optional[float] = ..., max_added_length: _Optional[int] = ...) -> None: ...
+    coverage_penalty: float
+    def __init__(self, beam_size: _Optional[int] = ..., num_hypotheses: _Optional[int] = ..., length_penalty: _Optional[float] = ..., min_length: _Optional[int] = ..., max_length: _Optional[int] = ..., repetition_penalty: _Optional[float] = ..., no_repeat_ngram_size: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop_repetition: _Optional[bool] = ..., patience: _Optional[float] = ..., max_added_length: _Optional[int] = ..., coverage_penalty: _Optional[float] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "seed")

@@ -305,6 +305,9 @@ def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument(
         "--patience", type=float, help="end the search later: after so many times its beam has finished"
     )
+    search.add_argument(
+        "--coverage-penalty", type=float, help="higher values prefer translations that leave out less of the source"
+    )
     search.add_argument("--min-length", type=int, help="least tokens of each translated sentence")
     search.add_argument("--max-length", type=int, help="most tokens of each translated sentence")
     search.add_argument("--repetition-penalty", type=float, help="values above 1 make repeated tokens less likely")
@@ -386,6 +389,7 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         repetition_penalty=args.repetition_penalty,
         no_repeat_ngram_size=args.no_repeat_ngram_size,
         patience=args.patience,
+        coverage_penalty=args.coverage_penalty,
         target_prefix_bias=args.prefix_bias,
         suppressed_words=tuple(args.suppress),
         suppressed_tokens=tuple(args.suppress_token),

@@ -70,6 +70,7 @@ class Options:
     no_repeat_ngram_size: int | None = None
     stop_repetition: bool | None = None
     patience: float | None = None
+    coverage_penalty: float | None = None
     sampling: Sampling | None = None
     return_tokens: bool = False
     return_token_scores: bool = False

@@ -79,6 +79,8 @@ class DecodingOptions:
     `Normalisation` it belongs to. 0 to 5."""
     patience: float = 1.0
     """A beam search ends once `patience * beam_size` hypotheses have finished (Kasai et al. 2022). 1 to 10."""
+    coverage_penalty: float = 0.0
+    """Subtracted from a score, times the share of `Request.content` that no token is aligned to. 0 to 10."""
     min_length: int = 0
     """Minimum number of target tokens, without the end of the sentence."""
     max_length: int | None = None
@@ -103,6 +105,7 @@ class DecodingOptions:
         )
         _check("length_penalty", self.length_penalty, 0 <= self.length_penalty <= 5, "0 to 5")
         _check("patience", self.patience, 1 <= self.patience <= 10, "1 to 10")
+        _check("coverage_penalty", self.coverage_penalty, 0 <= self.coverage_penalty <= 10, "0 to 10")
         _check("min_length", self.min_length, self.min_length >= 0, "0 or more")
         if self.max_added_length is not None:
             _check("max_added_length", self.max_added_length, self.max_added_length >= 0, "0 or more")
@@ -154,7 +157,9 @@ class Request:
     restrictions: tuple[Restriction, ...] = ()
     """The tokens that may come next are those that all of them allow. The target prefix is not checked."""
     alignments: bool = False
-    """Whether `Hypothesis.alignment` is wanted."""
+    """Whether `Hypothesis.alignment` is wanted. A coverage penalty needs it."""
+    content: tuple[int, ...] = ()
+    """Positions in `source` that a translation is to cover; for `options.coverage_penalty`."""
     biases: tuple[Bias, ...] = ()
     """All of them are added to the logits. The target prefix is not changed."""
 
@@ -168,7 +173,7 @@ class Hypothesis:
     token_scores: tuple[float, ...]
     """Natural log-probability of each of `tokens`; 0 for those of the target prefix, which had no alternative."""
     score: float
-    """Sum of log-probabilities, the end of the sentence included, over the length penalty."""
+    """Sum of log-probabilities, with the end of the sentence, over the length penalty; less the coverage penalty."""
     finish_reason: FinishReason
     end_score: float = 0.0
     """Natural log-probability of the end of the sentence; 0 for a hypothesis that did not end by itself."""

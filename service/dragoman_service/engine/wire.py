@@ -82,7 +82,7 @@ def item_of_message(model: int, message: Message) -> Item:
             request.target_prefix, request.deadline, request.stream, request.client,
             request.priority is Priority.BATCH, request.forced, request.normalisation.value,
             request.restrictions and pickle.dumps(request.restrictions), request.alignments,
-            request.biases and pickle.dumps(request.biases),
+            request.content, request.biases and pickle.dumps(request.biases),
         )  # fmt: skip
     if isinstance(message, Open):
         return (OPEN, model, *message)
@@ -97,13 +97,13 @@ def message_of(item: Item) -> Message:
     if kind == SUBMIT:
         (
             _, _, call, id_, source, max_length, options, prefix, deadline, stream, client, is_batch, forced, form,
-            restrictions, alignments, biases,
+            restrictions, alignments, content, biases,
         ) = item  # fmt: skip
         priority = Priority.BATCH if is_batch else Priority.INTERACTIVE
         request = Request(
             id_, source, max_length, _options_of(options), prefix, deadline, stream, client, priority, forced,
             Normalisation(form), restrictions and pickle.loads(restrictions), alignments,
-            biases and _biases_of(biases),
+            content, biases and _biases_of(biases),
         )  # fmt: skip
         return Submit(call, request)
     if kind == OPEN:
@@ -167,7 +167,7 @@ def _biases_of(data: bytes) -> tuple[Bias, ...]:
 def _fields_of(options: DecodingOptions) -> Item:
     sampling = options.sampling
     return (
-        options.beam_size, options.num_hypotheses, options.length_penalty, options.patience,
+        options.beam_size, options.num_hypotheses, options.length_penalty, options.patience, options.coverage_penalty,
         options.min_length, options.max_length, options.max_added_length, options.repetition_penalty,
         options.no_repeat_ngram_size, options.stop_repetition, options.never_empty,
         sampling and (sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed),

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from dragoman_service.engine.request import Hypothesis
 from dragoman_service.repository.models import Route
-from dragoman_service.text.capitals import in_small_letters
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.text.words import words_of
+from dragoman_service.translation.sentences import read_text
 
 Range = tuple[int, int]
 
@@ -35,8 +35,7 @@ def word_alignment(
     decoded, target_spans = tokenizer.decode_with_offsets(hypothesis.tokens)
     if not hypothesis.alignment or len(decoded) != len(written):
         return []
-    read = in_small_letters(piece.text) if piece.capitals else piece.text
-    ids, source_spans = tokenizer.encode_with_offsets(read)
+    ids, source_spans = tokenizer.encode_with_offsets(read_text(piece))
     before = _before(tokenizer.source(ids, route.source_language, route.target_language), ids)
     source_words, target_words = words_of(piece.text), words_of(written)
     pairs = set()
@@ -47,6 +46,14 @@ def word_alignment(
         if target is not None and source is not None:
             pairs.add((source, target))
     return sorted(pairs, key=lambda pair: (pair[1], pair[0]))
+
+
+def content_of(piece: EncodedPiece, route: Route) -> tuple[int, ...]:
+    """The positions of the tokens with letters, in what the model reads."""
+    tokenizer, read = route.model.tokenizer, read_text(piece)
+    ids, spans = tokenizer.encode_with_offsets(read)
+    before = _before(tokenizer.source(ids, route.source_language, route.target_language), ids)
+    return tuple(before + place for place, (start, end) in enumerate(spans) if any(map(str.isalpha, read[start:end])))
 
 
 def _before(source: Sequence[int], ids: Sequence[int]) -> int:

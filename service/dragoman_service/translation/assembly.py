@@ -159,10 +159,11 @@ def assemble_steps(
     options: DecodingOptions,
     *,
     sentences: bool = False,
+    alignments: bool = False,
 ) -> Steps[TextResult]:
     """Put the translations of the sentences into the text; a step for each sentence.
 
-    `sentences` says whether `TextHypothesis.sentences` is wanted. It has alignments if the answers have some.
+    `sentences` and `alignments` say whether `TextHypothesis.sentences` is wanted, and whether with alignments.
     """
     count = options.num_hypotheses
     if count > 1 and options.sampling is None:  # samples are independent: equal ones are as many as were drawn
@@ -172,7 +173,8 @@ def assemble_steps(
     hypotheses = []
     for rank in range(count):
         warned = warnings if rank == 0 else []
-        hypotheses.append((yield from _hypothesis(prepared, answers, route, rank, warned, sentences=sentences)))
+        hypothesis = _hypothesis(prepared, answers, route, rank, warned, sentences=sentences, alignments=alignments)
+        hypotheses.append((yield from hypothesis))
     more = sum(answer.more_source_tokens for answer in answers if isinstance(answer, Settled))
     return TextResult(
         hypotheses=tuple(hypotheses),
@@ -229,6 +231,7 @@ def _hypothesis(
     warnings: list[TextWarning],
     *,
     sentences: bool,
+    alignments: bool,
 ) -> Steps[TextHypothesis]:
     tokenizer = route.model.tokenizer
     chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in answers]
@@ -259,7 +262,7 @@ def _hypothesis(
                     warnings.append(TextWarning(WarningKind.NUMBER_MISSING, source, end, message))
             if sentences:
                 ends = source + len(piece.text), target + len(text)
-                pairs = word_alignment(piece, hypothesis, text, route) if is_plain(piece) else []
+                pairs = word_alignment(piece, hypothesis, text, route) if alignments and is_plain(piece) else []
                 aligned = tuple((_shifted(own, source), _shifted(its, target)) for own, its in pairs)
                 found.append(SentenceHypothesis((source, ends[0]), (target, ends[1]), hypothesis, aligned))
         else:

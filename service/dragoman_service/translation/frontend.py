@@ -499,7 +499,8 @@ def _maker(call: Call, port: EnginePort, *, stream: bool = False) -> RequestMake
 
 
 def _assembled(text: PreparedText, answers: Sequence[Answer], call: Call) -> Steps[TextResult]:
-    return assemble_steps(text, answers, call.route, call.options, sentences=call.sentences)
+    wanted = {"sentences": call.sentences, "alignments": call.alignments}
+    return assemble_steps(text, answers, call.route, call.options, **wanted)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, Piece, Splitting, pieces_of
 from dragoman_service.text.terms import Glossary, Match
+from dragoman_service.translation.alignment import content_of
 from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, copied, encoded, is_checked, is_plain
 from dragoman_service.translation.terms import terms_of, with_terms
@@ -70,6 +71,8 @@ def check_options(options: DecodingOptions, model: ModelDescription) -> None:
     if options.num_rows > model.max_request_rows:
         field = "num_hypotheses" if options.sampling else "beam_size"
         raise InvalidInput(field, options.num_rows, f"1 to {model.max_request_rows}, the rows of this server's batch")
+    if options.coverage_penalty and not model.alignments:
+        raise InvalidInput("coverage_penalty", options.coverage_penalty, f"0: model {model.name} gives no alignments")
     # In the engine, too many candidates would fail the whole step, with the requests of other clients.
     if options.sampling is not None and options.sampling.top_k > model.max_candidates:
         raise InvalidInput("sampling.top_k", options.sampling.top_k, f"1 to {model.max_candidates}: it has few tokens")
@@ -206,7 +209,8 @@ class RequestMaker:
             forced=tokenizer.forced(route.target_language),
             normalisation=model.normalisation,
             restrictions=given.restrictions if given else (),
-            alignments=self.alignments or isinstance(piece, TermPiece),
+            alignments=self.alignments or bool(options.coverage_penalty) or isinstance(piece, TermPiece),
+            content=content_of(piece, route) if options.coverage_penalty else (),
             biases=biases,
         )
 

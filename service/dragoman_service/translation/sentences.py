@@ -71,6 +71,12 @@ def is_checked(piece: EncodedPiece) -> TypeGuard[ProtectedPiece | TermPiece]:
     return isinstance(piece, (ProtectedPiece, TermPiece))
 
 
+def read_text(piece: EncodedPiece) -> str:
+    """The text of a piece as the model reads it."""
+    convert = in_small_letters if piece.capitals else str
+    return piece.protected.shown(convert) if isinstance(piece, ProtectedPiece) else convert(piece.text)
+
+
 def copied(text: str, spans: Sequence[Span]) -> EncodedPiece:
     """A piece that is not translated, but for what is written in place of its spans."""
     if all(span.written is None for span in spans):

@@ -23,6 +23,25 @@ def length_penalty(length: int, request: Request) -> float:
     return float(((5 + length) / 6) ** alpha)
 
 
+def score(log_prob: float, length: int, aligned: Sequence[int], request: Request) -> float:
+    """The score of a hypothesis that has ended.
+
+    Attention that is 0 or 1 makes the coverage penalty of Wu et al. 2016, equation 14, a number of tokens; here it is
+    their share. No score is higher with it, so a bound of scores without it is one of scores with it.
+
+    Args:
+        log_prob: Sum of the log-probabilities of its tokens.
+        length: Number of these.
+        aligned: The source positions that they are aligned to.
+        request: The request.
+    """
+    normalised = log_prob / length_penalty(length, request)
+    if not request.options.coverage_penalty or not request.content:
+        return normalised
+    uncovered = len(set(request.content).difference(aligned))
+    return normalised - request.options.coverage_penalty * uncovered / len(request.content)
+
+
 def total(log_probs: Iterable[float]) -> float:
     """The sum, added from left to right in double precision, in the same order as the search does."""
     value = 0.0
@@ -46,8 +65,8 @@ def stopped(chosen: Chosen, end: float, end_total: float, request: Request) -> H
     `end` is the log-probability of the end of the sentence, which counts in `end_total` and in the length.
     """
     tokens, log_probs, alignment = chosen
-    score = end_total / length_penalty(len(tokens) + 1, request)
-    return Hypothesis(tuple(tokens), tuple(log_probs), score, FinishReason.STOP, end, tuple(alignment))
+    value = score(end_total, len(tokens) + 1, alignment[: len(tokens)], request)
+    return Hypothesis(tuple(tokens), tuple(log_probs), value, FinishReason.STOP, end, tuple(alignment))
 
 
 def cut(
@@ -61,6 +80,6 @@ def cut(
     The bytes of an unfinished character are left out, but count in the score, which is that of the search.
     """
     tokens, log_probs, alignment = chosen
-    score = total(log_probs) / length_penalty(len(tokens), request)
+    value = score(total(log_probs), len(tokens), alignment, request)
     kept = byte_pieces.whole(tokens)
-    return Hypothesis(tuple(tokens[:kept]), tuple(log_probs[:kept]), score, reason, 0.0, tuple(alignment[:kept]))
+    return Hypothesis(tuple(tokens[:kept]), tuple(log_probs[:kept]), value, reason, 0.0, tuple(alignment[:kept]))
