@@ -355,6 +355,15 @@ def test_help_of_an_option_without_a_default_shows_none(capsys: Capture) -> None
     assert "None" not in shown
 
 
+def test_ctrl_c_while_the_commands_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def interrupted() -> list[importlib.metadata.EntryPoint]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_entry_points", interrupted)
+    assert run("--help") == 130
+    assert_one_message(capsys)
+
+
 def test_help_names_every_command(capsys: Capture) -> None:
     assert run("--help") == 0
     text = capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,7 +84,10 @@ def test_a_disk_that_becomes_full_keeps_the_old_output(server: ServerThread, sou
     assert sorted(it.name for it in tmp_path.iterdir()) == ["source", "target"]
 
 
-def test_sigterm_keeps_the_old_output_and_leaves_no_other_file(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_old_output_and_leaves_no_other_file(
+    tmp_path: Path, source: Path, number: signal.Signals
+) -> None:
     workers = FakeWorkers(held=True)
     output = tmp_path / "output"
     output.write_text("old")
@@ -92,13 +96,30 @@ def test_sigterm_keeps_the_old_output_and_leaves_no_other_file(tmp_path: Path, s
         with subprocess.Popen(dragoman(*command)) as process:
             try:
                 wait_until(lambda: bool(workers.submitted))
-                process.terminate()
-                assert process.wait(START_SECONDS) == -signal.SIGTERM
+                process.send_signal(number)
+                assert process.wait(START_SECONDS) == -number
             finally:
                 process.kill()
                 workers.release()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["output", "source"]
     assert output.read_text() == "old"
+
+
+INTERRUPTED = """
+import os, signal, sys
+import grpc._channel
+from dragoman_service.cli.main import main
+
+grpc._channel._run_channel_spin_thread = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+sys.exit(main(sys.argv[1:]))
+"""
+"""`dragoman` that gets SIGINT when a call has begun and gRPC's thread for its answer is about to start."""
+
+
+def test_ctrl_c_ends_the_command_at_its_worst_moment(server: ServerThread, source: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "translate", "--server", server.address, "--input", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_a_file_that_is_both_input_and_standard_output(server: ServerThread, source: Path) -> None:

@@ -68,10 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. 0: done; 1: the command failed; 2: wrong arguments, or a library is missing; 130: interrupted.
     """
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     # gRPC's core, which the commands import, would write busy ports and failed handshakes to stderr beside their
     # messages, and what callers say at the end of their connections, which could forge lines of the log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    arguments = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="dragoman",
         description="Train a translation model, export it to ONNX, serve it over gRPC, and translate with it.",
@@ -96,10 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args.problem, 2)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return _run(args)
+    return _run_command(args)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run_command(args: argparse.Namespace) -> int:
     try:
         status = int(args.run(args))
     except ModuleNotFoundError as error:
@@ -109,8 +115,6 @@ def _run(args: argparse.Namespace) -> int:
     except DragomanError as error:
         _finish_stdout()
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return 130
     except MemoryError as error:
         _finish_stdout()
         return _fail(f"not enough memory{f': {error}' if str(error) else ''}", 1)

@@ -28,9 +28,12 @@ class Output:
     """Text output in UTF-8, with line feeds. A context manager.
 
     A regular file is written under another name in the same folder. At the end of the context it takes the place of the
-    old one; if the context ends with an error, or with SIGTERM, it is removed, and the old one stays. Standard output,
+    old one; if the context ends with an error, or with a signal, it is removed, and the old one stays. Standard output,
     and files that are not regular, such as pipes, are written at once. All methods raise OutputError; BrokenPipeError
     if nobody reads.
+
+    Within the context, SIGINT and SIGTERM end the process. KeyboardInterrupt may come anywhere: between the start of a
+    call and that of gRPC's thread, after which closing the connection would wait for ever.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -38,8 +41,8 @@ class Output:
         self._name = "standard output" if path is None else str(path)
         self._temporary: Path | None = None
         self._target: Path | None = None
-        self._on_sigterm: Any = None
-        """What SIGTERM did before, if it removes the file now."""
+        self._handlers: dict[int, Any] = {}
+        """What the signals did before."""
         with self._failures():
             self._file = _stdout() if path is None else self._opened(path)
 
@@ -70,8 +73,8 @@ class Output:
                 self._file.flush()
 
     def __enter__(self) -> Output:
-        if self._temporary is not None and threading.current_thread() is threading.main_thread():
-            self._on_sigterm = signal.signal(signal.SIGTERM, self._end)
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -81,8 +84,8 @@ class Output:
                     self._finish()
         finally:
             self._discard()
-            if self._on_sigterm is not None:
-                signal.signal(signal.SIGTERM, self._on_sigterm)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
 
     def _opened(self, path: Path) -> TextIO:
         if path.exists() and not path.is_file():
@@ -102,7 +105,7 @@ class Output:
         return open(descriptor, "w", encoding="utf-8", newline="\n")
 
     def _end(self, number: int, frame: object) -> None:
-        """End the process as the signal does, but without the file. An exception could be lost where it is raised."""
+        """End the process as the signal does by itself, but without the file."""
         if self._temporary is not None:
             with suppress(OSError):
                 self._temporary.unlink()
