@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from itertools import islice
+from itertools import cycle, islice
 
 import grpc
 import pytest
@@ -442,5 +442,32 @@ def test_attempts_outlast_a_server_that_restarts() -> None:
     try:
         with TranslationClient(f"127.0.0.1:{port}", attempts=5) as client:
             assert [it.text for it in client.translate(["one", "two"])] == ["ONE", "TWO"]
+    finally:
+        server.stop(0)
+
+
+def test_attempts_of_other_calls() -> None:
+    answers = cycle([grpc.StatusCode.UNAVAILABLE, None])
+
+    class Restarting(translation_pb2_grpc.TranslationServicer):
+        def Score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> pb.ScoreResponse:  # noqa: N802
+            if code := next(answers):
+                context.abort(code, "the server is shutting down")
+            return pb.ScoreResponse(scores=[pb.ScoredTranslation(score=-1.0)])
+
+    async def scored(address: str) -> float:
+        async with AsyncTranslationClient(address, attempts=2) as client:
+            return (await client.score(["a"], ["b"]))[0].score
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    translation_pb2_grpc.add_TranslationServicer_to_server(Restarting(), server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        with TranslationClient(address, attempts=2) as client:
+            assert client.score(["a"], ["b"])[0].score == -1.0
+        assert asyncio.run(scored(address)) == -1.0
+        with TranslationClient(address) as client, pytest.raises(ServerUnavailable):
+            client.score(["a"], ["b"])
     finally:
         server.stop(0)

@@ -59,6 +59,14 @@ def test_scores_are_those_of_the_model(client: TranslationClient, tiny_bundle: B
         assert score.score == pytest.approx(sum(expected) / ((5 + len(expected)) / 6) ** 1.4, abs=1e-2)
 
 
+def test_the_end_of_the_longest_translation_is_scored(client: TranslationClient, tiny_bundle: Bundle) -> None:
+    word, longest = "the ", tiny_bundle.manifest.limits.max_target_tokens - 1
+    translation = word * (longest // len(tiny_bundle.tokenizer.encode_target(word)))
+    (score,) = client.score(["a cat"], [translation], WITH_TOKENS)
+    assert len(score.tokens) == longest
+    assert score.end_score == pytest.approx(log_probabilities(tiny_bundle, "a cat", translation)[-1], abs=1e-3)
+
+
 def test_the_same_from_asyncio_and_beside_translations(server: ServerProcess, client: TranslationClient) -> None:
     texts, translations = sentences(12, seed=1), sentences(12, seed=2)
     expected = client.score(texts, translations)
@@ -81,7 +89,7 @@ def test_the_same_from_asyncio_and_beside_translations(server: ServerProcess, cl
         (["a", "\n"], ["a", "b"], r"texts\[1\]"),
         (["a"], ["The cat. " * 200], r"translations\[0\]: got '\d+ tokens'; allowed: at most \d+"),
         (["a", "The cat. " * 200], ["a", "b"], r"texts\[1\]: got '\d+ tokens'; allowed: at most \d+"),
-        (["a"], ["a" * 100_000], r"translations\[0\]: got '100000 characters'; allowed: at most 5088"),
+        (["a"], ["a" * 100_000], r"translations\[0\]: got '100000 characters'; allowed: at most 5056"),
         (["a" * 6_000], ["a"], r"texts\[0\]: got '6000 characters'; allowed: at most 5120"),
         (["The cat sees a dog."] * 900, ["a"] * 900, "texts: got '.* source tokens, each 1 times'; allowed: 5000"),
     ],

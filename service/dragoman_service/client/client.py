@@ -209,17 +209,12 @@ class TranslationClient:
         *,
         deadline: float | None = None,
     ) -> list[ScoredTranslation]:
-        """How likely a model finds the translation of each text. The texts are not split.
+        """How likely a model finds the translation of each text. The texts are not split, and go in one call.
 
         Of `options`, those of the model, the languages, the priority and `return_tokens` count. `deadline` is in
         seconds. Raises one of `dragoman_service.client.errors`.
         """
-        request = score_request(texts, translations, options)
-        try:
-            metadata = self._connection.metadata()
-            return scores(self._stub.Score(request, timeout=deadline, metadata=metadata))
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+        return scores(self._sent(self._stub.Score, score_request(texts, translations, options), deadline))
 
     def detect_language(
         self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
@@ -230,19 +225,19 @@ class TranslationClient:
         `deadline` is in seconds. Raises one of `dragoman_service.client.errors`.
         """
         request = pb.DetectLanguageRequest(texts=texts, languages=languages)
-        try:
-            metadata = self._connection.metadata()
-            return detections(self._stub.DetectLanguage(request, timeout=deadline, metadata=metadata))
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+        return detections(self._sent(self._stub.DetectLanguage, request, deadline))
 
     def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
+        return models(self._sent(self._stub.ListModels, pb.ListModelsRequest(), deadline))
+
+    def _sent(self, method: Any, request: Any, deadline: float | None) -> Any:
+        """The reply to a request. Raises the error of the last attempt."""
         timeout = _Timeout(deadline)
         for attempt in itertools.count(1):
             metadata = self._connection.metadata()
             try:
-                return models(self._stub.ListModels(pb.ListModelsRequest(), timeout=timeout.left(), metadata=metadata))
+                return method(request, timeout=timeout.left(), metadata=metadata)
             except grpc.RpcError as failure:
                 error = error_of(failure)
             seconds = pause(error, attempt, self._attempts, timeout.left())
@@ -407,33 +402,26 @@ class AsyncTranslationClient:
         deadline: float | None = None,
     ) -> list[ScoredTranslation]:
         """As TranslationClient.score."""
-        request = score_request(texts, translations, options)
-        try:
-            metadata = self._connection.metadata()
-            return scores(await self._stub.Score(request, timeout=deadline, metadata=metadata))
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
+        return scores(await self._sent(self._stub.Score, score_request(texts, translations, options), deadline))
 
     async def detect_language(
         self, texts: Sequence[str], languages: Sequence[str] = (), *, deadline: float | None = None
     ) -> list[list[LanguageCandidate]]:
         """As TranslationClient.detect_language."""
         request = pb.DetectLanguageRequest(texts=texts, languages=languages)
-        try:
-            metadata = self._connection.metadata()
-            return detections(await self._stub.DetectLanguage(request, timeout=deadline, metadata=metadata))
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
+        return detections(await self._sent(self._stub.DetectLanguage, request, deadline))
 
     async def list_models(self, *, deadline: float | None = None) -> list[Model]:
         """The models that the server has."""
+        return models(await self._sent(self._stub.ListModels, pb.ListModelsRequest(), deadline))
+
+    async def _sent(self, method: Any, request: Any, deadline: float | None) -> Any:
+        """As TranslationClient._sent."""
         timeout = _Timeout(deadline)
         for attempt in itertools.count(1):
-            call = self._stub.ListModels(
-                pb.ListModelsRequest(), timeout=timeout.left(), metadata=self._connection.metadata()
-            )
+            metadata = self._connection.metadata()
             try:
-                return models(await call)
+                return await method(request, timeout=timeout.left(), metadata=metadata)
             except grpc.aio.AioRpcError as failure:
                 error = error_of(failure)
             seconds = pause(error, attempt, self._attempts, timeout.left())

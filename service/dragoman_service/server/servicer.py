@@ -152,8 +152,15 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
 
         ways = await self._dispatcher.ways(_asked(request, answering), request.texts, answering.client)
         found = await self._dispatcher.score(ways, request.texts, request.translations, make_call)
-        scores = (scored(each, way, tokens=request.return_tokens) for each, way in zip(found, ways, strict=True))
-        return pb.ScoreResponse(scores=scores)
+
+        def messages() -> Steps[pb.ScoreResponse]:
+            reply = pb.ScoreResponse()
+            for each, way in zip(found, ways, strict=True):
+                reply.scores.append(scored(each, way, tokens=request.return_tokens))
+                yield
+            return reply
+
+        return await self._frontend.compute(answering.client, messages(), translations=len(found))
 
     async def ListModels(self, request: pb.ListModelsRequest, answering: Answering) -> pb.ListModelsResponse:  # noqa: N802
         async with _admitted(answering, (), ()):

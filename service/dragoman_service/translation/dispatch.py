@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Container, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Iterator, Sequence, Sized
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -120,7 +120,7 @@ class Dispatcher:
                 allowed = "text in a language that a model translates"
                 raise InvalidInput(f"texts[{indices[0]}]", texts[indices[0]], allowed)
             own, given = (tuple(all_of[index] for index in indices) for all_of in (texts, translations))
-            with _fields_of_the_call(indices):
+            with _fields_of_the_call(indices), _after_work_of(found):
                 scored = await self._frontend.score(replace(make_call(way.routes[0], True), texts=own), given)
             found.update(zip(indices, scored, strict=True))
         return [found[index] for index in range(len(texts))]
@@ -218,22 +218,22 @@ def _calls(way: Way, make_call: MakeCall) -> list[Call]:
 
 @contextmanager
 def _fields_of_the_call(indices: Sequence[int]) -> Iterator[None]:
-    """Errors inside name `texts[i]` and `target_prefixes[i]` by their index in the call, which is `indices[i]`."""
+    """Errors inside name `texts[i]` and its like by their index in the call, which is `indices[i]`."""
     try:
         yield
     except InvalidInput as error:
-        if found := re.fullmatch(r"(texts|target_prefixes)\[(\d+)\]", error.field):
+        if found := re.fullmatch(r"(texts|target_prefixes|translations)\[(\d+)\]", error.field):
             error.rename(f"{found[1]}[{indices[int(found[2])]}]")
         raise
 
 
 @contextmanager
-def _after_work_of(first: Sequence[TextResult]) -> Iterator[None]:
-    """Write on an error that the call had been worked on, if it had."""
+def _after_work_of(results: Sized) -> Iterator[None]:
+    """Write on an error that the call had been worked on, if there are results."""
     try:
         yield
     except DragomanError as error:
-        error.after_work = error.after_work or bool(first)
+        error.after_work = error.after_work or bool(results)
         raise
 
 

@@ -159,9 +159,9 @@ class Frontend:
         Raises as `translate`. The sizes must have been checked.
         """
         both = replace(call, target_prefixes=tuple(translations))
-        pairs = await self._compute_on_texts(both, encoded_pairs(call.texts, translations, call.route))
-        port = self._port(call.route.model)
-        async with port.call(call.sender.client, self.limits.window, call.memory, requests=None) as engine_call:
+        port, count = self._port(call.route.model), len(call.texts)
+        async with port.call(call.sender.client, self.limits.window, call.memory, requests=count) as engine_call:
+            pairs = await self._compute_on_texts(both, encoded_pairs(call.texts, translations, call.route))
             self._expect(call, engine_call, [len(pair.source) for pair in pairs])
             made = requests(pairs, call.route, call.options, call.sender, port.new_id)
             finished = await engine_call.finish_all(made)

@@ -32,12 +32,13 @@ class Pair:
 def encoded_pairs(texts: Sequence[str], translations: Sequence[str], route: Route) -> Steps[list[Pair]]:
     """Tokenise texts and their translations. Raises InvalidInput for what is empty or too long for the model."""
     model, tokenizer = route.model.description, route.model.tokenizer
+    longest = model.max_target_tokens - 1  # the end of the sentence, which is scored too, takes a position
     pairs = []
     for index, (text, translation) in enumerate(zip(texts, translations, strict=True)):
         yield
         for name, given, most in (
             ("texts", text, model.max_source_tokens),
-            ("translations", translation, model.max_target_tokens),
+            ("translations", translation, longest),
         ):
             if len(given) > _CHARACTERS_PER_TOKEN * most:
                 allowed = f"at most {_CHARACTERS_PER_TOKEN * most}; score sentences one by one"
@@ -47,7 +48,7 @@ def encoded_pairs(texts: Sequence[str], translations: Sequence[str], route: Rout
         target = tokenizer.encode_target(translation)
         for name, given, ids_of_it, length, most in (
             ("texts", text, ids, len(source), model.max_source_tokens),
-            ("translations", translation, target, len(target), model.max_target_tokens),
+            ("translations", translation, target, len(target), longest),
         ):
             if not ids_of_it:
                 raise InvalidInput(f"{name}[{index}]", given, "text with a word")
@@ -86,6 +87,8 @@ def scored(pairs: Sequence[Pair], finished: Sequence[Finished], route: Route) ->
         hypothesis = event.hypotheses[0]
         if hypothesis.tokens != pair.target:
             (piece,) = route.model.tokenizer.pieces(pair.target[len(hypothesis.tokens) :][:1])
-            raise InvalidInput(f"translations[{index}]", piece, "text that the model can write")
+            error = InvalidInput(f"translations[{index}]", piece, "text that the model can write")
+            error.after_work = True
+            raise error
         found.append(hypothesis)
     return found
