@@ -28,9 +28,9 @@ def outcome(scheduler: Scheduler | OldScheduler, seed: int, requests: int) -> di
     while len(heard) < requests or scheduler.has_work:
         while len(heard) < requests and scheduler.num_waiting < 8:
             made = random_request(rng, len(heard) + 1, 0.0, 0.3)
-            # The old scheduler knows nothing of `never_empty`.
-            options = dataclasses.replace(made.options, never_empty=False)
-            request = dataclasses.replace(made, options=options, deadline=None)
+            # The old scheduler knows nothing of `never_empty`, `patience` and restrictions.
+            options = dataclasses.replace(made.options, never_empty=False, patience=1.0)
+            request = dataclasses.replace(made, options=options, restrictions=(), deadline=None)
             heard[request.id] = []
             scheduler.add(request, 0.0)
         plan = scheduler.plan()

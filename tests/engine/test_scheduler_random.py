@@ -19,6 +19,7 @@ from dragoman_service.engine.request import (
     Request,
     Sampling,
 )
+from dragoman_service.engine.restrictions import Exactly, Restriction, TokensAt
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.errors import Cancelled, DeadlineExceeded, EngineFailure
 from support import invariants
@@ -43,7 +44,10 @@ def random_options(rng: random.Random) -> DecodingOptions:
         return DecodingOptions(**common)
     if kind == "beam":
         beam_size = rng.randint(2, 6)
-        return DecodingOptions(beam_size=beam_size, num_hypotheses=rng.randint(1, beam_size), **common)
+        patience = rng.choice([1.0, 1.0, 1.5, 10.0])
+        return DecodingOptions(
+            beam_size=beam_size, num_hypotheses=rng.randint(1, beam_size), patience=patience, **common
+        )
     sampling = Sampling(
         temperature=rng.choice([0.3, 1.0, 2.0]),
         top_k=rng.choice([1, 5, 50]),
@@ -70,7 +74,14 @@ def random_request(rng: random.Random, request_id: int, now: float, plain_share:
         forced=tuple(rng.choices([*WORDS, END, BEGIN], k=rng.choice([0, 0, 1, 2]))),
         normalisation=rng.choice(list(Normalisation)),
         biases=() if plain else biases(rng),
+        restrictions=() if plain else random_restrictions(rng),
     )
+
+
+def random_restrictions(rng: random.Random) -> tuple[Restriction, ...]:
+    given = Exactly(tuple(rng.choices(WORDS, k=rng.randint(1, 8))), END)
+    some = TokensAt(rng.randrange(3), tuple(rng.sample(WORDS, 3)))
+    return rng.choice([(), (), (), (given,), (some,)])
 
 
 class Story:
@@ -203,5 +214,6 @@ def check_promises(request: Request, hypothesis: Hypothesis) -> None:
     assert len(tokens) == len(hypothesis.token_scores) <= request.max_length
     assert tokens[: len(request.target_prefix)] == request.target_prefix
     assert set(tokens) <= set(WORDS)
-    assert len(tokens) >= min(request.options.min_length, request.max_length)
-    assert tokens or not request.options.never_empty
+    if not request.restrictions:  # else it is cut where they allow nothing
+        assert len(tokens) >= min(request.options.min_length, request.max_length)
+        assert tokens or not request.options.never_empty

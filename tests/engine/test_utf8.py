@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dragoman_service.engine.request import Event, Finished, Request
+from dragoman_service.engine.request import Event, Finished, Request, Sampling
 from dragoman_service.engine.scheduler import Scheduler
 from dragoman_service.engine.search.utf8 import BytePieces, WholeCharacters
 from support.builders import make_request, run_to_end, streamed
@@ -111,3 +111,13 @@ def test_greedy_search_differs_only_where_a_character_would_be_torn_apart() -> N
         got, free = (it[request.id].hypotheses[0].tokens for it in (finished, without))
         torn = next((place for place in range(len(free)) if not BYTES.fits(free[:place], free[place])), len(free))
         assert got[:torn] == free[:torn] or len(got) < torn
+
+
+def test_a_beam_that_has_lost_hypotheses_is_the_same_beside_samples() -> None:
+    """It has rows without one when it reaches its minimum length, from which on it is not constrained."""
+    beams = [make_request(number, beam_size=4, num_hypotheses=4, min_length=2) for number in range(100)]
+    samples = [make_request(100 + number, sampling=Sampling(seed=number), num_hypotheses=2) for number in range(100)]
+    crowd, _ = run([request for pair in zip(beams, samples, strict=True) for request in pair], BYTES)
+    for request in beams:
+        alone, _ = run([request], BYTES)
+        assert crowd[request.id].hypotheses == alone[request.id].hypotheses

@@ -295,7 +295,8 @@ class Batch:
             self._constrained.note(new, self.positions)
             self._loosen()
         if self._sampled:
-            self.tokens[:rows][~self._live[:rows]] = self._end_id  # to be fed; its row has ended
+            ended = [row for active in self._sampled for row in active.rows if not self._live[row]]
+            self.tokens[ended] = self._end_id  # to be fed
         return step
 
     def progress(self, now: float, interval: float) -> Iterator[Progress]:
