@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dragoman_service import errors
-from dragoman_service.engine.messages import Expect, Lost, Open, Submit
+from dragoman_service.engine.messages import Cancel, Expect, Lost, Open, Submit
 from dragoman_service.engine.request import Failed, Finished
 from dragoman_service.errors import (
     Cancelled,
@@ -134,6 +134,23 @@ def test_a_call_that_expects_less_leaves_its_place_to_others(small: Line) -> Non
     front.expect(second, 0)
     third = front.open("c", window=100)
     assert front.window(third) == 7
+
+
+def test_a_call_without_a_window_takes_no_permit_and_keeps_the_engine() -> None:
+    with line("call") as made:
+        engine = make_engine(made.gate, {"max_queue": 1})
+        front = Front(engine.connect)
+        kept = front.open(window=0)
+        assert (front.refusal(kept), front.window(kept), engine.permits.free) == (None, 0, 1)
+        call = front.open(window=1)
+        front.expect(call, 1)
+        front.finished(front.submit(call, 0))
+        late = front.submit(kept, 0)
+        assert isinstance(front.error(late), EngineFailure)
+        assert not engine.idle
+        front.connection.send(Cancel(kept))
+        assert engine.idle
+        engine.close()
 
 
 def test_a_window_is_the_engines_to_enforce(small: Line) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from dragoman_service.errors import (
     Overloaded,
 )
 from dragoman_service.repository.models import Route, ServedModel
-from dragoman_service.repository.registry import ModelRegistry
+from dragoman_service.repository.registry import ModelEntry, ModelRegistry
 from dragoman_service.text.detection import Detector
+from dragoman_service.text.markup.formats import TextFormat
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.detection import Detection
 from dragoman_service.translation.dispatch import Asked, Dispatcher, Way
@@ -220,7 +222,7 @@ def test_a_refusal_after_another_model_has_translated_counts_as_work() -> None:
         ways = await dispatcher.ways(Asked("", "", "en"), texts, "")
         task = asyncio.create_task(dispatcher.translate(ways, texts, (), make_call))
         german = frontend.models.entries["de-en"].default.engine
-        await until(lambda: bool(held.submitted) and bool(done.submitted) and german.idle)
+        await until(lambda: bool(held.submitted) and bool(done.submitted) and german.permits.idle)
         held.release()
         with pytest.raises(Overloaded) as caught:
             await task
@@ -292,6 +294,22 @@ def test_the_detector_is_loaded_once_when_it_is_needed_and_again_after_a_failure
         assert len(loads) == 2
 
     on_dispatcher([translator("de-en"), translator("fr-en")], work)
+
+
+def test_a_version_that_comes_while_languages_are_detected_is_the_one_that_translates() -> None:
+    new = translator("de-en", version="2")
+
+    async def work(dispatcher: Dispatcher, frontend: Frontend) -> None:
+        def load() -> Detector:
+            frontend.models.replace("de-en", ModelEntry({"2": new}, "2"))
+            return detector()
+
+        frontend.detection = Detection(TextWorker(), load)
+        (way,) = await dispatcher.ways(Asked("", "", "en"), (GERMAN,), "")
+        assert way.routes[0].model is new
+
+    on_dispatcher([translator("de-en"), translator("fr-en")], work)
+    new.engine.close()
 
 
 def test_many_long_texts_are_looked_at_on_a_thread() -> None:
@@ -407,6 +425,38 @@ def test_a_refusal_by_the_second_model_counts_as_work() -> None:
         return caught.value
 
     assert on_dispatcher([translator("de-en"), full], work).after_work
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_the_second_model_is_not_closed_before_the_first_one_is_done(is_stream: bool) -> None:
+    held = FakeWorkers(held=True)
+
+    async def work(dispatcher: Dispatcher, frontend: Frontend) -> None:
+        (way,) = await dispatcher.ways(Asked("", "de", "fr", allow_pivot=True), (GERMAN,), "")
+        second = frontend.models.entries["en-fr"].default.engine
+        made = dispatcher.stream(way, GERMAN, "", make_call) if is_stream else None
+        task = asyncio.create_task(collect(made) if made else dispatcher.translate([way], (GERMAN,), (), make_call))
+        await until(lambda: bool(held.submitted))
+        assert not second.idle
+        held.release()
+        assert (await task)[-1].sentences == 1
+        assert second.idle
+
+    on_dispatcher([translator("de-en", held), translator("en-fr")], work)
+
+
+@pytest.mark.parametrize("fields", [{"format": TextFormat.HTML}, {"join_lines": True}])
+def test_a_model_is_not_closed_while_texts_are_prepared_for_it(fields: dict[str, Any]) -> None:
+    async def work(dispatcher: Dispatcher, frontend: Frontend) -> None:
+        texts = ["<p>one two</p>" * 70] * 8  # are prepared on a thread
+        ways = await dispatcher.ways(Asked("", "de", "en"), texts, "")
+        task = asyncio.create_task(dispatcher.translate(ways, texts, (), partial(make_call, **fields)))
+        await asyncio.sleep(0)
+        assert not frontend.models.models[0].engine.idle
+        await task
+        assert frontend.models.models[0].engine.idle
+
+    on_dispatcher([translator("de-en")], work)
 
 
 def test_a_translation_between_that_is_too_long_is_refused() -> None:

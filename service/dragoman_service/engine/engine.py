@@ -147,8 +147,8 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether no call holds a permit, so that no request is in the engine."""
-        return self._permits.idle
+        """Whether no call is open, and no request is in the engine."""
+        return not self._calls and self._permits.idle
 
     def stats(self) -> EngineStats:
         """Current counts. Any thread may call it; it does not take the engine's lock."""

@@ -30,7 +30,8 @@ class Open(NamedTuple):
     client: str
     """Client of the call; admission is fair between clients."""
     window: int
-    """Maximum number of requests at a time that the call can use."""
+    """Maximum number of requests at a time that the call can use. 0: it has none, is always admitted, and keeps the
+    engine from being closed until it is cancelled."""
 
 
 class Expect(NamedTuple):

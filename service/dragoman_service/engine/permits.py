@@ -52,7 +52,12 @@ class Permits:
         return self.free == self.capacity
 
     def take(self, at_most: int, client: str = "") -> Grant:
-        """Take 1 to `at_most` permits for a call. Raises Overloaded if the client may have none."""
+        """Take 1 to `at_most` permits for a call. Raises Overloaded if the client may have none.
+
+        None are taken if `at_most` is 0.
+        """
+        if not at_most:
+            return Grant(self, 0, client)
         if not self.free:
             raise self._overloaded(f"the queue is full: {self.capacity} sentences are waiting or running")
         if self.tokens >= self.max_tokens:

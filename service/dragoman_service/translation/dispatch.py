@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Container, Iterator, Sequence, Sized
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -75,7 +75,7 @@ class Dispatcher:
             NotFound: no such model, version or language pair.
             InvalidInput: several language pairs fit, or the texts are too many or too long.
         """
-        candidates = self._frontend.models.candidates(asked.model, asked.allowed)
+        candidates = self._candidates(asked)
         if asked.source_language:
             return [_way(candidates, asked, asked.source_language)] * len(texts)
         sources = candidates.sources("" if asked.allow_pivot else asked.target_language)
@@ -85,10 +85,15 @@ class Dispatcher:
         detection = self._frontend.detection
         known = list(filter((await detection.detector()).knows, sources))
         if len(known) <= 1:  # nothing to tell apart
-            return [_way(candidates, asked, "")] * len(texts)
+            return [_way(self._candidates(asked), asked, "")] * len(texts)
         target = canonical(asked.target_language)
         possible = [it for it in known if canonical(it) != target] + [asked.target_language] * bool(target)
-        return _detected_ways(candidates, asked, await detection.detect(client, texts, possible))
+        found = await detection.detect(client, texts, possible)
+        return _detected_ways(self._candidates(asked), asked, found)
+
+    def _candidates(self, asked: Asked) -> Candidates:
+        """The models in service now: those from before a wait may be closed."""
+        return self._frontend.models.candidates(asked.model, asked.allowed)
 
     async def detect(
         self, texts: Sequence[str], languages: Sequence[str], allowed: Container[str] | None, client: str
@@ -113,16 +118,17 @@ class Dispatcher:
         self._frontend.check_sizes(texts)
         if len(translations) != len(texts):
             raise InvalidInput("translations", f"{len(translations)} of them", f"{len(texts)}: one for each text")
-        found: dict[int, Hypothesis] = {}
-        for way in dict.fromkeys(ways):
-            indices = [index for index, each in enumerate(ways) if each == way]
+        for index, way in enumerate(ways):
             if not way.routes:
-                allowed = "text in a language that a model translates"
-                raise InvalidInput(f"texts[{indices[0]}]", texts[indices[0]], allowed)
-            own, given = (tuple(all_of[index] for index in indices) for all_of in (texts, translations))
-            with _fields_of_the_call(indices), _after_work_of(found):
-                scored = await self._frontend.score(replace(make_call(way.routes[0], True), texts=own), given)
-            found.update(zip(indices, scored, strict=True))
+                raise InvalidInput(f"texts[{index}]", texts[index], "text in a language that a model translates")
+        made = [(make_call(way.routes[0], True), indices) for way, indices in _groups(ways).items()]
+        found: dict[int, Hypothesis] = {}
+        with self._held([call for call, _ in made]):
+            for call, indices in made:
+                own, given = (tuple(all_of[index] for index in indices) for all_of in (texts, translations))
+                with _fields_of_the_call(indices), _after_work_of(found):
+                    scored = await self._frontend.score(replace(call, texts=own), given)
+                found.update(zip(indices, scored, strict=True))
         return [found[index] for index in range(len(texts))]
 
     async def translate(
@@ -130,17 +136,27 @@ class Dispatcher:
     ) -> list[TextResult]:
         """Translate all texts, in order. `prefixes` is empty, or has one for each. Raises as `Frontend.translate`."""
         self._frontend.check_sizes(texts, prefixes)
-        groups: dict[Way, list[int]] = {}
-        for index, way in enumerate(ways):
-            groups.setdefault(way, []).append(index)
-        if len(groups) == 1:
-            return await self._translate(_calls(ways[0], make_call), texts, prefixes)
-        at_once = asyncio.Semaphore(divisor := min(_MOST_AT_ONCE, len(groups)))
+        groups = _groups(ways)
+        divisor = min(_MOST_AT_ONCE, len(groups))
         # All calls are made before any work is done: their options may not be allowed.
         made = [
             ([replace(call, window_divisor=divisor) for call in _calls(way, make_call)], indices)
             for way, indices in groups.items()
         ]
+        with self._held([call for calls, _ in made for call in calls]):
+            if len(made) == 1:
+                return await self._translate(made[0][0], texts, prefixes)
+            return await self._translate_groups(made, texts, prefixes, divisor)
+
+    async def _translate_groups(
+        self,
+        made: Sequence[tuple[Sequence[Call], Sequence[int]]],
+        texts: Sequence[str],
+        prefixes: Sequence[str],
+        most_at_once: int,
+    ) -> list[TextResult]:
+        """Translate groups of texts, each given by its calls and the indices of its texts, at the same time."""
+        at_once = asyncio.Semaphore(most_at_once)
         results: dict[int, TextResult] = {}
 
         async def translate_group(calls: Sequence[Call], indices: Sequence[int]) -> None:
@@ -176,12 +192,19 @@ class Dispatcher:
                 yield text
             yield copy
             return
-        middle, first = await self._until_last(calls, (text,))
-        last = replace(calls[-1], texts=tuple(middle), target_prefixes=prefixes)
-        with _after_work_of(first):
-            async with aclosing(self._frontend.stream(last)) as pieces:
-                async for piece in pieces:
-                    yield _joined(first[0], piece) if first and isinstance(piece, TextResult) else piece
+        with self._held(calls):
+            middle, first = await self._until_last(calls, (text,))
+            last = replace(calls[-1], texts=tuple(middle), target_prefixes=prefixes)
+            with _after_work_of(first):
+                async with aclosing(self._frontend.stream(last)) as pieces:
+                    async for piece in pieces:
+                        yield _joined(first[0], piece) if first and isinstance(piece, TextResult) else piece
+
+    def _held(self, calls: Sequence[Call]) -> AbstractContextManager[None]:
+        """The context in which the models of these calls stay in service, if not all is sent to an engine at once."""
+        if len(calls) == 1 and not calls[0].waits:
+            return nullcontext()
+        return self._frontend.held(dict.fromkeys(call.route.model for call in calls))
 
     async def _translate(
         self, calls: Sequence[Call], texts: Sequence[str], prefixes: Sequence[str]
@@ -210,6 +233,14 @@ class Dispatcher:
             error.after_work = True
             raise error
         return middle, results
+
+
+def _groups(ways: Sequence[Way]) -> dict[Way, list[int]]:
+    """The indices of the texts of each way."""
+    groups: dict[Way, list[int]] = {}
+    for index, way in enumerate(ways):
+        groups.setdefault(way, []).append(index)
+    return groups
 
 
 def _calls(way: Way, make_call: MakeCall) -> list[Call]:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Protocol
 
@@ -78,6 +78,16 @@ class EnginePort:
         not wait for its admission: its messages go together, and the engine keeps those requests that are too many.
         """
         return EngineCall(self, client, window, memory, requests)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the engine from being closed within this context, for a call that will use it later."""
+        call = self.new_id()
+        self.send(Open(call, "", 0))
+        try:
+            yield
+        finally:
+            self.send(Cancel(call))
 
     def add(self, call: EngineCall) -> None:
         """Deliver answers to a call from now on."""

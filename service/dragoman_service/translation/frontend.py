@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -99,6 +99,11 @@ class Call:
     """Pieces of the vocabulary that translations must not contain."""
     unwanted: Unwanted | None = None
     """What these two are for the model, which the frontend finds."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is work on it before the engine hears of it."""
+        return self.join_lines or self.format is not TextFormat.PLAIN or bool(self.glossary)
 
     def document_of(self, index: int) -> int:
         """The number of the text that the caller sent, of which `texts[index]` is a part."""
@@ -315,6 +320,14 @@ class Frontend:
         for port in list(self._ports.values()):
             port.close()
         self._worker.close()
+
+    @contextmanager
+    def held(self, models: Iterable[ServedModel]) -> Iterator[None]:
+        """Keep models from being unloaded within this context, for a call that will use them later."""
+        with ExitStack() as stack:
+            for model in models:
+                stack.enter_context(self._port(model).held())
+            yield
 
     @contextmanager
     def counted(self) -> Iterator[None]:
