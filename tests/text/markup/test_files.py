@@ -132,11 +132,28 @@ def test_messages_without_a_translation() -> None:
         ('{"a"', FileFormat.JSON, "not JSON"),
         ('msgid "a\n', FileFormat.PO, "line 1"),
         ("\nnothing", FileFormat.PO, "line 2"),
+        ('msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=ASCII\\n"\n', FileFormat.PO, "line 3: .* ASCII"),
+        ('<?xml version="1.0" encoding="ISO-8859-1"?><xliff version="1.2"/>', FileFormat.XLIFF, "ISO-8859-1; .* UTF-8"),
+        ("<html>\n<meta charset='latin1'>", FileFormat.HTML, "line 2: .* latin1"),
+        ('<meta content="text/html; charset=x" http-equiv="Content-Type">', FileFormat.HTML, "the encoding x"),
     ],
 )
 def test_other_files_are_refused(source: str, file_format: FileFormat, problem: str) -> None:
     with pytest.raises(FileError, match=problem):
         units_of(source, file_format)
+
+
+@pytest.mark.parametrize(
+    ("source", "file_format"),
+    [
+        ('<?xml version="1.0" encoding="utf-8"?><xliff version="1.2"/>', FileFormat.XLIFF),
+        ('msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n', FileFormat.PO),
+        ('msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=CHARSET\\n"\n', FileFormat.PO),
+        ("<meta charset=UTF8>", FileFormat.HTML),
+    ],
+)
+def test_a_file_may_say_that_it_is_utf_8(source: str, file_format: FileFormat) -> None:
+    assert units_of(source, file_format) == []
 
 
 SOUP = (
@@ -225,11 +242,13 @@ def test_long_html_is_sent_in_parts() -> None:
     [
         ("00:00:01,000 --> 00:00:02,000\n" + "a b\n" * 100_000, FileFormat.SRT),
         ('msgid "a"\nmsgstr ""\n' * 50_000, FileFormat.PO),
+        ('msgid "a"\n' + '"%s"\n' % ("b " * 50) * 200_000 + 'msgstr ""\n', FileFormat.PO),
     ],
-    ids=["srt", "po"],
+    ids=["srt", "po", "po of one message"],
 )
 def test_time_is_linear(source: str, file_format: FileFormat) -> None:
     """Within the time limit of a test, which quadratic time would exceed many times over."""
     units = units_of(source, file_format)
     changed = written(source, units, [unit.text.replace("\n", " ") for unit in units])
-    assert changed == (source if file_format is FileFormat.SRT else source.replace('""', '"a"'))
+    text = f'"{units[0].text}"'
+    assert changed == (source if file_format is FileFormat.SRT else source.replace('""', text))

@@ -25,7 +25,7 @@ ONE = """<?xml version="1.0" encoding="UTF-8"?>
         <note>nor this</note>
       </trans-unit>
       <trans-unit id="b" approved="yes"><source>Done</source><target>Fertig</target></trans-unit>
-      <trans-unit id="c"><source>New</source><target state="needs-translation">New</target></trans-unit>
+      <trans-unit id="c"><source>New</source><target state = "needs-translation">New</target></trans-unit>
       <trans-unit id="d"><source>Hello <x id="INTERPOLATION" equiv-text="{{ name }}"/>!</source><target/></trans-unit>
       <trans-unit id="e" translate="no"><source>ERR_1</source></trans-unit>
       <group translate="no"><trans-unit id="f"><source>No</source></trans-unit></group>
@@ -53,8 +53,12 @@ three</xliff:source>
 </xliff:xliff>"""
 
 
+def file_of(unit: str) -> str:
+    return f'<xliff version="1.2" xmlns:a="urn:a"><trans-unit id="1">{unit}</trans-unit></xliff>'
+
+
 def segment(content: str) -> str:
-    return f'<xliff version="1.2"><trans-unit id="1"><source>{content}</source></trans-unit></xliff>'
+    return file_of(f"<source>{content}</source>")
 
 
 def inner(source: str) -> str:
@@ -73,14 +77,14 @@ def shouted(source: str) -> str:
 def test_the_first_version() -> None:
     units = units_of(ONE, FileFormat.XLIFF)
     assert [re.sub("<[^>]*>", "*", unit.text) for unit in units] == [
-        "Save the *file* &amp; go", "New", "Hello **!", "Two.",
+        "Save the *file* &amp; go", "New", "Hello **!", "*Two.*",
     ]  # fmt: skip
     changed = shouted(ONE)
     expected = (
         ONE.replace("go</source>", 'go</source>\n        <target>SAVE THE <g id="1">FILE</g> &amp; GO</target>')
         .replace('"needs-translation">New', '"needs-review-translation">NEW')
         .replace("<target/>", '<target>HELLO <x id="INTERPOLATION" equiv-text="{{ name }}"/>!</target>')
-        .replace("</seg-source>", "</seg-source>\n        <target>TWO.</target>")
+        .replace("</seg-source>", '</seg-source>\n        <target><mrk mtype="seg" mid="1">TWO.</mrk></target>')
     )
     assert changed == expected
     assert units_of(changed, FileFormat.XLIFF) == []
@@ -119,6 +123,31 @@ def test_a_translation_has_no_markup_of_its_own() -> None:
     (unit,) = units_of(segment("one"), FileFormat.XLIFF)
     assert unit.write('a &lt; b & c < d "e"') == '<target>a &lt; b &amp; c &lt; d "e"</target>'
     assert unit.write('<span data-n="0">x</span>') == '<target>&lt;span data-n="0"&gt;x&lt;/span&gt;</target>'
+
+
+def test_characters_that_xml_does_not_have_are_replaced() -> None:
+    (unit,) = units_of(segment("one"), FileFormat.XLIFF)
+    assert unit.write("a\x00b\x1f\ufffe\U0001f600") == "<target>a\ufffdb\ufffd\ufffd\U0001f600</target>"
+
+
+def test_references_to_characters_stay() -> None:
+    """A carriage return would be read as a line feed, and HTML reads some numbers as other characters."""
+    source = "one&#13;two &#x85; &#160;three &amp;#13;"
+    assert inner(shouted(segment(source))) == "ONE&#13;TWO &#x85; &#160;THREE &amp;#13;"
+
+
+def test_a_target_of_tags_alone_is_empty_and_gets_the_segments() -> None:
+    content = '<mrk mtype="seg" mid="1">{}</mrk> <mrk mtype="seg" mid="2">{}</mrk>'
+    source = f"<source>one. two.</source><seg-source>{content.format('one.', 'two.')}</seg-source>"
+    for target in ('<mrk mtype="seg" mid="1"/><mrk mtype="seg" mid="2"/>', "<!-- not yet -->", "&#160;"):
+        assert inner(shouted(file_of(f"{source}<target>{target}</target>"))) == content.format("ONE.", "TWO.")
+    for target in ("<g id='1'>Eins</g>", "12", "<![CDATA[x]]>"):
+        assert units_of(file_of(f"{source}<target>{target}</target>"), FileFormat.XLIFF) == []
+
+
+def test_elements_of_other_vocabularies_are_others() -> None:
+    source = file_of("<source>one</source><a:source>two</a:source><a:target>three</a:target>")
+    assert shouted(source) == source.replace("one</source>", "one</source><target>ONE</target>")
 
 
 def test_character_data_stays_text() -> None:

@@ -45,11 +45,32 @@ _LONGEST_PART = 20_000
 """Characters of HTML that are sent together; more if a block is longer."""
 
 
+_LONGEST_HEAD = 10_000
+"""Characters at the beginning of a file, in which it says its encoding."""
+_ENCODINGS = {
+    FileFormat.HTML: re.compile(r"""<meta\s[^<>]*?charset\s*+=\s*+["']?([^\s"'/<>;]++)""", re.IGNORECASE),
+    FileFormat.PO: re.compile(r'^"Content-Type:[^"\\\r\n]*?charset=([^\s"\\;]++)', re.IGNORECASE | re.MULTILINE),
+    FileFormat.XLIFF: re.compile(r"""\A<\?xml\s[^<>]*?encoding\s*+=\s*+["']([^"'<>]++)"""),
+}
+_UTF_8 = re.compile("utf-?8|charset", re.IGNORECASE)
+"""Its names, and what templates of PO have in the place of an encoding."""
+
+
 def units_of(source: str, file_format: FileFormat) -> list[Unit]:
     """The units of a file, in order. Raises FileError, whose message says where and what is wrong."""
     text = source.removeprefix("\ufeff")
+    _check_encoding(text, file_format)
     before = len(source) - len(text)
     return [replace(unit, start=unit.start + before, end=unit.end + before) for unit in _units(text, file_format)]
+
+
+def _check_encoding(source: str, file_format: FileFormat) -> None:
+    """Raise FileError for a file that says it has another encoding than UTF-8, in which it will be written."""
+    pattern = _ENCODINGS.get(file_format)
+    found = pattern.search(source, 0, _LONGEST_HEAD) if pattern else None
+    if found and not _UTF_8.fullmatch(found[1]):
+        line = source.count("\n", 0, found.start(1)) + 1
+        raise FileError(f"line {line}: got the encoding {found[1]}; allowed: UTF-8")
 
 
 def _units(source: str, file_format: FileFormat) -> Iterator[Unit]:
@@ -186,14 +207,16 @@ _PO_WRITTEN = str.maketrans({'"': '\\"', "\\": "\\\\"} | {value: f"\\{name}" for
 
 def _messages(source: str) -> Iterator[Unit]:
     """The empty translations of a catalogue, each with the message that it is to translate."""
-    said: dict[str, str] = {}
+    said: dict[str, list[str]] = {}
     keyword = ""
     place: tuple[int, int] | None = None
     write = partial(_po_string, line_break="\r\n" if "\r\n" in source else "\n")
 
     def finished() -> Iterator[Unit]:
-        message = said.get("msgid" if keyword in ("msgstr", "msgstr[0]") else "msgid_plural", "")
-        if place is not None and keyword.startswith("msgstr") and not said[keyword] and any(map(str.isalpha, message)):
+        if place is None or not keyword.startswith("msgstr") or any(said[keyword]):
+            return
+        message = "".join(said.get("msgid" if keyword in ("msgstr", "msgstr[0]") else "msgid_plural", ()))
+        if any(map(str.isalpha, message)):
             yield Unit(*place, message, write, unchanged="")
 
     for number, match in enumerate(_LINE.finditer(source), 1):
@@ -209,10 +232,10 @@ def _messages(source: str) -> Iterator[Unit]:
             if found["keyword"] in ("msgctxt", "msgid") and keyword.startswith("msgstr"):
                 said = {}
             keyword = found["keyword"]
-            said[keyword], place = "", (end - len(found["string"]), end)
+            said[keyword], place = [], (end - len(found["string"]), end)
         assert place is not None
         place = place[0], end
-        said[keyword] += _PO_ESCAPE.sub(lambda it: _PO_ESCAPES.get(it[1], it[1]), found["string"][1:-1])
+        said[keyword].append(_PO_ESCAPE.sub(lambda it: _PO_ESCAPES.get(it[1], it[1]), found["string"][1:-1]))
     yield from finished()
 
 

@@ -26,11 +26,13 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(r"""([^\s=]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)')""")
-_STATE = re.compile(r"""(?<=\sstate=)(["'])(?:new|needs-translation)\1""")
+_STATE = re.compile(r"""(\sstate\s*+=\s*+["'])(?:new|needs-translation)(?=["'])""")
 _NUMBER = 'data-n="([0-9]{1,9})"'
 _CODE = re.compile(f"<(?:img|br) {_NUMBER}>|<code {_NUMBER}></code>|<span {_NUMBER}>|</span>")
 _INDENT = re.compile(r"(?:\r\n|\r|\n)[ \t]*+\Z")
 _LETTER = re.compile(r"[^\W\d_]")
+_REFERENCE = re.compile("(&#(?:[0-9]++|x[0-9A-Fa-f]++);)")
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _CODES = frozenset(["bpt", "bx", "cp", "ec", "em", "ept", "ex", "it", "ph", "sc", "sm", "x"])
 """Elements that stand for code of the file from which the text was taken. They have no text to be translated."""
@@ -44,10 +46,11 @@ class _Element:
     translated: bool
     preserved: bool
     """Whether line breaks in its text mean something."""
+    start: int = 0
+    """Where what is between its tags begins."""
     source: str | None = None
-    """Of a segment: what is between the tags of its source."""
+    """Of a segment: what is between the tags of its source, as it is segmented if it is."""
     indent: str = ""
-    prefix: str = ""
     place: int = 0
     """Of a segment: where its translation belongs."""
     target: re.Match[str] | None = None
@@ -80,12 +83,12 @@ class _Html:
             number = (opened.pop() if opened else len(self.written)) if closes else int(match[match.lastindex or 0])
             if number >= len(self.written):
                 continue
-            found.append(escape(html.unescape(translation[done : match.start()])))
+            found.append(_as_xml(translation[done : match.start()]))
             done = match.end()
             found.append(self.ends[number] if closes else self.written[number])
             if match[3]:
                 opened.append(number)
-        return "".join([*found, escape(html.unescape(translation[done:]))])
+        return "".join([*found, _as_xml(translation[done:])])
 
 
 def segments(source: str) -> Iterator[Unit]:
@@ -93,33 +96,30 @@ def segments(source: str) -> Iterator[Unit]:
     _check(source)
     elements: list[_Element] = []
     outer = _Element("", translated=True, preserved=False)
+    prefix: str | None = None
     for match in _TOKEN.finditer(source):
-        name = match["name"]
-        if name is None or name.startswith("!"):
+        if match["name"] is None or match["name"].startswith("!"):
             continue
+        prefix = (match["prefix"] or "") if prefix is None else prefix
+        name = match["name"] if (match["prefix"] or "") == prefix else match[0]  # else of another vocabulary
         parent = elements[-1] if elements else outer
         if not match["closes"]:
-            element = _opened(match, parent)
             if name == "target" and _is_segment(parent):
                 parent.target, parent.target_end = match, match.end()
             if not match["empty"]:
                 if name == "source" and _is_segment(parent):
-                    parent.place, parent.prefix = match.end(), match["prefix"] or ""
                     parent.indent = _indent(source, match.start())
-                elements.append(element)
+                elements.append(_opened(name, match, parent))
             continue
         element = elements.pop()
         parent = elements[-1] if elements else outer
         if _is_segment(element):
-            yield from _unit(source, element)
-        elif _is_segment(parent) and name == "source":
-            parent.source, parent.place = source[parent.place : match.start()], match.end()
+            yield from _unit(source, element, prefix)
+        elif _is_segment(parent) and element.name in ("source", "seg-source"):
+            parent.source, parent.place = source[element.start : match.start()], match.end()
             parent.preserved = element.preserved
-        elif _is_segment(parent) and name == "seg-source":
-            parent.place = match.end()
-        elif _is_segment(parent) and name == "target" and parent.target is not None:
-            parent.target_text = source[parent.target.end() : match.start()]
-            parent.target_end = match.end()
+        elif _is_segment(parent) and element.name == "target":
+            parent.target_text, parent.target_end = source[element.start : match.start()], match.end()
 
 
 def _check(source: str) -> None:
@@ -145,12 +145,13 @@ def _check(source: str) -> None:
         raise FileError(f"line {error.lineno}: not XML: {expat.errors.messages[error.code]}") from None
 
 
-def _opened(match: re.Match[str], parent: _Element) -> _Element:
+def _opened(name: str, match: re.Match[str], parent: _Element) -> _Element:
     attributes = _attributes(match)
     translate = attributes.get("translate")
     space = attributes.get("xml:space")
     return _Element(
-        match["name"],
+        name,
+        start=match.end(),
         translated=parent.translated if translate is None else translate != "no",
         preserved=parent.preserved if space is None else space == "preserve",
     )
@@ -170,27 +171,38 @@ def _indent(source: str, place: int) -> str:
     return before[0] if before else ""
 
 
-def _unit(source: str, segment: _Element) -> Iterator[Unit]:
+def _unit(source: str, segment: _Element, prefix: str) -> Iterator[Unit]:
     target = segment.target
     if segment.source is None or not segment.translated:
         return
     is_new = target is not None and _attributes(target).get("state") in ("new", "needs-translation")
-    if segment.target_text.strip() and not is_new:
+    if _has_text(segment.target_text) and not is_new:
         return
     text = segment.source.strip()
     content = _html(text, preserved=segment.preserved)
     if not _LETTER.search(_CODE.sub("", html.unescape("".join(content.parts)))):
         return
     if target is None:
-        name = f"{segment.prefix}target"
-        begin, start, end = f"{segment.indent}<{name}>", segment.place, segment.place
+        begin, start, end = f"{segment.indent}<{prefix}target>", segment.place, segment.place
     else:
-        name = f"{target['prefix'] or ''}target"
-        attributes = _STATE.sub(r"\1needs-review-translation\1", target["attributes"].rstrip())
-        begin, start, end = f"<{name}{attributes}>", target.start(), segment.target_end
+        attributes = _STATE.sub(r"\1needs-review-translation", target["attributes"].rstrip())
+        begin, start, end = f"<{prefix}target{attributes}>", target.start(), segment.target_end
     before, _, after = segment.source.partition(text)
-    write = partial(_target, content, f"{begin}{before}", f"{after}</{name}>")
+    write = partial(_target, content, f"{begin}{before}", f"{after}</{prefix}target>")
     yield Unit(start, end, "".join(content.parts), write, unchanged="")
+
+
+def _has_text(content: str) -> bool:
+    """Whether there is more than tags and space. A target that is not translated may have the tags of segments."""
+    text = _TOKEN.sub(lambda match: match["data"] or "", content)
+    return bool(html.unescape(text).strip())
+
+
+def _as_xml(text: str) -> str:
+    """Text of HTML as it is written in XML. References to characters by their numbers are those of the source."""
+    parts = _REFERENCE.split(text)
+    parts[::2] = [_NOT_XML.sub("\ufffd", escape(html.unescape(part))) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _target(content: _Html, before: str, after: str, translation: str) -> str:
