@@ -6,9 +6,10 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 
@@ -204,18 +205,25 @@ def spanned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "pieces_of", pieces_of)
 
 
-def broken(source: str, translation: str) -> dict[str, tuple[int, int]]:
-    """The spans of a sentence that stand more or less often in its translation, where they are not as they were."""
+def broken(source: str, translation: str, more: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[int, int]]:
+    """The spans of a sentence that stand more or less often in its translation, where they are not as they were.
+
+    `more` says how much more often a span may stand there.
+    """
     start, end = trimmed(source, with_quantities(source, spans_of(source)))
     if not any(map(str.isalpha, source[start:end])):
         return {} if translation == source else {source: (1, 0)}
     if not (translation.startswith(source[:start]) and translation.endswith(source[end:])):
         return {source: (1, 0)}
     source, translation = source[start:end], translation[start : len(translation) - len(source) + end]
-    found = Counter(source[span.start : span.end] for span in with_quantities(source, spans_of(source)))
-    numbers = {span: (wanted, translation.count(span)) for span, wanted in found.items()}
+    numbers = {span: (wanted, translation.count(span)) for span, wanted in spans_inside(source).items()}
     # The source may have more: "5" before "10²" is no part of it if another span stands before.
-    return {span: (wanted, got) for span, (wanted, got) in numbers.items() if not wanted <= got <= source.count(span)}
+    most = {span: source.count(span) + more.get(span, 0) for span in numbers}
+    return {span: (wanted, got) for span, (wanted, got) in numbers.items() if not wanted <= got <= most[span]}
+
+
+def spans_inside(sentence: str) -> Counter[str]:
+    return Counter(sentence[span.start : span.end] for span in with_quantities(sentence, spans_of(sentence)))
 
 
 MODELS = [echo, doubled, reversed_words, dropped, shuffled, hostile, empty]
@@ -238,8 +246,38 @@ def test_the_law(model: Model, beam: int, calls: int) -> None:
                 assert model is not echo or hypothesis.text == text
 
 
-def all_translated(model: ServedModel, texts: Sequence[str], options: DecodingOptions) -> list[TextResult]:
-    wanted = call(model, *texts, options=options)
+@pytest.mark.usefixtures("spanned")
+@pytest.mark.parametrize("calls", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_law_of_prefixes(model: Model, beam: int, calls: int) -> None:
+    """A translation begins with exactly its prefix, which may have spans. Those that it lacks follow it, each once."""
+    rng = random.Random(f"prefix {model.__name__} {beam}")
+    options = DecodingOptions(beam_size=beam, num_hypotheses=beam)
+    for _ in range(calls):
+        fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
+        texts = [f"Say {random_text(rng)}" for _ in range(100)]
+        prefixes = [random_prefix(text, rng) for text in texts]
+        results = all_translated(fake, texts, options, prefixes)
+        for text, prefix, result in zip(texts, prefixes, results, strict=True):
+            for hypothesis in result.hypotheses:
+                assert hypothesis.text.startswith(prefix), (text, prefix, hypothesis.text)
+                more = {span: prefix.count(span) for span in spans_inside(text)}
+                assert broken(text, hypothesis.text, more) == {}, (text, prefix, hypothesis.text)
+
+
+def random_prefix(text: str, rng: random.Random) -> str:
+    """Spans of a text in any order, words, and what is no whole span."""
+    spans = [text[span.start : span.end] for span in spans_of(text)]
+    chosen = [rng.choice([*WORDS, *spans, *spans, *SPANS]) for _ in range(rng.randrange(1, 6))]
+    prefix = "".join(word + rng.choice(["", " ", " ", "  ", "\t"]) for word in chosen)
+    return prefix[: rng.randrange(1, len(prefix) + 1)] if rng.random() < 0.2 else prefix
+
+
+def all_translated(
+    model: ServedModel, texts: Sequence[str], options: DecodingOptions, prefixes: Sequence[str] = ()
+) -> list[TextResult]:
+    wanted = call(model, *texts, options=options, target_prefixes=tuple(prefixes))
     results: list[TextResult] = on_frontend(model, lambda frontend: frontend.translate(wanted), RequestLimits())
     return results
 

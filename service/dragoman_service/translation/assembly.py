@@ -14,8 +14,9 @@ from dragoman_service.repository.models import Route, TextTokenizer
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.text.terms import Match
 from dragoman_service.translation.alignment import word_alignment
+from dragoman_service.translation.in_parts import InParts
 from dragoman_service.translation.numbers import missing_numbers
-from dragoman_service.translation.prefix import Prefix
+from dragoman_service.translation.prefix import Prefix, with_prefix
 from dragoman_service.translation.prepare import PreparedText
 from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_plain
 from dragoman_service.translation.terms import AppliedTerm, places_anywhere, places_in_order, with_targets
@@ -97,12 +98,19 @@ Answer = Finished | Settled
 
 
 def settled(
-    piece: ProtectedPiece | TermPiece, finished: Finished, route: Route, options: DecodingOptions
+    piece: ProtectedPiece | TermPiece,
+    finished: Finished,
+    route: Route,
+    options: DecodingOptions,
+    prefix: Prefix | None = None,
 ) -> Settled | None:
-    """The best translations of a sentence that keep its spans; None if there are none, or a sample does not."""
+    """The best translations of a sentence that keep its spans; None if there are none, or a sample does not.
+
+    They begin with the prefix, if there is one.
+    """
     found: list[tuple[Hypothesis, str]] = []
     for hypothesis in finished.hypotheses:
-        text = _restored(piece, hypothesis, route)
+        text = _restored(piece, hypothesis, route, prefix)
         if text:
             found.append((hypothesis, text))
         elif options.sampling:
@@ -110,10 +118,12 @@ def settled(
     return _of_pairs(found, finished.timings, options) if found else None
 
 
-def _restored(piece: ProtectedPiece | TermPiece, hypothesis: Hypothesis, route: Route) -> str | None:
+def _restored(
+    piece: ProtectedPiece | TermPiece, hypothesis: Hypothesis, route: Route, prefix: Prefix | None
+) -> str | None:
     translation = route.model.tokenizer.decode(hypothesis.tokens)
     if isinstance(piece, ProtectedPiece):
-        return piece.restored(translation)
+        return piece.restored(translation, prefix)
     written = piece.written(translation)
     return with_targets(piece.text, piece.spans, written, word_alignment(piece, hypothesis, written, route))
 
@@ -132,11 +142,7 @@ def _of_pairs(
 
 
 def settled_in_parts(
-    piece: ProtectedPiece,
-    parts: Sequence[EncodedPiece],
-    finished: Sequence[Finished],
-    tokenizer: TextTokenizer,
-    options: DecodingOptions,
+    attempt: InParts, finished: Sequence[Finished], tokenizer: TextTokenizer, options: DecodingOptions
 ) -> Settled:
     """The translations of a sentence from those of its parts. The i-th has the i-th of each part, or its last one.
 
@@ -145,10 +151,8 @@ def settled_in_parts(
     found = []
     for rank in range(max((len(answer.hypotheses) for answer in finished), default=1)):
         chosen = [answer.hypotheses[min(rank, len(answer.hypotheses) - 1)] for answer in finished]
-        translations = iter(chosen)
-        written = [part.written(tokenizer.decode(next(translations).tokens)) if part.tokens else None for part in parts]
-        found.append((_joined(chosen), piece.protected.from_parts([part.output for part in parts], written)))
-    tokens = sum(len(part.tokens) + 1 for part in parts if part.tokens)
+        found.append((_joined(chosen), attempt.text([tokenizer.decode(it.tokens) for it in chosen])))
+    tokens = sum(len(part.tokens) + 1 for part in attempt.parts if part.tokens)
     return _of_pairs(found, longest(finished), options, more_source_tokens=tokens, in_parts=True)
 
 
@@ -183,15 +187,6 @@ def assemble_steps(
         sentences=len(answers),
         warnings=tuple(sorted((*prepared.warnings, *warnings), key=lambda warning: warning.start)),
     )
-
-
-def exact_with_spans(text: str, piece: EncodedPiece, prefix: Prefix | None) -> str:
-    """A translation of the first sentence that begins with the characters of the prefix, if there is one."""
-    if prefix is None:
-        return text
-    if isinstance(piece, ProtectedPiece):
-        prefix = prefix.with_spans(piece.protected)
-    return prefix.exact(text)
 
 
 def longest(answers: Iterable[Answer]) -> Timings:
@@ -246,10 +241,8 @@ def _hypothesis(
             if isinstance(answer, Settled):
                 text = answer.texts[min(rank, len(answer.texts) - 1)]
             else:
-                text = piece.written(tokenizer.decode(hypothesis.tokens))
-            if prefix is not None:
-                text = exact_with_spans(text, piece, prefix)
-                prefix = None
+                text = with_prefix(prefix, tokenizer.decode(hypothesis.tokens), piece.written)
+            prefix = None
             if not text or hypothesis.finish_reason is not FinishReason.STOP or isinstance(answer, Settled):
                 for kind, message in _problems(answer, hypothesis, text):
                     warnings.append(TextWarning(kind, source, source + len(piece.text), message))

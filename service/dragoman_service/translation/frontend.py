@@ -22,13 +22,13 @@ from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_steps
 from dragoman_service.text.segmenter import EncodedPiece, Splitting
 from dragoman_service.text.terms import Glossary, Term
-from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps, exact_with_spans
+from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps
 from dragoman_service.translation.detection import Detection
 from dragoman_service.translation.documents import results_of_documents
 from dragoman_service.translation.engine_port import EngineCall, EnginePort, RequestStream
 from dragoman_service.translation.glossaries import GlossaryFolder
 from dragoman_service.translation.memory import UNLIMITED, Memory
-from dragoman_service.translation.prefix import ExactStream, Prefix, check_prefix_bias
+from dragoman_service.translation.prefix import ExactStream, Prefix, PrefixText, check_prefix_bias
 from dragoman_service.translation.prepare import PreparedText, RequestMaker, Sender, check_options, prepare_steps
 from dragoman_service.translation.scoring import encoded_pairs, requests, scored
 from dragoman_service.translation.second_attempt import has_checked, settle
@@ -244,7 +244,7 @@ class Frontend:
     ) -> AsyncGenerator[str, None]:
         """Yield the translation of a sentence in pieces, and add its answer to `answers`."""
         tokenizer = call.route.model.tokenizer
-        decoder, exact = tokenizer.stream_decoder(), ExactStream(prefix)
+        decoder, exact = tokenizer.stream_decoder(), ExactStream(prefix, piece)
         is_empty = True
         async for event in requests.next_request():
             if isinstance(event, Progress):
@@ -253,7 +253,7 @@ class Frontend:
                 answers.append(event)
                 # What the decoder still holds is no whole character, which the hypothesis does not have either.
                 text = "" if is_plain(piece) else tokenizer.decode(event.hypotheses[0].tokens)
-            if written := exact.push(piece.written(text), end=isinstance(event, Finished)):
+            if written := exact.push(text, end=isinstance(event, Finished)):
                 is_empty = False
                 yield written
         if is_empty:
@@ -273,7 +273,7 @@ class Frontend:
         (answer,) = await self._settled([PreparedText((piece,), prefix)], finished, engine_call, maker)
         answers.append(answer)
         assert isinstance(answer, Settled)
-        return exact_with_spans(answer.texts[0], piece, prefix) or piece.text
+        return answer.texts[0] or piece.text
 
     async def _settled(
         self, texts: Sequence[PreparedText], finished: Sequence[Finished], call: EngineCall, maker: RequestMaker
@@ -409,8 +409,9 @@ class Frontend:
             glossaries, places = _glossaries(call, named), 0
             for index, (text, prefix, marked) in enumerate(zip(call.texts, prefixes, all_marked, strict=True)):
                 with _named(call.document_of(index)):
+                    wanted = PrefixText(prefix, required=call.target_prefix_bias is None)
                     steps = prepare_steps(
-                        text, prefix, call.route, call.options, check, marked, glossaries, call.splitting
+                        text, wanted, call.route, call.options, check, marked, glossaries, call.splitting
                     )
                     prepared.append((yield from steps))
                     if call.unwanted and (made := prepared[-1].prefix):

@@ -5,23 +5,36 @@ The tokens of a prefix are not always the beginning of the tokens of a translati
 that it chooses must begin with that word, and may go on.
 
 Tokenizers normalise text, so the characters of a translation may differ from those of its prefix. They are replaced.
+
+A prefix may have kept spans of its sentence. The model reads their stand-ins there too.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from dragoman_service.engine.biases import Preferred
 from dragoman_service.engine.restrictions import Restriction, TokensAt
 from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import TextTokenizer
-from dragoman_service.translation.protection import Protected
+from dragoman_service.text.segmenter import EncodedPiece
+from dragoman_service.translation.protection import Beginning, Protected, Unit
 from dragoman_service.translation.vocabulary import vocabulary_of
 
 MAX_BIAS = 100
 """Largest bias of a prefix that is preferred: hardly any token is `exp(-100)` times as likely as another one."""
+
+
+class PrefixText(NamedTuple):
+    """A prefix as the caller gives it."""
+
+    text: str = ""
+    """Empty for none."""
+    required: bool = True
+    """Whether the translation must begin with it; else it is preferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,15 @@ class Prefix:
     """How the translation begins when it is decoded."""
     length: int
     """Number of tokens of all of the prefix."""
+    units: tuple[Unit, ...] = ()
+    """The units of the sentence that it has, in its own order."""
+    required: bool = True
+    """See `PrefixText.required`."""
+
+    @property
+    def beginning(self) -> Beginning:
+        """The prefix as the beginning of a translation in which the units stand."""
+        return Beginning(self.text, self.units)
 
     @property
     def restrictions(self) -> tuple[Restriction, ...]:
@@ -48,19 +70,25 @@ class Prefix:
         places = ((token,) for token in self.tokens)
         return Preferred((*places, self.allowed) if self.allowed else tuple(places), bias)
 
-    def exact(self, translation: str) -> str:
-        """A translation, or the beginning of one, with the characters of the prefix."""
-        if not translation.startswith(self.decoded):
-            return translation
-        rest = translation[len(self.decoded) :]
-        return self.text + (rest.removeprefix(" ") if self.text[-1:].isspace() else rest)
+    def rest_of(self, translation: str) -> str | None:
+        """What a translation, or the beginning of one, has after the prefix. None if it has not followed the prefix.
 
-    def with_spans(self, protected: Protected) -> Prefix:
-        """The prefix of a sentence with kept spans, whose translation has these spans already."""
-        decoded = self.decoded
-        for unit in protected.units:
-            decoded = decoded.replace(unit.shown, unit.text)
-        return replace(self, decoded=decoded)
+        Of a translation that must begin with the prefix, the rest begins with the first character that differs: it was
+        cut there, or the tokenizer spells one piece in two ways.
+        """
+        if not translation.startswith(self.decoded) and not self.required:
+            return None
+        pairs = zip(self.decoded, translation, strict=False)
+        same = next((number for number, (own, its) in enumerate(pairs) if own != its), None)
+        rest = translation[len(self.decoded) if same is None else same :]
+        return rest.removeprefix(" ") if self.text[-1:].isspace() else rest
+
+
+def with_prefix(prefix: Prefix | None, translation: str, written: Callable[[str], str]) -> str:
+    """A translation that begins with the characters of its prefix, if it has one. `written` converts all others."""
+    if prefix is None or (rest := prefix.rest_of(translation)) is None:
+        return written(translation)
+    return prefix.text + written(rest)
 
 
 def check_prefix_bias(bias: float | None) -> None:
@@ -72,33 +100,84 @@ def check_prefix_bias(bias: float | None) -> None:
 class ExactStream:
     """The translation of a sentence in pieces, which begins with the characters of a prefix."""
 
-    def __init__(self, prefix: Prefix | None) -> None:
+    def __init__(self, prefix: Prefix | None, piece: EncodedPiece) -> None:
         self._prefix = prefix
+        self._piece = piece
         self._held = ""
 
     def push(self, text: str, *, end: bool) -> str:
         """Add a piece, at the `end` the last one. Returns what is certain now."""
         prefix = self._prefix
-        if prefix is None:
-            return text
-        self._held += text
-        if not end and len(self._held) < len(prefix.decoded) + prefix.text[-1:].isspace():
-            return ""
-        self._prefix = None
-        return prefix.exact(self._held)
+        if prefix is not None:
+            self._held += text
+            if not end and len(self._held) < len(prefix.decoded) + prefix.text[-1:].isspace():
+                return ""
+            text, self._prefix = self._held, None
+        return with_prefix(prefix, text, self._piece.written)
 
 
-def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None = None) -> Prefix:
+def places_of(spans: Sequence[str], prefix: str) -> list[tuple[int, int] | None]:
+    """Where each of some kept spans stands in a prefix: start and end, or None. The longest are looked for first.
+
+    No two places overlap, and a span that begins or ends with a letter or digit has none beside it.
+    """
+    wanted: dict[str, list[int]] = {}
+    for number, span in enumerate(spans):
+        wanted.setdefault(span, []).append(number)
+    places: list[tuple[int, int] | None] = [None] * len(spans)
+    taken = bytearray(len(prefix))
+    for span in sorted(wanted, key=lambda it: -len(it)):
+        for number, (start, end) in zip(wanted[span], _free_places(span, prefix, taken), strict=False):
+            places[number] = start, end
+            taken[start:end] = b"\1" * len(span)
+    return places
+
+
+def _free_places(span: str, prefix: str, taken: bytearray) -> Iterator[tuple[int, int]]:
+    start = prefix.find(span)
+    while start >= 0:
+        end = start + len(span)
+        before, after = prefix[start - 1 : start], prefix[end : end + 1]
+        touched = (span[0].isalnum() and before.isalnum()) or (span[-1].isalnum() and after.isalnum())
+        is_free = not touched and taken.find(1, start, end) < 0
+        if is_free:
+            yield start, end
+        start = prefix.find(span, end if is_free else start + 1)
+
+
+def completed(prefix: str, spans: Sequence[str]) -> str:
+    """A prefix that ends inside a kept span, with the rest of the span, which the model could not know.
+
+    What may as well be the beginning of another word or number is not completed.
+    """
+    for span, place in zip(spans, places_of(spans, prefix), strict=True):
+        for size in range(min(len(span) - 1, len(prefix)), 1, -1) if place is None else ():
+            begun, before = span[:size], prefix[-size - 1 : -size]
+            if prefix.endswith(begun) and not begun.isalnum() and not (begun[0].isalnum() and before.isalnum()):
+                return prefix + span[size:]
+    return prefix
+
+
+def make_prefix(
+    text: str, tokenizer: TextTokenizer, protected: Protected | None = None, *, required: bool = True
+) -> Prefix:
     """A prefix of the translation of a sentence, whose kept spans are written as the model reads them."""
-    shown = text
-    for unit in protected.units if protected else ():
-        before, after = (r"(?<!\w)" if unit.text[0].isalnum() else ""), (r"(?!\w)" if unit.text[-1].isalnum() else "")
-        shown = re.sub(before + re.escape(unit.text) + after, unit.shown, shown)
-    tokens = tokenizer.encode_target(shown)
+    units = protected.units if protected else ()
+    text = completed(text, [unit.text for unit in units])
+    found = _units_in(text, units)
+    tokens = tokenizer.encode_target(_shown(text, found))
     decoded = tokenizer.decode(tokens)
+    make = partial(
+        Prefix,
+        text,
+        decoded=decoded,
+        length=len(tokens),
+        units=tuple(unit for _, unit in found),
+        required=required,
+    )
     vocabulary = vocabulary_of(tokenizer)
     if text[-1:].isspace() and not decoded[-1:].isspace():
-        return Prefix(text, tuple(tokens), vocabulary.beginning_with(b" "), decoded, len(tokens))
+        return make(tokens=tuple(tokens), allowed=vocabulary.beginning_with(b" "))
     texts = [vocabulary.texts[token] for token in tokens]
     pieces = tokenizer.pieces(tokens)
     for given in range(_last_word(texts), len(tokens)):
@@ -106,8 +185,25 @@ def make_prefix(text: str, tokenizer: TextTokenizer, protected: Protected | None
         is_text = "<" not in "".join(pieces[given:])
         allowed = vocabulary.beginning_with(b"".join(texts[given:])) if is_text else ()
         if any(vocabulary.texts[token] != texts[-1] for token in allowed):
-            return Prefix(text, tuple(tokens[:given]), allowed, decoded, len(tokens))
-    return Prefix(text, tuple(tokens), (), decoded, len(tokens))
+            return make(tokens=tuple(tokens[:given]), allowed=allowed)
+    return make(tokens=tuple(tokens), allowed=())
+
+
+def _units_in(prefix: str, units: Sequence[Unit]) -> list[tuple[tuple[int, int], Unit]]:
+    """The units that a prefix has, and where."""
+    places = places_of([unit.text for unit in units], prefix)
+    return sorted((place, unit) for place, unit in zip(places, units, strict=True) if place is not None)
+
+
+def _shown(prefix: str, units: Sequence[tuple[tuple[int, int], Unit]]) -> str:
+    """A prefix as the model reads it: with stand-ins, which no letter or digit touches."""
+    shown, done = "", 0
+    for (start, end), unit in units:
+        shown += prefix[done:start]
+        apart = unit.shown != unit.text
+        shown += " " * (apart and shown[-1:].isalnum()) + unit.shown + " " * (apart and prefix[end : end + 1].isalnum())
+        done = end
+    return shown + prefix[done:]
 
 
 def _last_word(texts: Sequence[bytes]) -> int:

@@ -15,8 +15,17 @@ from dragoman_service.repository.models import ModelDescription, Route
 from dragoman_service.text.segmenter import EncodedPiece, Piece, Splitting, pieces_of
 from dragoman_service.text.terms import Glossary, Match
 from dragoman_service.translation.alignment import content_of
-from dragoman_service.translation.prefix import Prefix, make_prefix
-from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, copied, encoded, is_checked, is_plain
+from dragoman_service.translation.prefix import Prefix, PrefixText, make_prefix
+from dragoman_service.translation.sentences import (
+    GivenPiece,
+    ProtectedPiece,
+    TermPiece,
+    copied,
+    encoded,
+    is_checked,
+    is_plain,
+    prefix_after,
+)
 from dragoman_service.translation.terms import terms_of, with_terms
 from dragoman_service.translation.text_worker import Steps, run_inline
 from dragoman_service.translation.warnings import TextWarning
@@ -89,12 +98,12 @@ def prepare(
     glossaries: Sequence[Glossary] = (),
 ) -> PreparedText:
     """Do all steps of `prepare_steps` at once."""
-    return run_inline(prepare_steps(text, prefix, route, options, check, glossaries=glossaries))
+    return run_inline(prepare_steps(text, PrefixText(prefix), route, options, check, glossaries=glossaries))
 
 
 def prepare_steps(
     text: str,
-    prefix: str,
+    prefix: PrefixText,
     route: Route,
     options: DecodingOptions,
     check: Callable[[EncodedPiece], None],
@@ -113,11 +122,15 @@ def prepare_steps(
     pieces: list[EncodedPiece] = []
     between: list[EncodedPiece] = []
     warnings: list[TextWarning] = []
+    made, has_sentence = None, False
     terms = list(_outside(terms_of(text, glossaries), marked))
     kept = [*marked, *((term.start, term.end) for term in terms)]
     split = pieces_of(text, route.source_language, splitting=splitting, marked=kept)
-    for piece in _encoded(with_terms(split, terms), route, warnings, with_prefix=bool(prefix)):
+    for piece, own_prefix in _encoded(with_terms(split, terms), route, warnings, prefix):
         check(piece)
+        has_sentence |= bool(piece.tokens) or isinstance(piece, GivenPiece)
+        if own_prefix.text:
+            made = _prefix(own_prefix, piece, route, options)
         yield
         if not piece.tokens:
             between.append(piece)
@@ -128,7 +141,9 @@ def prepare_steps(
         pieces.append(piece)
     if between:
         pieces.append(_joined(between))
-    return PreparedText(tuple(pieces), _prefix(prefix, pieces, route, options), tuple(warnings), tuple(terms))
+    if prefix.text and not has_sentence:
+        raise InvalidInput("target_prefix", prefix.text, "nothing, for a text in which there is nothing to translate")
+    return PreparedText(tuple(pieces), made, tuple(warnings), tuple(terms))
 
 
 def _joined(copied: Sequence[EncodedPiece]) -> EncodedPiece:
@@ -137,19 +152,14 @@ def _joined(copied: Sequence[EncodedPiece]) -> EncodedPiece:
     return EncodedPiece(text, (), replacement=None if output == text else output)
 
 
-def _prefix(prefix: str, pieces: Sequence[EncodedPiece], route: Route, options: DecodingOptions) -> Prefix | None:
-    """The prefix of the first sentence. Raises InvalidInput if it is too long or has no sentence."""
-    if not prefix:
-        return None
-    sentence = next((piece for piece in pieces if piece.tokens), None)
-    if sentence is None:
-        raise InvalidInput("target_prefix", prefix, "nothing, for a text in which there is nothing to translate")
+def _prefix(prefix: PrefixText, sentence: EncodedPiece, route: Route, options: DecodingOptions) -> Prefix:
+    """The prefix of a sentence. Raises InvalidInput if it is too long."""
     protected = sentence.protected if isinstance(sentence, ProtectedPiece) else None
-    made = make_prefix(prefix, route.model.tokenizer, protected)
+    made = make_prefix(prefix.text, route.model.tokenizer, protected, required=prefix.required)
     longest = max_length(options, route.model.description, len(sentence.tokens))
     if made.length >= longest:
         allowed = f"fewer tokens than max_length, which is {longest}; this has {made.length}"
-        raise InvalidInput("target_prefix", prefix, allowed)
+        raise InvalidInput("target_prefix", prefix.text, allowed)
     return made
 
 
@@ -237,12 +247,14 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 
 
 def _encoded(
-    pieces: Iterable[Piece], route: Route, warnings: list[TextWarning], *, with_prefix: bool
-) -> Iterator[EncodedPiece]:
-    """Encode pieces, which may be cut further. The first sentence keeps its case if its translation has a prefix."""
+    pieces: Iterable[Piece], route: Route, warnings: list[TextWarning], prefix: PrefixText
+) -> Iterator[tuple[EncodedPiece, PrefixText]]:
+    """Encode pieces, which may be cut further. Each comes with its prefix, which only the first sentence has."""
     for piece in pieces:
-        if not piece.translatable:
-            yield copied(piece.text, piece.spans)
-            continue
-        yield from encoded(piece, route, warnings.append, with_prefix=with_prefix)
-        with_prefix = False
+        if piece.translatable:
+            found = encoded(piece, route, warnings.append, prefix)
+        else:
+            found = iter((copied(piece.text, piece.spans),))
+        for it in found:
+            yield it, prefix if it.tokens else PrefixText()
+            prefix = prefix_after(it, prefix)

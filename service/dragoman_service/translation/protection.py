@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,23 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """The beginning of a translation, which is given, with the units that it has."""
+
+    text: str = ""
+    units: tuple[Unit, ...] = ()
+    """In the order in which they stand there."""
+
+    @property
+    def last(self) -> Unit | None:
+        """The unit with which it ends."""
+        return self.units[-1] if self.units and self.text.endswith(self.units[-1].text) else None
+
+
+_NOTHING = Beginning()
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A part of a translation."""
 
@@ -84,20 +102,28 @@ class Protected:
             shown.append(" " * before + unit.shown + " " * after)
         return "".join(shown)
 
-    def restored(self, translation: str, convert: Callable[[str], str] = str) -> str | None:
+    def restored(
+        self, translation: str, convert: Callable[[str], str] = str, given: Beginning = _NOTHING
+    ) -> str | None:
         """A translation of `shown` with the units in place of the stand-ins; None if one is missing or not alone.
 
-        `convert` is applied to the text between the units, for example `str.upper`.
+        Args:
+            translation: The translation, without what is given of it.
+            convert: Is applied to the text between the units, for example `str.upper`.
+            given: How the translation begins.
         """
-        found = [(place, unit) for unit in self.units if (place := _place_of(unit, translation)) is not None]
-        if len(found) < len(self.units):
+        start, translation = len(given.text), given.text + translation
+        missing = [unit for unit in self.units if unit not in given.units]
+        found = [(place, unit) for unit in missing if (place := _place_of(unit, translation, start)) is not None]
+        again = any(unit.shown != unit.text and translation.find(unit.shown, start) >= 0 for unit in given.units)
+        if again or len(found) < len(missing):
             return None
         found.sort(key=lambda pair: pair[0])
-        ordered = [unit.start for _, unit in found if unit.ordered]
+        ordered = [unit.start for unit in (*given.units, *(unit for _, unit in found)) if unit.ordered]
         if ordered != sorted(ordered):
             return None
         segments: list[Segment] = []
-        done, previous = 0, None
+        done, previous = start, given.last
         for place, unit in found:
             if place < done:
                 return None
@@ -105,16 +131,13 @@ class Protected:
             segments += [Segment(convert(between), kept=False), Segment(unit.text, kept=True)]
             done, previous = place + len(unit.shown), unit
         segments.append(Segment(convert(self._between(translation[done:], previous, None)), kept=False))
-        return self._written(segments) if self._counts_are_right(segments) else None
+        return self._written(segments, given) if self._counts_are_right(segments, given) else None
 
-    def parts(self) -> list[Segment]:
-        """The sentence in the parts around its units, in order. Parts that are not kept have a letter."""
-        return parts_around(self.text, self.units)
-
-    def from_parts(self, parts: Sequence[str], translations: Sequence[str | None]) -> str:
+    def from_parts(self, parts: Sequence[str], translations: Sequence[str | None], given: Beginning = _NOTHING) -> str:
         """The translation of the sentence from those of `parts`, each of which may be cut further.
 
         None stands for a part that is kept, and given as it is written. An empty translation is replaced by the part.
+        So are all of them if they form a unit together with what stands beside them. The parts follow what is `given`.
         """
         segments = [
             Segment(part, kept=True)
@@ -122,7 +145,9 @@ class Protected:
             else Segment(self._part_written(part, translation, last=number == len(parts) - 1) or part, kept=False)
             for number, (part, translation) in enumerate(zip(parts, translations, strict=True))
         ]
-        return self._written(segments)
+        if not self._counts_are_right(segments, given):
+            segments = [Segment(part, kept=True) for part in parts]
+        return self._written(segments, given)
 
     def _part_written(self, part: str, translation: str, *, last: bool) -> str:
         """A translation of a part, without what would be wrong inside the sentence.
@@ -133,28 +158,41 @@ class Protected:
             translation = translation[:-1]
         return without(translation, [each for each in self._contents if each not in part])
 
-    def _written(self, segments: Sequence[Segment]) -> str:
-        """The translation, with the invisible characters.
+    def _written(self, segments: Sequence[Segment], given: Beginning) -> str:
+        """The translation, with the invisible characters after what is given of it.
 
         They stand where they stood if the translation is the sentence itself; otherwise at the nearest border of words
         outside the units, in proportion to the lengths of both.
         """
         if not self.invisible:
-            return "".join(segment.text for segment in segments)
+            return given.text + "".join(segment.text for segment in segments)
+        invisible = self._invisible_outside(given)
         own = {characters for _, characters in self.invisible}
         segments = [it if it.kept else Segment(without(it.text, own), kept=False) for it in segments]
-        translation = "".join(segment.text for segment in segments)
-        if translation == "".join(it.written or it.text for it in segments_around(self.text, self.units)):
-            places = [place + self._longer_by(place) for place, _ in self.invisible]
+        translation = given.text + "".join(segment.text for segment in segments)
+        written = "".join(it.written or it.text for it in segments_around(self.text, self.units))
+        if translation == written and not given.text:
+            places = [place + self._longer_by(place) for place, _ in invisible]
         else:
-            borders = _borders(segments)
+            borders = _borders(segments, len(given.text))
             scale = len(translation) / max(1, len(self.text))
-            places = [_nearest(borders, place * scale) for place, _ in self.invisible]
+            places = [_nearest(borders, place * scale) for place, _ in invisible]
         pieces, done = [], 0
-        for place, (_, characters) in sorted(zip(places, self.invisible, strict=True), key=lambda pair: pair[0]):
+        for place, (_, characters) in sorted(zip(places, invisible, strict=True), key=lambda pair: pair[0]):
             pieces += [translation[done:place], characters]
             done = place
         return "".join([*pieces, translation[done:]])
+
+    def _invisible_outside(self, given: Beginning) -> list[tuple[int, str]]:
+        """The invisible characters without those that what is given has already, outside its units."""
+        outside = without(given.text, [unit.text for unit in given.units])
+        there = {characters: outside.count(characters) for _, characters in self.invisible}
+        found = []
+        for place, characters in self.invisible:
+            there[characters] -= 1
+            if there[characters] < 0:
+                found.append((place, characters))
+        return found
 
     def _longer_by(self, place: int) -> int:
         """By how many characters the units before a place are longer than what they stand for."""
@@ -193,14 +231,23 @@ class Protected:
         own = rest[: len(rest) - len(rest.lstrip())]
         return (own if after else own[::-1]) or space
 
-    def _counts_are_right(self, segments: Sequence[Segment]) -> bool:
-        """Whether no unit stands in a translation more often than in the sentence."""
-        translation = "".join(segment.text for segment in segments)
-        return all(translation.count(each) <= self.text.count(each) for each in self._contents)
+    def _counts_are_right(self, segments: Sequence[Segment], given: Beginning) -> bool:
+        """Whether no unit stands in a translation more often than in the sentence, or than what is given makes it."""
+        translation = given.text + "".join(segment.text for segment in segments)
+        missing = Counter(each for unit in self.units if unit not in given.units for each in unit.contents)
+        return all(
+            translation.count(each) <= max(self.text.count(each), given.text.count(each) + missing[each])
+            for each in self._contents
+        )
 
     @property
     def _contents(self) -> set[str]:
         return {each for unit in self.units for each in unit.contents}
+
+
+def outputs_of(text: str, spans: Sequence[Span | Unit]) -> list[str]:
+    """What a translation has in the place of each span of a text."""
+    return [text[span.start : span.end] if span.written is None else span.written for span in spans]
 
 
 def segments_around(text: str, spans: Sequence[Span | Unit]) -> list[Segment]:
@@ -305,9 +352,9 @@ def _encloses(text: str, spans: Sequence[Span]) -> bool:
     return bool(name and last == f"</{name[1]}>") or (first == last and not first.startswith("<"))
 
 
-def _place_of(unit: Unit, translation: str) -> int | None:
-    """Where the stand-in of a unit stands, if it stands there once and no letter or digit touches it."""
-    place = translation.find(unit.shown)
+def _place_of(unit: Unit, translation: str, start: int) -> int | None:
+    """Where the stand-in of a unit stands after `start`, if it does so once and no letter or digit touches it."""
+    place = translation.find(unit.shown, start)
     if place < 0 or translation.find(unit.shown, place + 1) >= 0:
         return None
     if unit.shown != unit.text:
@@ -332,9 +379,9 @@ def _nearest(ascending: Sequence[int], wanted: float) -> int:
     return min(ascending[max(0, index - 1) : index + 1], key=lambda it: abs(it - wanted))
 
 
-def _borders(segments: Sequence[Segment]) -> list[int]:
-    """Places in a translation where no word and no unit is torn apart."""
-    places, start = [0], 0
+def _borders(segments: Sequence[Segment], start: int) -> list[int]:
+    """Places in a translation from `start` on, where the segments begin, at which no word and no unit is torn apart."""
+    places = [start]
     for segment in segments:
         if not segment.kept:
             places += [start + match.start() for match in re.finditer(r"\s", segment.text)]

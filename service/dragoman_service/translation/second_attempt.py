@@ -6,35 +6,21 @@ A sentence of terms is translated with stand-ins if a term is aligned to nothing
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 
 from dragoman_service.engine.request import Finished
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.assembly import Answer, Settled, settled, settled_in_parts
 from dragoman_service.translation.engine_port import EngineCall
-from dragoman_service.translation.prefix import Prefix, make_prefix
+from dragoman_service.translation.in_parts import InParts, in_parts
+from dragoman_service.translation.prefix import Prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker
-from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, encoded_part, is_checked
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked
 from dragoman_service.translation.text_worker import Steps
 
 Compute = Callable[[Steps[None]], Awaitable[None]]
 """Does all steps of some work."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """A sentence that is translated in parts."""
-
-    piece: ProtectedPiece
-    prefix: Prefix | None
-    parts: list[EncodedPiece] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> list[tuple[EncodedPiece, Prefix | None]]:
-        """The parts that are translated, the first one with the prefix."""
-        parts = [part for part in self.parts if part.tokens]
-        return [(part, self.prefix if number == 0 else None) for number, part in enumerate(parts)]
 
 
 def has_checked(texts: Sequence[PreparedText]) -> bool:
@@ -79,14 +65,14 @@ class _Settling:
         ]
         self.unaligned: list[int] = []
         """Sentences in which a term is aligned to nothing: they are translated with stand-ins."""
-        self.attempts: dict[int, _Attempt] = {}
+        self.attempts: dict[int, InParts] = {}
         """Index of a sentence -> its translation in parts."""
 
     def terms(self) -> Steps[None]:
         """Replace the terms of sentences that the model has read as they are."""
         for index, (piece, prefix) in enumerate(self.sentences):
             if isinstance(piece, TermPiece):
-                if not self._settles(piece, index):
+                if not self._settles(piece, prefix, index):
                     self.unaligned.append(index)
                     self.sentences[index] = piece.protected, prefix
                 yield
@@ -97,8 +83,8 @@ class _Settling:
             self._latest[index] = answer
         for index, (piece, prefix) in enumerate(self.sentences):
             if isinstance(piece, ProtectedPiece):
-                if not self._settles(piece, index):
-                    self.attempts[index] = _attempt(piece, prefix, self._maker)
+                if not self._settles(piece, prefix, index):
+                    self.attempts[index] = in_parts(piece, prefix, self._maker.route)
                 yield
 
     def parts(self, finished: Sequence[Finished]) -> Steps[None]:
@@ -107,7 +93,7 @@ class _Settling:
         remaining = iter(finished)
         for index, attempt in self.attempts.items():
             own = list(islice(remaining, len(attempt.wanted)))
-            self.answers[index] = settled_in_parts(attempt.piece, attempt.parts, own, tokenizer, options)
+            self.answers[index] = settled_in_parts(attempt, own, tokenizer, options)
             yield
         for index in self.unaligned:
             answer = self.answers[index]
@@ -115,22 +101,11 @@ class _Settling:
             more = answer.more_source_tokens + len(self.sentences[index][0].tokens) + 1
             self.answers[index] = replace(answer, more_source_tokens=more)
 
-    def _settles(self, piece: ProtectedPiece | TermPiece, index: int) -> bool:
-        found = settled(piece, self._latest[index], self._maker.route, self._maker.options)
+    def _settles(self, piece: ProtectedPiece | TermPiece, prefix: Prefix | None, index: int) -> bool:
+        found = settled(piece, self._latest[index], self._maker.route, self._maker.options, prefix)
         if found is not None:
             self.answers[index] = found
         return found is not None
-
-
-def _attempt(piece: ProtectedPiece, prefix: Prefix | None, maker: RequestMaker) -> _Attempt:
-    # The parts have no stand-ins, so their prefix has none either.
-    attempt = _Attempt(piece, prefix and make_prefix(prefix.text, maker.route.model.tokenizer))
-    for part in piece.protected.parts():
-        if part.kept:
-            attempt.parts.append(EncodedPiece(part.text, (), replacement=part.written))
-        else:
-            attempt.parts += encoded_part(part.text, maker.route, capitals=piece.capitals)
-    return attempt
 
 
 async def _translate(

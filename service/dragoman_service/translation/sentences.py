@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeGuard
 
 from dragoman_service.repository.models import Route
 from dragoman_service.text.capitals import in_capitals, in_small_letters
 from dragoman_service.text.segmenter import EncodedPiece, Piece, encode_to_fit, on_one_line
 from dragoman_service.text.spans import Span
+from dragoman_service.translation.continuation import continuation
+from dragoman_service.translation.prefix import Prefix, PrefixText, completed
 from dragoman_service.translation.protection import (
     Protected,
+    Segment,
+    outputs_of,
     parts_around,
     protected,
     segments_around,
@@ -33,8 +36,10 @@ class ProtectedPiece(EncodedPiece):
 
     protected: Protected = field(kw_only=True)
 
-    def restored(self, translation: str) -> str | None:
-        """A translation of the tokens, with the spans in it; None if it cannot be used."""
+    def restored(self, translation: str, prefix: Prefix | None = None) -> str | None:
+        """A translation of the tokens, which begins with a prefix, with the spans in it; None if it cannot be used."""
+        if prefix is not None and (rest := prefix.rest_of(translation)) is not None:
+            return self.protected.restored(on_one_line(rest), given=prefix.beginning)
         return self.protected.restored(on_one_line(translation), str.upper if self.capitals else str)
 
 
@@ -47,6 +52,14 @@ class TermPiece(EncodedPiece):
 
     protected: ProtectedPiece = field(kw_only=True)
     """The same sentence with stand-ins, for a second attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenPiece(EncodedPiece):
+    """The beginning of a sentence that is translated in parts, in whose place its prefix stands. It has no tokens."""
+
+    tail: str = ""
+    """The end of the prefix, which is the prefix of the next part, and not written here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,20 @@ def read_text(piece: EncodedPiece) -> str:
     return piece.protected.shown(convert) if isinstance(piece, ProtectedPiece) else convert(piece.text)
 
 
+def prefix_after(piece: EncodedPiece, prefix: PrefixText) -> PrefixText:
+    """What remains of the prefix of a text after one of its pieces: the first sentence has all of it.
+
+    The prefix may have what is copied before the sentence, or a part of this.
+    """
+    if isinstance(piece, GivenPiece):
+        rest = piece.tail
+    elif piece.tokens or piece.output.startswith(prefix.text):
+        rest = ""
+    else:
+        rest = prefix.text.removeprefix(piece.output)
+    return prefix._replace(text=rest)
+
+
 def copied(text: str, spans: Sequence[Span]) -> EncodedPiece:
     """A piece that is not translated, but for what is written in place of its spans."""
     if all(span.written is None for span in spans):
@@ -88,22 +115,26 @@ def copied(text: str, spans: Sequence[Span]) -> EncodedPiece:
 Warn = Callable[[TextWarning], None]
 
 
-def encoded(piece: Piece, route: Route, warn: Warn, *, with_prefix: bool) -> Iterator[EncodedPiece]:
-    """Cut a translatable piece into encoded pieces.
+def encoded(piece: Piece, route: Route, warn: Warn, prefix: PrefixText) -> Iterator[EncodedPiece]:
+    """Cut a translatable piece into encoded pieces. The translation of the first sentence begins with the prefix.
 
     A sentence in capitals is translated in small letters, and its translation is changed to capitals, but for the spans
     that it keeps. This is not done if the translation has a prefix, which alignments must not change either.
     """
-    capitals = not with_prefix and in_capitals(piece.text, route.source_language, route.target_language, piece.spans)
-    fallback = route.model.tokenizer.fallback_ids
+    capitals = not prefix.text and in_capitals(piece.text, route.source_language, route.target_language, piece.spans)
     for part in encoded_part(piece.text, route, capitals=capitals, spans=piece.spans):
-        if not part.tokens:
-            yield copied(part.text, part.spans)
-        elif not part.spans and fallback.isdisjoint(part.tokens):
-            yield part
-        else:
-            found = _protected(part, piece.start + part.start, route, warn)
-            yield from found if with_prefix else map(partial(_aligned, route=route), found)
+        for found in _encoded(part, piece.start + part.start, route, warn, prefix):
+            yield found if prefix.text else _aligned(found, route)
+            prefix = prefix_after(found, prefix)
+
+
+def _encoded(part: EncodedPiece, offset: int, route: Route, warn: Warn, prefix: PrefixText) -> Iterator[EncodedPiece]:
+    if not part.tokens:
+        yield copied(part.text, part.spans)
+    elif not part.spans and route.model.tokenizer.fallback_ids.isdisjoint(part.tokens):
+        yield part
+    else:
+        yield from _protected(part, offset, route, warn, prefix)
 
 
 def encoded_part(text: str, route: Route, *, capitals: bool, spans: Sequence[Span] = ()) -> Iterator[EncodedPiece]:
@@ -117,7 +148,9 @@ def encoded_part(text: str, route: Route, *, capitals: bool, spans: Sequence[Spa
             yield replace(part, capitals=bool(part.tokens))
 
 
-def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> Iterator[EncodedPiece]:
+def _protected(
+    piece: EncodedPiece, offset: int, route: Route, warn: Warn, prefix: PrefixText
+) -> Iterator[EncodedPiece]:
     """Encode a sentence that keeps spans; `offset` is its place in the text."""
     text = piece.text
     lost = unspelled_characters(text, route.model.tokenizer)
@@ -132,8 +165,10 @@ def _protected(piece: EncodedPiece, offset: int, route: Route, warn: Warn) -> It
         yield copied(text, spans)
         return
     if start:
-        yield EncodedPiece(text[:start], ())
-    yield from _sentence(text[start:end], inner, offset + start, route, warn, capitals=piece.capitals)
+        before = EncodedPiece(text[:start], ())
+        yield before
+        prefix = prefix_after(before, prefix)
+    yield from _sentence(text[start:end], inner, offset + start, route, warn, prefix, capitals=piece.capitals)
     if end < len(text):
         yield EncodedPiece(text[end:], ())
 
@@ -153,7 +188,7 @@ def _aligned(piece: EncodedPiece, route: Route) -> EncodedPiece:
 
 
 def _sentence(
-    sentence: str, spans: Sequence[Span], offset: int, route: Route, warn: Warn, *, capitals: bool
+    sentence: str, spans: Sequence[Span], offset: int, route: Route, warn: Warn, prefix: PrefixText, *, capitals: bool
 ) -> Iterator[EncodedPiece]:
     model, tokenizer = route.model.description, route.model.tokenizer
     guarded = protected(sentence, spans, model.stand_ins)
@@ -163,12 +198,18 @@ def _sentence(
             yield ProtectedPiece(sentence, tokens, capitals, spans=tuple(spans), protected=guarded)
             return
     warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
-    parts = parts_around(sentence, spans)
+    parts: Sequence[Segment] = parts_around(sentence, spans)
+    if prefix.text and prefix.required:
+        beginning = completed(prefix.text, outputs_of(sentence, spans))
+        rest = continuation(beginning, sentence, spans)
+        written = beginning.removesuffix(rest.tail) + rest.between
+        yield GivenPiece(sentence[: rest.done], (), replacement=written, tail=rest.tail)
+        parts = rest.parts
+    kept = {sentence[span.start : span.end] for span in spans if span.written is None}
     for part in parts:
         if part.kept:
             yield EncodedPiece(part.text, (), replacement=part.written)
             continue
-        kept = {it.text for it in parts if it.kept and it.written is None and it.text.strip()}
         unwanted = tuple(text for text in kept if text not in part.text)
         for it in encoded_part(part.text, route, capitals=capitals):
             yield PartPiece(it.text, it.tokens, it.capitals, unwanted=unwanted) if it.tokens else it
