@@ -310,10 +310,21 @@ def test_the_best_hypothesis_that_keeps_the_spans_is_chosen() -> None:
 
 
 @pytest.mark.usefixtures("spanned")
-@pytest.mark.parametrize("stream", [False, True])
-def test_the_second_attempt_is_part_of_the_call(stream: bool) -> None:
-    """Its requests have permits, the client and the deadline of the call, and its tokens are counted."""
+def test_a_sentence_that_has_lost_a_span_is_translated_with_other_stand_ins() -> None:
     engine = workers(lambda shown, rng: shown.replace("4711", "").upper())
+    (result,) = translate(served(engine, stand_ins=STAND_INS), "See %s now and {count}", target_prefixes=("Sie",))
+    assert result.hypotheses[0].text == "SieSEE %s NOW AND {count}"
+    assert (len(engine.submitted), result.warnings) == (2, ())
+    shown = ["See 4711 now and 8352", "See 8352 now and 9163"]
+    assert ["".join(chr(it - FIRST) for it in request.source[:-1]) for request in engine.submitted] == shown
+    assert result.source_tokens == 2 * (len(shown[0]) + 1)
+
+
+@pytest.mark.usefixtures("spanned")
+@pytest.mark.parametrize("stream", [False, True])
+def test_further_attempts_are_part_of_the_call(stream: bool) -> None:
+    """Their requests have permits, the client and the deadline of the call, and their tokens are counted."""
+    engine = workers(lambda shown, rng: re.sub("[0-9]", "", shown).upper())
     model = served(engine, stand_ins=STAND_INS, permits=2)
     wanted = call(model, "See %s now", sender=Sender(client="shop", deadline=1e12))
     if stream:
@@ -325,8 +336,9 @@ def test_the_second_attempt_is_part_of_the_call(stream: bool) -> None:
         (WarningKind.SPANS_IN_PARTS, 0, 10)
     ]
     assert {(request.client, request.deadline) for request in engine.submitted} == {("shop", 1e12)}
-    assert len(engine.submitted) == 3
-    assert (result.sentences, result.source_tokens) == (1, len("See 4711 now") + 1 + len("See") + 1 + len("now") + 1)
+    assert len(engine.submitted) == 4
+    tokens = 2 * (len("See 4711 now") + 1) + len("See") + 1 + len("now") + 1
+    assert (result.sentences, result.source_tokens) == (1, tokens)
     assert model.engine.permits.free == model.engine.permits.capacity
     assert model.engine.permits.tokens == 0
 

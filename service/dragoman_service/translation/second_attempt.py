@@ -1,22 +1,23 @@
-"""Checks the translations of sentences with kept spans, and translates anew those that have lost one.
+"""Checks the translations of sentences with kept spans, and translates again those that have lost one.
 
-A sentence of terms is translated with stand-ins if a term is aligned to nothing, and then in parts.
+The attempts of a sentence: as it is, if all of its spans are terms; with stand-ins; with other stand-ins; in parts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from dragoman_service.engine.request import Finished
 from dragoman_service.text.segmenter import EncodedPiece
-from dragoman_service.translation.assembly import Answer, Settled, settled, settled_in_parts
+from dragoman_service.translation.assembly import Answer, settled, settled_in_parts
 from dragoman_service.translation.engine_port import EngineCall
 from dragoman_service.translation.in_parts import InParts, in_parts
-from dragoman_service.translation.prefix import Prefix
+from dragoman_service.translation.prefix import Prefix, make_prefix
 from dragoman_service.translation.prepare import PreparedText, RequestMaker
-from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked
+from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked, with_other_stand_ins
 from dragoman_service.translation.text_worker import Steps
 
 Compute = Callable[[Steps[None]], Awaitable[None]]
@@ -43,69 +44,75 @@ async def settle(
     Raises the errors of `EngineCall.expect_more` and `EngineCall.finish_all`.
     """
     settling = _Settling(texts, finished, maker)
-    await compute(settling.terms())
-    with_stand_ins = await _translate([settling.sentences[it] for it in settling.unaligned], call, maker)
-    await compute(settling.spans(with_stand_ins))
-    parts = [part for attempt in settling.attempts.values() for part in attempt.wanted]
+    checked = [index for index, (piece, _) in enumerate(settling.sentences) if is_checked(piece)]
+    latest = [finished[index] for index in checked]
+    while checked:
+        await compute(settling.check(checked, latest))
+        checked, settling.again = settling.again, []
+        latest = await _translate([settling.sentences[index] for index in checked], call, maker)
+    parts = [part for attempt in settling.in_parts.values() for part in attempt.wanted]
     await compute(settling.parts(await _translate(parts, call, maker)))
     return settling.answers
 
 
 class _Settling:
-    """The sentences of texts, and their answers. Each method is a stage, and yields after each sentence."""
+    """The sentences of texts, and their answers. Its methods that take answers yield after each sentence."""
 
     def __init__(self, texts: Sequence[PreparedText], finished: Sequence[Finished], maker: RequestMaker) -> None:
         self._maker = maker
-        self._latest = list(finished)
         self.answers: list[Answer] = list(finished)
         self.sentences: list[tuple[EncodedPiece, Prefix | None]] = [
             (piece, text.prefix if number == 0 else None)
             for text in texts
             for number, piece in enumerate(text.sentences)
         ]
-        self.unaligned: list[int] = []
-        """Sentences in which a term is aligned to nothing: they are translated with stand-ins."""
-        self.attempts: dict[int, InParts] = {}
-        """Index of a sentence -> its translation in parts."""
+        """As they are in their latest attempts, with their prefixes."""
+        self.again: list[int] = []
+        """Sentences that are translated again."""
+        self.in_parts: dict[int, InParts] = {}
+        """Index of a sentence -> the sentence in parts."""
+        self._with_others: set[int] = set()
+        self._more_tokens: Counter[int] = Counter()
 
-    def terms(self) -> Steps[None]:
-        """Replace the terms of sentences that the model has read as they are."""
-        for index, (piece, prefix) in enumerate(self.sentences):
-            if isinstance(piece, TermPiece):
-                if not self._settles(piece, prefix, index):
-                    self.unaligned.append(index)
-                    self.sentences[index] = piece.protected, prefix
-                yield
+    def check(self, checked: Sequence[int], latest: Sequence[Finished]) -> Steps[None]:
+        """Settle sentences whose latest answer keeps their spans, and choose another attempt for each of the others."""
+        for index, answer in zip(checked, latest, strict=True):
+            piece, prefix = self.sentences[index]
+            assert is_checked(piece)
+            found = settled(piece, answer, self._maker.route, self._maker.options, prefix)
+            if found is not None:
+                self.answers[index] = replace(found, more_source_tokens=self._more_tokens[index])
+            else:
+                self._choose_attempt(index, piece, prefix)
+            yield
 
-    def spans(self, with_stand_ins: Sequence[Finished]) -> Steps[None]:
-        """Put the spans into the translations, of which `with_stand_ins` has those of `unaligned`."""
-        for index, answer in zip(self.unaligned, with_stand_ins, strict=True):
-            self._latest[index] = answer
-        for index, (piece, prefix) in enumerate(self.sentences):
-            if isinstance(piece, ProtectedPiece):
-                if not self._settles(piece, prefix, index):
-                    self.attempts[index] = in_parts(piece, prefix, self._maker.route)
-                yield
+    def _choose_attempt(self, index: int, piece: ProtectedPiece | TermPiece, prefix: Prefix | None) -> None:
+        route = self._maker.route
+        if isinstance(piece, TermPiece):
+            following: ProtectedPiece | None = piece.protected
+        elif index not in self._with_others:
+            self._with_others.add(index)
+            following = with_other_stand_ins(piece, route)
+        else:
+            following = None
+        if following is None:
+            assert isinstance(piece, ProtectedPiece)
+            self.in_parts[index] = in_parts(piece, prefix, route)
+            return
+        again = prefix and make_prefix(prefix.text, route.model.tokenizer, following.protected)
+        self.sentences[index] = following, again
+        self._more_tokens[index] += len(following.tokens) + 1
+        self.again.append(index)
 
     def parts(self, finished: Sequence[Finished]) -> Steps[None]:
         """Put the translations of the parts together."""
         tokenizer, options = self._maker.route.model.tokenizer, self._maker.options
         remaining = iter(finished)
-        for index, attempt in self.attempts.items():
-            own = list(islice(remaining, len(attempt.wanted)))
-            self.answers[index] = settled_in_parts(attempt, own, tokenizer, options)
+        for index, attempt in self.in_parts.items():
+            found = settled_in_parts(attempt, list(islice(remaining, len(attempt.wanted))), tokenizer, options)
+            more = found.more_source_tokens + self._more_tokens[index]
+            self.answers[index] = replace(found, more_source_tokens=more)
             yield
-        for index in self.unaligned:
-            answer = self.answers[index]
-            assert isinstance(answer, Settled)
-            more = answer.more_source_tokens + len(self.sentences[index][0].tokens) + 1
-            self.answers[index] = replace(answer, more_source_tokens=more)
-
-    def _settles(self, piece: ProtectedPiece | TermPiece, prefix: Prefix | None, index: int) -> bool:
-        found = settled(piece, self._latest[index], self._maker.route, self._maker.options, prefix)
-        if found is not None:
-            self.answers[index] = found
-        return found is not None
 
 
 async def _translate(

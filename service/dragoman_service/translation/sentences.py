@@ -187,16 +187,33 @@ def _aligned(piece: EncodedPiece, route: Route) -> EncodedPiece:
     return TermPiece(piece.text, tokens, piece.capitals, spans=piece.spans, protected=piece)
 
 
+def with_other_stand_ins(piece: ProtectedPiece, route: Route) -> ProtectedPiece | None:
+    """A sentence with other stand-ins for the same spans; None if there are no others."""
+    words = route.model.description.stand_ins
+    others = (*words[len(words) // 2 :], *words[: len(words) // 2])
+    found = _with_stand_ins(piece.text, piece.spans, others, route, capitals=piece.capitals)
+    return None if found is None or found.protected == piece.protected else found
+
+
+def _with_stand_ins(
+    sentence: str, spans: Sequence[Span], stand_ins: Sequence[str], route: Route, *, capitals: bool
+) -> ProtectedPiece | None:
+    """A sentence with stand-ins for its spans; None if these are too few, or the model cannot read so many tokens."""
+    tokenizer = route.model.tokenizer
+    guarded = protected(sentence, spans, stand_ins)
+    tokens = tokenizer.encode(guarded.shown(in_small_letters if capitals else str)) if guarded else []
+    if guarded is None or not 0 < len(tokens) <= route.model.description.max_source_tokens - tokenizer.source_overhead:
+        return None
+    return ProtectedPiece(sentence, tokens, capitals, spans=tuple(spans), protected=guarded)
+
+
 def _sentence(
     sentence: str, spans: Sequence[Span], offset: int, route: Route, warn: Warn, prefix: PrefixText, *, capitals: bool
 ) -> Iterator[EncodedPiece]:
-    model, tokenizer = route.model.description, route.model.tokenizer
-    guarded = protected(sentence, spans, model.stand_ins)
+    guarded = _with_stand_ins(sentence, spans, route.model.description.stand_ins, route, capitals=capitals)
     if guarded is not None:
-        tokens = tokenizer.encode(guarded.shown(in_small_letters if capitals else str))
-        if 0 < len(tokens) <= model.max_source_tokens - tokenizer.source_overhead:
-            yield ProtectedPiece(sentence, tokens, capitals, spans=tuple(spans), protected=guarded)
-            return
+        yield guarded
+        return
     warn(TextWarning(WarningKind.SPANS_IN_PARTS, offset, offset + len(sentence), _IN_PARTS))
     parts: Sequence[Segment] = parts_around(sentence, spans)
     if prefix.text and prefix.required:
