@@ -23,6 +23,14 @@ from support.frontends import translate
         ("It costs 1,250.50 euros.", "Es kostet 1.250 Euro.", ["1,250.50"]),
         ("At 5 p.m. on Monday.", "Am Montag um 17 Uhr.", []),
         ("At 5:30 p.m. on Monday.", "Am Montag um 17:30 Uhr.", []),
+        ("Tonight at 9:30pm.", "Heute um 21:30 Uhr.", []),
+        ("Tonight at 9:30pm.", "Heute um 21:35 Uhr.", ["9:30"]),
+        ("Tonight at 9:00.", "Heute um 21 Uhr.", []),
+        ("At 6 o'clock.", "Um 18 Uhr.", []),
+        ("Um 21 Uhr.", "At 9pm.", []),
+        ("Um 0:15 Uhr.", "At 12:15 a.m.", []),
+        ("At 6 shops.", "In 18 Läden.", ["6"]),
+        ("Room 05 is open.", "Raum fünf ist offen.", []),
         ("On 2024-05-17.", "Am 17.5.2024.", []),
         ("5 and 5 are 10.", "5 und 5 sind 10.", []),
         ("17 and 17 are 34.", "17 sind 34.", ["17"]),
@@ -32,6 +40,11 @@ from support.frontends import translate
 )
 def test_what_is_missing(source: str, translation: str, missing: list[str]) -> None:
     assert missing_numbers(source, translation, "de") == missing
+
+
+@pytest.mark.timeout(30)  # it took minutes when each number was looked for in all of the translation
+def test_time_is_linear() -> None:
+    assert missing_numbers("7, " * 300_000, "x, " * 300_000, "de") == ["7"] * 300_000
 
 
 def test_other_languages_may_write_small_numbers_as_words() -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
-_NUMBER = re.compile(r"(?<![\w])[0-9]+(?:[.,'’ \u00a0\u202f:][0-9]+)*(?![\w])|[0-9]+")
+_NUMBER = re.compile(r"(?<![\w])[0-9]+(?:[.,'’ \u00a0\u202f:][0-9]+)*|[0-9]+")
 _DIGITS = re.compile(r"[0-9]+")
-_AFTERNOON = re.compile(r"[ \u00a0]?(?:p\.? ?m\b|uhr (?:nach)?mittag|uhr abends)", re.IGNORECASE)
+_CLOCK = re.compile(r"[ \u00a0\u202f]?(?:[ap]\.? ?m\b|o['’ ]?clock|uhr)", re.IGNORECASE)
+"""What stands behind a time."""
 _WORDS = {
     "en": "zero one two three four five six seven eight nine ten eleven twelve",
     "de": "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
@@ -29,20 +31,23 @@ _MOST_AS_WORD = 12
 
 def missing_numbers(source: str, translation: str, target_language: str) -> list[str]:
     """The numbers of a sentence that are not found in its translation, as the sentence writes them."""
-    wanted = [(match.group(), _AFTERNOON.match(source, match.end())) for match in _NUMBER.finditer(source)]
+    wanted = [
+        (number[0], ":" in number[0] or _CLOCK.match(source, number.end()) is not None)
+        for number in _NUMBER.finditer(source)
+    ]
     if not wanted:
         return []
     found: Counter[str] = Counter()
     for match in _NUMBER.finditer(translation):
         # A number of several groups may be several numbers, such as a date.
         found.update({_digits(match.group()), *_DIGITS.findall(match.group())})
-    missing, words = [], translation.lower()
-    for number, afternoon in wanted:
-        keys = [_digits(number), *_other_hours(number, is_afternoon=afternoon is not None)]
+    missing, words = [], _numbers_as_words(translation.lower(), target_language)
+    for number, is_time in wanted:
+        keys = [_digits(number), *(_times(number) if is_time else ())]
         key = next((key for key in keys if found[key]), None)
         if key is not None:
             found[key] -= 1
-        elif not _is_word(number, words, target_language) and not _in_parts(number, found):
+        elif (number.lstrip("0") or "0") not in words and not _in_parts(number, found):
             missing.append(number)
     return missing
 
@@ -51,15 +56,16 @@ def _digits(number: str) -> str:
     return "".join(_DIGITS.findall(number)).lstrip("0") or "0"
 
 
-def _other_hours(number: str, *, is_afternoon: bool) -> list[str]:
-    """A time in 24 hours for one in 12, and the other way round."""
+def _times(number: str) -> Iterator[str]:
+    """The digits of a time in 12 and in 24 hours; of a full hour, with and without minutes."""
     hour, *rest = _DIGITS.findall(number)
     if len(hour) > 2 or len(rest) > 1:
-        return []
-    minutes, value = "".join(rest), int(hour)
-    if is_afternoon:
-        return [f"{value % 12 + 12}{minutes}", *([f"{value % 12 + 12}"] if not minutes.strip("0") else [])]
-    return [f"{value - 12}{minutes}"] if 12 < value < 24 and rest else []
+        return
+    minutes = rest[0] if rest else "00"
+    for value in (int(hour), int(hour) % 12, int(hour) % 12 + 12):
+        yield _digits(f"{value}{minutes}")
+        if not minutes.strip("0"):
+            yield str(value)
 
 
 def _in_parts(number: str, found: Counter[str]) -> bool:
@@ -68,15 +74,9 @@ def _in_parts(number: str, found: Counter[str]) -> bool:
     return len(groups) > 1 and all(found[group] or found[group.lstrip("0") or "0"] for group in groups)
 
 
-def _is_word(number: str, text: str, language: str) -> bool:
-    """Whether a small or round number may stand in a text in small letters as a word.
-
-    In a language without a table it always may.
-    """
+def _numbers_as_words(text: str, language: str) -> set[str]:
+    """The small and round numbers that a text in small letters may have as words: all small ones, without a table."""
     language = language.split("-", maxsplit=1)[0].lower()
-    if not number.isdigit():
-        return False
-    value = int(number)
-    if value <= _MOST_AS_WORD:
-        return language not in _WORDS or _WORDS[language].split()[value] in text
-    return _ROUND.get(language, {}).get(value, "\0") in text
+    small = _WORDS[language].split() if language in _WORDS else [""] * (_MOST_AS_WORD + 1)
+    words = dict(enumerate(small)) | _ROUND.get(language, {})
+    return {str(value) for value, word in words.items() if word in text}
