@@ -6,7 +6,9 @@ measured.
 
 from __future__ import annotations
 
+import math
 import random
+import re
 from collections.abc import Callable, Sequence
 
 from dragoman_export.sources import Source
@@ -26,30 +28,43 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "codes": ("ABC1", "DEF2", "GHI3", "JKL4", "MNO5", "PQR6"),
     "letter and number": ("X1", "X2", "X3", "X4", "X5", "X6"),
 }
-"""Lists of stand-ins. Of equals, the first is chosen."""
-MOST_SENTENCES = 40
-MOST_SPANS = 4
+"""Lists of stand-ins. The first is chosen unless another is better by more than chance."""
+COUNTS = (1, 1, 2, 1, 3, 1, 2, 1, 4, 1)
+"""Spans of the sentences in turns, about as in sentences of documentation and news that have some."""
+MOST_SPANS = max(COUNTS)
+MOST_SENTENCES = 144
 _KEPT = "\ue000"
 """Stands for a span; no sentence has it."""
+_WORD = re.compile(r"(\W*)(.*?)(\W*)", re.DOTALL)
 
 _GREEDY = DecodingOptions()
 
 Translate = Callable[[Sequence[str]], list[str]]
 
 
-def spanned(sentences: Sequence[str], seed: int = 1) -> list[str]:
-    """Sentences with one to `MOST_SPANS` spans between their words. Those of fewer than four words are left out."""
+def spanned(sentences: Sequence[str], count: int, seed: int = 1) -> list[str]:
+    """`count` sentences with spans in the places of words, as many as `COUNTS` says.
+
+    The sentences are taken in turns, each time with spans in other places. Those that have too few words are left out;
+    empty if no sentence is left.
+    """
     rng = random.Random(seed)
+    usable = [it.split() for it in dict.fromkeys(sentences) if len(it.split()) > MOST_SPANS and _KEPT not in it]
     found: list[str] = []
-    for sentence in sentences:
-        words = sentence.split()
-        if len(words) < MOST_SPANS or _KEPT in sentence:
-            continue
-        count = 1 + len(found) % MOST_SPANS
-        for number, place in enumerate(sorted(rng.sample(range(1, len(words) + 1), count))):
-            words.insert(place + number, _KEPT)
+    for number in range(count if usable else 0):
+        words = list(usable[number % len(usable)])
+        for place in rng.sample(range(len(words)), COUNTS[number % len(COUNTS)]):
+            before, _, after = _parts(words[place])
+            words[place] = f"{before}{_KEPT}{after}"
         found.append(" ".join(words))
     return found
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    """A word, and the punctuation before and after it."""
+    match = _WORD.fullmatch(word)
+    assert match is not None
+    return match.groups()
 
 
 def kept(sentences: Sequence[str], stand_ins: Sequence[str], translated: Translate) -> list[bool]:
@@ -62,15 +77,26 @@ def kept(sentences: Sequence[str], stand_ins: Sequence[str], translated: Transla
 def best_stand_ins(
     sources: Sequence[Source], runner: Runner, manifest: Manifest, tokenizer: Tokenizer
 ) -> tuple[str, ...]:
-    """The list of `CANDIDATES` with which most translations of sentences keep their spans, by greedy search."""
+    """The list of `CANDIDATES` with which most translations of sentences keep their spans, by greedy search.
+
+    Another list than the first is chosen only if it is better by more than two standard errors.
+    """
     languages = sources[0].languages  # of a model of many languages, the first pair decides
-    sentences = spanned([it.text for it in sources if it.languages == languages][:MOST_SENTENCES])
+    sentences = spanned([it.text for it in sources if it.languages == languages], MOST_SENTENCES)
 
     def translated(shown: Sequence[str]) -> list[str]:
         return translate_texts(shown, runner, manifest, tokenizer, *languages)
 
-    rates = {name: sum(kept(sentences, stand_ins, translated)) for name, stand_ins in CANDIDATES.items()}
-    return CANDIDATES[max(rates, key=lambda name: rates[name])]
+    found = {name: kept(sentences, stand_ins, translated) for name, stand_ins in CANDIDATES.items()}
+    first, best = next(iter(found)), max(found, key=lambda name: sum(found[name]))
+    return CANDIDATES[best if is_better(found[best], found[first]) else first]
+
+
+def is_better(one: Sequence[bool], other: Sequence[bool]) -> bool:
+    """Whether one list keeps the spans of more of the same sentences, by more than two standard errors."""
+    only_one = sum(a and not b for a, b in zip(one, other, strict=True))
+    only_other = sum(b and not a for a, b in zip(one, other, strict=True))
+    return only_one - only_other > 2 * math.sqrt(only_one + only_other)
 
 
 def translate_texts(

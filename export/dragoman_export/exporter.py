@@ -171,7 +171,9 @@ def export_model(exportable: Exportable, output: Path, options: ExportOptions) -
         blanks = blank_sentences(candidates, length)
         with stage("choice of golden sentences", shelf), closing(open_runner(bundle, VERIFY_ROWS)) as runner:
             golden = make_golden(runner, blanks, max_rows=VERIFY_ROWS, manifest=manifest)
-            manifest = replace(manifest, stand_ins=best_stand_ins(candidates, runner, manifest, tokenizer))
+            manifest = replace(
+                manifest, stand_ins=best_stand_ins([*candidates, *calibration], runner, manifest, tokenizer)
+            )
         files: dict[str, bytes | Path] = {
             **{file: staging / file for file in (ENCODER, DECODER, WEIGHTS)},
             **exportable.tokenizer_files,
