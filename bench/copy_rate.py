@@ -2,9 +2,9 @@
 
     python bench/copy_rate.py --data DATA
 
-Each sentence has one to four spans at random places between its words, more than texts of people have. A translation
-counts if it has every stand-in once, standing alone. With a beam, the server also takes a later hypothesis that keeps
-the spans; this is not counted here.
+Each sentence has one to four spans in the places of random words; `all` is for their numbers in texts (`COUNTS`). A
+translation counts if it has every stand-in once, standing alone. With a beam, the server also takes a later hypothesis
+that keeps the spans; this is not counted here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.measure.common import ROOT, print_header, print_table, progress
-from dragoman_export.copy_rate import CANDIDATES, MOST_SPANS, kept, spanned, translate_texts
+from dragoman_export.copy_rate import CANDIDATES, MOST_SPANS, SPAN, kept, spanned, translate_texts
 from dragoman_service.bundle.bundle import Bundle
 from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.runtime.runner import OrtRunner
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the sets of sentences")
     parser.add_argument("--bundles", type=Path, nargs="*", default=[ROOT / f"deploy/models/{it}/1" for it in PAIRS])
-    parser.add_argument("--sentences", type=int, default=40, help="of each set")
+    parser.add_argument("--sentences", type=int, default=300, help="of each set")
     parser.add_argument("--beam-size", type=int, default=4)
     given = parser.parse_args()
     print_header("Spans kept", {"sentences of each set": given.sentences, "beam size": given.beam_size})
@@ -51,14 +51,12 @@ def main() -> None:
             options=DecodingOptions(beam_size=given.beam_size),
             max_rows=ROWS,
         )
-        sentences = spanned(
-            [line for name in SETS for line in _lines(given.data / f"{name}.{source}")[: given.sentences]]
-        )
+        lines = [line for name in SETS for line in _lines(given.data / f"{name}.{source}")[: given.sentences]]
+        sentences = spanned(lines, len(lines))
         for name, stand_ins in CANDIDATES.items():
             progress(f"{bundle.manifest.name}: {name}")
-            rows.append(
-                [bundle.manifest.name, name, ", ".join(stand_ins[:2]), *_shares(kept(sentences, stand_ins, translated))]
-            )
+            shares = _shares(sentences, kept(sentences, stand_ins, translated))
+            rows.append([bundle.manifest.name, name, ", ".join(stand_ins[:2]), *shares])
     print_table(["model", "stand-ins", "such as", *(f"{n} spans" for n in range(1, MOST_SPANS + 1)), "all"], rows)
 
 
@@ -69,10 +67,12 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if 4 <= len(line.split()) <= 25]
 
 
-def _shares(found: Sequence[bool]) -> list[str]:
+def _shares(sentences: Sequence[str], found: Sequence[bool]) -> list[str]:
     """The share of kept sentences for each number of spans, and of all."""
-    groups = [found[number::MOST_SPANS] for number in range(MOST_SPANS)]
-    return [f"{100 * sum(group) / max(1, len(group)):.0f} %" for group in (*groups, found)]
+    groups: dict[int, list[bool]] = {number: [] for number in range(1, MOST_SPANS + 1)}
+    for sentence, is_kept in zip(sentences, found, strict=True):
+        groups[sentence.count(SPAN)].append(is_kept)
+    return [f"{100 * sum(group) / max(1, len(group)):.0f} %" for group in (*groups.values(), found)]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ COUNTS = (1, 1, 2, 1, 3, 1, 2, 1, 4, 1)
 """Spans of the sentences in turns, about as in sentences of documentation and news that have some."""
 MOST_SPANS = max(COUNTS)
 MOST_SENTENCES = 144
-_KEPT = "\ue000"
+SPAN = "\ue000"
 """Stands for a span; no sentence has it."""
 _WORD = re.compile(r"(\W*)(.*?)(\W*)", re.DOTALL)
 
@@ -49,13 +49,13 @@ def spanned(sentences: Sequence[str], count: int, seed: int = 1) -> list[str]:
     empty if no sentence is left.
     """
     rng = random.Random(seed)
-    usable = [it.split() for it in dict.fromkeys(sentences) if len(it.split()) > MOST_SPANS and _KEPT not in it]
+    usable = [it.split() for it in dict.fromkeys(sentences) if len(it.split()) > MOST_SPANS and SPAN not in it]
     found: list[str] = []
     for number in range(count if usable else 0):
         words = list(usable[number % len(usable)])
         for place in rng.sample(range(len(words)), COUNTS[number % len(COUNTS)]):
             before, _, after = _parts(words[place])
-            words[place] = f"{before}{_KEPT}{after}"
+            words[place] = f"{before}{SPAN}{after}"
         found.append(" ".join(words))
     return found
 
@@ -133,7 +133,7 @@ def translate_texts(
 
 
 def _guarded(sentence: str, stand_ins: Sequence[str]) -> Protected:
-    places = [place for place, character in enumerate(sentence) if character == _KEPT]
+    places = [place for place, character in enumerate(sentence) if character == SPAN]
     found = protected(sentence, [Span(place, place + 1, Kind.MARKED) for place in places], stand_ins)
     if found is None:  # it has stand-ins of its own
         found = protected(sentence, [], stand_ins)

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from dragoman_export import copy_rate
-from dragoman_export.copy_rate import CANDIDATES, best_stand_ins, is_better, spanned
+from dragoman_export.copy_rate import CANDIDATES, SPAN, best_stand_ins, is_better, spanned
 from dragoman_export.renew_stand_ins import renew_stand_ins
 from dragoman_export.sources import Source
 from dragoman_service.bundle.bundle import Bundle, write_bundle
 
 SENTENCES = ["The cat, it sees the dogs.", "Too few words.", 'He said "we all are here" now.']
-SPAN = copy_rate._KEPT
 
 
 def test_spans_stand_in_the_places_of_words() -> None:

@@ -25,6 +25,7 @@ from dragoman_service.translation.protection import Protected, parts_around, pro
 from dragoman_service.translation.quantities import with_quantities
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.warnings import WarningKind
+from support.cases import TEXTS, slow_calls
 from support.fake_workers import FIRST, CharacterTokenizer, FakeWorkers, hypothesis_of, served
 from support.frontends import call, collect, on_frontend, translate
 
@@ -230,7 +231,7 @@ MODELS = [echo, doubled, reversed_words, dropped, shuffled, hostile, empty]
 
 
 @pytest.mark.usefixtures("spanned")
-@pytest.mark.parametrize("calls", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [2, slow_calls(14)])
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_law(model: Model, beam: int, calls: int) -> None:
@@ -238,7 +239,7 @@ def test_the_law(model: Model, beam: int, calls: int) -> None:
     options = DecodingOptions(beam_size=beam, num_hypotheses=beam)
     for _ in range(calls):
         fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
-        texts = [random_text(rng) for _ in range(100)]
+        texts = [random_text(rng) for _ in range(TEXTS)]
         for text, result in zip(texts, all_translated(fake, texts, options), strict=True):
             assert 1 <= len(result.hypotheses) <= beam
             for hypothesis in result.hypotheses:
@@ -247,7 +248,7 @@ def test_the_law(model: Model, beam: int, calls: int) -> None:
 
 
 @pytest.mark.usefixtures("spanned")
-@pytest.mark.parametrize("calls", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [2, slow_calls(14)])
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_law_of_prefixes(model: Model, beam: int, calls: int) -> None:
@@ -256,7 +257,7 @@ def test_the_law_of_prefixes(model: Model, beam: int, calls: int) -> None:
     options = DecodingOptions(beam_size=beam, num_hypotheses=beam)
     for _ in range(calls):
         fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
-        texts = [f"Say {random_text(rng)}" for _ in range(100)]
+        texts = [f"Say {random_text(rng)}" for _ in range(TEXTS)]
         prefixes = [random_prefix(text, rng) for text in texts]
         results = all_translated(fake, texts, options, prefixes)
         for text, prefix, result in zip(texts, prefixes, results, strict=True):

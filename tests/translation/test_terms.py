@@ -19,6 +19,7 @@ from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.warnings import WarningKind
+from support.cases import TEXTS, slow_calls
 from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
 from support.frontends import call, collect, on_frontend, translate
 
@@ -120,14 +121,14 @@ def translated(model: Model, texts: Sequence[str], *, aligned: bool = False, **f
     return results
 
 
-@pytest.mark.parametrize("calls", [1, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [1, slow_calls(28)])
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_law_of_terms(model: Model, beam: int, aligned: bool, calls: int) -> None:
     rng = random.Random(f"{model.__name__} {beam}")
     for _ in range(calls):
-        texts = [random_text(rng) for _ in range(100)]
+        texts = [random_text(rng) for _ in range(TEXTS)]
         options = DecodingOptions(beam_size=beam, num_hypotheses=beam)
         for text, result in zip(texts, translated(model, texts, aligned=aligned, options=options), strict=True):
             check(text, result, model)
