@@ -34,7 +34,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from bench.measure.common import ROOT, print_header, print_table, progress
 from bench.measure.in_process import Model
-from dragoman_service.engine.request import Hypothesis
+from dragoman_service.engine.request import DecodingOptions, Hypothesis
 from dragoman_service.text.segmenter import EncodedPiece, on_one_line
 from dragoman_service.text.words import words_of
 from dragoman_service.translation.alignment import Range, word_alignment
@@ -140,7 +140,7 @@ def ways(model: Model, sentences: Sequence[Sentence], first: Sequence[Hypothesis
 
 def by_parts(model: Model, sentences: Sequence[Sentence]) -> list[str]:
     """The translations in parts."""
-    attempts = [in_parts(it.piece, None, model.route) for it in sentences]
+    attempts = [in_parts(it.piece, None, model.route, DecodingOptions()) for it in sentences]
     found = iter(model.translated([part for attempt in attempts for part, _ in attempt.wanted]))
     return [attempt.text([model.text(next(found)) for _ in attempt.wanted]) for attempt in attempts]
 

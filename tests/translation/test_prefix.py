@@ -8,18 +8,22 @@ from dataclasses import replace
 
 import pytest
 
+from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.continuation import Continuation, continuation
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.prefix import completed
+from dragoman_service.translation.settings import RequestLimits
 from support.fake_workers import FIRST, CharacterTokenizer, served
 from support.frontends import call, collect, on_frontend, translate
 
 from .test_protection import (
     MODELS,
     STAND_INS,
+    WITH_EMOJI,
     Model,
     broken,
+    echo,
     random_prefix,
     random_text,
     spanned,
@@ -117,11 +121,58 @@ def test_the_model_reads_what_a_prefix_has_after_its_last_span() -> None:
     assert given == ["Siehe 4711 und", "Siehe 8352 und", "und"]
 
 
+def test_a_part_without_room_behind_its_prefix_is_not_translated() -> None:
+    engine = workers(lambda shown, rng: " 4711")
+    prefix, options = "Siehe %s und noch viel mehr", DecodingOptions(max_added_length=0)
+    (result,) = translate(
+        served(engine, stand_ins=("4711",)),
+        "See as much as possible of %s or more",
+        target_prefixes=(prefix,),
+        options=options,
+    )
+    assert (result.hypotheses[0].text, len(engine.submitted)) == (prefix, 1)
+
+
+@pytest.mark.parametrize(
+    ("translation", "text", "requests"),
+    [
+        ("Hier ist 4711.", "Hier ist %s.", 1),  # it has not followed the prefix
+        ("Siehe\t4711 hier.", "Siehe\t%s hier.", 1),
+        ("Siehe 4711 4711", "PART %s PART", 4),
+    ],
+)
+def test_a_preferred_prefix_may_have_spans(translation: str, text: str, requests: int) -> None:
+    def continued(shown: str, rng: random.Random) -> str:
+        return translation.replace("4711", shown[4:8]) if len(shown) > 4 else "PART"
+
+    engine = workers(continued)
+    model = served(engine, stand_ins=STAND_INS)
+    (result,) = translate(model, "See %s here", target_prefixes=("Siehe\t%s",), target_prefix_bias=5.0)
+    assert (result.hypotheses[0].text, len(engine.submitted)) == (text, requests)
+
+
+@pytest.mark.usefixtures("spanned")
+@pytest.mark.parametrize("model", MODELS)
+def test_spans_stand_in_translations_with_preferred_prefixes(model: Model) -> None:
+    rng = random.Random(f"preferred {model.__name__}")
+    fake = replace(served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900))
+    fake = replace(fake, tokenizer=WITH_EMOJI)
+    texts = [f"Say {random_text(rng)}" for _ in range(100)]
+    prefixes = [random_prefix(text, rng) for text in texts]
+    wanted = call(fake, *texts, target_prefixes=tuple(prefixes), target_prefix_bias=1.0)
+    results = on_frontend(fake, lambda frontend: frontend.translate(wanted), RequestLimits())
+    for text, prefix, result in zip(texts, prefixes, results, strict=True):
+        written = result.hypotheses[0].text
+        assert broken(text, written, {span: prefix.count(span) for span in spans_inside(text)}) == {}
+        assert model is not echo or written == text
+
+
 @pytest.mark.usefixtures("spanned")
 @pytest.mark.parametrize("model", MODELS)
 def test_the_law_of_prefixes_in_streams(model: Model) -> None:
     rng = random.Random(f"prefixes of streams {model.__name__}")
     fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
+    fake = replace(fake, tokenizer=WITH_EMOJI)
     texts = [f"Say {random_text(rng)}" for _ in range(60)]
     prefixes = [random_prefix(text, rng) for text in texts]
 

@@ -247,6 +247,18 @@ def test_the_law(model: Model, beam: int, calls: int) -> None:
                 assert model is not echo or hypothesis.text == text
 
 
+class _WithEmoji(CharacterTokenizer):
+    """Prefixes have only characters of the vocabulary."""
+
+    vocab_size = 0x20000
+
+    def texts(self) -> list[bytes]:
+        return [piece.encode(errors="surrogatepass") for piece in self.pieces(range(self.vocab_size))]
+
+
+WITH_EMOJI = _WithEmoji()
+
+
 @pytest.mark.usefixtures("spanned")
 @pytest.mark.parametrize("calls", [2, slow_calls(14)])
 @pytest.mark.parametrize("beam", [1, 3])
@@ -257,6 +269,7 @@ def test_the_law_of_prefixes(model: Model, beam: int, calls: int) -> None:
     options = DecodingOptions(beam_size=beam, num_hypotheses=beam)
     for _ in range(calls):
         fake = served(workers(model), stand_ins=STAND_INS, max_source_tokens=300, max_target_tokens=900)
+        fake = replace(fake, tokenizer=WITH_EMOJI)
         texts = [f"Say {random_text(rng)}" for _ in range(TEXTS)]
         prefixes = [random_prefix(text, rng) for text in texts]
         results = all_translated(fake, texts, options, prefixes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dragoman_service.engine.request import DecodingOptions
 from dragoman_service.repository.models import Route
 from dragoman_service.text.segmenter import EncodedPiece
 from dragoman_service.translation.continuation import Continuation, continuation
 from dragoman_service.translation.prefix import Prefix, make_prefix, with_prefix
+from dragoman_service.translation.prepare import leaves_room
 from dragoman_service.translation.protection import Beginning
 from dragoman_service.translation.sentences import ProtectedPiece, encoded_part
 
@@ -52,7 +54,7 @@ class InParts:
         return self.piece.protected.from_parts(outputs, written, self.given)
 
 
-def in_parts(piece: ProtectedPiece, prefix: Prefix | None, route: Route) -> InParts:
+def in_parts(piece: ProtectedPiece, prefix: Prefix | None, route: Route, options: DecodingOptions) -> InParts:
     """Cut a sentence whose translation may have a prefix into the parts around its spans."""
     given = prefix.beginning if prefix and prefix.required else Beginning()
     following = continuation(given.text, piece.protected.text, piece.protected.units)
@@ -62,7 +64,12 @@ def in_parts(piece: ProtectedPiece, prefix: Prefix | None, route: Route) -> InPa
             parts.append(EncodedPiece(part.text, (), replacement=part.written))
         else:
             parts += encoded_part(part.text, route, capitals=piece.capitals)
-    return InParts(piece, tuple(parts), given, prefix and _tail(prefix, following, route))
+    tail = prefix and _tail(prefix, following, route)
+    first = next((number for number, part in enumerate(parts) if part.tokens), None)
+    if tail and first is not None and not leaves_room(tail, parts[first], route, options):
+        # The translation is cut at its largest length.
+        parts[first], tail = EncodedPiece("", ()), None
+    return InParts(piece, tuple(parts), given, tail)
 
 
 def _tail(prefix: Prefix, following: Continuation, route: Route) -> Prefix | None:

@@ -157,7 +157,7 @@ def _prefix(prefix: PrefixText, sentence: EncodedPiece, route: Route, options: D
     protected = sentence.protected if isinstance(sentence, ProtectedPiece) else None
     made = make_prefix(prefix.text, route.model.tokenizer, protected, required=prefix.required)
     longest = max_length(options, route.model.description, len(sentence.tokens))
-    if made.length >= longest:
+    if not leaves_room(made, sentence, route, options):
         allowed = f"fewer tokens than max_length, which is {longest}; this has {made.length}"
         raise InvalidInput("target_prefix", prefix.text, allowed)
     return made
@@ -176,6 +176,11 @@ def max_length(options: DecodingOptions, model: ModelDescription, source_tokens:
     """Maximum number of target tokens of a sentence of so many tokens, without the ends of the sentences."""
     most = model.max_target_tokens if options.max_length is None else options.max_length
     return most if options.max_added_length is None else min(most, source_tokens + options.max_added_length)
+
+
+def leaves_room(prefix: Prefix, piece: EncodedPiece, route: Route, options: DecodingOptions) -> bool:
+    """Whether the translation of a piece may be longer than its prefix."""
+    return prefix.length < max_length(options, route.model.description, len(piece.tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dragoman_service.translation.assembly import Answer, settled, settled_in_pa
 from dragoman_service.translation.engine_port import EngineCall
 from dragoman_service.translation.in_parts import InParts, in_parts
 from dragoman_service.translation.prefix import Prefix, make_prefix
-from dragoman_service.translation.prepare import PreparedText, RequestMaker
+from dragoman_service.translation.prepare import PreparedText, RequestMaker, leaves_room
 from dragoman_service.translation.sentences import ProtectedPiece, TermPiece, is_checked, with_other_stand_ins
 from dragoman_service.translation.text_worker import Steps
 
@@ -87,7 +87,7 @@ class _Settling:
             yield
 
     def _choose_attempt(self, index: int, piece: ProtectedPiece | TermPiece, prefix: Prefix | None) -> None:
-        route = self._maker.route
+        route, options = self._maker.route, self._maker.options
         if isinstance(piece, TermPiece):
             following: ProtectedPiece | None = piece.protected
         elif index not in self._with_others:
@@ -95,11 +95,13 @@ class _Settling:
             following = with_other_stand_ins(piece, route)
         else:
             following = None
-        if following is None:
+        again = None
+        if following is not None and prefix is not None:
+            again = make_prefix(prefix.text, route.model.tokenizer, following.protected, required=prefix.required)
+        if following is None or (again and not leaves_room(again, following, route, options)):
             assert isinstance(piece, ProtectedPiece)
-            self.in_parts[index] = in_parts(piece, prefix, route)
+            self.in_parts[index] = in_parts(piece, prefix, route, options)
             return
-        again = prefix and make_prefix(prefix.text, route.model.tokenizer, following.protected)
         self.sentences[index] = following, again
         self._more_tokens[index] += len(following.tokens) + 1
         self.again.append(index)
