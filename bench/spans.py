@@ -156,13 +156,15 @@ def without_spans(model: Model, sentences: Sequence[Sentence]) -> list[str]:
     """The translations without spans, with these at the places to which the words beside them are aligned."""
     texts, places = [], []
     for sentence in sentences:
-        text, own = "", []
-        done = 0
+        source, text, done = sentence.piece.protected.text, "", 0
+        own = []
         for unit in sentence.spans:
-            text = (text + sentence.piece.protected.text[done : unit.start]).rstrip()
+            text = (text + source[done : unit.start]).lstrip()
+            if not source[unit.end : unit.end + 1].strip():
+                text = text.rstrip()
             own.append(len(text))
             done = unit.end
-        texts.append(text + sentence.piece.protected.text[done:])
+        texts.append((text + source[done:]).strip())
         places.append(own)
     pieces = [EncodedPiece(text, model.bundle.tokenizer.encode(text)) for text in texts]
     found = []
