@@ -389,6 +389,15 @@ def test_letters_that_the_tokenizer_leaves_out() -> None:
     assert result.hypotheses[0].text == "x %s x"
 
 
+@pytest.mark.usefixtures("spanned")
+@pytest.mark.parametrize("stand_ins", [STAND_INS[:2], STAND_INS])
+def test_a_part_whose_translation_forms_a_span_with_what_stands_beside_it(stand_ins: tuple[str, ...]) -> None:
+    """With too few stand-ins, and with stand-ins that are lost."""
+    model = served(workers(lambda shown, rng: re.sub("(ab |[0-9]{4})", "", shown)), stand_ins=stand_ins)
+    (result,) = translate(model, "%s € ab 5, x %s € 5 c")
+    assert result.hypotheses[0].text.startswith("%s € ab 5, x %s € 5")
+
+
 def test_a_second_attempt_in_a_stream_does_not_wait_for_later_sentences() -> None:
     def script(request: Request) -> list[Event]:
         shown = "".join(chr(token - FIRST) for token in request.source[:-1])

@@ -78,6 +78,11 @@ class Segment:
     written: str | None = None
     """What a translation has in place of a unit of a sentence; None: its text."""
 
+    @property
+    def output(self) -> str:
+        """What a translation has in its place, if it is kept."""
+        return self.text if self.written is None else self.written
+
 
 @dataclass(frozen=True, slots=True)
 class Protected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import TypeGuard
 
 from dragoman_service.repository.models import Route
@@ -66,12 +67,21 @@ class GivenPiece(EncodedPiece):
 class PartPiece(EncodedPiece):
     """A part of a sentence, between spans that it keeps."""
 
-    unwanted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     """The spans, which must not stand in its translation too."""
+    before: str = ""
+    """What is kept directly before it."""
+    after: str = ""
+    """What is kept directly after it."""
 
     def written(self, translation: str) -> str:
-        """See `EncodedPiece.written`. The translation must be whole."""
-        return without(EncodedPiece.written(self, translation), self.unwanted)
+        """See `EncodedPiece.written`. The translation must be whole.
+
+        It is the part itself if the translation forms a span together with what stands beside it.
+        """
+        text = without(EncodedPiece.written(self, translation), [it for it in self.kept if it not in self.text])
+        own, there = (self.before + it + self.after for it in (self.text, text))
+        return self.text if any(it in there and there.count(it) > own.count(it) for it in self.kept) else text
 
 
 def is_plain(piece: EncodedPiece) -> bool:
@@ -222,11 +232,16 @@ def _sentence(
         written = beginning.removesuffix(rest.tail) + rest.between
         yield GivenPiece(sentence[: rest.done], (), replacement=written, tail=rest.tail)
         parts = rest.parts
-    kept = {sentence[span.start : span.end] for span in spans if span.written is None}
-    for part in parts:
+    kept = tuple({sentence[span.start : span.end] for span in spans if span.written is None})
+    for number, part in enumerate(parts):
         if part.kept:
             yield EncodedPiece(part.text, (), replacement=part.written)
             continue
-        unwanted = tuple(text for text in kept if text not in part.text)
+        before = "".join(reversed([it.output for it in takewhile(_is_kept, reversed(parts[:number]))]))
+        after = "".join(it.output for it in takewhile(_is_kept, parts[number + 1 :]))
         for it in encoded_part(part.text, route, capitals=capitals):
-            yield PartPiece(it.text, it.tokens, it.capitals, unwanted=unwanted) if it.tokens else it
+            yield PartPiece(it.text, it.tokens, it.capitals, kept=kept, before=before, after=after) if it.tokens else it
+
+
+def _is_kept(part: Segment) -> bool:
+    return part.kept
