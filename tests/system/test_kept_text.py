@@ -121,18 +121,33 @@ def test_sentences_and_their_scores_add_up(stub: translation_pb2_grpc.Translatio
         assert math.isclose(sum(sentence.token_scores) + sentence.end_score, sentence.score, abs_tol=1e-4)
 
 
-@pytest.mark.parametrize("prefix", ["Die Kat", "Die ", "  Ei", "Die  Katze", "10² "])
+URL = "https://example.com/Files/Report.PDF"
+IN_PARTS = "%s of " + " and ".join(f"{{v{number}}} of the files" for number in range(8)) + " are here."
+"""It has more spans than there are stand-ins."""
+
+
+@pytest.mark.parametrize(
+    ("source", "prefix"),
+    [
+        *(("The cat sleeps.", prefix) for prefix in ("Die Kat", "Die ", "  Ei", "Die  Katze", "10² ")),
+        (f"Download it today from {URL}, please.", f"Laden Sie  {URL} her"),
+        (f"Download it today from {URL}, please.", "Laden Sie https://exam"),
+        (f"{URL} has it.", "Auf "),
+        (IN_PARTS, "Es sind  %s von {v0} der Da"),
+        (IN_PARTS, "{v0} von %s\tund {v1} von {v3}"),
+    ],
+)
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_translation_begins_with_the_characters_of_its_prefix(
-    stub: translation_pb2_grpc.TranslationStub, prefix: str, size: int
+    stub: translation_pb2_grpc.TranslationStub, source: str, prefix: str, size: int
 ) -> None:
     options = pb.DecodingOptions(beam_size=size)
-    text = translate(stub, "The cat sleeps.", "en", options=options, target_prefixes=[prefix]).hypotheses[0].text
+    text = translate(stub, source, "en", options=options, target_prefixes=[prefix]).hypotheses[0].text
     assert text.startswith(prefix)
     assert len(text) > len(prefix)
-    request = pb.TranslateStreamRequest(
-        text="The cat sleeps.", source_language="en", options=options, target_prefix=prefix
-    )
+    for span in (URL, "%s", *(f"{{v{number}}}" for number in range(8))):
+        assert text.count(span) == source.count(span)
+    request = pb.TranslateStreamRequest(text=source, source_language="en", options=options, target_prefix=prefix)
     *chunks, _ = stub.TranslateStream(request, timeout=START_SECONDS)
     assert "".join(it.chunk for it in chunks) == text
 
