@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman_service.engine.request import DecodingOptions, Event, Finished, Request, Timings
-from dragoman_service.errors import InvalidInput
+from dragoman_service.errors import InvalidInput, Overloaded
 from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.text.markup.formats import TextFormat
 from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import TextResult
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.glossaries import GlossaryFolder
+from dragoman_service.translation.settings import RequestLimits
 from dragoman_service.translation.warnings import WarningKind
 from support.fake_workers import FIRST, FakeWorkers, hypothesis_of, served
 from support.frontends import LIMITS, call, collect, on_frontend, translate
@@ -102,6 +103,35 @@ def test_what_documents_do_not_have(fields: dict[str, object], field: str) -> No
     with pytest.raises(InvalidInput) as error:
         html("<p>one</p>", **fields)
     assert error.value.field == field
+
+
+def test_the_memory_of_documents_is_counted_as_they_are_read() -> None:
+    counted: list[int] = []
+
+    class Counted:
+        def add(self, amount: int) -> None:
+            counted.append(amount)
+            if sum(counted) > 4_000_000:
+                raise Overloaded("too much")
+
+    workers = FakeWorkers()
+    texts = ["<b>a" * 12_500] * 20  # about 5 MB each
+    limits = RequestLimits()
+    model = served(workers)
+    wanted = call(model, *texts, format=TextFormat.HTML, memory=Counted())
+    with pytest.raises(Overloaded):
+        on_frontend(model, lambda frontend: frontend.translate(wanted), limits)
+    assert len(counted) == 1
+    assert workers.submitted == []
+
+
+def test_a_call_has_no_more_blocks_than_sentences() -> None:
+    model = served(FakeWorkers())
+    wanted = call(model, "<p>a</p>" * 3, "<p>\u4e2d</p>" * 2, format=TextFormat.HTML)
+    limits = RequestLimits(max_sentences=4)
+    problem = "texts: got 'more than 4 paragraphs'; allowed: at most 4 in one call"
+    with pytest.raises(InvalidInput, match=problem):
+        on_frontend(model, lambda frontend: frontend.translate(wanted), limits)
 
 
 def test_errors_name_the_text_of_the_caller() -> None:

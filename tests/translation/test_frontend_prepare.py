@@ -18,6 +18,7 @@ from dragoman_service.repository.registry import ModelRegistry
 from dragoman_service.translation.frontend import Frontend
 from dragoman_service.translation.prepare import Sender
 from dragoman_service.translation.settings import RequestLimits
+from dragoman_service.translation.warnings import WarningKind
 from support.fake_workers import CharacterTokenizer, FakeWorkers, served
 from support.frontends import LIMITS, call, collect, on_frontend, until
 
@@ -36,6 +37,46 @@ def test_big_input_is_prepared_off_the_loop() -> None:
         return result.hypotheses[0].text, result.sentences
 
     assert on_frontend(model, work, limits) == (text.upper(), 1024)
+
+
+@pytest.mark.parametrize(
+    ("texts", "thread"), [(("a",), "MainThread"), (("a",) * 200, "dragoman-text"), (("a " * 600,), "dragoman-text")]
+)
+def test_many_texts_are_prepared_off_the_loop(texts: tuple[str, ...], thread: str) -> None:
+    encoding: set[str] = set()
+
+    class Tokenizer(CharacterTokenizer):
+        def encode(self, text: str) -> list[int]:
+            encoding.add(threading.current_thread().name)
+            return super().encode(text)
+
+    model = replace(served(FakeWorkers()), tokenizer=Tokenizer())
+    limits = RequestLimits(max_characters=2_000)
+    on_frontend(model, lambda frontend: frontend.translate(call(model, *texts)), limits)
+    assert encoding == {thread}
+
+
+class LatinTokenizer(CharacterTokenizer):
+    """Knows no other letters."""
+
+    fallback_ids = frozenset([1])
+
+    def encode(self, text: str) -> list[int]:
+        return [
+            token if character.isascii() else 1 for token, character in zip(super().encode(text), text, strict=True)
+        ]
+
+
+def test_sentences_in_a_row_that_the_model_cannot_read_are_one_warning() -> None:
+    model = replace(served(FakeWorkers()), tokenizer=LatinTokenizer())
+    foreign = "\u4e2d\u3002"
+    (result,) = on_frontend(
+        model, lambda frontend: frontend.translate(call(model, f"{foreign * 50}5.\n{foreign}\na b\n{foreign * 2}"))
+    )
+    assert [(it.kind, it.start, it.end) for it in result.warnings] == [
+        (WarningKind.SOURCE_NOT_READABLE, 0, 105),
+        (WarningKind.SOURCE_NOT_READABLE, 110, 114),
+    ]
 
 
 def test_a_prefix_at_any_length_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,4 +308,4 @@ def _model_of(way: Way) -> tuple[str, str]:
 
 
 def _translations_of(result: TextResult) -> int:
-    return result.sentences * len(result.hypotheses)
+    return max(1, result.sentences * len(result.hypotheses) + len(result.warnings))

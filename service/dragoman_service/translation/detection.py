@@ -10,6 +10,8 @@ from dragoman_service.translation.text_worker import Steps, TextWorker, run_inli
 
 _INLINE_CHARACTERS = 2_000
 """More characters are looked at on a thread, so that it does not block the event loop."""
+_CHARACTERS_PER_TEXT = 50
+"""As many characters as a text takes time by itself."""
 
 
 class Detection:
@@ -38,6 +40,7 @@ class Detection:
                 yield
             return found
 
-        if sum(min(len(text), SAMPLE_CHARACTERS) for text in texts) <= _INLINE_CHARACTERS:
+        characters = sum(_CHARACTERS_PER_TEXT + min(len(text), SAMPLE_CHARACTERS) for text in texts)
+        if characters <= _INLINE_CHARACTERS:
             return run_inline(steps())
         return await self._worker.run(client, steps())

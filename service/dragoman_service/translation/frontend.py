@@ -38,10 +38,15 @@ from dragoman_service.translation.suppression import Unwanted, unwanted_steps
 from dragoman_service.translation.text_worker import Steps, TextWorker, run_inline
 from dragoman_service.translation.wrapped import in_source
 
-_INLINE_CHARACTERS = 4_000
-"""Longer input is split and tokenised on a thread, so that it does not block the event loop."""
+_INLINE_CHARACTERS = 1_000
+"""Longer input is split and tokenised on a thread, so that it does not block the event loop: some takes 20 us for each
+character."""
+_CHARACTERS_PER_TEXT = 10
+"""As many characters as a text takes time by itself."""
 _INLINE_TRANSLATIONS = 32
 """More translations of sentences are assembled on a thread, for the same reason."""
+_DOCUMENT_CHARACTERS = 20_000
+"""Documents of about so many characters are read before their memory is counted."""
 _BYTES_PER_PIECE = 200
 """Bytes of memory of a sentence, or of the text between two, beside those of its characters and tokens."""
 _BYTES_PER_TERM = 1_000
@@ -150,7 +155,7 @@ class Frontend:
         named = await self._named_glossary(call)
         private = private_characters("".join(term.target or "" for term in call.terms))
         private |= named.private if named else frozenset()
-        documents = await self._compute_on_texts(call, _documents(call, private))
+        documents = await self._documents(call, private)
         results = await self._translate(_of_blocks(call, documents))
         steps = results_of_documents(documents, results)
         if not _is_short(call):
@@ -193,7 +198,7 @@ class Frontend:
                 results.append((yield from _assembled(text, list(islice(remaining, text.num_sentences)), call)))
             return results
 
-        count = len(answers) * call.options.num_hypotheses
+        count = sum(map(_parts_of, prepared)) * call.options.num_hypotheses
         return await self.compute(call.sender.client, assemble_all(), translations=count)
 
     async def stream(self, call: Call) -> AsyncGenerator[str | TextResult, None]:
@@ -232,7 +237,7 @@ class Frontend:
                         yield text
         count = call.options.num_hypotheses
         steps = _assembled(prepared, answers, call)
-        result = await self.compute(call.sender.client, steps, translations=len(answers) * count)
+        result = await self.compute(call.sender.client, steps, translations=_parts_of(prepared) * count)
         if joined:
             count = result.sentences * call.options.num_hypotheses
             (result,) = await self.compute(call.sender.client, _in_sources([result], joined), translations=count)
@@ -397,6 +402,20 @@ class Frontend:
             raise InvalidInput("texts", shown, f"{most} in all; send smaller calls, or use a smaller beam")
         engine_call.expect(len(sentences), work, call.sender.deadline, may_want_more=may_want_more)
 
+    async def _documents(self, call: Call, private: frozenset[str]) -> list[Document]:
+        """The documents of a call. Raises InvalidInput for more blocks than a call may have sentences."""
+        documents: list[Document] = []
+        blocks = 0
+        for texts in _about(_DOCUMENT_CHARACTERS, call.texts):
+            found = await self._compute_on_texts(call, _document_steps(texts, call, private))
+            call.memory.add(sum(document.memory for document in found))
+            blocks += sum(len(document.blocks) for document in found)
+            if blocks > self.limits.max_sentences:
+                shown, most = f"more than {self.limits.max_sentences} paragraphs", self.limits.max_sentences
+                raise InvalidInput("texts", shown, f"at most {most} in one call; send them in several")
+            documents += found
+        return documents
+
     async def _tokenise(self, call: Call) -> list[PreparedText]:
         prefixes = call.target_prefixes or ("",) * len(call.texts)
         all_marked = call.marked or ((),) * len(call.texts)
@@ -448,6 +467,11 @@ def _glossaries(call: Call, named: Glossary | None) -> list[Glossary]:
     return [*found, named] if named else found
 
 
+def _parts_of(text: PreparedText) -> int:
+    """The number of the parts of which the result of a text consists."""
+    return len(text.pieces) + len(text.warnings)
+
+
 def _joined(call: Call) -> Steps[list[JoinedText]]:
     joined = []
     for text in call.texts:
@@ -464,11 +488,25 @@ def _in_sources(results: Sequence[TextResult], joined: Sequence[JoinedText]) -> 
     return found
 
 
-def _documents(call: Call, private: frozenset[str]) -> Steps[list[Document]]:
+def _document_steps(texts: Sequence[str], call: Call, private: frozenset[str]) -> Steps[list[Document]]:
     documents = []
-    for text in call.texts:
+    for text in texts:
         documents.append((yield from document_steps(text, call.format, call.attributes, private)))
     return documents
+
+
+def _about(characters: int, texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in groups of about so many characters; more if a text has more."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        group.append(text)
+        size += len(text)
+        if size >= characters:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _of_blocks(call: Call, documents: Sequence[Document]) -> Call:
@@ -530,7 +568,8 @@ def _named(index: int) -> Iterator[None]:
 
 def _is_short(call: Call) -> bool:
     given = (call.texts, call.target_prefixes, call.keep, [term.source for term in call.terms])
-    return sum(sum(map(len, texts)) for texts in given) <= _INLINE_CHARACTERS
+    characters = sum(sum(map(len, texts)) for texts in given)
+    return characters + _CHARACTERS_PER_TEXT * len(call.texts) <= _INLINE_CHARACTERS
 
 
 class _Check:

@@ -121,7 +121,7 @@ def prepare_steps(
     """
     pieces: list[EncodedPiece] = []
     between: list[EncodedPiece] = []
-    warnings: list[TextWarning] = []
+    warnings = _Warnings()
     made, has_sentence = None, False
     terms = list(_outside(terms_of(text, glossaries), marked))
     kept = [*marked, *((term.start, term.end) for term in terms)]
@@ -139,11 +139,32 @@ def prepare_steps(
             pieces.append(_joined(between))
             between.clear()
         pieces.append(piece)
+        warnings.go_on()
     if between:
         pieces.append(_joined(between))
     if prefix.text and not has_sentence:
         raise InvalidInput("target_prefix", prefix.text, "nothing, for a text in which there is nothing to translate")
-    return PreparedText(tuple(pieces), made, tuple(warnings), tuple(terms))
+    return PreparedText(tuple(pieces), made, tuple(warnings.found), tuple(terms))
+
+
+class _Warnings:
+    """The warnings of a text, a few for each of its sentences at most: equal ones with no sentence between are one."""
+
+    def __init__(self) -> None:
+        self.found: list[TextWarning] = []
+        self._last: TextWarning | None = None
+
+    def add(self, warning: TextWarning) -> None:
+        """Add a warning, which comes after the others."""
+        if self._last is not None and self._last.kind is warning.kind:
+            warning = replace(self._last, end=warning.end)
+            self.found.pop()
+        self.found.append(warning)
+        self._last = warning
+
+    def go_on(self) -> None:
+        """To be called after each sentence that is translated."""
+        self._last = None
 
 
 def _joined(copied: Sequence[EncodedPiece]) -> EncodedPiece:
@@ -252,12 +273,12 @@ def _with_seed(options: DecodingOptions) -> DecodingOptions:
 
 
 def _encoded(
-    pieces: Iterable[Piece], route: Route, warnings: list[TextWarning], prefix: PrefixText
+    pieces: Iterable[Piece], route: Route, warnings: _Warnings, prefix: PrefixText
 ) -> Iterator[tuple[EncodedPiece, PrefixText]]:
     """Encode pieces, which may be cut further. Each comes with its prefix, which only the first sentence has."""
     for piece in pieces:
         if piece.translatable:
-            found = encoded(piece, route, warnings.append, prefix)
+            found = encoded(piece, route, warnings.add, prefix)
         else:
             found = iter((copied(piece.text, piece.spans),))
         for it in found:

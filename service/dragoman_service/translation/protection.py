@@ -358,14 +358,18 @@ def _encloses(text: str, spans: Sequence[Span]) -> bool:
 
 
 def _place_of(unit: Unit, translation: str, start: int) -> int | None:
-    """Where the stand-in of a unit stands after `start`, if it does so once and no letter or digit touches it."""
+    """Where the stand-in of a unit stands after `start`, if it does so once and alone.
+
+    No letter or digit touches it, and none of its own characters, which the model may have written twice.
+    """
     place = translation.find(unit.shown, start)
     if place < 0 or translation.find(unit.shown, place + 1) >= 0:
         return None
     if unit.shown != unit.text:
         end = place + len(unit.shown)
         for neighbour in (translation[place - 1 : place], translation[end : end + 1]):
-            if _WORD.match(neighbour) and not _UNSPACED.match(neighbour):
+            is_word = _WORD.match(neighbour) and not _UNSPACED.match(neighbour)
+            if neighbour and (is_word or neighbour in unit.shown):
                 return None
     return place
 

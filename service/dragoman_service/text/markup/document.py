@@ -21,6 +21,7 @@ Markup = tuple[Union[str, "Block"], ...]
 Escape = Callable[[str, Mapping[str, str]], Sequence[str]]
 """`escape(text, spellings)`: how each character of a text is written in a document. `spellings` says it for some."""
 
+_BYTES_PER_BLOCK, _BYTES_PER_MARK, _BYTES_PER_OFFSET, _BYTES_PER_PART = 700, 250, 120, 60
 _FIRST_KEPT, _LAST_KEPT = map(ord, PRIVATE.split("-"))
 
 T = TypeVar("T")
@@ -63,6 +64,12 @@ class Block:
     offsets: tuple[tuple[int, int], ...]
     """Ascending, the first is that of 0: an index in `text`, and its index in the document."""
     escape: Escape
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes it takes."""
+        offsets = len(self.offsets) + len(self.spelled) + len(self.kept)
+        return _BYTES_PER_BLOCK + _BYTES_PER_MARK * len(self.marks) + _BYTES_PER_OFFSET * offsets
 
     def without_kept_of_others(self, translation: str, ranges: Iterable[tuple[Range, Range]]) -> str:
         """A translation in which a sentence has only what itself keeps: a model may write any character.
@@ -154,6 +161,11 @@ class Document:
                 found.append(part)
                 found += [it for mark in part.marks for it in mark.markup if isinstance(it, Block)]
         return found
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes it takes."""
+        return _BYTES_PER_PART * len(self.parts) + sum(block.memory for block in self.blocks)
 
     def written(self, translations: Sequence[tuple[str, Sequence[Part] | None]]) -> str:
         """Do all steps of `written_steps` at once."""
