@@ -445,7 +445,7 @@ def test_the_second_model_is_not_closed_before_the_first_one_is_done(is_stream: 
     on_dispatcher([translator("de-en", held), translator("en-fr")], work)
 
 
-@pytest.mark.parametrize("fields", [{"format": TextFormat.HTML}, {"join_lines": True}])
+@pytest.mark.parametrize("fields", [{"format": TextFormat.HTML}, {"join_lines": True}, {"suppressed_words": ("x",)}])
 def test_a_model_is_not_closed_while_texts_are_prepared_for_it(fields: dict[str, Any]) -> None:
     async def work(dispatcher: Dispatcher, frontend: Frontend) -> None:
         texts = ["<p>one two</p>" * 70] * 8  # are prepared on a thread

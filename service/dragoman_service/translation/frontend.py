@@ -108,7 +108,8 @@ class Call:
     @property
     def waits(self) -> bool:
         """Whether there is work on it before the engine hears of it."""
-        return self.join_lines or self.format is not TextFormat.PLAIN or bool(self.glossary)
+        suppressed = self.suppressed_words or self.suppressed_tokens
+        return self.join_lines or self.format is not TextFormat.PLAIN or bool(self.glossary or suppressed)
 
     def document_of(self, index: int) -> int:
         """The number of the text that the caller sent, of which `texts[index]` is a part."""
