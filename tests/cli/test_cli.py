@@ -355,6 +355,14 @@ def test_help_of_an_option_without_a_default_shows_none(capsys: Capture) -> None
     assert "None" not in shown
 
 
+@pytest.mark.parametrize("options", [(), ("--stream",)])
+def test_incomplete_translations_are_told(server: str, capsys: Capture, options: tuple[str, ...]) -> None:
+    assert run("translate", "--server", server, "--max-length", "3", *options, "one", "three") == 0
+    captured = capsys.readouterr()
+    assert captured.out == "ONE\nTHR\n"
+    assert captured.err == "dragoman: 1 translations are incomplete; --json says which, and why\n"
+
+
 def test_ctrl_c_while_the_commands_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupted() -> list[importlib.metadata.EntryPoint]:
         raise KeyboardInterrupt

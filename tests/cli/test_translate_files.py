@@ -59,6 +59,16 @@ def test_texts_may_be_documents(server: str, capsys: Capture) -> None:
     assert capsys.readouterr().out == "<b>ONE</b>\n<img alt='TWO'> THREE\n"
 
 
+def test_what_is_incomplete_is_told(server: str, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('["one",\n "two"]')
+    assert run("--server", server, "--format", "json", "--input", str(path), "--max-length", "2") == 0
+    captured = capsys.readouterr()
+    assert captured.out == '["ON",\n "TW"]'
+    message = "its translation is incomplete (finish reason length)"
+    assert captured.err == f"dragoman: {path}:1: {message}\ndragoman: {path}:2: {message}\n"
+
+
 def test_what_fails_stays_as_it_is_and_is_told(server: str, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "a.json"
     path.write_text('["one",\n "%s",\n "two"]' % ("x" * 201))

@@ -55,6 +55,7 @@ class FileJob:
         """Returns the exit status."""
         translations: list[str | None] = []
         problems: list[tuple[Unit, str]] = []
+        cut: list[tuple[Unit, str]] = []
         texts = [unit.text for unit in self._units]
         with closing(client.translate_each(texts, options, deadline=deadline)) as found:
             for unit, outcome in zip(self._units, found, strict=True):
@@ -67,13 +68,21 @@ class FileJob:
                         raise CommandFailed(1)
                 else:
                     translations.append(outcome.text)
+                    if outcome.is_cut:
+                        cut.append(
+                            (unit, f"its translation is incomplete (finish reason {outcome.finish_reason.value})")
+                        )
         output.write(written(self._source, self._units, translations))
+        for message in self._told(cut):
+            print(f"dragoman: {message}", file=sys.stderr)
         for message in self._told(problems):
             print(f"dragoman: {message}", file=sys.stderr)
+        if problems:
+            print(f"dragoman: {len(problems)} texts could not be translated: they are as they were", file=sys.stderr)
         return 1 if problems else 0
 
     def _told(self, problems: list[tuple[Unit, str]]) -> Iterator[str]:
         for unit, problem in problems[:_MOST_PROBLEMS]:
             yield f"{self._name}:{self._source.count(chr(10), 0, unit.start) + 1}: {problem}"
-        if problems:
-            yield f"{len(problems)} texts could not be translated: they are as they were"
+        if len(problems) > _MOST_PROBLEMS:
+            yield f"and {len(problems) - _MOST_PROBLEMS} more texts"

@@ -161,6 +161,7 @@ class _Job:
         self._at_once = at_once
         self._problems: list[str] = []
         self._failed = 0
+        self._cut = 0
 
     def run(self) -> int:
         """Returns the exit status."""
@@ -180,6 +181,8 @@ class _Job:
             print(f"dragoman: {problem}", file=sys.stderr)
         if self._failed > len(self._problems) and not self._at_once:
             print(f"dragoman: and {self._failed - len(self._problems)} more lines", file=sys.stderr)
+        if self._cut and not self._args.json:
+            print(f"dragoman: {self._cut} translations are incomplete; --json says which, and why", file=sys.stderr)
         if self._failed:
             print(f"dragoman: {self._failed} lines could not be translated: they are empty", file=sys.stderr)
         return 1 if self._failed else 0
@@ -235,6 +238,8 @@ class _Job:
                         if isinstance(item, str):
                             self._output.write(self._as_one_line(item, line))
                             self._output.flush()
+                        else:
+                            self._cut += item.is_cut
             except InvalidRequest as error:
                 if error.field not in ("text", "target_prefix"):
                     raise
@@ -248,6 +253,8 @@ class _Job:
     def _write(self, line: Line, translation: Translation | None) -> None:
         if translation is None:
             self._report(line)
+        else:
+            self._cut += translation.is_cut
         if self._args.json:
             self._output.write(_json(line, translation))
         elif self._args.n_best:

@@ -183,6 +183,11 @@ class Translation:
         return self.hypotheses[0].text
 
     @property
+    def is_cut(self) -> bool:
+        """Whether it is incomplete: see `finish_reason`."""
+        return self.finish_reason is not FinishReason.STOP
+
+    @property
     def score(self) -> float:
         """Score of the best hypothesis."""
         return self.hypotheses[0].score
