@@ -102,6 +102,15 @@ def test_subtitles() -> None:
     ).replace("Hi!", "He!")
 
 
+def test_subtitles_without_empty_lines() -> None:
+    times = "00:00:01,0 --> 00:00:02,0\n"
+    assert texts(f"1\n{times}one\n2\n{times}12\ntwo 3\n\n3\n{times}4 a\n5\n", FileFormat.SRT) == [
+        "one",
+        "12\ntwo 3",
+        "4 a\n5",
+    ]
+
+
 def test_web_subtitles() -> None:
     assert texts(VTT, FileFormat.VTT) == ["<v Bob>Hello", "world\nand more", "one"]
     assert "STYLE\n::cue { color: red }\n\nNOTE not this\n\nintro\n00:01.000 --> " in shouted(VTT, FileFormat.VTT)

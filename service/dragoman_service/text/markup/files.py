@@ -145,18 +145,23 @@ def _cues(source: str) -> Iterator[Unit]:
 
 
 def _texts_of_cues(source: str) -> Iterator[tuple[int, int]]:
-    """The lines behind a line of times, up to an empty line: start of the first and end of the last."""
+    """The lines behind a line of times, up to an empty line: start of the first and end of the last.
+
+    Without an empty line, they end before the next times, and the number before these.
+    """
     first: int | None = None
-    last = 0
+    last = before_number = 0
     for match in _LINE.finditer(source):
         begins = _TIMES.match(match["line"]) is not None
         if first is not None and (begins or not match["line"].strip()):
-            if first < last:
-                yield first, last
+            end = before_number if begins else last
+            if first < end:
+                yield first, end
             first = None
         if begins:
-            first = last = match.end()
+            first = last = before_number = match.end()
         elif first is not None:
+            before_number = last if match["line"].strip().isdecimal() else match.end("line")
             last = match.end("line")
     if first is not None and first < last:
         yield first, last
