@@ -212,7 +212,7 @@ class _Served:
         made_up: list[Pair] = [(ids, self._random_ids(min(len(ids), self._max_length - 1))) for ids in self._random]
         of_reference, of_model = Differences(), Differences()
         of_row = (self._max_length + 1) * self._model.config.vocab_size
-        rows = max(2, min(self._rows, MOST_NUMBERS // of_row))
+        rows = min(self._rows, max(2, MOST_NUMBERS // of_row))
         for pairs in (self.real, made_up):
             for group in (pairs[i : i + rows] for i in range(0, len(pairs), rows)):
                 found = list(forced_log_probs(runner, group, self._model.config))
