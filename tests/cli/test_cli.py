@@ -333,9 +333,9 @@ def test_models(server: str, capsys: Capture) -> None:
     assert "  sentences up to 101 tokens, beam size up to 16, 4 by default\n" in shown
 
 
-def test_models_of_many_languages(engine: FakeWorkers, capsys: Capture) -> None:
+def test_models_of_many_languages(capsys: Capture) -> None:
     tags = tuple(f"{a}{b}" for a in "abcdef" for b in "abcdef")
-    many = served(engine, languages=Languages((), tags, tags[1:]), licence="CC-BY-4.0\nforged")
+    many = served(FakeWorkers(), languages=Languages((), tags, tags[1:]), licence="CC-BY-4.0\nforged")
     with serving([many]) as running:
         assert run("models", "--server", running.address) == 0
     assert capsys.readouterr().out.splitlines() == [
