@@ -93,6 +93,8 @@ def test_too_few_stand_ins() -> None:
         ("See {count} now", "Siehe 4711 und 4711", None),
         ("See {count} now", "Siehe 47112", None),
         ("See {count} now", "Siehe a4711", None),
+        ("See {count} now", "Siehe 4711 für jetzt11", None),
+        ("See {count} on 11 May", "Siehe 4711 am 11. Mai", "Siehe {count} am 11. Mai"),
         ("See {count} now", "Siehe 4711 {count}", None),
         ("a <b> b </b> c", "A 4711 B 8352 C", "A <b> B </b> C"),
         ("a <b> b </b> c", "A 8352 B 4711 C", None),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from dragoman_service.text.spans import Kind, Span
 
 _WORD = re.compile(r"[^\W_]")
+_DIGITS = re.compile(r"\d{2,}")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff]"
@@ -136,7 +137,8 @@ class Protected:
             segments += [Segment(convert(between), kept=False), Segment(unit.text, kept=True)]
             done, previous = place + len(unit.shown), unit
         segments.append(Segment(convert(self._between(translation[done:], previous, None)), kept=False))
-        return self._written(segments, given) if self._counts_are_right(segments, given) else None
+        whole = self._counts_are_right(segments, given) and not self._has_rest_of_stand_in(segments)
+        return self._written(segments, given) if whole else None
 
     def from_parts(self, parts: Sequence[str], translations: Sequence[str | None], given: Beginning = _NOTHING) -> str:
         """The translation of the sentence from those of `parts`, each of which may be cut further.
@@ -244,6 +246,12 @@ class Protected:
             translation.count(each) <= max(self.text.count(each), given.text.count(each) + missing[each])
             for each in self._contents
         )
+
+    def _has_rest_of_stand_in(self, segments: Sequence[Segment]) -> bool:
+        """Whether digits of a stand-in, which the sentence does not have, were written beside it once more."""
+        digits = {it for segment in segments if not segment.kept for it in _DIGITS.findall(segment.text)}
+        shown = [unit.shown for unit in self.units if unit.shown != unit.text]
+        return any(it in each for it in digits if it not in self.text for each in shown)
 
     @property
     def _contents(self) -> set[str]:
