@@ -8,7 +8,6 @@ which memory holds what the present stage has read.
 from __future__ import annotations
 
 import copy
-import ctypes
 import mmap
 import tempfile
 from types import TracebackType
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman_model.transformer import Transformer
+from dragoman_service.runtime.memory import trim
 
 _BLOCK = 256 * 2**20
 """Bytes that are mapped at a time."""
@@ -65,7 +65,7 @@ class FileShelf(Shelf):
         """Forget the pages of the file, which come back when they are read, and what the allocator keeps in reserve."""
         for block in self._blocks:
             block.madvise(mmap.MADV_DONTNEED)  # the mapping is shared: its changes are in the file
-        _trim()
+        trim()
 
     def __enter__(self) -> FileShelf:
         return self
@@ -99,10 +99,3 @@ def shelve(model: Transformer, shelf: Shelf) -> None:
     for module in model.modules():
         for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             put(module, name, shelf.keep(tensor))
-
-
-def _trim() -> None:
-    """Have glibc's allocator give free memory back to the system. Other allocators do so by themselves."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

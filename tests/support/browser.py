@@ -28,7 +28,7 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str) -> None:
-        """Load the page anew, as in a new tab, and wait until it knows the models."""
+        """Load the page anew, as in a new tab. It may not know the models yet."""
         self.leave()
         self.driver.get(url)
         self.wait(lambda: self.js("return document.readyState") == "complete")
@@ -87,7 +87,8 @@ class Browser:
         ActionChains(self.driver, duration=0).move_to_element_with_offset(element, int(x), int(y)).perform()
 
     def choose(self, name: str, value: str) -> None:
-        """Choose an option of a list by its value."""
+        """Choose an option of a list by its value. The page may still ask for the options."""
+        self.wait(lambda: bool(self.all(f"#{name} option[value={json.dumps(value)}]")))
         Select(self[name]).select_by_value(value)
 
     def chosen(self, name: str) -> str:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dragoman_service.client import Options, TranslationClient
 from support.server_process import ServerProcess, server_process
+from support.stock_clients import ROOT, needs_clients, run_client
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 MODELS = [ROOT / "deploy" / "models" / pair / "1" for pair in ("en-de", "de-en")]
 TEXTS = ["Good morning!", "Where is the nearest station? I am late.", "Two.", ""]
 
 pytestmark = [
-    pytest.mark.skipif(not PYTHON.exists(), reason="`make clients` installs the clients"),
+    needs_clients,
     pytest.mark.skipif(not all(path.exists() for path in MODELS), reason="the bundled models are missing"),
 ]
 
@@ -39,12 +36,8 @@ def own(server: ServerProcess) -> list[str]:
         return [translation.text for translation in client.translate(TEXTS, options)]
 
 
-def run(script: str, server: ServerProcess) -> dict[str, Any]:
-    command = [PYTHON, ROOT / "tests" / "support" / "stock" / script, server.address, json.dumps(TEXTS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def run(script: str, server: ServerProcess) -> Any:
+    return run_client(script, server.address, json.dumps(TEXTS))
 
 
 def test_google_cloud_translate(server: ServerProcess, own: list[str]) -> None:

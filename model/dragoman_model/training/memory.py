@@ -20,14 +20,3 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 << 20))
     return all(bool(mallopt(parameter, value)) for parameter, value in settings)
-
-
-def return_freed_memory() -> None:
-    """Make glibc return all freed memory, which is then cleared anew, once.
-
-    Batches have other shapes at every update, and blocks of one shape do not fit the next. Without this the memory of a
-    training grows for hours.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -24,7 +24,6 @@ from dragoman_model.recipe import Recipe
 from dragoman_model.training.course import changes, course, shown
 from dragoman_model.training.epochs import planned
 from dragoman_model.training.loss import loss_sum
-from dragoman_model.training.memory import return_freed_memory
 from dragoman_model.training.optim import learning_rate, make_optimizer, matmul_precision
 from dragoman_model.training.report import Report, description
 from dragoman_model.training.result import choose_result
@@ -34,13 +33,14 @@ from dragoman_model.training.validation import measure
 from dragoman_model.training.workers import Workers
 from dragoman_model.transformer import Transformer
 from dragoman_service.errors import DragomanError, InvalidInput
+from dragoman_service.runtime.memory import trim
 
 log = logging.getLogger(__name__)
 
 ALONE = Workers()
-RETURN_EVERY = 100
-"""Updates after which freed memory is returned to the system. Its pages are cleared anew then, which takes an update's
-time."""
+TRIM_EVERY = 100
+"""Updates after which freed memory is returned to the system. Batches have ever new shapes, and blocks that do not fit
+the next one would pile up."""
 
 
 class TrainingDiverged(DragomanError):
@@ -157,8 +157,8 @@ class Trainer:
             progress.unreported_loss += loss
             progress.unreported_tokens += tokens
             progress.seconds = time.monotonic() - started
-            if progress.step % RETURN_EVERY == 0:
-                return_freed_memory()
+            if progress.step % TRIM_EVERY == 0:
+                trim()
             if report:
                 report.advance(loss / tokens, progress)
             measured = progress.step % training.validate_every == 0 or progress.step == training.max_steps

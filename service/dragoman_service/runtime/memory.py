@@ -7,8 +7,13 @@ import gc
 
 
 def release() -> None:
-    """Collect garbage, then make glibc return free memory. Other C libraries have no call for it."""
+    """Collect garbage, then return free memory."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Make glibc return free memory. Other C libraries have no call for it."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
