@@ -64,14 +64,16 @@ def bundle_path(name: str, precision: str, cache: Path = DEFAULT_CACHE, *, force
     with _making(cache, f"bundles-{_code_digest()}/{name}{'-forced' * forced}-{precision}/1") as (output, there):
         if not there:
             with tempfile.TemporaryDirectory() as folder:
-                few = Path(folder, "sentences.txt")
+                few, all_of_them = Path(folder, "few.txt"), Path(folder, "all.txt")
                 few.write_text("\n".join(BUILT_IN["en"][:SENTENCES]), encoding="utf-8")
+                all_of_them.write_text("\n".join(BUILT_IN["en"]), encoding="utf-8")
                 options = ExportOptions(
                     f"{name}-{precision}",
                     "1",
                     precision=precision,
                     calibration=few,
                     sentences=few,
+                    golden=all_of_them,
                     alignment=ALIGNMENT,
                 )
                 export_checkpoint(checkpoint, output, options)

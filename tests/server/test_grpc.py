@@ -38,12 +38,6 @@ def server(engine: FakeWorkers) -> Iterator[ServerThread]:
 
 
 @pytest.fixture
-def channel(server: ServerThread) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.address) as channel:
-        yield channel
-
-
-@pytest.fixture
 def stub(channel: grpc.Channel) -> Stub:
     return Stub(channel)
 

@@ -47,12 +47,6 @@ def server(engine: FakeWorkers, tmp_path: Path) -> Iterator[ServerThread]:
 
 
 @pytest.fixture
-def channel(server: ServerThread) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.address) as channel:
-        yield channel
-
-
-@pytest.fixture
 def cloud(channel: grpc.Channel) -> Any:
     return google_grpc.TranslationServiceStub(channel)
 

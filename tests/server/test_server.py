@@ -46,12 +46,6 @@ def server(engine: FakeWorkers) -> Iterator[ServerThread]:
         yield running
 
 
-@pytest.fixture
-def channel(server: ServerThread) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.address) as channel:
-        yield channel
-
-
 def test_connections_are_pinged() -> None:
     options = dict(public_options(ServerSettings(), IntakeSettings()))
     assert 0 < options["grpc.keepalive_time_ms"] <= 60_000
