@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.measure.common import (
     Timing,
     base_parser,
+    instruction_sets,
     int_list,
     interleaved,
     name_list,
@@ -141,7 +142,8 @@ def best_ct2_backend(model: Path, precision: str, repeats: int) -> tuple[str, st
     Returns:
         The name of the backend, and for the table the times of all backends over that of the best.
     """
-    processes = {name: Process(ct2_settings(model, precision, 1, name)[0]) for name in CT2_BACKENDS}
+    names = [name for name in CT2_BACKENDS if name != "AVX-512" or "avx512f" in instruction_sets()]
+    processes = {name: Process(ct2_settings(model, precision, 1, name)[0]) for name in names}
     try:
         for process in processes.values():
             process.time(8, 1, TARGET_TOKENS)
@@ -154,8 +156,8 @@ def best_ct2_backend(model: Path, precision: str, repeats: int) -> tuple[str, st
     finally:
         _close(processes.values())
     slower = {
-        name: max(timings[name, n].median / min(timings[other, n].median for other in CT2_BACKENDS) for n in (8, 32))
-        for name in CT2_BACKENDS
+        name: max(timings[name, n].median / min(timings[other, n].median for other in names) for n in (8, 32))
+        for name in names
     }
     shown = ", ".join(f"{name or 'its own choice'} {value:.2f}" for name, value in slower.items())
     return min(slower, key=lambda name: slower[name]), shown

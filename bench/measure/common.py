@@ -102,10 +102,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
+def instruction_sets() -> list[str]:
+    """Those of `INSTRUCTION_SETS` that the processor has."""
+    flags = _cpu_info().get("flags", "").split()
+    return [name for name in INSTRUCTION_SETS if name in flags]
+
+
 def machine_line() -> str:
     """Describe the processor, the cores that this process may use, memory, instruction sets and system."""
-    info = _cpu_info()
-    sets = [name for name in INSTRUCTION_SETS if name in info.get("flags", "").split()]
+    info, sets = _cpu_info(), instruction_sets()
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
