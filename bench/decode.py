@@ -54,6 +54,8 @@ CT2_BACKENDS: dict[str, dict[str, str]] = {
     "MKL": {"CT2_USE_MKL": "1"},
 }
 """Name -> environment of CTranslate2 that selects the backend; empty: its own choice."""
+HOPELESS = 3.0
+"""A backend that takes so many times as long as the best in a first call is not tried further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +147,19 @@ def best_ct2_backend(model: Path, precision: str, repeats: int) -> tuple[str, st
     names = [name for name in CT2_BACKENDS if name != "AVX-512" or "avx512f" in instruction_sets()]
     processes = {name: Process(ct2_settings(model, precision, 1, name)[0]) for name in names}
     try:
-        for process in processes.values():
-            process.time(8, 1, TARGET_TOKENS)
+        tried = {name: process.time(8, 1, TARGET_TOKENS) for name, process in processes.items()}
+        slower = {name: seconds / min(tried.values()) for name, seconds in tried.items()}
+        near = [name for name in names if slower[name] < HOPELESS]
         calls = {
-            (name, sentences): _timing(process, Job(sentences, 1), TARGET_TOKENS)
+            (name, sentences): _timing(processes[name], Job(sentences, 1), TARGET_TOKENS)
             for sentences in (8, 32)
-            for name, process in processes.items()
+            for name in near
         }
         timings = interleaved(calls, min(3, repeats), warm_up=False)
     finally:
         _close(processes.values())
-    slower = {
-        name: max(timings[name, n].median / min(timings[other, n].median for other in names) for n in (8, 32))
-        for name in names
-    }
+    for name in near:
+        slower[name] = max(timings[name, n].median / min(timings[other, n].median for other in near) for n in (8, 32))
     shown = ", ".join(f"{name or 'its own choice'} {value:.2f}" for name, value in slower.items())
     return min(slower, key=lambda name: slower[name]), shown
 
