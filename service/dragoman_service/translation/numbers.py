@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 _NUMBER = re.compile(r"(?<![\w])[0-9]+(?:[.,'’ \u00a0\u202f:][0-9]+)*|[0-9]+")
 _DIGITS = re.compile(r"[0-9]+")
-_CLOCK = re.compile(r"[ \u00a0\u202f]?(?:[ap]\.? ?m\b|o['’ ]?clock|uhr)", re.IGNORECASE)
-"""What stands behind a time."""
+_CLOCK = re.compile(r"[ \u00a0\u202f]?(?:(?P<half>[ap])\.? ?m\b|o['’ ]?clock|uhr)", re.IGNORECASE)
+"""What stands behind a time, and may say in which half of the day it is."""
 _WORDS = {
     "en": "zero one two three four five six seven eight nine ten eleven twelve",
     "de": "null ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
@@ -31,10 +31,7 @@ _MOST_AS_WORD = 12
 
 def missing_numbers(source: str, translation: str, target_language: str) -> list[str]:
     """The numbers of a sentence that are not found in its translation, as the sentence writes them."""
-    wanted = [
-        (number[0], ":" in number[0] or _CLOCK.match(source, number.end()) is not None)
-        for number in _NUMBER.finditer(source)
-    ]
+    wanted = [(number[0], list(_times(number[0], source, number.end()))) for number in _NUMBER.finditer(source)]
     if not wanted:
         return []
     found: Counter[str] = Counter()
@@ -42,9 +39,8 @@ def missing_numbers(source: str, translation: str, target_language: str) -> list
         # A number of several groups may be several numbers, such as a date.
         found.update({_digits(match.group()), *_DIGITS.findall(match.group())})
     missing, words = [], _numbers_as_words(translation.lower(), target_language)
-    for number, is_time in wanted:
-        keys = [_digits(number), *(_times(number) if is_time else ())]
-        key = next((key for key in keys if found[key]), None)
+    for number, times in wanted:
+        key = next((key for key in (_digits(number), *times) if found[key]), None)
         if key is not None:
             found[key] -= 1
         elif (number.lstrip("0") or "0") not in words and not _in_parts(number, found):
@@ -56,13 +52,20 @@ def _digits(number: str) -> str:
     return "".join(_DIGITS.findall(number)).lstrip("0") or "0"
 
 
-def _times(number: str) -> Iterator[str]:
-    """The digits of a time in 12 and in 24 hours; of a full hour, with and without minutes."""
+def _times(number: str, source: str, end: int) -> Iterator[str]:
+    """The digits of a time in 12 and in 24 hours; of a full hour, with and without minutes. None of another number.
+
+    `source` has the number before `end`.
+    """
     hour, *rest = _DIGITS.findall(number)
-    if len(hour) > 2 or len(rest) > 1:
+    clock = _CLOCK.match(source, end)
+    if len(hour) > 2 or len(rest) > 1 or not (clock or ":" in number):
         return
     minutes = rest[0] if rest else "00"
-    for value in (int(hour), int(hour) % 12, int(hour) % 12 + 12):
+    half = (clock["half"] or "").lower() if clock else ""
+    early, late = int(hour) % 12, int(hour) % 12 + 12
+    values = {"a": (early, *((24,) if early == 0 else ())), "p": (late,)}.get(half, (early, late))
+    for value in (int(hour), *values):
         yield _digits(f"{value}{minutes}")
         if not minutes.strip("0"):
             yield str(value)
