@@ -22,6 +22,7 @@ from dragoman_service.text.markup.xliff import segments
 class FileFormat(enum.Enum):
     """The formats of files, by the name that the command line has for them."""
 
+    TEXT = "text"
     HTML = "html"
     MARKDOWN = "markdown"
     SRT = "srt"
@@ -29,20 +30,27 @@ class FileFormat(enum.Enum):
     JSON = "json"
     PO = "po"
     XLIFF = "xliff"
+    DOCX = "docx"
+    ODT = "odt"
 
     @property
     def of_texts(self) -> TextFormat:
         """The format of the texts of its units."""
         match self:
-            case FileFormat.HTML | FileFormat.SRT | FileFormat.VTT | FileFormat.XLIFF:
-                return TextFormat.HTML
+            case FileFormat.TEXT | FileFormat.JSON | FileFormat.PO:
+                return TextFormat.PLAIN
             case FileFormat.MARKDOWN:
                 return TextFormat.MARKDOWN
-        return TextFormat.PLAIN
+        return TextFormat.HTML
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a file is text, and no archive."""
+        return self not in (FileFormat.DOCX, FileFormat.ODT)
 
 
 _LONGEST_PART = 20_000
-"""Characters of HTML that are sent together; more if a block is longer."""
+"""Characters of text or HTML that are sent together; more if a line or a block is longer."""
 
 
 _LONGEST_HEAD = 10_000
@@ -57,7 +65,7 @@ _UTF_8 = re.compile("utf-?8|charset", re.IGNORECASE)
 
 
 def units_of(source: str, file_format: FileFormat) -> list[Unit]:
-    """The units of a file, in order. Raises FileError, whose message says where and what is wrong."""
+    """The units of a file of text, in order. Raises FileError, whose message says where and what is wrong."""
     text = source.removeprefix("\ufeff")
     _check_encoding(text, file_format)
     before = len(source) - len(text)
@@ -75,6 +83,8 @@ def _check_encoding(source: str, file_format: FileFormat) -> None:
 
 def _units(source: str, file_format: FileFormat) -> Iterator[Unit]:
     match file_format:
+        case FileFormat.TEXT:
+            yield from _parts_of_text(source)
         case FileFormat.SRT | FileFormat.VTT:
             yield from _cues(source)
         case FileFormat.JSON:
@@ -88,6 +98,31 @@ def _units(source: str, file_format: FileFormat) -> Iterator[Unit]:
         case FileFormat.MARKDOWN:
             if source:
                 yield Unit(0, len(source), source)
+        case FileFormat.DOCX | FileFormat.ODT:
+            raise ValueError(f"{file_format.value} is no text")
+
+
+def _parts_of_text(source: str) -> Iterator[Unit]:
+    """Paragraphs that are sent together, and lines of one that is too long. No line is divided."""
+    start = end = blank = 0  # of the part: its first line, the end of its last, and that of its last line without text
+    for line in _LINE.finditer(source):
+        while start < end and line.end() - start > _LONGEST_PART:
+            stop = blank if blank > start else end
+            yield from _part_of_text(source, start, stop)
+            start = stop
+        end = line.end()
+        if not line["line"].strip():
+            blank = end
+    yield from _part_of_text(source, start, end)
+
+
+def _part_of_text(source: str, start: int, end: int) -> Iterator[Unit]:
+    """The lines of a part, without white space around them."""
+    text = source[start:end]
+    start += len(text) - len(text.lstrip())
+    text = text.strip()
+    if any(map(str.isalpha, text)):
+        yield Unit(start, start + len(text), text)
 
 
 def _parts_of_html(source: str) -> Iterator[Unit]:

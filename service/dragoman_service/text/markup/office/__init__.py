@@ -1,0 +1,4 @@
+"""Documents of word processors: archives (`archive`) whose parts are XML (`story`), in two vocabularies.
+
+Begin with `office_document` in `package`.
+"""
