@@ -15,22 +15,16 @@ bundle. What is lost: processes that serve the same bundle share no pages of it 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
-import os
 import shutil
 import stat
-import tempfile
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dragoman_service.bundle.own_folder import OwnFolder
 from dragoman_service.errors import BundleError
 
 _PREFIX = "dragoman-bundle-"
-_STALE_SECONDS = 60.0
-"""Age from which the folder of a process that has died is removed. A younger one may not be locked yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +69,7 @@ class PrivateCopy:
         self.path = path
         self._originals: dict[str, _Original] = {}
         try:
-            _remove_stale()
-            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._own = OwnFolder(_PREFIX)
         except OSError as error:
             raise BundleError(path, [f"no folder for a private copy; set TMPDIR to one: {error}"]) from error
 
@@ -105,10 +96,12 @@ class PrivateCopy:
 
     def remove(self) -> None:
         """Remove the folder. What has been mapped from it stays readable. A second call does nothing."""
-        if self._lock >= 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
+        self._own.remove()
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the copies."""
+        return self._own.path
 
     def changes(self) -> dict[str, str]:
         """Compare the originals with the copies. Returns the name of each file that differs -> how it differs.
@@ -142,18 +135,3 @@ def _difference(path: Path, digest: str) -> str:
         return "" if sha256_of(path) == digest else "has other contents"
     except OSError as error:
         return f"cannot be read ({error})"
-
-
-def _remove_stale() -> None:
-    """Remove the folders that processes of this user left behind when they were killed while loading."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # it belongs to a running process, or another one has removed it
-            found = folder.lstat()
-            if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _STALE_SECONDS:
-                continue
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)

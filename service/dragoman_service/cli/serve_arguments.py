@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from dragoman_service.interfaces.names import INTERFACES
 from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.runtime.settings import ARENAS, ATTENTION_KERNELS, DEVICES, GpuOptions
+from dragoman_service.server.document_settings import DocumentSettings
 from dragoman_service.server.settings import ServiceConfig
 from dragoman_service.translation.settings import RequestLimits
 
@@ -137,7 +139,8 @@ def config_of(args: argparse.Namespace) -> ServiceConfig:
 
 
 def _http_settings(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ("http_port", "http_host", "http_origins")}
+    names = ("http_port", "http_host", "http_origins", *(it.name for it in fields(DocumentSettings)))
+    return {name: getattr(args, name) for name in names}
 
 
 def _request_limits(args: argparse.Namespace) -> RequestLimits:
@@ -171,6 +174,22 @@ def _add_http_arguments(http: argparse._ArgumentGroup, fallback: ServiceConfig) 
         help="origins of websites whose pages may use the HTTP port, such as https://shop.example; * is every one; all "
         "may use LibreTranslate's routes",
     )
+    documents = fallback.documents
+    http.add_argument(
+        "--document-folder",
+        type=Path,
+        metavar="FOLDER",
+        default=documents.document_folder,
+        help="folder of the documents that are being translated; default: a temporary one",
+    )
+    for name, kind, metavar, text in (
+        ("document_ttl", float, "SECONDS", "time after which a translated document is removed"),
+        ("document_timeout", float, "SECONDS", "time that the translation of a document may take, and wait"),
+        ("max_document_mib", int, "MIB", "largest document, before and after its translation"),
+        ("max_documents", int, "N", "documents that are kept, in all; one client can have half of them"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        http.add_argument(option, type=kind, default=getattr(documents, name), metavar=metavar, help=text)
 
 
 def _add_access_arguments(access: argparse._ArgumentGroup, fallback: ServiceConfig) -> None:

@@ -62,6 +62,9 @@ class Metrics:
             "End of the certificate in use: server (--tls-cert), or client_ca (the last of --tls-client-ca to end).",
             "certificate",
         )
+        self.documents = self._counter("documents", "Documents whose translation has ended, by state.", "state")
+        for state in ("DONE", "FAILED"):
+            self.documents.labels(state)
         self._declare_models()
         self._declare_tokens()
         self._engines = _Engines()

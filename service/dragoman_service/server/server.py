@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ from dragoman_service.translation.settings import RequestLimits
 
 if TYPE_CHECKING:
     from dragoman_service.server.http.connections import Listener
+    from dragoman_service.server.http.documents.jobs import DocumentJobs
     from dragoman_service.server.tls import ServerTls
 
 _REPLY_SECONDS = 5.0
@@ -93,6 +94,8 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
         self._pages: PagesServer | None = None
         self._http: Listener | None = None
+        self._documents: DocumentJobs | None = None
+        self._folders = ExitStack()
         self.condition = Condition(not_ready="starting")
         """State of this process, for load balancers and supervisors."""
         self.port = 0
@@ -177,11 +180,17 @@ class Server:
             self._listen_for_http(backend, public_intake, identify, clients)
 
     def _listen_for_http(self, backend: Backend, intake: Intake, identify: Identify, clients: ClientOf) -> None:
-        """Open the HTTP server. Raises StartupError."""
-        from dragoman_service.server.http.endpoint import Service  # noqa: PLC0415 - needs the extra `http`
+        """Open the HTTP server. Raises StartupError, and FolderUnusable."""
+        from dragoman_service.server.http.documents.jobs import DocumentJobs  # noqa: PLC0415 - needs the extra `http`
+        from dragoman_service.server.http.documents.spool import Spool, spool_folder  # noqa: PLC0415
+        from dragoman_service.server.http.documents.translation import Services  # noqa: PLC0415
+        from dragoman_service.server.http.endpoint import Service  # noqa: PLC0415
         from dragoman_service.server.http.server import open_http  # noqa: PLC0415
 
-        config = self._settings
+        config, documents = self._settings, self._config.documents
+        folder = self._folders.enter_context(spool_folder(documents.document_folder))
+        services = Services(backend, self._metrics, intake, identify, self._config.limits.max_texts)
+        self._documents = DocumentJobs(services, Spool(folder), documents)
         service = Service(
             backend=backend,
             metrics=self._metrics,
@@ -195,6 +204,7 @@ class Server:
             problem=lambda: self.condition.not_ready,
             metrics_port=self._metrics_port_beside_http,
             write_seconds=config.write_timeout,
+            documents=self._documents,
         )
         tls = self._tls.context if self._tls else None
         try:
@@ -219,6 +229,10 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.lame_duck)
         started = time.monotonic()
+        if self._documents is not None:
+            await self._documents.stop(grace)
+            grace -= time.monotonic() - started
+            started = time.monotonic()
         # Health and refusals must still be answered while calls run: gRPC itself stops last.
         self._frontend.stop_accepting()
         if not await self._frontend.wait_idle(grace):
@@ -243,6 +257,7 @@ class Server:
         for model in self.registry.models:
             await asyncio.to_thread(model.engine.close)
         self._frontend.close()
+        self._folders.close()
         if self._pages is not None:
             await asyncio.to_thread(self._pages.close)
 

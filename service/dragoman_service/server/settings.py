@@ -12,6 +12,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.interfaces.names import INTERFACES, check_interfaces
 from dragoman_service.repository.call_caps import CallCaps
 from dragoman_service.repository.settings import ModelSettings, RepositorySettings
+from dragoman_service.server.document_settings import DocumentSettings
 from dragoman_service.server.intake import IntakeSettings
 from dragoman_service.translation.settings import RequestLimits
 
@@ -142,6 +143,7 @@ class ServiceConfig:
     intake: IntakeSettings = field(default_factory=IntakeSettings)
     repository: RepositorySettings = field(default_factory=RepositorySettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    documents: DocumentSettings = field(default_factory=DocumentSettings)
 
     @classmethod
     def of(cls, **settings: Any) -> ServiceConfig:
@@ -152,7 +154,7 @@ class ServiceConfig:
         """
         groups = {
             kind: _pop_fields(settings, kind)
-            for kind in (ServerSettings, IntakeSettings, RepositorySettings, EngineSettings, CallCaps)
+            for kind in (ServerSettings, IntakeSettings, RepositorySettings, EngineSettings, CallCaps, DocumentSettings)
         }
         limits = settings.pop("limits", RequestLimits())
         paths = settings.pop("model_paths", ())
@@ -161,7 +163,8 @@ class ServiceConfig:
         if settings:
             raise InvalidInput(min(settings), settings[min(settings)], "a setting of a server")
         server, repository = ServerSettings(**groups[ServerSettings]), RepositorySettings(**groups[RepositorySettings])
-        return cls(paths, server, limits, IntakeSettings(**groups[IntakeSettings]), repository, model)
+        intake, documents = IntakeSettings(**groups[IntakeSettings]), DocumentSettings(**groups[DocumentSettings])
+        return cls(paths, server, limits, intake, repository, model, documents)
 
     def __post_init__(self) -> None:
         if not self.model_paths and not self.repository.repository:

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from dragoman_service.server.fronts.control import (
 )
 from dragoman_service.server.fronts.merge import ENGINE, Pages, families_of
 from dragoman_service.server.fronts.shared_quotas import QuotaDesk
+from dragoman_service.server.http.documents.spool import spool_folder
 from dragoman_service.server.http_pages import Condition, PagesServer
 from dragoman_service.server.intake import IntakeSettings
 from dragoman_service.server.server import StartupError, announce, open_pages, serve_until_signal
@@ -151,7 +153,11 @@ class Supervisor:
     """Starts the processes of a server, and looks after them. Lives on one event loop, on the main thread."""
 
     def __init__(self, config: ServiceConfig, command: Sequence[str], log_level: str) -> None:
-        """`command` starts a process; two descriptors follow as arguments: see `child.main`."""
+        """`command` starts a process; two descriptors follow as arguments: see `child.main`. Raises FolderUnusable."""
+        self._folders = ExitStack()
+        if config.server.http_port is not None:
+            folder = self._folders.enter_context(spool_folder(config.documents.document_folder))
+            config = replace(config, documents=replace(config.documents, document_folder=folder))
         self._config = config
         self._command = tuple(command)
         self._log_level = log_level
@@ -230,12 +236,14 @@ class Supervisor:
         fronts = [part for part in self._parts.values() if part.name != ENGINE]
         await self._end(fronts, server.lame_duck + server.grace + _END_SECONDS)
         await self._end([self._parts[ENGINE]], _END_SECONDS)
+        self._folders.close()
         if self._pages is not None:
             await asyncio.to_thread(self._pages.close)
 
     def kill(self) -> None:
         """End all processes at once."""
         self._stopping.set()
+        self._folders.close()
         for part in self._parts.values():
             if part.process is not None and part.process.returncode is None:
                 part.process.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from typing import Never, cast
@@ -32,6 +32,7 @@ _KEY_HEADERS = ("x-api-key", GOOGLE_KEY)
 _TOKEN_HEADERS = (*_KEY_HEADERS, AUTHORIZATION_KEY)
 _LINGER_SECONDS = 5.0
 """How long the rest of a body is read that nobody wants, after the answer."""
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _DECIMAL = re.compile(r"\d{1,9}(?:\.\d{0,9})?", re.ASCII)
 
 Headers = Sequence[tuple[str, str]]
@@ -82,6 +83,15 @@ class HttpContext:
         """What follows the path after a question mark."""
         return cast(bytes, self._scope["query_string"])
 
+    @property
+    def origin(self) -> str:
+        """Scheme and address by which the caller reaches this server, as the caller says it."""
+        host = self.header("host")
+        if not _HOST.fullmatch(host):
+            name, port = self._scope["server"] or ("localhost", 0)
+            host = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        return f"{self._scope['scheme']}://{host}"
+
     def header(self, name: str) -> str:
         """The first header of this name in lower case; empty if there is none."""
         return next((value for key, value in self._headers if key == name), "")
@@ -121,22 +131,25 @@ class HttpContext:
 
     async def read(self) -> bytes:
         """The body. Raises TooLarge."""
+        return b"".join([part async for part in self.parts(self._max_bytes)])
+
+    async def parts(self, max_bytes: int) -> AsyncGenerator[bytes, None]:
+        """The parts of the body, as they arrive. Raises TooLarge."""
         try:
             announced = int(self.header("content-length") or 0)
         except ValueError:
             announced = 0
-        body = bytearray()
-        more = True
+        taken, more = 0, True
         while more:
-            if max(announced, len(body)) > self._max_bytes:
-                raise TooLarge("request", f"more than {self._max_bytes} bytes", f"at most {self._max_bytes} bytes")
+            if max(announced, taken) > max_bytes:
+                raise TooLarge("request", f"more than {max_bytes} bytes", f"at most {max_bytes} bytes")
             part = await self._next()
             if part["type"] == "http.disconnect":
                 self.gone = True
                 raise asyncio.CancelledError
-            body += part["body"]
+            taken += len(part["body"])
             more = part["more_body"]
-        return bytes(body)
+            yield part["body"]
 
     async def write(self, message: ProtoMessage) -> None:
         """Send a message of a stream as a server-sent event."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -15,13 +16,16 @@ from dragoman_service.errors import DeadlineExceeded
 from dragoman_service.interfaces.backend import Backend
 from dragoman_service.server.call_lifecycle import Answering
 from dragoman_service.server.http.asgi import Receive, Scope, Send
-from dragoman_service.server.http.context import JSON, Aborted, HttpContext, to_json
+from dragoman_service.server.http.context import JSON, Aborted, Headers, HttpContext, to_json
 from dragoman_service.server.http.failure import Failure
 from dragoman_service.server.http.fields import Fields, fields_of, is_json
 from dragoman_service.server.intake import Intake
 from dragoman_service.server.methods import MAX_REPEATED, ClientOf, Identify
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.translation.settings import RequestLimits
+
+if TYPE_CHECKING:
+    from dragoman_service.server.http.documents.jobs import DocumentJobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +51,44 @@ class Service:
     """Port of the metrics, if they are at the address of HTTP and the port is known; else 0."""
     write_seconds: float
     """How long a part of an answer may wait for its reader."""
+    documents: DocumentJobs
+    """The documents that are translated."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
     """A request whose body has arrived."""
 
-    backend: Backend
+    service: Service
     answering: Answering
     context: HttpContext
     body: bytes
-    limits: RequestLimits
-    repeated: Mapping[str, int]
-    """See `Service`."""
+
+    @property
+    def backend(self) -> Backend:
+        """See `Service`, as for the next ones."""
+        return self.service.backend
+
+    @property
+    def limits(self) -> RequestLimits:
+        """Limits of a call."""
+        return self.service.limits
+
+    @property
+    def repeated(self) -> Mapping[str, int]:
+        """Maximum number of values of repeated fields, by name."""
+        return self.service.repeated
 
     @property
     def is_json(self) -> bool:
         """Whether the body is said to be JSON."""
         return is_json(self.context.header("content-type"))
+
+    def identify_by(self, key: object) -> None:
+        """Identify the caller by a token that the body has. One in the headers comes first. Raises Unauthenticated."""
+        if not self.context.key:
+            self.context.key = key if isinstance(key, str) else ""
+            self.service.identify(self.answering)
 
     async def fields(self) -> Fields:
         """The fields of query and body. Raises InvalidInput."""
@@ -77,8 +101,10 @@ class Answer:
     """What is sent."""
 
     content: object
-    """JSON."""
+    """JSON; of type bytes, what is sent as it is."""
     status: int = 200
+    content_type: str = JSON
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +119,10 @@ class Route:
     verbs: Sequence[str] = ("POST",)
     has_body: bool = True
     """Whether the body is read."""
+    needs_key: bool = True
+    """Whether a caller needs a token, where callers need tokens."""
+    takes_body: bool = False
+    """Whether `handle` reads the body itself, and cares for callers who have gone. Then `has_body` is False."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +191,8 @@ class Endpoint:
         if answer is None:
             await context.end_events()
         else:
-            await context.respond(answer.status, to_json(answer.content), JSON, headers)
+            body = answer.content if isinstance(answer.content, bytes) else to_json(answer.content)
+            await context.respond(answer.status, body, answer.content_type, (*answer.headers, *headers))
 
     async def _within_deadline(self, context: HttpContext, call: Answering) -> Answer | None:
         context.check()
@@ -175,18 +206,18 @@ class Endpoint:
 
     async def _handle(self, context: HttpContext, call: Answering) -> Answer | None:
         service, key_field = self._service, self._interface.key_field
-        key_in_body = bool(key_field) and not context.key
-        if key_in_body:
+        key_in_body = bool(key_field) and not context.key and self._route.needs_key
+        if key_in_body or not self._route.needs_key:
             call.client = service.client_of(context)
         else:
             service.identify(call)
         call.memory = memory = service.intake.admit(call.client)
         body = (await service.intake.read(context, memory) or b"") if self._route.has_body else b""
-        request = HttpCall(service.backend, call, context, body, service.limits, service.repeated)
+        request = HttpCall(service, call, context, body)
+        if self._route.takes_body:
+            return await self._route.handle(request)
         if key_in_body:
-            key = (await request.fields()).get(key_field)
-            context.key = key if isinstance(key, str) else ""
-            service.identify(call)
+            request.identify_by((await request.fields()).get(key_field))
         async with context.cancelled_when_gone():
             return await self._route.handle(request)
 

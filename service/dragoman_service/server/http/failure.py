@@ -86,6 +86,12 @@ class Failure:
         return json_format.MessageToDict(self.status)
 
     @property
+    def retry_seconds(self) -> float:
+        """Seconds after which the same call may be made again, if it may."""
+        retry = self._detail(error_details_pb2.RetryInfo)
+        return retry.retry_delay.ToNanoseconds() / 1e9 if retry else 1.0
+
+    @property
     def headers(self) -> list[tuple[str, str]]:
         """Headers that belong to the status."""
         retry = self._detail(error_details_pb2.RetryInfo)

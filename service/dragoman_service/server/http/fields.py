@@ -17,7 +17,8 @@ Fields: TypeAlias = dict[str, Any]
 that is null is left out."""
 
 _FORM = "application/x-www-form-urlencoded"
-_MULTIPART = "multipart/form-data"
+MULTIPART = "multipart/form-data"
+"""Content type of a form that may have files."""
 
 
 async def fields_of(content_type: str, body: bytes, query: bytes, max_values: int) -> Fields:
@@ -38,11 +39,11 @@ async def fields_of(content_type: str, body: bytes, query: bytes, max_values: in
     kind = content_type.partition(";")[0].strip().lower()
     if is_json(content_type):
         return fields | json_object(body)
-    if kind == _MULTIPART:
+    if kind == MULTIPART:
         return fields | await _multipart(content_type, body, max_values)
     if kind in ("", _FORM):
         return fields | _form(body, max_values, "request")
-    raise InvalidInput("content-type", kind, f"application/json, {_FORM}, {_MULTIPART}")
+    raise InvalidInput("content-type", kind, f"application/json, {_FORM}, {MULTIPART}")
 
 
 def is_json(content_type: str) -> bool:
@@ -86,7 +87,7 @@ def _form(data: bytes, max_values: int, what: str) -> Fields:
         raise InvalidInput(what, data[:100], "UTF-8") from None
     except ValueError:
         raise InvalidInput(what, f"more than {max_values} values", f"at most {max_values}") from None
-    return _joined(pairs)
+    return joined(pairs)
 
 
 async def _multipart(content_type: str, body: bytes, max_values: int) -> Fields:
@@ -103,11 +104,12 @@ async def _multipart(content_type: str, body: bytes, max_values: int) -> Fields:
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise InvalidInput("request", str(error), f"{_MULTIPART} of texts in UTF-8") from None
-    return _joined([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
+        raise InvalidInput("request", str(error), f"{MULTIPART} of texts in UTF-8") from None
+    return joined([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
 
 
-def _joined(pairs: list[tuple[str, str]]) -> Fields:
+def joined(pairs: list[tuple[str, str]]) -> Fields:
+    """The fields of a form. Those of the same name are a list."""
     fields: Fields = {}
     for name, value in pairs:
         if name not in fields:

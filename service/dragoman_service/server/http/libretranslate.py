@@ -11,9 +11,17 @@ from dragoman_service.errors import NotFound
 from dragoman_service.interfaces.libretranslate import mapping
 from dragoman_service.interfaces.libretranslate.spec import SPEC
 from dragoman_service.interfaces.names import LIBRETRANSLATE
+from dragoman_service.interfaces.wording import Worded
+from dragoman_service.server.http.documents.job import State
+from dragoman_service.server.http.documents.routes import begin, file_of, take
 from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Page, Route, Service
 from dragoman_service.server.http.failure import Failure
 from dragoman_service.server.http.fields import Fields
+from dragoman_service.text.markup.documents import SUFFIXES
+
+_KEY_FIELD = "api_key"
+_LONGEST_WAIT = 600.0
+"""Seconds that a caller may wait for the translation of a file."""
 
 
 async def _fields(call: HttpCall) -> Fields:
@@ -52,11 +60,43 @@ async def _languages(call: HttpCall) -> Answer:
     return Answer(mapping.languages_of(await _models(call)))
 
 
+async def _translate_file(call: HttpCall) -> Answer:
+    upload = await take(call, _KEY_FIELD)
+    fields = {name: _unix_lines(value) for name, value in upload.fields.items()}
+    asked = mapping.translation_of({**fields, "q": " "}, call.limits.max_characters)
+    asked.request.ClearField("texts")
+    try:
+        job = await begin(call, upload, asked.request)
+    except NotFound:
+        raise mapping.refusal_of(asked, await _models(call)) or _same_language() from None
+    jobs = call.service.documents
+    try:
+        async with call.context.cancelled_when_gone():
+            job = await jobs.wait(job, _LONGEST_WAIT)
+    except BaseException:
+        jobs.remove(job)
+        raise
+    if job.state is not State.DONE:
+        jobs.remove(job)
+        raise Worded("file", job.error or f"the translation takes longer than {_LONGEST_WAIT:g} s")
+    return Answer({"translatedFileUrl": f"{call.context.origin}/download_file/{job.id}{job.suffix}"})
+
+
+def _same_language() -> Worded:
+    return Worded("target", "Invalid request: a file is not translated into its own language")
+
+
+async def _download_file(call: HttpCall) -> Answer:
+    # Whoever knows the address may have the file: browsers follow it without a key.
+    name = call.context.path_values["name"].partition(".")[0]
+    return await file_of(call, call.service.documents.find_by_id(name))
+
+
 def _settings(service: Service) -> Answer:
     content = {
         "apiKeys": service.has_tokens,
         "charLimit": service.limits.max_characters,
-        "filesTranslation": False,
+        "filesTranslation": True,
         "frontendTimeout": 500,
         "keyRequired": service.has_tokens,
         "language": {
@@ -64,7 +104,7 @@ def _settings(service: Service) -> Answer:
             "target": {"code": "en", "name": "English"},
         },
         "suggestions": False,
-        "supportedFilesFormat": [],
+        "supportedFilesFormat": list(SUFFIXES),
     }
     return Answer(content)
 
@@ -99,6 +139,10 @@ INTERFACE = HttpInterface(
         Route(("/translate",), "Translate", _translate),
         Route(("/detect",), "DetectLanguage", _detect),
         # Clients of Argos POST, and others send a body with GET. It has nothing to say.
+        Route(("/translate_file",), "CreateDocument", _translate_file, has_body=False, takes_body=True),
+        Route(
+            ("/download_file/{name}",), "GetDocumentContent", _download_file, ("GET",), has_body=False, needs_key=False
+        ),
         Route(("/languages",), "ListModels", _languages, verbs=("GET", "POST"), has_body=False),
     ),
     pages=(
@@ -108,6 +152,6 @@ INTERFACE = HttpInterface(
         Page("/suggest", _suggest, verb="POST"),
     ),
     fail=_fail,
-    key_field="api_key",
+    key_field=_KEY_FIELD,
     any_origin=True,
 )

@@ -7,6 +7,7 @@ import importlib.metadata
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 
+from dragoman_service.server.http.documents.routes import ROUTES as DOCUMENT_ROUTES
 from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Page, Route, Service
 from dragoman_service.server.http.failure import Failure
 from dragoman_service.server.http.fields import json_object
@@ -54,7 +55,7 @@ def _fail(failure: Failure) -> Answer:
 V1 = HttpInterface(
     name="",
     api=API,
-    routes=[_route(operation) for operation in _OPERATIONS],
+    routes=[*(_route(operation) for operation in _OPERATIONS), *DOCUMENT_ROUTES],
     pages=(Page("/v1/openapi.json", _described),),
     fail=_fail,
 )
