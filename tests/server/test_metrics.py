@@ -16,6 +16,7 @@ from support.fake_workers import FakeWorkers, served
 MODEL = served(FakeWorkers()).description
 LABELS = {"model": "loud", "version": "1"}
 NAMES = {
+    "dragoman_documents",
     "dragoman_failed_steps",
     "dragoman_interruptions",
     "dragoman_model_alias",

@@ -1,65 +1,58 @@
-"""Documents with markup, translated by the bundled model of a real server."""
+"""Documents with real servers: of several processes, and of a process that is killed."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import os
+import signal
+from pathlib import Path
 
-import grpc
 import pytest
 
-from dragoman_protos.v1 import translation_pb2 as pb
-from dragoman_protos.v1 import translation_pb2_grpc
-from support.server_process import START_SECONDS, ServerProcess
+from support.http_calls import ask
+from support.processes import processes
+from support.server_process import server_process
+from support.uploads import begun, ended
+from support.waiting import wait_until
 
-from .conftest import BUNDLED
-
-pytestmark = pytest.mark.skipif(not (BUNDLED / "manifest.json").exists(), reason="the bundled model is not there")
-
-HTML = [
-    "<b>here</b>",
-    'Click <a href="x">this link</a> now.',
-    "<ul>\n  <li>One apple</li>\n  <li>Two <i>green <b>pears</b></i></li>\n</ul>",
-    "<table><tr><th>Name</th><td>The <em>old</em> house</td></tr></table>",
-    "<p>My <b>dog <i>likes</i> to</b> sleep.<br>Use <code>foo()</code>, please.</p>",
-    '<p>The <span translate="no">Good Company</span> sells <a href="1">books</a> and <a href="2">toys</a>.</p>',
-    "<h1>Good morning</h1><!-- c --><p>How are <strong>you</strong>? I am fine.<img src=a></p>",
-]
-TAG = re.compile(r"<[^<>]*>")
+LONG = "".join(f"The cat number {number} reads a book in the garden.\n" for number in range(3_000)).encode()
+CONNECTIONS = 16
+"""Of as many connections, no front gets none but once in thousands of runs."""
 
 
-@pytest.fixture(scope="module")
-def stub(server: ServerProcess) -> Iterator[translation_pb2_grpc.TranslationStub]:
-    with grpc.insecure_channel(server.address) as channel:
-        yield translation_pb2_grpc.TranslationStub(channel)
+@pytest.mark.parametrize("fronts", ["0", "2"])
+def test_a_job_is_seen_by_every_process_and_outlives_none(bundle: Path, tmp_path: Path, fronts: str) -> None:
+    with server_process([bundle], "--http-port", "0", "--fronts", fronts, "--document-folder", tmp_path) as server:
+        name = begun(server.url, "a.txt", b"Good morning!", target_language="de")
+        assert ended(server.url, name)["state"] == "DONE"
+        where = f"{server.url}/v1/documents/{name}"
+        assert {ask(f"{where}/content").body for _ in range(CONNECTIONS)} == {b"Guten Morgen!"}
+        assert ask(where, verb="DELETE").status == 200
+        assert {ask(where).status for _ in range(CONNECTIONS)} == {404}
+
+        running = begun(server.url, "a.txt", LONG, target_language="de")
+        where = f"{server.url}/v1/documents/{running}"
+        wait_until(lambda: ask(where).json["textsDone"] > 0)
+        assert {ask(where).json["state"] for _ in range(CONNECTIONS)} == {"RUNNING"}
+        if fronts != "0":
+            for front in ("front 1", "front 2"):
+                os.kill(processes(server)[front], signal.SIGKILL)
+        else:
+            server.process.kill()
+            server.process.wait()
+    if fronts == "0":
+        with server_process([bundle], "--http-port", "0", "--document-folder", tmp_path) as server:
+            job = ask(f"{server.url}/v1/documents/{running}").json
+            assert (job["state"], job["error"]) == ("FAILED", "the process that translated it has ended")
 
 
-def translate(stub: translation_pb2_grpc.TranslationStub, text: str, text_format: int) -> str:
-    request = pb.TranslateRequest(texts=[text], format=text_format)
-    (translation,) = stub.Translate(request, timeout=START_SECONDS).translations
-    return translation.hypotheses[0].text
-
-
-@pytest.mark.parametrize("source", HTML)
-def test_html(stub: translation_pb2_grpc.TranslationStub, source: str) -> None:
-    written = translate(stub, source, pb.TEXT_FORMAT_HTML)
-    assert sorted(TAG.findall(written)) == sorted(TAG.findall(source))
-    assert TAG.sub("", written) != TAG.sub("", source)
-    for kept in ("<code>foo()</code>", '<span translate="no">Good Company</span>'):
-        assert written.count(kept) == source.count(kept)
-
-
-def test_markdown(stub: translation_pb2_grpc.TranslationStub) -> None:
-    source = "# Good morning\n\nThe **old house** is [here](http://x.y).\n\n- One `apple`\n\n```\ncode\n```\n"
-    written = translate(stub, source, pb.TEXT_FORMAT_MARKDOWN)
-    assert written.startswith("# Guten Morgen\n\n")
-    assert written.endswith(" `apple`\n\n```\ncode\n```\n")
-    assert written.count("**") == 2
-    assert written.count("](http://x.y)") == 1
-
-
-def test_an_unknown_format_is_refused(stub: translation_pb2_grpc.TranslationStub) -> None:
-    with pytest.raises(grpc.RpcError) as error:
-        stub.Translate(pb.TranslateRequest(texts=["a"], format=99), timeout=START_SECONDS)
-    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "format: got 99" in error.value.details()
+def test_a_server_that_stops_leaves_no_temporary_folder(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for fronts in ("0", "2"):
+        with server_process([bundle], "--http-port", "0", "--fronts", fronts, "--grace", "1") as server:
+            begun(server.url, "a.txt", LONG, target_language="de")
+            assert [path.name.startswith("dragoman-documents-") for path in tmp_path.iterdir()] == [True]
+            server.process.terminate()
+            assert server.process.wait(30) == 0
+        assert list(tmp_path.iterdir()) == []

@@ -72,3 +72,25 @@ def test_deepl(server: ServerProcess, expected: dict[str, str]) -> None:
     assert found["html"] == expected[HTML[1]]
     assert (found["sources"], found["targets"], found["usage"]) == (["EN"], [["DE", "German"]], True)
     assert "Value for 'target_lang' not supported: FR" in found["error"]
+
+
+PAGE = f"<html><body><h1>{MORNING}</h1><p class='x'>Two.</p></body></html>"
+
+
+def test_files_of_libretranslate(server: ServerProcess, expected: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(PAGE)
+    found = run_client("libretranslate_files.py", server.url, str(path))
+    assert found["address"].startswith(f"{server.url}/download_file/")
+    assert found["content"] == PAGE.replace(MORNING, expected[MORNING]).replace("Two.", expected["Two."])
+
+
+def test_documents_of_deepl(server: ServerProcess, expected: dict[str, str], tmp_path: Path) -> None:
+    path, output = tmp_path / "page.html", tmp_path / "seite.html"
+    path.write_text(PAGE)
+    found = run_client("deepl_documents.py", server.url, str(path), str(output))
+    assert output.read_text() == PAGE.replace(MORNING, expected[MORNING]).replace("Two.", expected["Two."])
+    assert found["done"]
+    assert found["characters"] > len(MORNING) + len("Two.")  # with the tags between them
+    assert "not JSON" in found["error"]
+    assert "Value for 'target_lang' not supported: FR" in found["refused"]

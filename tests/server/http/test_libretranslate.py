@@ -130,7 +130,8 @@ def test_detection(server: ServerThread) -> None:
 def test_pages(server: ServerThread) -> None:
     assert ask(f"{server.url}/health").json == {"status": "ok"}
     settings = ask(f"{server.url}/frontend/settings").json
-    assert (settings["charLimit"], settings["keyRequired"], settings["filesTranslation"]) == (1_000, False, False)
+    assert (settings["charLimit"], settings["keyRequired"], settings["filesTranslation"]) == (1_000, False, True)
+    assert ".docx" in settings["supportedFilesFormat"]
     assert set(ask(f"{server.url}/spec").json["paths"]) >= {"/translate", "/detect", "/languages"}
     suggestion = ask(f"{server.url}/suggest", {"q": "a", "s": "b", "source": "en", "target": "de"})
     assert (suggestion.status, list(suggestion.json)) == (403, ["error"])
