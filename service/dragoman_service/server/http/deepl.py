@@ -9,6 +9,7 @@ from dragoman_service.errors import NoLanguagePair
 from dragoman_service.interfaces.deepl import mapping
 from dragoman_service.interfaces.fields import renamed_fields
 from dragoman_service.interfaces.names import DEEPL
+from dragoman_service.server.http import deepl_glossaries
 from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Route
 from dragoman_service.server.http.failure import Failure
 
@@ -49,6 +50,7 @@ INTERFACE = HttpInterface(
         Route(("/v2/translate",), "Translate", _translate),
         Route(("/v2/languages",), "ListModels", _languages, ("GET", "POST")),
         Route(("/v2/usage",), "GetUsage", _usage, ("GET", "POST")),
+        *deepl_glossaries.ROUTES,
     ),
     fail=_fail,
     key_field="auth_key",

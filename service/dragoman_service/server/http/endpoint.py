@@ -68,8 +68,15 @@ class HttpCall:
 
     async def fields(self) -> Fields:
         """The fields of query and body. Raises InvalidInput."""
+        return await self._fields(self.body)
+
+    async def query_fields(self) -> Fields:
+        """The fields of the query. Raises InvalidInput."""
+        return await self._fields(b"")
+
+    async def _fields(self, body: bytes) -> Fields:
         most = self.limits.max_texts + MAX_REPEATED
-        return await fields_of(self.context.header("content-type"), self.body, self.context.query, most)
+        return await fields_of(self.context.header("content-type"), body, self.context.query, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +84,18 @@ class Answer:
     """What is sent."""
 
     content: object
-    """JSON."""
+    """A text as it is, or what is written as JSON; None: nothing."""
     status: int = 200
+    content_type: str = JSON
+
+    @property
+    def body(self) -> bytes:
+        """The bytes to send."""
+        if self.content is None:
+            return b""
+        if self.content_type != JSON:
+            return str(self.content).encode()
+        return to_json(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +178,7 @@ class Endpoint:
         if answer is None:
             await context.end_events()
         else:
-            await context.respond(answer.status, to_json(answer.content), JSON, headers)
+            await context.respond(answer.status, answer.body, answer.content_type, headers)
 
     async def _within_deadline(self, context: HttpContext, call: Answering) -> Answer | None:
         context.check()
