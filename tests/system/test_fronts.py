@@ -21,6 +21,7 @@ from dragoman_service.client.admin import AdminClient
 from dragoman_service.client.client import TranslationClient
 from dragoman_service.client.errors import ServerUnavailable
 from dragoman_service.client.values import Options, Sampling, Translation
+from support.processes import processes
 from support.repositories import add_version
 from support.server_process import START_SECONDS, ServerProcess, run_dragoman, server_process
 from support.tokens import add_token, bearer
@@ -41,19 +42,6 @@ def stubs(stack: ExitStack, address: str, count: int = CONNECTIONS) -> list[tran
     """Clients with a connection each."""
     channels = [stack.enter_context(grpc.insecure_channel(address, options=ALONE)) for _ in range(count)]
     return [translation_pb2_grpc.TranslationStub(channel) for channel in channels]
-
-
-def processes(server: ServerProcess) -> dict[str, int]:
-    """The processes of a server by name: `engine`, `front 1` and `front 2`."""
-    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    children = [int(pid) for task in tasks for pid in task.read_text().split()]
-    # The engine process has the longest list of libraries: the one that has a model mapped has its weights.
-    maps: dict[int, int] = {}
-    for pid in children:
-        with suppress(OSError):  # one that has just been killed
-            maps[pid] = -len(Path(f"/proc/{pid}/maps").read_text())
-    by_memory = sorted(maps, key=lambda pid: maps[pid])
-    return {"engine": by_memory[0], **{f"front {n}": pid for n, pid in enumerate(sorted(by_memory[1:]), start=1)}}
 
 
 def cpu_ticks(pid: int) -> int:

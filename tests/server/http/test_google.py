@@ -146,7 +146,7 @@ def test_v3_changes_glossaries(tmp_path: Path) -> None:
              "glossary.language_pair.target_language_code"),
             ("glossaries", {**sent, "inputConfig": {}}, "glossary.input_config"),
             ("glossaries", {"nothing": 1}, "glossary.nothing"),
-            ("glossaries/x/glossaryEntries", {"termsSet": 5}, "glossaryEntry.termsSet"),
+            ("glossaries/x/glossaryEntries", {"termsSet": 5}, "glossary_entry.termsSet"),
         ):  # fmt: skip
             reply = ask(f"{server.url}{V3}/{path}", content)
             assert reply.status == 400, (path, content)
