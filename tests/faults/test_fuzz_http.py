@@ -1,13 +1,12 @@
 """Requests over HTTP with random contents: each is answered, none is an error of the server, and nothing stays behind.
 
-More of them: DRAGOMAN_EXAMPLES=100000 pytest tests/faults/test_fuzz_http.py
+More of them: DRAGOMAN_CASES=100000 pytest tests/faults/test_fuzz_http.py
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -16,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from support.asgi_calls import answered
+from support.cases import cases
 from support.fake_workers import FakeWorkers, served
-from support.http_calls import FORM, JSON, Reply, ended, opened
+from support.http_calls import FORM, JSON, ended, opened
 from support.server_thread import ServerThread, serving
 
-EXAMPLES = int(os.environ.get("DRAGOMAN_EXAMPLES", "100"))
+EXAMPLES = cases(100)
 FUZZED = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -60,31 +61,8 @@ def server() -> Iterator[ServerThread]:
         assert model.engine.permits.idle
 
 
-async def answered(server: ServerThread, path: str, body: bytes, headers: dict[str, str]) -> Reply:
-    """Call the application without a connection, on the event loop of the server."""
-    sent: list[Any] = []
-    scope = {
-        "type": "http", "http_version": "1.1", "method": "POST", "path": path, "query_string": b"", "root_path": "",
-        "scheme": "http", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }  # fmt: skip
-    parts = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def receive() -> Any:
-        return next(parts, None) or await asyncio.Future()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    assert server.server._http is not None
-    await asyncio.create_task(server.server._http.app(scope, receive, send))
-    head, *rest = sent
-    found = {name.decode(): value.decode() for name, value in head["headers"]}
-    return Reply(head["status"], found, b"".join(part["body"] for part in rest))
-
-
 def check(server: ServerThread, path: str, body: bytes, headers: dict[str, str]) -> None:
-    reply = asyncio.run_coroutine_threadsafe(answered(server, path, body, headers), server.loop).result(60)
+    reply = asyncio.run_coroutine_threadsafe(answered(server, "POST", path, body, headers), server.loop).result(60)
     assert reply.status in (200, 400, 403, 404), reply
     if reply.headers["content-type"] == "text/event-stream":
         assert reply.events

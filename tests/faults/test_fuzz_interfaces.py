@@ -22,6 +22,7 @@ from dragoman_service.interfaces.catalogue import grpc_interfaces
 from dragoman_service.interfaces.names import INTERFACES
 from faults.damage import damaged
 from faults.wire import TEXTS, Reply, messages, send, unharmed, unknown_fields
+from support.cases import cases
 from support.server_process import ServerProcess, server_process
 
 OK, INVALID = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT
@@ -70,8 +71,9 @@ ALWAYS = ("text", "texts", "contents", "content", "parent", "name", "target_lang
 
 
 def rounds(usual: int, many: int) -> pytest.MarkDecorator:
-    """So many inputs in every run of the tests, and many in the slow ones."""
-    return pytest.mark.parametrize("rounds", [usual, pytest.param(many, marks=pytest.mark.slow)])
+    """So many inputs of each method in every run of the tests, and many in the slow ones: DRAGOMAN_CASES in all."""
+    slow = pytest.param(cases(many * len(METHODS)) // len(METHODS), marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
+    return pytest.mark.parametrize("rounds", [usual, slow])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The processes of a server of several."""
+"""The processes of a server that has several."""
 
 from __future__ import annotations
 

@@ -16,9 +16,10 @@ needs_clients = pytest.mark.skipif(not PYTHON.exists(), reason="needs `make clie
 _SECONDS = 120
 
 
-def run_client(script: str, *arguments: str) -> Any:
-    """Run a script of tests/system/clients. Returns what it prints, a value of JSON."""
+def run_client(script: str, *arguments: str, **environment: str) -> Any:
+    """Run a script of tests/system/clients, with more variables. Returns what it prints, a value of JSON."""
     command = [str(PYTHON), str(ROOT / "tests" / "system" / "clients" / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    variables = {**os.environ, **environment}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -10,6 +10,7 @@ import pytest
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from support.http_calls import ask
 from support.server_process import ServerProcess, server_process
 from support.stock_clients import needs_clients, run_client
 
@@ -19,8 +20,9 @@ pytestmark = needs_clients
 
 
 @pytest.fixture(scope="module")
-def server(bundle: Path) -> Iterator[ServerProcess]:
-    with server_process([bundle], "--http-port", "0") as running:
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = str(tmp_path_factory.mktemp("glossaries"))
+    with server_process([bundle], "--http-port", "0", "--glossaries", folder, "--glossaries-writable") as running:
         yield running
 
 
@@ -43,8 +45,9 @@ def test_libretranslate(server: ServerProcess, expected: dict[str, str]) -> None
     assert found["translate"] == found["deep_translator"] == expected[MORNING]
     assert found["weblate"] == {"translatedText": expected[MORNING]}
     assert found["mastodon"]["translatedText"] == [expected[HTML[0]]]
-    assert found["mastodon"]["detectedLanguage"] == [{"confidence": 100, "language": "en"}]
-    assert found["detect"][0]["language"] == "en"
+    (detected,) = found["mastodon"]["detectedLanguage"]
+    assert detected["language"] == found["detect"][0]["language"] == "en"
+    assert detected in ask(f"{server.url}/detect", {"q": MORNING}).json, "as likely as in a request of its own"
     assert {it["code"]: it["targets"] for it in found["languages"]} == {"en": ["de"], "de": []}
     assert "HTTP Error 400" in found["error"]
 
@@ -64,6 +67,11 @@ def test_google_v3_over_rest(server: ServerProcess, expected: dict[str, str]) ->
     assert found["translate"] == [expected[MORNING]]
     assert (found["detect"], found["languages"]) == ("en", ["de", "en"])
     assert found["error"] == ["BadRequest", 400]
+    name = "projects/p/locations/global/glossaries/rest"
+    assert found["glossaries"] == {
+        "made": name, "listed": [name], "entries": [["house", "Hütte"]], "applied": True, "renamed": "Renamed",
+        "deleted": name, "left": [],
+    }  # fmt: skip
 
 
 def test_deepl(server: ServerProcess, expected: dict[str, str]) -> None:
@@ -94,3 +102,19 @@ def test_documents_of_deepl(server: ServerProcess, expected: dict[str, str], tmp
     assert found["characters"] > len(MORNING) + len("Two.")  # with the tags between them
     assert "not JSON" in found["error"]
     assert "Value for 'target_lang' not supported: FR" in found["refused"]
+
+
+def test_glossaries_of_deepl(server: ServerProcess) -> None:
+    found = run_client("deepl_glossaries.py", server.url)
+    assert found["pairs"] == [["en", "de"]]
+    assert found["made"] == ["Houses", True, "EN", "DE", 2, True]
+    assert found["same"]
+    assert found["entries"] == {"house": "Hütte", "US": "USA"}
+    assert found["listed"] == ["Houses"]
+    assert "Hütte" in found["applied"]
+    assert found["applied_by_call"] == found["several_applied"] == found["applied"]
+    assert found["csv"] == {"house": "Hütte, die"}
+    assert (found["gone"], found["bad"]) == ("GlossaryNotFoundException", "DeepLException")
+    assert found["updated"] == ["Renamed", [["EN", "DE", 2]]]
+    assert (found["replaced"], found["whole"]) == (1, "cat\tKater")
+    assert (found["left"], found["again"], found["none"]) == ([], "Table", "GlossaryNotFoundException")

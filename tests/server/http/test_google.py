@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,51 @@ def test_v3_has_glossaries(server: ServerThread) -> None:
     assert ask(f"{server.url}{V3}/glossaries").json == {}
     assert ask(f"{server.url}{V3}/glossaries/none").status == 404
     assert ask(f"{server.url}{V3}/glossaries/none", verb="DELETE").status == 404
+
+
+def test_v3_changes_glossaries(tmp_path: Path) -> None:
+    name = f"{V3[4:]}/glossaries/new"
+    pair = {"sourceLanguageCode": "en", "targetLanguageCode": "de"}
+    with serving([served(FakeWorkers())], http_port=0, glossaries=tmp_path, glossaries_writable=True) as server:
+
+        def call(path: str, content: object = None, verb: str = "") -> Any:
+            reply = ask(f"{server.url}/v3/{path}", content, verb=verb)
+            assert reply.status == 200, reply
+            return reply.json
+
+        sent = {"name": name, "languagePair": pair, "displayName": "New"}
+        made = call(f"{V3[4:]}/glossaries?%24alt=json", sent)
+        assert made["done"]
+        assert made["response"]["displayName"] == "New"
+        assert call(made["name"])["response"] == made["response"]
+        assert call(f"{made['name']}:wait", {"timeout": "3s"})["response"] == made["response"]
+        terms = {"sourceTerm": {"text": "cat"}, "targetTerm": {"text": "Katze"}}
+        entry = call(f"{name}/glossaryEntries", {"termsPair": terms})
+        assert call(entry["name"]) == entry
+        terms["targetTerm"]["text"] = "Kater"
+        entry = call(entry["name"], {"termsPair": terms}, "PATCH")
+        assert entry["termsPair"]["targetTerm"]["text"] == "Kater"
+        assert call(f"{name}/glossaryEntries?pageSize=1")["glossaryEntries"] == [entry]
+        config = {"glossary": name}
+        text = {"contents": ["a cat"], "sourceLanguageCode": "en", "targetLanguageCode": "de", "glossaryConfig": config}
+        assert call(f"{V3[4:]}:translateText", text)["glossaryTranslations"][0]["translatedText"] == "A Kater"
+        changed = call(f"{name}?updateMask=displayName", {"displayName": "Newer"}, "PATCH")
+        assert changed["response"]["displayName"] == "Newer"
+        assert call(entry["name"], verb="DELETE") == {}
+        assert call(name, verb="DELETE")["done"]
+        for path, content, field in (
+            ("glossaries", {**sent, "name": "x"}, "glossary.name"),
+            ("glossaries", {**sent, "languagePair": {"sourceLanguageCode": "en"}},
+             "glossary.language_pair.target_language_code"),
+            ("glossaries", {**sent, "inputConfig": {}}, "glossary.input_config"),
+            ("glossaries", {"nothing": 1}, "glossary.nothing"),
+            ("glossaries/x/glossaryEntries", {"termsSet": 5}, "glossary_entry.termsSet"),
+        ):  # fmt: skip
+            reply = ask(f"{server.url}{V3}/{path}", content)
+            assert reply.status == 400, (path, content)
+            assert reply.json["error"]["details"][1]["fieldViolations"][0]["field"] == field
+        assert ask(f"{server.url}{V3}/glossaries/none", {"displayName": "x"}, verb="PATCH").status == 404
+        assert ask(f"{server.url}{V3}/operations/none").status == 404
 
 
 def test_calls_are_counted_by_interface(server: ServerThread) -> None:

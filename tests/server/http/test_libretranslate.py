@@ -67,6 +67,19 @@ def test_detected_languages_have_whole_numbers_and_alternatives_are_others(serve
     assert translate(server, alternatives=2)[1]["alternatives"] == ["ONE.!", "ONE.!!"]
 
 
+def test_the_only_possible_language_is_as_likely_as_detection_finds_it(server: ServerThread) -> None:
+    """English alone is translated into German. What a translation tells of its texts is what `/detect` does."""
+    texts = ["This is English text.", "Ceci est un texte français.", "😀"]
+    _, reply = translate(server, q=texts, source="auto")
+    for text, found in zip(texts, reply["detectedLanguage"], strict=True):
+        detected = {it["language"]: it["confidence"] for it in ask(f"{server.url}/detect", {"q": text}).json}
+        assert found == {"language": "en", "confidence": detected["en"]}
+    english, french, none = (it["confidence"] for it in reply["detectedLanguage"])
+    assert english > 90
+    assert french < 10
+    assert none == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_service.errors import InvalidInput, visible
+from dragoman_service.interfaces.glossaries import name_of
 from dragoman_service.interfaces.offered import Offered
 from dragoman_service.interfaces.values import text_of, texts_of
 from dragoman_service.interfaces.wording import Worded
@@ -29,7 +30,7 @@ _SPLITTINGS = {
     "0": pb.SPLITTING_NONE,
 }  # fmt: skip
 _FORMALITIES = ("", "default", "prefer_more", "prefer_less")
-_NOT_SERVED = ("ignore_tags", "style_id", "custom_instructions")
+_NOT_SERVED = ("ignore_tags", "style_id", "custom_instructions", "translation_memory_id")
 """Fields that would change the translation. Others that are not read, such as `context`, are hints."""
 _UNDETECTED = "EN"
 """What is said of a text without letters."""
@@ -55,8 +56,19 @@ def translation_of(fields: Mapping[str, Any]) -> pb.TranslateRequest:
         format=text_format,
         splitting=_SPLITTINGS[splitting],
         join_lines=splitting == "nonewlines" and text_format == pb.TEXT_FORMAT_PLAIN,
-        glossary=text_of(fields, "glossary_id"),
+        glossary=_glossary(fields),
     )
+
+
+def _glossary(fields: Mapping[str, Any]) -> str:
+    """The name of the glossary. Raises InvalidInput."""
+    wanted = text_of(fields, "glossary_id")
+    if "glossary_ids" in fields:
+        ids = texts_of(fields, "glossary_ids")
+        if wanted or len(ids) > 1:
+            raise InvalidInput("glossary_ids", ", ".join(ids), "one glossary, and no glossary_id beside it")
+        wanted = "".join(ids)
+    return name_of(wanted, text_of(fields, "source_lang"), text_of(fields, "target_lang"))
 
 
 def translated(request: pb.TranslateRequest, reply: pb.TranslateResponse) -> dict[str, Any]:

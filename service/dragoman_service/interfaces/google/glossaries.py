@@ -20,35 +20,9 @@ FIELDS = {
 }
 """Field of `v1.CreateGlossaryRequest` and `v1.UpdateGlossaryRequest` -> field of the caller."""
 _ENTRY = "glossary_entry.terms_pair"
-_MOST_SHOWN = 50
 _UPDATABLE = ("display_name", "displayName")
 
 T = TypeVar("T")
-
-
-def glossary_id(glossary: v1.Glossary, all_of: Iterable[v1.Glossary]) -> str:
-    """The id of a glossary: its name; with its languages, NAME.SOURCE-TARGET, if several have the name.
-
-    A glossary here has one pair of languages, and a name of the server may stand for glossaries of several pairs.
-    """
-    same = [other for other in all_of if other.name == glossary.name]
-    return glossary.name if len(same) <= 1 else _long_id(glossary)
-
-
-def _long_id(glossary: v1.Glossary) -> str:
-    return f"{glossary.name}.{glossary.source_language}-{glossary.target_language}"
-
-
-def find(wanted: str, all_of: Sequence[v1.Glossary]) -> v1.Glossary:
-    """The glossary of an id. Raises NotFound, and InvalidInput for a name that several have."""
-    found = [glossary for glossary in all_of if glossary.name == wanted]
-    found = found or [glossary for glossary in all_of if _long_id(glossary) == wanted]
-    if not found:
-        there = ", ".join(glossary_id(it, all_of) for it in all_of[:_MOST_SHOWN]) or "none"
-        raise NotFound(f"no glossary {visible(wanted)!r}; there are: {there}")
-    if len(found) > 1:
-        raise InvalidInput("name", wanted, f"one of {', '.join(map(_long_id, found))}")
-    return found[0]
 
 
 def glossary_message(name: str, glossary: v1.Glossary) -> pb.Glossary:

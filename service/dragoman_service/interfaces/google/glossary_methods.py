@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -11,8 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from dragoman_protos.google import translation_v3_pb2 as pb
 from dragoman_protos.v1 import glossaries_pb2 as v1
-from dragoman_service.errors import Conflict, InvalidInput
-from dragoman_service.interfaces import backend
+from dragoman_service.errors import InvalidInput
+from dragoman_service.interfaces import backend, glossaries
+from dragoman_service.interfaces.glossaries import Change, Changed, find, glossary_id
 from dragoman_service.interfaces.google import operations
 from dragoman_service.interfaces.google.common import errors_of
 from dragoman_service.interfaces.google.glossaries import (
@@ -20,9 +20,7 @@ from dragoman_service.interfaces.google.glossaries import (
     changed_glossary,
     entry_fields,
     entry_message,
-    find,
     find_entry,
-    glossary_id,
     glossary_message,
     new_glossary,
     new_term,
@@ -35,12 +33,7 @@ from dragoman_service.interfaces.google.names import Resource, check_parent, ent
 _MOST_GLOSSARIES = 1_000
 _MOST_ENTRIES = 1_000
 """Of a page."""
-_ATTEMPTS = 5
-"""Of a change, if others change the glossary at the same time."""
 _PAIR = "glossary.language_pair"
-
-Change = Callable[[v1.Glossary], tuple[v1.UpdateGlossaryRequest, Mapping[str, str]]]
-"""Makes a change of a glossary, and the table of its fields, from the glossary as it is. Raises errors."""
 
 
 class GlossaryMethods:
@@ -76,10 +69,7 @@ class GlossaryMethods:
     async def DeleteGlossary(self, request: pb.DeleteGlossaryRequest, call: Any) -> operations_pb2.Operation:  # noqa: N802
         wanted = resource("name", request.name, "glossaries")
         found = find(wanted.id, await self._all(call))
-        delete = v1.DeleteGlossaryRequest(
-            name=found.name, source_language=found.source_language, target_language=found.target_language
-        )
-        await self._glossaries.DeleteGlossary(delete, call)
+        await glossaries.delete(self._glossaries, found, call)
         now = Timestamp()
         now.GetCurrentTime()
         return operations.deleted(request.name, now)
@@ -100,7 +90,7 @@ class GlossaryMethods:
     async def CreateGlossaryEntry(self, request: pb.CreateGlossaryEntryRequest, call: Any) -> pb.GlossaryEntry:  # noqa: N802
         wanted = resource("parent", request.parent, "glossaries")
 
-        def change(glossary: v1.Glossary) -> tuple[v1.UpdateGlossaryRequest, Mapping[str, str]]:
+        def change(glossary: v1.Glossary) -> Changed:
             changed = with_entry(glossary, new_term(request.glossary_entry, glossary))
             return changed, entry_fields(len(glossary.entries))
 
@@ -110,7 +100,7 @@ class GlossaryMethods:
     async def UpdateGlossaryEntry(self, request: pb.UpdateGlossaryEntryRequest, call: Any) -> pb.GlossaryEntry:  # noqa: N802
         wanted, entry = entry_resource("glossary_entry.name", request.glossary_entry.name)
 
-        def change(glossary: v1.Glossary) -> tuple[v1.UpdateGlossaryRequest, Mapping[str, str]]:
+        def change(glossary: v1.Glossary) -> Changed:
             index = find_entry(entry, glossary)
             changed = with_entry(glossary, new_term(request.glossary_entry, glossary), index)
             return changed, entry_fields(index)
@@ -124,27 +114,14 @@ class GlossaryMethods:
         return Empty()
 
     async def _all(self, call: Any) -> list[v1.Glossary]:
-        return list((await self._glossaries.ListGlossaries(v1.ListGlossariesRequest(), call)).glossaries)
+        return await glossaries.all_of(self._glossaries, call)
 
     async def _whole(self, wanted: Resource, call: Any) -> v1.Glossary:
         """A glossary with its entries."""
-        found = find(wanted.id, await self._all(call))
-        request = v1.GetGlossaryRequest(
-            name=found.name, source_language=found.source_language, target_language=found.target_language
-        )
-        return await self._glossaries.GetGlossary(request, call)
+        return await glossaries.whole(self._glossaries, find(wanted.id, await self._all(call)), call)
 
-    async def _change(self, wanted: Resource, change: Change, call: Any) -> v1.Glossary:
-        """Change a glossary as it is at this moment: again if somebody else has changed it in between."""
-        for attempt in range(_ATTEMPTS):
-            request, fields = change(await self._whole(wanted, call))
-            try:
-                with errors_of(fields, _PAIR):
-                    return await self._glossaries.UpdateGlossary(request, call)
-            except Conflict:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+    async def _change(self, wanted: Resource, make: Change, call: Any) -> v1.Glossary:
+        return await glossaries.change(self._glossaries, find(wanted.id, await self._all(call)), make, call)
 
 
 def _name(glossary: Resource) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dragoman_protos.google import translation_v3_pb2 as pb
 from dragoman_protos.v1 import translation_pb2 as v1
 from dragoman_service.errors import InvalidInput
+from dragoman_service.interfaces.glossaries import name_of
 from dragoman_service.interfaces.google.common import check_labels, text_format
 from dragoman_service.interfaces.google.names import check_parent, model_selector, resource
 
@@ -45,8 +46,7 @@ def request_with_glossary(request: pb.TranslateTextRequest) -> v1.TranslateReque
         raise InvalidInput(field, True, "false: terms are not inflected")
     made = request_of(request)
     named = resource("glossary_config.glossary", config.glossary, "glossaries").id
-    pair = f".{request.source_language_code}-{request.target_language_code}"
-    made.glossary = named.removesuffix(pair)  # `glossaries.glossary_id` says why it may have its languages in the name
+    made.glossary = name_of(named, request.source_language_code, request.target_language_code)
     made.glossary_ignore_case = config.ignore_case
     return made
 

@@ -57,12 +57,27 @@ def translation_of(fields: Mapping[str, Any], most_characters: int) -> Translati
     return Translation(request, is_list, source == AUTO, bool(alternatives))
 
 
-def reply_of(asked: Translation, reply: pb.TranslateResponse) -> dict[str, Any]:
-    """The reply to a request to translate."""
+def missing_detection(asked: Translation, reply: pb.TranslateResponse) -> pb.DetectLanguageRequest | None:
+    """What tells how likely the languages of the texts are, if that is wanted and the reply does not: None if it does.
+
+    A language that is the only possible one is not detected by a translation.
+    """
+    if not asked.is_auto or all(it.detected for it in reply.translations):
+        return None
+    return pb.DetectLanguageRequest(texts=asked.request.texts, format=asked.request.format)
+
+
+def reply_of(
+    asked: Translation, reply: pb.TranslateResponse, detections: Sequence[pb.Detection] = ()
+) -> dict[str, Any]:
+    """The reply to a request to translate. `detections`: of its texts, if `missing_detection` asks for them."""
     found = reply.translations
     content: dict[str, Any] = {"translatedText": [it.hypotheses[0].text for it in found]}
     if asked.is_auto:
-        content["detectedLanguage"] = [_detected(it) for it in found]
+        content["detectedLanguage"] = [
+            _detected(it, detection)
+            for it, detection in zip(found, detections or [pb.Detection()] * len(found), strict=True)
+        ]
     if asked.has_alternatives:
         content["alternatives"] = [_alternatives(it) for it in found]
     return content if asked.is_list else {name: values[0] for name, values in content.items()}
@@ -162,11 +177,13 @@ def _alternatives(found: pb.TextTranslation) -> list[str]:
     return list(texts)[1:]
 
 
-def _detected(found: pb.TextTranslation) -> dict[str, Any]:
+def _detected(found: pb.TextTranslation, detection: pb.Detection) -> dict[str, Any]:
+    """The language from which a text was translated, and how likely it is among those of the models."""
     if not found.source_language:
         return _language(_UNDETECTED, 0.0)
-    # Not detected, because only one language is possible.
-    return _language(found.source_language, found.detection_confidence if found.detected else 1.0)
+    likely = {canonical(it.language): it.confidence for it in detection.candidates}
+    confidence = found.detection_confidence if found.detected else likely.get(canonical(found.source_language), 0.0)
+    return _language(found.source_language, confidence)
 
 
 def _language(tag: str, confidence: float) -> dict[str, Any]:

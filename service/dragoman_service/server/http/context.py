@@ -33,6 +33,8 @@ _TOKEN_HEADERS = (*_KEY_HEADERS, AUTHORIZATION_KEY)
 _LINGER_SECONDS = 5.0
 """How long the rest of a body is read that nobody wants, after the answer."""
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_NO_CONTENT = 204
+"""A status without a body, nor headers of one."""
 _DECIMAL = re.compile(r"\d{1,9}(?:\.\d{0,9})?", re.ASCII)
 
 Headers = Sequence[tuple[str, str]]
@@ -199,8 +201,8 @@ class HttpContext:
 
     async def respond(self, status: int, body: bytes, content_type: str = JSON, headers: Headers = ()) -> None:
         """Send the answer. Returns when nearly all of it has been taken, so that its memory is counted until then."""
-        length = ("content-length", str(len(body)))
-        await self._start(status, (("content-type", content_type), length, *headers))
+        length = (("content-type", content_type), ("content-length", str(len(body))))
+        await self._start(status, (*(length if status != _NO_CONTENT else ()), *headers))
         await self._write(body, more=True)
         await self._discard_rest()
         await self._write(b"", more=False)

@@ -12,6 +12,7 @@ from dragoman_service.interfaces.deepl import documents, mapping
 from dragoman_service.interfaces.fields import renamed_fields
 from dragoman_service.interfaces.names import DEEPL
 from dragoman_service.interfaces.values import text_of
+from dragoman_service.server.http import deepl_glossaries
 from dragoman_service.server.http.documents.job import Job, State
 from dragoman_service.server.http.documents.routes import begin, file_of, take
 from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Route
@@ -102,6 +103,7 @@ INTERFACE = HttpInterface(
         Route(("/v2/document/{id}",), "GetDocument", _status, ("GET", "POST")),
         Route(("/v2/document/{id}/result",), "GetDocumentContent", _result, ("GET", "POST")),
         Route(("/v2/usage",), "GetUsage", _usage, ("GET", "POST")),
+        *deepl_glossaries.ROUTES,
     ),
     fail=_fail,
     key_field=_KEY_FIELD,

@@ -92,8 +92,15 @@ class HttpCall:
 
     async def fields(self) -> Fields:
         """The fields of query and body. Raises InvalidInput."""
+        return await self._fields(self.body)
+
+    async def query_fields(self) -> Fields:
+        """The fields of the query. Raises InvalidInput."""
+        return await self._fields(b"")
+
+    async def _fields(self, body: bytes) -> Fields:
         most = self.limits.max_texts + MAX_REPEATED
-        return await fields_of(self.context.header("content-type"), self.body, self.context.query, most)
+        return await fields_of(self.context.header("content-type"), body, self.context.query, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +108,21 @@ class Answer:
     """What is sent."""
 
     content: object
-    """JSON; of type bytes, what is sent as it is."""
+    """Bytes or a text as they are, or what is written as JSON; None: nothing."""
     status: int = 200
     content_type: str = JSON
     headers: Headers = ()
+
+    @property
+    def body(self) -> bytes:
+        """The bytes to send."""
+        if self.content is None:
+            return b""
+        if isinstance(self.content, bytes):
+            return self.content
+        if self.content_type != JSON:
+            return str(self.content).encode()
+        return to_json(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +209,7 @@ class Endpoint:
         if answer is None:
             await context.end_events()
         else:
-            body = answer.content if isinstance(answer.content, bytes) else to_json(answer.content)
-            await context.respond(answer.status, body, answer.content_type, (*answer.headers, *headers))
+            await context.respond(answer.status, answer.body, answer.content_type, (*answer.headers, *headers))
 
     async def _within_deadline(self, context: HttpContext, call: Answering) -> Answer | None:
         context.check()

@@ -42,13 +42,17 @@ async def _models(call: HttpCall) -> list[pb.ModelInfo]:
 
 async def _translate(call: HttpCall) -> Answer:
     asked = mapping.translation_of(await _fields(call), call.limits.max_characters)
+    translation = call.backend.translation
     try:
-        return Answer(mapping.reply_of(asked, await call.backend.translation.Translate(asked.request, call.answering)))
+        reply = await translation.Translate(asked.request, call.answering)
     except NotFound:
         refusal = mapping.refusal_of(asked, await _models(call))
         if refusal is not None:
             raise refusal from None
         return Answer(mapping.unchanged(asked))
+    missing = mapping.missing_detection(asked, reply)
+    found = (await translation.DetectLanguage(missing, call.answering)).detections if missing else ()
+    return Answer(mapping.reply_of(asked, reply, found))
 
 
 async def _detect(call: HttpCall) -> Answer:
