@@ -7,6 +7,8 @@ import importlib.metadata
 from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 
+from dragoman_service.server.http.documents.openapi import PATHS as DOCUMENT_PATHS
+from dragoman_service.server.http.documents.openapi import SCHEMAS as DOCUMENT_SCHEMAS
 from dragoman_service.server.http.documents.routes import ROUTES as DOCUMENT_ROUTES
 from dragoman_service.server.http.endpoint import Answer, HttpCall, HttpInterface, Page, Route, Service
 from dragoman_service.server.http.failure import Failure
@@ -45,7 +47,10 @@ def _route(operation: Operation) -> Route:
 
 
 def _described(_: Service) -> Answer:
-    return Answer(openapi(importlib.metadata.version("dragoman"), _OPERATIONS))
+    described = openapi(importlib.metadata.version("dragoman"), _OPERATIONS)
+    described["paths"].update(DOCUMENT_PATHS)
+    described["components"]["schemas"].update(DOCUMENT_SCHEMAS)
+    return Answer(described)
 
 
 def _fail(failure: Failure) -> Answer:

@@ -62,7 +62,9 @@ async def file_of(call: HttpCall, job: Job) -> Answer:
     """The translated document. Raises NotFound."""
     content = await call.service.documents.translated(job)
     call.answering.memory.add(len(content))
-    disposition = f"attachment; filename*=UTF-8''{quote(job.translated_name)}"
+    # Both forms of RFC 6266: some programs read the first only.
+    plain = "".join(it if it.isascii() and it not in '\\"' else "_" for it in job.translated_name)
+    disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(job.translated_name)}"
     # A browser that shows a document of somebody else as a page would run its scripts with the rights of this server.
     headers = (
         ("content-disposition", disposition),
