@@ -256,7 +256,7 @@ def test_everything_is_reached_by_keyboard(page: Browser) -> None:
         page.type(Keys.TAB)
     translator = ["API", "metrics", "source", "swap", "target", "text", "clear", "Das", "copy"]
     alternatives = [it.text.replace("\n", "") for it in page.all("#hypotheses button")]
-    assert reached == [*translator, *alternatives, "model", "count-of-hypotheses", "html", "Options"]
+    assert reached == [*translator, *alternatives, "file", "model", "count-of-hypotheses", "html", "Options"]
     page.js("document.querySelector('#translation .word').focus()")
     page.type(Keys.ARROW_RIGHT)
     assert (_focused(page), page.marked("mirror")) == ("Haus", ["house"])

@@ -72,10 +72,17 @@ def test_verbs(server: ServerThread) -> None:
 
 def test_the_metrics_are_named_to_those_who_reach_them(server: ServerThread) -> None:
     path = f"{server.url}/page/settings.json"
-    assert ask(path).json == {"metricsPort": server.server.metrics_port}
-    assert ask(path, headers={"host": "translate.example"}).json == {"metricsPort": 0}
+    assert ask(path).json["metricsPort"] == server.server.metrics_port
+    assert ask(path, headers={"host": "translate.example"}).json["metricsPort"] == 0
     with serving([served(FakeWorkers())], http_port=0, http_host="127.0.0.1", metrics_host="127.0.0.2") as apart:
-        assert ask(f"{apart.url}/page/settings.json").json == {"metricsPort": 0}
+        assert ask(f"{apart.url}/page/settings.json").json["metricsPort"] == 0
+
+
+def test_the_limits_of_documents_are_named() -> None:
+    with serving([served(FakeWorkers())], http_port=0, max_document_mib=3) as server:
+        limits = ask(f"{server.url}/page/settings.json").json["documents"]
+    assert limits["maxBytes"] == 3 << 20
+    assert {".txt", ".docx"} <= set(limits["suffixes"])
 
 
 def test_a_server_without_the_page() -> None:

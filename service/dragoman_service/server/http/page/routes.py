@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from dragoman_service.server.http.bounded import Bounded
 from dragoman_service.server.http.endpoint import Service
+from dragoman_service.text.markup.documents import SUFFIXES
 
 _Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -63,6 +64,7 @@ def _settings(service: Service) -> _Endpoint:
         # Behind a proxy, the page is at another port, and the port of the metrics is most likely out of reach.
         _, own_port = request.scope["server"]
         metrics_port = service.metrics_port() if request.url.port == own_port else 0
-        return JSONResponse({"metricsPort": metrics_port}, headers=_HEADERS)
+        limits = {"suffixes": SUFFIXES, "maxBytes": service.documents.max_bytes}
+        return JSONResponse({"metricsPort": metrics_port, "documents": limits}, headers=_HEADERS)
 
     return respond

@@ -1,6 +1,7 @@
 // The page: translates what is typed, and shows what the server says of it.
 
 import { AlignedTexts } from "./alignment.js";
+import { Documents } from "./documents.js";
 import { bestOf, directionOf, langOf, nameOf, sourcesOf, targetsOf } from "./languages.js";
 import { Failure, detectLanguage, listModels, settingsOfPage, token, translateStream } from "./server.js";
 
@@ -11,6 +12,7 @@ const TOKEN_CHARACTERS = /^[!-~]*$/;
 
 const view = Object.fromEntries([...document.querySelectorAll("[id]")].map((it) => [it.id, it]));
 const aligned = new AlignedTexts(view.mirror, view.translation);
+const documents = new Documents(view, requestForDocument, showFailure);
 
 // What the user chose, even while there is no such choice: languages, of which "" is any, and a model.
 const wanted = { source: "", target: "", model: "" };
@@ -180,6 +182,11 @@ function requestFor(text, html) {
       numHypotheses: Math.max(1, Math.min(Number(view["count-of-hypotheses"].value), most)),
     },
   };
+}
+
+function requestForDocument() {
+  const { model, source, target } = view;
+  return { model: model.value, sourceLanguage: source.value, targetLanguage: target.value };
 }
 
 // Showing
@@ -404,7 +411,8 @@ document.addEventListener("selectionchange", () => {
 
 view.token.value = token.value;
 view.access.hidden = !token.value;
-settingsOfPage().then(({ metricsPort }) => {
+settingsOfPage().then(({ metricsPort, documents: limits }) => {
+  documents.setLimits(limits);
   view.metrics.href = `http://${location.hostname}:${metricsPort}/metrics`;
   view.metrics.hidden = !metricsPort;
 }, () => undefined);

@@ -57,6 +57,31 @@ export async function* translateStream(request, signal) {
   if (!complete) throw unanswered(BROKEN_OFF);
 }
 
+/** Begin to translate a file; `fields` say how. Gives the job, which has an `id` and a `state`. */
+export async function sendDocument(file, fields, signal) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
+  form.append("file", file);
+  return answerOf("v1/documents", form, signal);
+}
+
+/** The job as it is when it has ended, or in a second. */
+export async function documentState(id, signal) {
+  return answerOf(`v1/documents/${id}?wait=1`, undefined, signal);
+}
+
+/** The translated file, and its name. */
+export async function fetchDocument(id, signal) {
+  const response = await send(`v1/documents/${id}/content`, undefined, signal);
+  const [, name = ""] = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("content-disposition")) ?? [];
+  return { blob: await orUnanswered(response.blob(), BROKEN_OFF, signal), name: decodeURIComponent(name) };
+}
+
+/** Cancel and forget a job. */
+export async function removeDocument(id) {
+  await send(`v1/documents/${id}`, undefined, undefined, "DELETE");
+}
+
 /** What the server tells of itself to this page. */
 export async function settingsOfPage() {
   return answerOf("page/settings.json");
@@ -67,12 +92,20 @@ async function answerOf(path, content, signal) {
   return orUnanswered(response.json(), BROKEN_OFF, signal);
 }
 
-/** Send a request: POST with `content` as JSON, else GET. Throws Failure unless it is answered well. */
-async function send(path, content, signal) {
+/**
+ * Send a request: `content` as JSON, a form as it is. Throws Failure unless it is answered well.
+ *
+ * @param {string} path
+ * @param {object | FormData} [content]
+ * @param {AbortSignal} [signal]
+ * @param {string} [method] of HTTP
+ */
+async function send(path, content, signal, method = content ? "POST" : "GET") {
   const headers = token.value ? { authorization: `Bearer ${token.value}` } : {};
-  const posted = content && { method: "POST", body: JSON.stringify(content) };
-  if (posted) headers["content-type"] = "application/json";
-  const response = await orUnanswered(fetch(path, { ...posted, headers, signal }), UNREACHABLE, signal);
+  const isForm = content instanceof FormData; // the browser knows its content type
+  if (content && !isForm) headers["content-type"] = "application/json";
+  const body = isForm ? content : JSON.stringify(content);
+  const response = await orUnanswered(fetch(path, { method, body, headers, signal }), UNREACHABLE, signal);
   if (response.ok) return response;
   const reason = await response.json().catch(() => ({}));
   throw failureOf(reason, response.status, response.headers.get("retry-after"));
