@@ -179,8 +179,10 @@ def test_what_is_wrong_is_told(tab: Browser, tmp_path: Path) -> None:
 def test_a_busy_server_is_asked_again(tab: Browser, tmp_path: Path) -> None:
     with serving([served(FakeWorkers())], http_port=0, max_documents=1) as server:
         open_page(tab, server.url)
-        tab.js("window.realFetch = fetch; window.fetch = (path, more) => realFetch(path, more).then((it) => "
-               "it.status === 429 ? new Response(it.body, {status: 429, headers: {'retry-after': '0.2'}}) : it)")
+        tab.js(
+            "window.realFetch = fetch; window.fetch = (path, more) => realFetch(path, more).then((it) => "
+            "it.status === 429 ? new Response(it.body, {status: 429, headers: {'retry-after': '0.2'}}) : it)"
+        )
         give(tab, written(tmp_path, "a.txt", "one"))
         wait_for_states(tab, "Translated")
         give(tab, written(tmp_path, "b.txt", "two"))
