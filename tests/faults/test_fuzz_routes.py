@@ -143,7 +143,7 @@ FIELDS: dict[str, Callable[[Random], Any]] = {
     ),
     **dict.fromkeys(
         ("ignore_tags", "splitting_tags", "non_splitting_tags", "glossary_ids"),
-        lambda some: some.one_of([["x"], "x,b", [], None, ["p", "b"], "<", ["bank"]]),
+        lambda some: some.one_of([None, None, [], ["x"], "x,b", ["p", "b"], "<", ["bank"]]),
     ),
     "format": lambda some: some.one_of(["text", "html", "xml", "TEXT_FORMAT_HTML", "TEXT_FORMAT_MARKDOWN", 2]),
     "mimeType": lambda some: some.one_of(["text/html", "text/plain", "text/xml", ""]),
@@ -165,6 +165,7 @@ FIELDS: dict[str, Callable[[Random], Any]] = {
     "languages": lambda some: some.several(lambda: some.one_of(LANGUAGES)),
     "labels": lambda some: some.one_of([{}, {"a": "b"}, {"A": "b"}]),
     "terms": lambda some: [{"source": "One", "target": some.text()}],
+    "htmlKeptElements": lambda some: some.one_of([[], ["b"], ["<"]]),
     "keep": lambda some: some.several(some.text),
     "languagePair": lambda some: some.one_of([PAIR, {}, {"sourceLanguageCode": "zz"}]),
     "displayName": lambda some: some.text(),
@@ -176,9 +177,20 @@ FIELDS: dict[str, Callable[[Random], Any]] = {
 }
 _DEEPL = [
     "text", "source_lang", "target_lang", "context", "preserve_formatting", "show_billed_characters", "tag_handling",
-    "split_sentences", "formality", "glossary_id",
+    "split_sentences", "formality", "glossary_id", "glossary_ids", "ignore_tags", "splitting_tags", "outline_detection",
 ]  # fmt: skip
-_V1 = ["sourceLanguage", "targetLanguage", "model", "options", "format", "terms", "keep", "joinLines", "returnTokens"]
+_V1 = [
+    "sourceLanguage",
+    "targetLanguage",
+    "model",
+    "options",
+    "format",
+    "terms",
+    "keep",
+    "joinLines",
+    "returnTokens",
+    "htmlKeptElements",
+]
 OF_METHOD: dict[str, list[str]] = {
     "http_v1.Translate": ["texts", *_V1],
     "http_v1.TranslateStream": ["text", *_V1],

@@ -55,6 +55,9 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "format": st.integers(0, 3),
     "splitting": st.integers(0, 3),
     "html_attributes": st.sampled_from([[], ["title"]]),
+    "html_kept_elements": st.sampled_from([[], ["b"]]),
+    "html_block_elements": st.sampled_from([[], ["x-line"]]),
+    "html_inline_elements": st.sampled_from([[], ["li"]]),
     "glossary": st.just(""),
     "keep": st.lists(st.sampled_from(["cat", "Old", "😀"]), max_size=2),
     "terms": st.lists(

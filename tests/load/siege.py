@@ -1,6 +1,7 @@
 """Attack a server of our own for as long as you like, beside honest callers at a part of what it can do.
 
     python tests/load/siege.py deploy/models/en-de/1 --minutes 30
+    python tests/load/siege.py deploy/models/en-de/1 --minutes 30 --http
 
 First it measures what the server can do, then the latency of honest callers at half of that without an attack. Then one
 attack after the other runs, in a process of its own, beside the same honest callers. The table has a line for each.
@@ -20,9 +21,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -30,17 +33,23 @@ import grpc
 
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
+from dragoman_service.server.settings import ServerSettings
 from support.attackers import ATTACKS
+from support.http_attackers import HTTP_ATTACKS
+from support.http_calls import posted
 from support.load import SENTENCES
 from support.memory_bound import allowed_mib
 from support.server_process import ServerProcess, page, server_process
 
 TEXTS = [line for text in SENTENCES for line in text.split("\n") if line]
-HONEST = [(("x-client", f"honest {number}"),) for number in range(8)]
+HONEST = [f"honest {number}" for number in range(8)]
 ATTACKER = "attacker"
 PAGE_SECONDS = 0.5
 LEAST_P99 = 0.25
 CAPACITY_CLIENTS = 16
+CALL_SECONDS = 30
+BUFFERS_MIB = 0.4
+"""Of a connection of HTTP: what the system, asyncio and the parser keep for it."""
 
 
 @dataclass
@@ -59,15 +68,69 @@ class Phase:
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else float("nan")
 
 
-async def capacity(address: str, seconds: float) -> float:
+class Caller(Protocol):
+    """Sends calls to a server."""
+
+    async def translate(self, text: str, client: str) -> str:
+        """Translate a text. Returns an error; empty if there is none."""
+        ...
+
+
+@asynccontextmanager
+async def grpc_caller(server: ServerProcess) -> AsyncIterator[Caller]:
+    """Calls of gRPC, over one connection."""
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = translation_pb2_grpc.TranslationStub(channel)
+
+        class Calls:
+            async def translate(self, text: str, client: str) -> str:
+                request, metadata = pb.TranslateRequest(texts=[text]), (("x-client", client),)
+                try:
+                    await stub.Translate(request, metadata=metadata, timeout=CALL_SECONDS)
+                except grpc.aio.AioRpcError as error:
+                    return f"{error.code().name}: {error.details()}"
+                return ""
+
+        yield Calls()
+
+
+@asynccontextmanager
+async def http_caller(server: ServerProcess) -> AsyncIterator[Caller]:
+    """Requests over HTTP, each with a connection of its own."""
+    host, _, port = address_of(server, http=True).rpartition(":")
+
+    class Calls:
+        async def translate(self, text: str, client: str) -> str:
+            sent = posted("/v1/translate", {"texts": [text]}, f"x-client: {client}", "connection: close")
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    reader, writer = await asyncio.open_connection(host, int(port))
+                    try:
+                        writer.write(sent)
+                        answer = await reader.read()
+                    finally:
+                        writer.transport.abort()
+            except (OSError, TimeoutError) as error:
+                return repr(error)
+            return "" if answer.startswith(b"HTTP/1.1 200") else f"not answered: {answer[:80]!r}"
+
+    yield Calls()
+
+
+def address_of(server: ServerProcess, *, http: bool) -> str:
+    """Host and port."""
+    return server.url.partition("://")[2] if http else server.address
+
+
+async def capacity(caller: AbstractAsyncContextManager[Caller], seconds: float) -> float:
     """Calls a second that the server answers to clients that always have one running."""
     done = itertools.count()
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = translation_pb2_grpc.TranslationStub(channel)
+    async with caller as calls:
 
         async def client(number: int) -> None:
             for text in itertools.cycle(TEXTS[number % len(TEXTS) :] + TEXTS):
-                await stub.Translate(pb.TranslateRequest(texts=[text]), metadata=HONEST[number % len(HONEST)])
+                error = await calls.translate(text, HONEST[number % len(HONEST)])
+                assert not error, error
                 next(done)
 
         tasks = [asyncio.create_task(client(number)) for number in range(CAPACITY_CLIENTS)]
@@ -81,19 +144,14 @@ async def capacity(address: str, seconds: float) -> float:
     return rate
 
 
-async def honest(address: str, rate: float, seconds: float, phase: Phase) -> None:
+async def honest(caller: AbstractAsyncContextManager[Caller], rate: float, seconds: float, phase: Phase) -> None:
     """Send calls at random times, `rate` a second, and wait for all answers."""
     rng = random.Random(phase.name)
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = translation_pb2_grpc.TranslationStub(channel)
+    async with caller as calls:
 
         async def call(intended: float) -> None:
-            try:
-                await stub.Translate(
-                    pb.TranslateRequest(texts=[rng.choice(TEXTS)]), metadata=rng.choice(HONEST), timeout=30
-                )
-            except grpc.aio.AioRpcError as error:
-                phase.errors[f"{error.code().name}: {error.details()}"[:100]] += 1
+            if error := await calls.translate(rng.choice(TEXTS), rng.choice(HONEST)):
+                phase.errors[error[:100]] += 1
             phase.latencies.append(time.monotonic() - intended)
 
         tasks = []
@@ -121,18 +179,20 @@ def watch(server: ServerProcess, phase: Phase, stop: threading.Event) -> None:
 
 
 def run_phase(
-    server: ServerProcess, name: str, attack: Callable[..., None] | None, rate: float, seconds: float
+    server: ServerProcess, name: str, attack: Callable[..., None] | None, rate: float, seconds: float, *, http: bool
 ) -> Phase:
     """Honest callers for some seconds, beside an attack or none."""
     phase, stop = Phase(name), threading.Event()
     watcher = threading.Thread(target=watch, args=(server, phase, stop))
     attacker = None
     if attack is not None:
-        attacker = multiprocessing.get_context("spawn").Process(target=attack, args=(server.address, ATTACKER))
+        attacker = multiprocessing.get_context("spawn").Process(
+            target=attack, args=(address_of(server, http=http), ATTACKER)
+        )
         attacker.start()
         time.sleep(2)
     watcher.start()
-    asyncio.run(honest(server.address, rate, seconds, phase))
+    asyncio.run(honest((http_caller if http else grpc_caller)(server), rate, seconds, phase))
     stop.set()
     watcher.join()
     if attacker is not None:
@@ -163,17 +223,21 @@ def main() -> int:
     parser.add_argument("model", type=Path, help="folder of a model bundle")
     parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
     parser.add_argument("--load", type=float, default=0.5, help="part of the capacity to ask for (default: 0.5)")
-    parser.add_argument("--attacks", nargs="*", default=list(ATTACKS), help=f"default: {' '.join(ATTACKS)}")
+    parser.add_argument("--http", action="store_true", help="over HTTP instead of gRPC")
+    parser.add_argument("--attacks", nargs="*", help="default: all of them")
     args = parser.parse_args()
-    with server_process([args.model], "--client-header", "x-client") as server:
-        most_mib = allowed_mib(server)
-        rate = args.load * asyncio.run(capacity(server.address, 10))
-        seconds = 60 * args.minutes / (1 + len(args.attacks))
+    attacks = HTTP_ATTACKS if args.http else ATTACKS
+    chosen = attacks if args.attacks is None else args.attacks
+    port = ("--http-port", "0") if args.http else ()
+    with server_process([args.model], "--client-header", "x-client", *port) as server:
+        most_mib = allowed_mib(server) + (BUFFERS_MIB * ServerSettings().max_connections if args.http else 0)
+        rate = args.load * asyncio.run(capacity((http_caller if args.http else grpc_caller)(server), 10))
+        seconds = 60 * args.minutes / (1 + len(chosen))
         print(f"honest callers: {rate:.1f} calls a second, {args.load:.0%} of the capacity")
-        calm = run_phase(server, "calm", None, rate, seconds)
+        calm = run_phase(server, "calm", None, rate, seconds, http=args.http)
         phases = [calm]
-        for name in ["", *args.attacks]:
-            phase = run_phase(server, name, ATTACKS[name], rate, seconds) if name else calm
+        for name in ["", *chosen]:
+            phase = run_phase(server, name, attacks[name], rate, seconds, http=args.http) if name else calm
             phases += [phase] if name else []
             print(
                 f"{phase.name:22} {len(phase.latencies):6} calls  p50 {1000 * phase.quantile(50):5.0f} ms  "

@@ -50,7 +50,7 @@ FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_REPETITION: FinishReason
 
 class TranslateRequest(_message.Message):
-    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case", "suppressed_words", "suppressed_tokens", "target_prefix_bias")
+    __slots__ = ("texts", "model", "source_language", "target_language", "options", "target_prefixes", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case", "suppressed_words", "suppressed_tokens", "target_prefix_bias", "html_kept_elements", "html_block_elements", "html_inline_elements")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,9 @@ class TranslateRequest(_message.Message):
     SUPPRESSED_WORDS_FIELD_NUMBER: _ClassVar[int]
     SUPPRESSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TARGET_PREFIX_BIAS_FIELD_NUMBER: _ClassVar[int]
+    HTML_KEPT_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    HTML_BLOCK_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    HTML_INLINE_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
     model: str
     source_language: str
@@ -97,7 +100,10 @@ class TranslateRequest(_message.Message):
     suppressed_words: _containers.RepeatedScalarFieldContainer[str]
     suppressed_tokens: _containers.RepeatedScalarFieldContainer[str]
     target_prefix_bias: float
-    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ..., suppressed_words: _Optional[_Iterable[str]] = ..., suppressed_tokens: _Optional[_Iterable[str]] = ..., target_prefix_bias: _Optional[float] = ...) -> None: ...
+    html_kept_elements: _containers.RepeatedScalarFieldContainer[str]
+    html_block_elements: _containers.RepeatedScalarFieldContainer[str]
+    html_inline_elements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefixes: _Optional[_Iterable[str]] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ..., suppressed_words: _Optional[_Iterable[str]] = ..., suppressed_tokens: _Optional[_Iterable[str]] = ..., target_prefix_bias: _Optional[float] = ..., html_kept_elements: _Optional[_Iterable[str]] = ..., html_block_elements: _Optional[_Iterable[str]] = ..., html_inline_elements: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Term(_message.Message):
     __slots__ = ("source", "target", "case_sensitive")
@@ -120,7 +126,7 @@ class TranslateResponse(_message.Message):
     def __init__(self, translations: _Optional[_Iterable[_Union[TextTranslation, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class TranslateStreamRequest(_message.Message):
-    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case", "suppressed_words", "suppressed_tokens", "target_prefix_bias")
+    __slots__ = ("text", "model", "source_language", "target_language", "options", "target_prefix", "return_tokens", "return_token_scores", "priority", "format", "html_attributes", "splitting", "join_lines", "terms", "glossary", "keep", "return_alignments", "allow_pivot", "return_sentences", "glossary_ignore_case", "suppressed_words", "suppressed_tokens", "target_prefix_bias", "html_kept_elements", "html_block_elements", "html_inline_elements")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +150,9 @@ class TranslateStreamRequest(_message.Message):
     SUPPRESSED_WORDS_FIELD_NUMBER: _ClassVar[int]
     SUPPRESSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TARGET_PREFIX_BIAS_FIELD_NUMBER: _ClassVar[int]
+    HTML_KEPT_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    HTML_BLOCK_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    HTML_INLINE_ELEMENTS_FIELD_NUMBER: _ClassVar[int]
     text: str
     model: str
     source_language: str
@@ -167,7 +176,10 @@ class TranslateStreamRequest(_message.Message):
     suppressed_words: _containers.RepeatedScalarFieldContainer[str]
     suppressed_tokens: _containers.RepeatedScalarFieldContainer[str]
     target_prefix_bias: float
-    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ..., suppressed_words: _Optional[_Iterable[str]] = ..., suppressed_tokens: _Optional[_Iterable[str]] = ..., target_prefix_bias: _Optional[float] = ...) -> None: ...
+    html_kept_elements: _containers.RepeatedScalarFieldContainer[str]
+    html_block_elements: _containers.RepeatedScalarFieldContainer[str]
+    html_inline_elements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, text: _Optional[str] = ..., model: _Optional[str] = ..., source_language: _Optional[str] = ..., target_language: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., target_prefix: _Optional[str] = ..., return_tokens: _Optional[bool] = ..., return_token_scores: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., format: _Optional[_Union[TextFormat, str]] = ..., html_attributes: _Optional[_Iterable[str]] = ..., splitting: _Optional[_Union[Splitting, str]] = ..., join_lines: _Optional[bool] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., glossary: _Optional[str] = ..., keep: _Optional[_Iterable[str]] = ..., return_alignments: _Optional[bool] = ..., allow_pivot: _Optional[bool] = ..., return_sentences: _Optional[bool] = ..., glossary_ignore_case: _Optional[bool] = ..., suppressed_words: _Optional[_Iterable[str]] = ..., suppressed_tokens: _Optional[_Iterable[str]] = ..., target_prefix_bias: _Optional[float] = ..., html_kept_elements: _Optional[_Iterable[str]] = ..., html_block_elements: _Optional[_Iterable[str]] = ..., html_inline_elements: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TranslateStreamResponse(_message.Message):
     __slots__ = ("chunk", "result")

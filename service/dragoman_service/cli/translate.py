@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 _ATTEMPTS = 20
 """Of each call: they last for more than two minutes, in which a server can be restarted."""
 _TEXTS_PER_CALL = 64
+_HTML_ELEMENTS = {
+    "kept": "whose content is not translated",
+    "block": "that divides text",
+    "inline": "that does not divide text, although it would",
+}
+"""End of an option's name -> what the elements of HTML that it names are."""
 _MOST_PROBLEMS = 100
 """Most lines that are told to have failed."""
 _LONGEST_PROBLEM = 1_000
@@ -296,6 +302,14 @@ def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="with html: an attribute whose values are translated, such as alt; may be repeated",
     )
+    for name, what in _HTML_ELEMENTS.items():
+        parser.add_argument(
+            f"--html-{name}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"with html: an element {what}; may be repeated",
+        )
 
 
 def _add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -367,8 +381,9 @@ def _misused(args: argparse.Namespace) -> str:
 def _misused_format(args: argparse.Namespace) -> str:
     """What cannot go together with --format; empty: all can."""
     of_texts = ("html", "markdown")
-    if args.html_attribute and args.format != "html":
-        return "--html-attribute: only with --format html"
+    for name in ("attribute", *_HTML_ELEMENTS):
+        if getattr(args, f"html_{name}") and args.format != "html":
+            return f"--html-{name}: only with --format html"
     if args.format != "lines" and args.prefix:
         return f"--prefix: not with --format {args.format}"
     if args.texts and args.format not in ("lines", *of_texts):
@@ -403,6 +418,9 @@ def _options(args: argparse.Namespace, *, typed: bool) -> Options:
         sampling=None if sampling == Sampling() else sampling,
         format="plain" if args.format == "lines" else FileFormat(args.format).of_texts.value,
         html_attributes=tuple(args.html_attribute),
+        html_kept_elements=tuple(args.html_kept),
+        html_block_elements=tuple(args.html_block),
+        html_inline_elements=tuple(args.html_inline),
         priority=args.priority or ("interactive" if args.texts or typed else "batch"),
         keep=tuple(args.keep),
         terms=_terms(Path(args.glossary)) if is_file else (),

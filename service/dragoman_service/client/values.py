@@ -82,6 +82,12 @@ class Options:
     """What the texts are written in: `plain`, `html` or `markdown`."""
     html_attributes: tuple[str, ...] = ()
     """Attributes of HTML whose values are translated, such as `alt`."""
+    html_kept_elements: tuple[str, ...] = ()
+    """Elements of HTML whose content is not translated, beside those that never are."""
+    html_block_elements: tuple[str, ...] = ()
+    """Elements of HTML that divide text, beside those that always do."""
+    html_inline_elements: tuple[str, ...] = ()
+    """Elements of HTML that do not divide text, although they would."""
     allow_pivot: bool = False
     """Whether two models may translate through a third language, if no model has the pair."""
     splitting: str = "sentences"
@@ -297,6 +303,9 @@ def translate_request(texts: Sequence[str], prefixes: Sequence[str], options: Op
         splitting=_splitting(options.splitting),
         join_lines=options.join_lines,
         html_attributes=options.html_attributes,
+        html_kept_elements=options.html_kept_elements,
+        html_block_elements=options.html_block_elements,
+        html_inline_elements=options.html_inline_elements,
         allow_pivot=options.allow_pivot,
         keep=options.keep,
         terms=_terms(options),
@@ -346,6 +355,9 @@ def stream_request(text: str, prefix: str, options: Options) -> pb.TranslateStre
         splitting=_splitting(options.splitting),
         join_lines=options.join_lines,
         html_attributes=options.html_attributes,
+        html_kept_elements=options.html_kept_elements,
+        html_block_elements=options.html_block_elements,
+        html_inline_elements=options.html_inline_elements,
         allow_pivot=options.allow_pivot,
         keep=options.keep,
         terms=_terms(options),

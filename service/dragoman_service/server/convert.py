@@ -21,7 +21,7 @@ from dragoman_service.errors import InvalidInput
 from dragoman_service.repository.models import ModelDescription, TextTokenizer
 from dragoman_service.text.detection import Candidate
 from dragoman_service.text.markup.formats import TextFormat
-from dragoman_service.text.markup.html import TRANSLATED_ATTRIBUTES
+from dragoman_service.text.markup.html import ELEMENT, MAX_ELEMENTS, TRANSLATED_ATTRIBUTES, HtmlRules
 from dragoman_service.text.segmenter import Splitting
 from dragoman_service.text.terms import Term
 from dragoman_service.translation.assembly import SentenceHypothesis, TextHypothesis, TextResult
@@ -184,12 +184,30 @@ def splitting_of(value: int) -> Splitting:
     return _SPLITTINGS[value]
 
 
-def attributes_of(names: Sequence[str]) -> tuple[str, ...]:
-    """The attributes of HTML whose values are translated, in lower case. Raises InvalidInput for others than known."""
-    for index, name in enumerate(names):
+def html_rules_of(request: pb.TranslateRequest | pb.TranslateStreamRequest) -> HtmlRules:
+    """What HTML is cut by. Raises InvalidInput."""
+    for index, name in enumerate(request.html_attributes):
         if name.lower() not in TRANSLATED_ATTRIBUTES:
             raise InvalidInput(f"html_attributes[{index}]", name, ", ".join(TRANSLATED_ATTRIBUTES))
-    return tuple(name.lower() for name in names)
+    rules = HtmlRules(
+        attributes=frozenset(map(str.lower, request.html_attributes)),
+        kept=_elements("html_kept_elements", request.html_kept_elements),
+        blocks=_elements("html_block_elements", request.html_block_elements),
+        inline=_elements("html_inline_elements", request.html_inline_elements),
+    )
+    if both := sorted(rules.blocks & rules.inline):
+        raise InvalidInput("html_inline_elements", both[0], "elements that html_block_elements does not have")
+    return rules
+
+
+def _elements(field: str, names: Sequence[str]) -> frozenset[str]:
+    """Names of elements in lower case. Raises InvalidInput."""
+    if len(names) > MAX_ELEMENTS:
+        raise InvalidInput(field, f"{len(names)} of them", f"at most {MAX_ELEMENTS}")
+    for index, name in enumerate(names):
+        if not ELEMENT.fullmatch(name):
+            raise InvalidInput(f"{field}[{index}]", name, "the name of an element, such as p")
+    return frozenset(map(str.lower, names))
 
 
 def model_info(

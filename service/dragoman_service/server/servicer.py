@@ -17,12 +17,12 @@ from dragoman_service.errors import Cancelled, DeadlineExceeded, InvalidInput
 from dragoman_service.repository.models import Route
 from dragoman_service.server.call_lifecycle import Answering, Context
 from dragoman_service.server.convert import (
-    attributes_of,
     decoding_options,
     detection,
     field_paths,
     first_options,
     format_of,
+    html_rules_of,
     model_info,
     priority_of,
     scored,
@@ -183,7 +183,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
     def _call_maker(self, request: Request, answering: Answering) -> MakeCall:
         """Makes the calls of a request."""
         sender = self._sender(request, answering)
-        text_format, attributes = format_of(request.format), attributes_of(request.html_attributes)
+        text_format, html = format_of(request.format), html_rules_of(request)
         splitting = splitting_of(request.splitting)
         keep, terms = tuple(request.keep), terms_of(request.terms)
         bias = request.target_prefix_bias if request.HasField("target_prefix_bias") else None
@@ -201,7 +201,7 @@ class TranslationServicer(translation_pb2_grpc.TranslationServicer):
                 sentences=is_last and (request.return_sentences or request.return_alignments),
                 alignments=is_last and request.return_alignments,
                 format=text_format,
-                attributes=attributes,
+                html=html,
                 keep=keep,
                 terms=terms,
                 glossary=request.glossary,

@@ -20,6 +20,7 @@ from dragoman_service.text.characters import private_characters
 from dragoman_service.text.lines import JoinedText, joined_lines
 from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_steps
+from dragoman_service.text.markup.html import NO_RULES, HtmlRules
 from dragoman_service.text.segmenter import EncodedPiece, Splitting
 from dragoman_service.text.terms import Glossary, Term
 from dragoman_service.translation.assembly import Answer, Settled, TextResult, assemble_steps
@@ -77,8 +78,8 @@ class Call:
     """Whether `SentenceHypothesis.alignment` is wanted, with `sentences`."""
     format: TextFormat = TextFormat.PLAIN
     """What the texts are written in."""
-    attributes: tuple[str, ...] = ()
-    """The attributes of HTML whose values are translated, in lower case."""
+    html: HtmlRules = NO_RULES
+    """What HTML is cut by."""
     marked: tuple[tuple[tuple[int, int], ...], ...] = ()
     """Empty, or for each text the characters (start, end) that its translation keeps, beside those that are found."""
     documents: tuple[int, ...] = ()
@@ -492,7 +493,7 @@ def _in_sources(results: Sequence[TextResult], joined: Sequence[JoinedText]) -> 
 def _document_steps(texts: Sequence[str], call: Call, private: frozenset[str]) -> Steps[list[Document]]:
     documents = []
     for text in texts:
-        documents.append((yield from document_steps(text, call.format, call.attributes, private)))
+        documents.append((yield from document_steps(text, call.format, call.html, private)))
     return documents
 
 

@@ -38,6 +38,23 @@ def test_where_texts_are_split(server: ServerThread, how: str, text: str) -> Non
     assert ask(f"{server.url}/v2/translate", sent).json["translations"][0]["text"] == text
 
 
+def test_tags(server: ServerThread) -> None:
+    def translated(text: str, **fields: object) -> str:
+        sent = {"text": [text], "target_lang": "DE", "tag_handling": "html", **fields}
+        found: str = ask(f"{server.url}/v2/translate", sent).json["translations"][0]["text"]
+        return found
+
+    text = "<p>one <x>two</x> three</p>"
+    assert translated(text) == "<p>ONE <x>TWO</x> THREE</p>"
+    assert (
+        translated(text, ignore_tags=["x", "y"]) == translated(text, ignore_tags="y,x") == "<p>ONE <x>two</x> THREE</p>"
+    )
+    for fields in ({"splitting_tags": "x"}, {"non_splitting_tags": ["p"]}, {"outline_detection": True}):
+        assert translated(text, **fields) == "<p>ONE <x>TWO</x> THREE</p>"
+    hints = {"context": "About numbers.", "preserve_formatting": True, "show_billed_characters": True}
+    assert translated(text, **hints) == translated(text)
+
+
 @pytest.mark.parametrize(
     ("change", "status", "message"),
     [
@@ -47,7 +64,16 @@ def test_where_texts_are_split(server: ServerThread, how: str, text: str) -> Non
         ({"text": None}, 400, "text: got None; allowed: a text or a list of texts"),
         ({"tag_handling": "xml"}, 400, "tag_handling: got 'xml'; allowed: html, or nothing for plain text"),
         ({"formality": "more"}, 400, "formality: got 'more'"),
-        ({"ignore_tags": ["x"]}, 400, "ignore_tags: got "),
+        ({"ignore_tags": ["x"]}, 400, "ignore_tags: got ['x']; allowed: nothing without tag_handling=html"),
+        ({"tag_handling": "html", "ignore_tags": "a,<"}, 400, "ignore_tags[1]: got '<'"),
+        ({"tag_handling": "html", "splitting_tags": ["a", 5]}, 400, "splitting_tags: got 5"),
+        (
+            {"tag_handling": "html", "splitting_tags": "a", "non_splitting_tags": "a"},
+            400,
+            "non_splitting_tags: got 'a'",
+        ),
+        ({"tag_handling": "html", "outline_detection": False}, 400, "outline_detection: got False"),
+        ({"custom_instructions": ["be kind"]}, 400, "custom_instructions: got "),
         ({"glossary_id": "none"}, 404, ""),
     ],
 )

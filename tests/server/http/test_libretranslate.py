@@ -96,6 +96,7 @@ def test_the_only_possible_language_is_as_likely_as_detection_finds_it(server: S
         ({"source": "de", "target": "zh"}, "Chinese (zh-Hans) is not available as a target language from German (de)"),
         ({"source": "auto", "target": "fr"}, "French (fr) is not available as a target language from any language"),
         ({"format": "xml"}, "xml format is not supported"),
+        ({"format": {"a": 1}}, "{'a': 1} format is not supported"),
         ({"q": "a" * 1_001}, "Invalid request: request (1001) exceeds text limit (1000)"),
         ({"alternatives": "many"}, "Invalid request: alternatives must be a number from 0 to 999"),
         ({"alternatives": -1}, "Invalid request: alternatives must be a number from 0 to 999"),

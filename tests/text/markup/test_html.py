@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dragoman_service.text.markup.document import Document
 from dragoman_service.text.markup.formats import TextFormat, document_of
+from dragoman_service.text.markup.html import HtmlRules
 
 SOUP = (
     *(
@@ -35,7 +36,7 @@ soup = st.lists(st.sampled_from(SOUP), max_size=30).map("".join)
 
 
 def html(source: str, *attributes: str) -> Document:
-    return document_of(source, TextFormat.HTML, attributes)
+    return document_of(source, TextFormat.HTML, HtmlRules(attributes=frozenset(attributes)))
 
 
 def texts(source: str, *attributes: str) -> list[str]:
@@ -180,3 +181,20 @@ def test_time_is_linear(source: str) -> None:
     document = html(source, "alt")
     assert echoed(document) == source
     document.written([(block.text.upper() + "!", None) for block in document.blocks])
+
+
+def test_rules_of_the_caller_say_what_is_kept_and_what_divides_text() -> None:
+    source = "<li>one <X id=1>two</X> three<y/>four</li>"
+
+    def texts(rules: HtmlRules) -> list[str]:
+        document = document_of(source, TextFormat.HTML, rules)
+        assert document.written([(block.text, None) for block in document.blocks]) == source
+        return ["".join(" " if it in "\ue000\U000f0000" else it for it in block.text) for block in document.blocks]
+
+    assert texts(HtmlRules()) == ["one two threefour"]
+    (kept,) = document_of(source, TextFormat.HTML, HtmlRules(kept=frozenset({"x"}))).blocks
+    assert "two" not in kept.text
+    assert len(kept.kept) == 1
+    assert texts(HtmlRules(blocks=frozenset({"x", "y"}))) == ["one ", "two", " three", "four"]
+    whole = document_of(f"a {source} b", TextFormat.HTML, HtmlRules(inline=frozenset({"li"})))
+    assert [block.text for block in whole.blocks] == ["a one two threefour b"]

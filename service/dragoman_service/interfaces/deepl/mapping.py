@@ -22,6 +22,9 @@ FIELDS = {
     "source_language": "source_lang",
     "target_language": "target_lang",
     "glossary": "glossary_id",
+    "html_kept_elements": "ignore_tags",
+    "html_block_elements": "splitting_tags",
+    "html_inline_elements": "non_splitting_tags",
 }
 """Field of `dragoman.v1` -> field of the caller."""
 _FORMATS = {"": pb.TEXT_FORMAT_PLAIN, "html": pb.TEXT_FORMAT_HTML}
@@ -30,8 +33,10 @@ _SPLITTINGS = {
     "0": pb.SPLITTING_NONE,
 }  # fmt: skip
 _FORMALITIES = ("", "default", "prefer_more", "prefer_less")
-_NOT_SERVED = ("ignore_tags", "style_id", "custom_instructions", "translation_memory_id")
+_NOT_SERVED = ("style_id", "custom_instructions", "translation_memory_id")
 """Fields that would change the translation. Others that are not read, such as `context`, are hints."""
+_OF_TAGS = ("ignore_tags", "splitting_tags", "non_splitting_tags")
+_FALSE: tuple[object, ...] = (False, "0", "false")
 _UNDETECTED = "EN"
 """What is said of a text without letters."""
 _CHARACTER_LIMIT = 10**12
@@ -45,6 +50,11 @@ def translation_of(fields: Mapping[str, Any]) -> pb.TranslateRequest:
             raise InvalidInput(name, fields[name], "nothing: this server does not have it")
     _choice(fields, "formality", _FORMALITIES, "default, prefer_more or prefer_less: no model here has formality")
     text_format = _FORMATS[_choice(fields, "tag_handling", _FORMATS, "html, or nothing for plain text")]
+    for name in _OF_TAGS if text_format != pb.TEXT_FORMAT_HTML else ():
+        if fields.get(name):
+            raise InvalidInput(name, fields[name], "nothing without tag_handling=html")
+    if fields.get("outline_detection") in _FALSE:
+        raise InvalidInput("outline_detection", fields["outline_detection"], "true: HTML says itself what divides text")
     splitting = _choice(fields, "split_sentences", _SPLITTINGS, "0, 1 or nonewlines")
     target = text_of(fields, "target_lang")
     if not target:
@@ -57,7 +67,16 @@ def translation_of(fields: Mapping[str, Any]) -> pb.TranslateRequest:
         splitting=_SPLITTINGS[splitting],
         join_lines=splitting == "nonewlines" and text_format == pb.TEXT_FORMAT_PLAIN,
         glossary=_glossary(fields),
+        html_kept_elements=_tags(fields, "ignore_tags"),
+        html_block_elements=_tags(fields, "splitting_tags"),
+        html_inline_elements=_tags(fields, "non_splitting_tags"),
     )
+
+
+def _tags(fields: Mapping[str, Any], name: str) -> list[str]:
+    """Names of tags, which come as a list, or with commas between them. Raises InvalidInput."""
+    lists = texts_of(fields, name) if fields.get(name) else []
+    return [tag.strip() for each in lists for tag in each.split(",") if tag.strip()]
 
 
 def _glossary(fields: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def translation_of(fields: Mapping[str, Any], most_characters: int) -> Translati
     source, target = (_required(fields, name) for name in ("source", "target"))
     alternatives = _count(fields, "alternatives")
     text_format = fields.get("format") or "text"
-    if text_format not in _FORMATS:
+    if not isinstance(text_format, str) or text_format not in _FORMATS:
         raise Worded("format", f"{visible(str(text_format))} format is not supported")
     request = pb.TranslateRequest(
         texts=texts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,6 +35,10 @@ KEPT = _names("code kbd listing math pre samp svg tt var")
 """Elements whose content is not translated."""
 RAW = _names("iframe noembed noframes plaintext script style textarea xmp")
 """Elements whose content has no tags, and is not translated."""
+ELEMENT = re.compile(r"[A-Za-z][^\s/>]{0,99}")
+"""The name of an element."""
+MAX_ELEMENTS = 100
+"""Most names of one of `HtmlRules`."""
 VOID = _names("area base br col embed frame hr img input link meta param source track wbr")
 """Elements without an end."""
 
@@ -66,14 +70,35 @@ _NOT_SHOWN = re.compile(f"[\t-\r\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{PRIV
 """Characters that are kept as their entity."""
 
 
+@dataclass(frozen=True, slots=True)
+class HtmlRules:
+    """What HTML is cut by, beside what it says itself. All names are in lower case."""
+
+    attributes: frozenset[str] = frozenset()
+    """Attributes whose values, if they have quotes, are blocks too."""
+    kept: frozenset[str] = frozenset()
+    """Elements whose content is not translated, beside `KEPT`."""
+    blocks: frozenset[str] = frozenset()
+    """Elements that divide the text around them, beside `BLOCKS`."""
+    inline: frozenset[str] = frozenset()
+    """Elements that do not, although they are in `BLOCKS`."""
+
+    def divides(self, name: str) -> bool:
+        """Whether an element divides the text around it."""
+        return name in self.blocks or (name in BLOCKS and name not in self.inline)
+
+
+NO_RULES = HtmlRules()
+
+
 def html_steps(
-    source: str, attributes: Collection[str] = (), base: int = 0, taken: frozenset[str] | None = None
+    source: str, rules: HtmlRules = NO_RULES, base: int = 0, taken: frozenset[str] | None = None
 ) -> Steps[Document]:
     """Cut HTML into blocks, in small steps.
 
     Args:
         source: A document, or the part of one that begins at character `base`.
-        attributes: Names in lower case. Their values, if they have quotes, are blocks too.
+        rules: Those of the caller.
         base: See `source`.
         taken: Characters that cannot stand for what is kept; None: those of the source (`private_characters`).
     """
@@ -83,7 +108,7 @@ def html_steps(
         yield
     ends = yield from _ends(tokens)
     taken = private_characters(source) if taken is None else taken
-    return (yield from _Parser(source, frozenset(attributes), base, taken).document(tokens, ends))
+    return (yield from _Parser(source, rules, base, taken).document(tokens, ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +212,9 @@ def _ends(tokens: Sequence[_Token]) -> Steps[dict[int, int]]:
 
 
 class _Parser:
-    def __init__(self, source: str, attributes: frozenset[str], base: int, taken: frozenset[str]) -> None:
+    def __init__(self, source: str, rules: HtmlRules, base: int, taken: frozenset[str]) -> None:
         self._source = source
-        self._attributes = attributes
+        self._rules = rules
         self._base = base
         self._taken = taken
         self._block = BlockBuilder(escape_html, taken, base)
@@ -207,7 +232,7 @@ class _Parser:
                 self._block.tag(source[token.start : token.end])
             elif token.closes:
                 self._close(token)
-            elif token.is_raw or _is_kept(token):
+            elif token.is_raw or token.name in self._rules.kept or _is_kept(token):
                 number = ends.get(number - 1, number)
                 self._keep(token, tokens[number - 1].end)
             else:
@@ -217,14 +242,14 @@ class _Parser:
 
     def _close(self, token: _Token) -> None:
         written = self._source[token.start : token.end]
-        if token.name in BLOCKS:
+        if self._rules.divides(token.name):
             self._parts += [*self._block.build(), written]
         else:
             self._block.close(token.name, written)
 
     def _open(self, token: _Token) -> None:
         markup = self._markup(token)
-        if token.name in BLOCKS:
+        if self._rules.divides(token.name):
             self._parts += [*self._block.build(), *markup]
         elif token.opens:
             self._block.open(token.name, *markup)
@@ -233,7 +258,7 @@ class _Parser:
 
     def _keep(self, token: _Token, end: int) -> None:
         kept = self._source[token.start : end]
-        if token.name in BLOCKS:
+        if self._rules.divides(token.name):
             self._parts += [*self._block.build(), kept]
         elif token.opens:
             self._block.keep(kept, token.start)
@@ -244,10 +269,10 @@ class _Parser:
         """A tag with the values of its attributes, where they are wanted, as blocks."""
         source, done = self._source, token.start
         markup: list[str | Block] = []
-        if self._attributes and token.tag is not None:
+        if self._rules.attributes and token.tag is not None:
             for attribute in _ATTRIBUTE.finditer(source, *token.tag.span("attributes")):
                 group = "double" if attribute["double"] is not None else "single"
-                if attribute["name"].lower() in self._attributes and attribute[group]:
+                if attribute["name"].lower() in self._rules.attributes and attribute[group]:
                     start, end = attribute.span(group)
                     value = BlockBuilder(partial(escape_html, quote=source[end]), self._taken, self._base)
                     add_text(value, source, start, end)
