@@ -215,19 +215,6 @@ def test_a_pair_that_is_not_served_is_an_invalid_argument() -> None:
         raise NotFound("no model")
 
 
-def test_ids_of_glossaries() -> None:
-    several = [glossary("bank"), glossary("bank", "de", "en"), glossary("shop"), glossary("odd.en-de", "fr", "en")]
-    assert [glossaries.glossary_id(it, several) for it in several] == [
-        "bank.en-de", "bank.de-en", "shop", "odd.en-de",
-    ]  # fmt: skip
-    assert [glossaries.find(it, several) for it in ("shop", "shop.en-de", "bank.de-en", "odd.en-de")] == [
-        several[2], several[2], several[1], several[3],
-    ]  # fmt: skip
-    assert "one of bank.en-de, bank.de-en" in refused("name", lambda: glossaries.find("bank", several))
-    with pytest.raises(NotFound, match=r"no glossary 'x'; there are: bank\.en-de"):
-        glossaries.find("x", several)
-
-
 def new(**fields: Any) -> glossaries_pb2.CreateGlossaryRequest:
     pair = {"source_language_code": "en", "target_language_code": "de"}
     kind = {} if "language_codes_set" in fields else {"language_pair": pair}

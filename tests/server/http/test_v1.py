@@ -217,7 +217,7 @@ def test_the_description_has_every_field(server: ServerThread) -> None:
         for verb in operations:
             reply = ask(server.url + path, {} if verb == "post" else None, verb=verb.upper())
             assert reply.status in (200, 400, 404), path
-            assert reply.json.get("message") != "Not Found", path
+            assert b"Not Found" not in reply.body, path
 
 
 @pytest.mark.parametrize(
