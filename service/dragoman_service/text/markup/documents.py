@@ -12,6 +12,7 @@ from pathlib import PurePath
 from dragoman_service.text.markup.files import FileFormat, units_of, written
 from dragoman_service.text.markup.formats import TextFormat
 from dragoman_service.text.markup.office.archive import DEFAULT_BOUNDS, ArchiveBounds
+from dragoman_service.text.markup.office.document import read_docx, read_odt
 from dragoman_service.text.markup.units import FileError
 
 _BY_SUFFIX = {
@@ -67,9 +68,10 @@ def open_document(data: bytes, file_format: FileFormat, bounds: ArchiveBounds = 
         file_format: Its format.
         bounds: Of archives, which DOCX and ODT are.
     """
-    if file_format in (FileFormat.DOCX, FileFormat.ODT):
-        raise FileError(f"{file_format.value} is not read yet")
-    return _text_file(data, file_format)
+    if file_format not in (FileFormat.DOCX, FileFormat.ODT):
+        return _text_file(data, file_format)
+    found = (read_docx if file_format is FileFormat.DOCX else read_odt)(data, bounds)
+    return OpenDocument(found.texts, file_format.of_texts, found.places, found.written)
 
 
 def _text_file(data: bytes, file_format: FileFormat) -> OpenDocument:

@@ -17,6 +17,7 @@ from itertools import zip_longest
 from dragoman_service.text.markup.formats import TextFormat, document_of
 from dragoman_service.text.markup.units import FileError, Unit
 from dragoman_service.text.markup.xliff import segments
+from dragoman_service.text.markup.xml import ENCODING
 
 
 class FileFormat(enum.Enum):
@@ -58,7 +59,7 @@ _LONGEST_HEAD = 10_000
 _ENCODINGS = {
     FileFormat.HTML: re.compile(r"""<meta\s[^<>]*?charset\s*+=\s*+["']?([^\s"'/<>;]++)""", re.IGNORECASE),
     FileFormat.PO: re.compile(r'^"Content-Type:[^"\\\r\n]*?charset=([^\s"\\;]++)', re.IGNORECASE | re.MULTILINE),
-    FileFormat.XLIFF: re.compile(r"""\A<\?xml\s[^<>]*?encoding\s*+=\s*+["']([^"'<>]++)"""),
+    FileFormat.XLIFF: ENCODING,
 }
 _UTF_8 = re.compile("utf-?8|charset", re.IGNORECASE)
 """Its names, and what templates of PO have in the place of an encoding."""

@@ -14,25 +14,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from xml.parsers import expat
-from xml.sax.saxutils import escape
 
+from dragoman_service.text.markup.inline import ELEMENT, Inline, Kind
 from dragoman_service.text.markup.units import FileError, Unit
+from dragoman_service.text.markup.xml import TOKEN, attributes_of, check_xml, is_element, xml_text
 
-_TOKEN = re.compile(
-    r"<!--.*?-->|<!\[CDATA\[(?P<data>.*?)\]\]>|<\?.*?\?>"
-    r"|<(?P<closes>/)?(?P<prefix>[^\s/>:]++:)?(?P<name>[^\s/>]++)"
-    r"""(?P<attributes>(?:[^>"'/]++|"[^"]*+"|'[^']*+'|/(?!>))*+)(?P<empty>/)?>""",
-    re.DOTALL,
-)
-_ATTRIBUTE = re.compile(r"""([^\s=]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)')""")
 _STATE = re.compile(r"""(\sstate\s*+=\s*+["'])(?:new|needs-translation)(?=["'])""")
-_NUMBER = 'data-n="([0-9]{1,9})"'
-_CODE = re.compile(f"<(?:img|br) {_NUMBER}>|<code {_NUMBER}></code>|<span {_NUMBER}>|</span>")
 _INDENT = re.compile(r"(?:\r\n|\r|\n)[ \t]*+\Z")
 _LETTER = re.compile(r"[^\W\d_]")
 _REFERENCE = re.compile("(&#(?:[0-9]++|x[0-9A-Fa-f]++);)")
-_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _CODES = frozenset(["bpt", "bx", "cp", "ec", "em", "ept", "ex", "it", "ph", "sc", "sm", "x"])
 """Elements that stand for code of the file from which the text was taken. They have no text to be translated."""
@@ -62,33 +52,27 @@ class _Element:
 class _Html:
     """The text of a segment."""
 
-    parts: list[str] = field(default_factory=list)
+    inline: Inline = field(default_factory=Inline)
     written: list[str] = field(default_factory=list)
     """By number: how an element, or its beginning, is written in the file."""
     ends: list[str] = field(default_factory=list)
     """By number: how the end of an element is written."""
 
-    def element(self, form: str, written: str, end: str = "") -> None:
-        self.parts.append(form.format(f'data-n="{len(self.written)}"'))
+    @property
+    def parts(self) -> list[str]:
+        return self.inline.parts
+
+    def element(self, kind: Kind, written: str, end: str = "") -> None:
+        self.inline.add(kind)
         self.written.append(written)
         self.ends.append(end)
 
     def in_file(self, translation: str) -> str:
-        """A translation as it is written in the file. Tags that are not of the text are text."""
-        found: list[str] = []
-        opened: list[int] = []
-        done = 0
-        for match in _CODE.finditer(translation):
-            closes = match.lastindex is None
-            number = (opened.pop() if opened else len(self.written)) if closes else int(match[match.lastindex or 0])
-            if number >= len(self.written):
-                continue
-            found.append(_as_xml(translation[done : match.start()]))
-            done = match.end()
-            found.append(self.ends[number] if closes else self.written[number])
-            if match[3]:
-                opened.append(number)
-        return "".join([*found, _as_xml(translation[done:])])
+        """A translation as it is written in the file."""
+        return "".join(
+            _as_xml(it) if isinstance(it, str) else (self.ends if it.ends else self.written)[it.number]
+            for it in self.inline.read(translation)
+        )
 
 
 def segments(source: str) -> Iterator[Unit]:
@@ -97,8 +81,8 @@ def segments(source: str) -> Iterator[Unit]:
     elements: list[_Element] = []
     outer = _Element("", translated=True, preserved=False)
     prefix: str | None = None
-    for match in _TOKEN.finditer(source):
-        if match["name"] is None or match["name"].startswith("!"):
+    for match in TOKEN.finditer(source):
+        if not is_element(match):
             continue
         prefix = (match["prefix"] or "") if prefix is None else prefix
         name = match["name"] if (match["prefix"] or "") == prefix else match[0]  # else of another vocabulary
@@ -123,30 +107,15 @@ def segments(source: str) -> Iterator[Unit]:
 
 
 def _check(source: str) -> None:
-    """Raise FileError unless this is XLIFF, without a document type, which could define entities."""
-    root: list[str] = []
-
-    def begun(name: str, attributes: dict[str, str]) -> None:
-        if not root:
-            root.append(name.rpartition(":")[2])
-            version = attributes.get("version", "")
-            if root[0] != "xliff" or not version.startswith(("1.", "2.")):
-                raise FileError(f'not XLIFF: got <{name} version="{version}">; allowed: xliff of version 1.2 or 2')
-
-    def refused(*_: object) -> None:
-        raise FileError("not XLIFF: got <!DOCTYPE; allowed: none")
-
-    parser = expat.ParserCreate("utf-8")
-    parser.StartElementHandler = begun
-    parser.StartDoctypeDeclHandler = refused
-    try:
-        parser.Parse(source.encode("utf-8", "surrogatepass"), True)
-    except expat.ExpatError as error:
-        raise FileError(f"line {error.lineno}: not XML: {expat.errors.messages[error.code]}") from None
+    """Raise FileError unless this is XLIFF."""
+    root, attributes = check_xml(source, "not XLIFF: ")
+    name, version = root.rpartition(":")[2], attributes.get("version", "")
+    if name != "xliff" or not version.startswith(("1.", "2.")):
+        raise FileError(f'not XLIFF: got <{name} version="{version}">; allowed: xliff of version 1.2 or 2')
 
 
 def _opened(name: str, match: re.Match[str], parent: _Element) -> _Element:
-    attributes = _attributes(match)
+    attributes = attributes_of(match)
     translate = attributes.get("translate")
     space = attributes.get("xml:space")
     return _Element(
@@ -155,10 +124,6 @@ def _opened(name: str, match: re.Match[str], parent: _Element) -> _Element:
         translated=parent.translated if translate is None else translate != "no",
         preserved=parent.preserved if space is None else space == "preserve",
     )
-
-
-def _attributes(match: re.Match[str]) -> dict[str, str]:
-    return {name: html.unescape(one or other) for name, one, other in _ATTRIBUTE.findall(match["attributes"])}
 
 
 def _is_segment(element: _Element) -> bool:
@@ -175,12 +140,12 @@ def _unit(source: str, segment: _Element, prefix: str) -> Iterator[Unit]:
     target = segment.target
     if segment.source is None or not segment.translated:
         return
-    is_new = target is not None and _attributes(target).get("state") in ("new", "needs-translation")
+    is_new = target is not None and attributes_of(target).get("state") in ("new", "needs-translation")
     if _has_text(segment.target_text) and not is_new:
         return
     text = segment.source.strip()
     content = _html(text, preserved=segment.preserved)
-    if not _LETTER.search(_CODE.sub("", html.unescape("".join(content.parts)))):
+    if not _LETTER.search(ELEMENT.sub("", html.unescape("".join(content.parts)))):
         return
     if target is None:
         begin, start, end = f"{segment.indent}<{prefix}target>", segment.place, segment.place
@@ -194,14 +159,14 @@ def _unit(source: str, segment: _Element, prefix: str) -> Iterator[Unit]:
 
 def _has_text(content: str) -> bool:
     """Whether there is more than tags and space. A target that is not translated may have the tags of segments."""
-    text = _TOKEN.sub(lambda match: match["data"] or "", content)
+    text = TOKEN.sub(lambda match: match["data"] or "", content)
     return bool(html.unescape(text).strip())
 
 
 def _as_xml(text: str) -> str:
     """Text of HTML as it is written in XML. References to characters by their numbers are those of the source."""
     parts = _REFERENCE.split(text)
-    parts[::2] = [_NOT_XML.sub("\ufffd", escape(html.unescape(part))) for part in parts[::2]]
+    parts[::2] = [xml_text(html.unescape(part)) for part in parts[::2]]
     return "".join(parts)
 
 
@@ -211,7 +176,7 @@ def _target(content: _Html, before: str, after: str, translation: str) -> str:
 
 def _html(text: str, *, preserved: bool) -> _Html:
     content, done = _Html(), 0
-    tokens = list(_TOKEN.finditer(text))
+    tokens = list(TOKEN.finditer(text))
     ends = _ends(tokens)
     number = 0
     while number < len(tokens):
@@ -220,16 +185,16 @@ def _html(text: str, *, preserved: bool) -> _Html:
         following = number + 1
         if match["data"] is not None:
             _add_text(content, html.escape(match["data"], quote=False), preserved=preserved)
-        elif match["name"] is None or match["name"].startswith("!"):
-            content.element("<img {}>", match[0])
+        elif not is_element(match):
+            content.element(Kind.IMG, match[0])
         elif match["closes"]:
-            content.parts.append("</span>")
+            content.inline.end()
         elif match["empty"] or match["name"] in _CODES or _is_protected(match):
             following = ends.get(number, number) + 1
             whole = text[match.start() : tokens[following - 1].end()]
-            content.element("<img {}>" if _is_formatting(match) else "<code {}></code>", whole)
+            content.element(Kind.IMG if _is_formatting(match) else Kind.CODE, whole)
         else:
-            content.element("<span {}>", match[0], tokens[ends[number]][0])
+            content.element(Kind.SPAN, match[0], tokens[ends[number]][0])
         done = tokens[following - 1].end()
         number = following
     _add_text(content, text[done:], preserved=preserved)
@@ -243,7 +208,7 @@ def _add_text(content: _Html, text: str, *, preserved: bool) -> None:
     first, *others = re.split(r"(\r\n|\r|\n)", text)
     content.parts.append(first)
     for line_break, line in zip(others[::2], others[1::2], strict=True):
-        content.element("<br {}>", line_break)
+        content.element(Kind.BR, line_break)
         content.parts.append(line)
 
 
@@ -252,7 +217,7 @@ def _ends(tokens: Sequence[re.Match[str]]) -> dict[int, int]:
     ends: dict[int, int] = {}
     opened: list[int] = []
     for number, match in enumerate(tokens):
-        if match["name"] is None or match["empty"] or match["name"].startswith("!"):
+        if match["empty"] or not is_element(match):
             continue
         if match["closes"]:
             ends[opened.pop()] = number
@@ -262,13 +227,13 @@ def _ends(tokens: Sequence[re.Match[str]]) -> dict[int, int]:
 
 
 def _is_protected(match: re.Match[str]) -> bool:
-    attributes = _attributes(match)
+    attributes = attributes_of(match)
     return attributes.get("translate") == "no" or attributes.get("mtype") == "protected"
 
 
 def _is_formatting(match: re.Match[str]) -> bool:
     """Whether an element without text only says how the text around it looks."""
-    attributes = _attributes(match)
+    attributes = attributes_of(match)
     if match["name"] in ("ph", "x"):
         return "ctype" in attributes or attributes.get("type") == "fmt"
     return match["name"] in _FORMATTING or match["name"] not in (*_CODES, "mrk")
