@@ -229,13 +229,11 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.lame_duck)
         started = time.monotonic()
-        if self._documents is not None:
-            await self._documents.stop(grace)
-            grace -= time.monotonic() - started
-            started = time.monotonic()
         # Health and refusals must still be answered while calls run: gRPC itself stops last.
         self._frontend.stop_accepting()
-        if not await self._frontend.wait_idle(grace):
+        if self._documents is not None:
+            await self._documents.stop(grace)
+        if not await self._frontend.wait_idle(grace - (time.monotonic() - started)):
             _log.warning("calls were still running after %.1f s and are given up", grace)
         elif self._part.others_idle is not None:
             with suppress(TimeoutError):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -54,6 +55,9 @@ _BYTES_PER_TERM = 1_000
 """Bytes of memory of a term in a translation, with its message."""
 _FIELDS_OF_A_TEXT = {"text": "texts", "target_prefix": "target_prefixes"}
 """What errors of one text name -> the field of a call."""
+
+begun: ContextVar[bool] = ContextVar("begun", default=False)
+"""Whether a call is a part of work that was begun before, and so is made even after `Frontend.stop_accepting`."""
 
 T = TypeVar("T")
 
@@ -313,7 +317,7 @@ class Frontend:
             raise InvalidInput("target_prefixes", shown, f"none, or one for each of the {len(texts)} texts")
 
     def stop_accepting(self) -> None:
-        """Refuse new calls with ShuttingDown. Running calls go on."""
+        """Refuse new calls with ShuttingDown. Running calls go on, and work `begun` before makes its calls."""
         self._draining = True
 
     async def wait_idle(self, timeout: float) -> bool:
@@ -338,8 +342,8 @@ class Frontend:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count a call as running within this context. Raises ShuttingDown after `stop_accepting`."""
-        if self._draining:
+        """Count a call as running within this context. Raises ShuttingDown after `stop_accepting`: see `begun`."""
+        if self._draining and not begun.get():
             raise ShuttingDown("the server is shutting down")
         self._running += 1
         self._idle.clear()

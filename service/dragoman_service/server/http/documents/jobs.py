@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 from dragoman_protos.v1 import translation_pb2 as pb
@@ -22,6 +23,7 @@ from dragoman_service.server.http.documents.process import DocumentFailed, Docum
 from dragoman_service.server.http.documents.spool import Spool
 from dragoman_service.server.http.documents.translation import DocumentCalls, Services
 from dragoman_service.server.http.failure import Failure
+from dragoman_service.translation.frontend import begun
 
 _RUNNING = 4
 """Documents that this process translates at once."""
@@ -46,6 +48,8 @@ class DocumentJobs:
         self._spool = spool
         self._settings = settings
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._arriving: dict[asyncio.Task[Any], str] = {}
+        """The task of each request whose document arrives, and its client."""
         self._places = asyncio.Semaphore(_RUNNING)
         self._places_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._cleaning = asyncio.create_task(self._clean())
@@ -56,18 +60,32 @@ class DocumentJobs:
         """Largest document."""
         return self._settings.max_bytes
 
-    def check_room(self, client: str) -> None:
-        """Raise Overloaded if a client may not send a further document now."""
+    async def expect(self, client: str) -> None:
+        """Count the document that the current task is about to read, until it is added or the task has ended.
+
+        Raises:
+            Overloaded: the client may not send a further document now.
+            ShuttingDown: nobody may.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._arriving[task] = client
+        task.add_done_callback(lambda _: self._arriving.pop(task, None))
+        await self._check_room(client)
+
+    async def _check_room(self, client: str) -> None:
+        """Check that there is room for a document of a client, which is counted as arriving."""
         if self._stopping:
             raise ShuttingDown("the server is shutting down")
-        of_clients = Counter(job.owner for job in self._spool.jobs())
+        of_clients = await asyncio.to_thread(lambda: Counter(job.owner for job in self._spool.jobs()))
+        of_clients.update(self._arriving.values())
         most = self._settings.max_documents
-        if of_clients.total() >= most or of_clients[client] >= max(1, most // 2):
+        if of_clients.total() > most or of_clients[client] > max(1, most // 2):
             message = f"too many documents: {most} are kept, and {max(1, most // 2)} of one client; delete some"
             raise Overloaded(message, retry_after=_RETRY_SECONDS)
 
     async def add(self, job: Job, document: BinaryIO, context: Context, template: pb.TranslateRequest) -> None:
-        """Begin to translate a document.
+        """Begin to translate a document that the current task was told to `expect`.
 
         Args:
             job: What is known of it.
@@ -76,10 +94,16 @@ class DocumentJobs:
             template: How its texts are translated.
 
         Raises:
-            Overloaded: the client may not send a further document now.
+            Overloaded: the client may not send a further document now, or the disk is full.
+            ShuttingDown: the server ends.
         """
         calls = DocumentCalls(self._services, context, template)
-        self.check_room(job.owner)
+        task = asyncio.current_task()
+        assert task is not None
+        self._arriving[task] = job.owner  # by now the client may have shown a token
+        await self._check_room(job.owner)
+        # If this process ends before the job does, its folder must go too.
+        job.expires = time.time() + self._settings.document_timeout + self._settings.document_ttl
         try:
             lock = self._spool.add(job)
             try:
@@ -91,9 +115,10 @@ class DocumentJobs:
         except OSError as error:
             _log.error("a document cannot be kept: %s", error)
             raise Overloaded(f"the server cannot keep documents now: {error.strerror}", _RETRY_SECONDS) from None
-        task = asyncio.create_task(self._run(job, calls, lock))
-        self._running[job.id] = task
-        task.add_done_callback(lambda _: self._running.pop(job.id, None))
+        self._arriving.pop(task, None)
+        running = asyncio.create_task(self._run(job, calls, lock))
+        self._running[job.id] = running
+        running.add_done_callback(lambda _: self._running.pop(job.id, None))
 
     def _keep(self, job: Job, document: BinaryIO) -> None:
         with self._spool.input(job).open("xb") as file:
@@ -109,7 +134,7 @@ class DocumentJobs:
     def find_by_key(self, name: str, key: str) -> Job:
         """A job of whoever knows its key. Raises NotFound."""
         job = self._spool.find(name)
-        if job is None or job.key != key:
+        if job is None or not secrets.compare_digest(job.key.encode(), key.encode(errors="replace")):
             raise _no_document()
         return job
 
@@ -158,6 +183,7 @@ class DocumentJobs:
             await asyncio.wait(list(self._running.values()))
 
     async def _run(self, job: Job, calls: DocumentCalls, lock: int) -> None:
+        begun.set(True)
         try:
             async with asyncio.timeout(self._settings.document_timeout):
                 own = self._places_of.setdefault(job.owner, asyncio.Semaphore(_RUNNING_OF_CLIENT))

@@ -39,7 +39,7 @@ async def take(call: HttpCall, key_field: str = "") -> Upload:
     Raises InvalidInput, Overloaded and Unauthenticated.
     """
     jobs = call.service.documents
-    jobs.check_room(call.answering.client)
+    await jobs.expect(call.answering.client)
     upload = await uploaded(call.context, jobs.max_bytes)
     if key_field:
         call.identify_by(upload.fields.get(key_field))
@@ -90,7 +90,7 @@ def described(job: Job) -> dict[str, Any]:
         **({"error": job.error} if job.error else {}),
         **({"content": f"/v1/documents/{job.id}/content"} if job.state is State.DONE else {}),
         "createTime": _timestamp(job.created),
-        **({"expireTime": _timestamp(job.expires)} if job.expires else {}),
+        **({"expireTime": _timestamp(job.expires)} if job.state.is_final else {}),
     }
 
 

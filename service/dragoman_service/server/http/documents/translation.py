@@ -37,8 +37,7 @@ _CHARACTERS_PER_CALL = 20_000
 _SAMPLE_CHARACTERS = 2_000
 """What the language of a document is detected from."""
 _RETRIED = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-_STOPPING = "SHUTTING_DOWN"
-_TEXT_FIELD = re.compile(r"texts\[(\d+)\]")
+_TEXT_FIELD = re.compile(r"texts(?:\[(\d+)\])?")
 
 T = TypeVar("T")
 
@@ -146,15 +145,13 @@ class DocumentCalls:
                 reply = await self._translate(chunk, _FORMATS[texts.format])
             except Aborted as aborted:
                 failure = Failure(aborted.status, had_key=False)
-                field = _TEXT_FIELD.match(failure.field)
-                if field is None:
+                parts = _divided(chunk, failure.field)
+                if not parts:
                     raise
                 if len(chunk) == 1:
                     yield Outcome(None, failure.message.partition(": ")[2])
                 else:
-                    number = int(field[1])
-                    parts = (chunk[:number], chunk[number : number + 1], chunk[number + 1 :])
-                    todo.extendleft(reversed([part for part in parts if part]))
+                    todo.extendleft(reversed(parts))
                 continue
             for item in reply.translations:
                 best = item.hypotheses[0]
@@ -182,7 +179,7 @@ class DocumentCalls:
                 return await asyncio.create_task(self._answered_once(method, size, call))
             except Aborted as aborted:
                 failure = Failure(aborted.status, had_key=False)
-                if failure.code not in _RETRIED or failure.reason == _STOPPING:
+                if failure.code not in _RETRIED:
                     raise
                 await asyncio.sleep(failure.retry_seconds * random.uniform(1.0, 1.5))
 
@@ -208,6 +205,18 @@ def _chunks(texts: Iterable[str], most: int) -> Iterator[list[str]]:
         characters += len(text)
     if chunk:
         yield chunk
+
+
+def _divided(chunk: list[str], field: str) -> list[list[str]]:
+    """The parts of texts that are sent again after `field` was refused: that text alone, or halves. Empty: another
+    field, so that no part would be accepted.
+    """
+    found = _TEXT_FIELD.match(field)
+    if found is None:
+        return []
+    start = int(found[1]) if found[1] else len(chunk) // 2
+    end = start + 1 if found[1] else start
+    return [part for part in (chunk[:start], chunk[start:end], chunk[end:]) if part]
 
 
 def _first_of(texts: Iterable[str], characters: int) -> Iterator[str]:
