@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from support.http_attackers import HTTP_ATTACKS
 from support.http_calls import ask, head, opened, posted
 from support.server_process import ServerProcess, server_process
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, wait_until
 
 TRANSLATE = "/v1/translate"
 LIMITS = (
@@ -22,6 +24,8 @@ LIMITS = (
 )  # fmt: skip
 HONEST = 10
 """Calls of another client during an attack."""
+SECONDS = 10
+"""How long the attacks go on that have no end."""
 ALLOWED_MIB = 8 + 32 + 200 * 0.4 + 60
 """Bodies, calls, buffers of connections, and what the allocator keeps."""
 
@@ -101,15 +105,44 @@ SLOW = [pytest.param(attack, marks=pytest.mark.slow) for attack in (unfinished, 
 def test_others_are_answered_and_memory_is_bounded(
     server: ServerProcess, attack: Callable[[ServerProcess, ExitStack], None]
 ) -> None:
-    before = resident_mib(server)
-    slowest = 0.0
-    with ExitStack() as stack:
+    with unharmed(server, attack.__name__), ExitStack() as stack:
         attack(server, stack)
-        for _ in range(HONEST):
-            started = time.monotonic()
-            assert ask(server.url + TRANSLATE, {"texts": ["a b"]}, {"x-client": "honest"}).status == 200
-            slowest = max(slowest, time.monotonic() - started)
-    more = resident_mib(server) - before
-    print(f"{attack.__name__}: {more:.0f} MiB more, of {ALLOWED_MIB:.0f} allowed; slowest honest call {slowest:.2f} s")
+        honest_calls(server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", HTTP_ATTACKS)
+def test_attacks_that_go_on(server: ServerProcess, attack: str) -> None:
+    """Those of tests/load/siege.py, for some seconds each."""
+    address = server.url.partition("://")[2]
+    attacker = multiprocessing.get_context("spawn").Process(target=HTTP_ATTACKS[attack], args=(address, "attacker"))
+    with unharmed(server, attack):
+        attacker.start()
+        try:
+            ends = time.monotonic() + SECONDS
+            while time.monotonic() < ends:
+                honest_calls(server)
+            assert attacker.is_alive()
+        finally:
+            attacker.kill()
+            attacker.join()
+    wait_until(lambda: server.metrics()["dragoman_requests_running"] == 0)
+    server.wait_until_free()
+
+
+def honest_calls(server: ServerProcess) -> None:
+    """Calls of another client, one after the other."""
+    for _ in range(HONEST):
+        started = time.monotonic()
+        assert ask(server.url + TRANSLATE, {"texts": ["a b"]}, {"x-client": "honest"}).status == 200
+        assert time.monotonic() - started < PATIENCE / 2
+
+
+@contextmanager
+def unharmed(server: ServerProcess, attack: str) -> Iterator[None]:
+    """A context in which the memory of the server stays bounded."""
+    before, started = resident_mib(server), time.monotonic()
+    yield
+    more, seconds = resident_mib(server) - before, time.monotonic() - started
+    print(f"{attack}: {more:.0f} MiB more, of {ALLOWED_MIB:.0f} allowed, in {seconds:.0f} s")
     assert more < ALLOWED_MIB
-    assert slowest < PATIENCE / 2
