@@ -48,6 +48,19 @@ def test_who_waits_longest_makes_room_and_who_works_keeps_the_seat() -> None:
     run(test())
 
 
+def test_bodies_that_do_not_come_keep_nobody_out() -> None:
+    with serving([served(FakeWorkers())], http_port=0, max_connections=3) as server, ExitStack() as stack:
+        whole = posted(TRANSLATE, {"texts": ["a"]})
+        slow = [stack.enter_context(opened(server.url)) for _ in range(3)]
+        for connection in slow:
+            connection.sendall(whole[:-1])
+        wait_until(lambda: server.metric("dragoman_requests_running", api="http_v1", method="Translate") == 3)
+        assert ask(server.url + TRANSLATE, {"texts": ["a"]}).status == 200
+        assert ended(slow[0]) == b"", "it has waited longest"
+        slow[2].sendall(whole[-1:])
+        assert slow[2].recv(1_000).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_seat_that_waits_too_long_is_given_back() -> None:
     async def test() -> None:
         ended = asyncio.Event()

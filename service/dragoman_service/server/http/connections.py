@@ -38,7 +38,7 @@ logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 class Connection(H11Protocol):
-    """A connection. Its seat has a time limit whenever no request is being answered."""
+    """A connection. Its seat has a time limit whenever it has no request, and may be lost until it has a whole one."""
 
     def __init__(self, seat: Seat, config: uvicorn.Config, state: ServerState) -> None:
         super().__init__(config, state, app_state={CONNECTION: self})
@@ -71,8 +71,13 @@ class Connection(H11Protocol):
         """See H11Protocol: called whenever a request may have arrived."""
         before = self.cycle
         super().handle_events()
-        if self.cycle is not before:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return
+        if not cycle.more_body:
             self._seat.work()
+        elif cycle is not before:
+            self._seat.receive()
 
     def on_response_complete(self) -> None:
         """See H11Protocol."""

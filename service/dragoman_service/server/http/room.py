@@ -9,8 +9,9 @@ from collections.abc import Callable
 class Room:
     """The seats of open connections, for one event loop.
 
-    When all are taken, the connection that has waited longest for a request gives its seat to a new one. So connections
-    that ask nothing keep nobody out, and those whose request is being answered lose nothing.
+    When all are taken, the connection that has waited longest for a request, or for the rest of one, gives its seat to
+    a new one. So connections that ask nothing, or ask slowly, keep nobody out, and those whose request is being
+    answered lose nothing.
     """
 
     def __init__(self, seats: int) -> None:
@@ -40,7 +41,7 @@ class Room:
         return seat
 
     def set_waiting(self, seat: Seat, waits: bool) -> None:
-        """Say whether a connection waits for a request, from now on."""
+        """Say whether a connection waits for a request or the rest of one, from now on."""
         self._waiting.pop(seat, None)
         if waits:
             self._waiting[seat] = None
@@ -71,8 +72,13 @@ class Seat:
         self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
         self._room.set_waiting(self, True)
 
+    def receive(self) -> None:
+        """The connection has the beginning of a request. Whoever reads the rest limits the time for it."""
+        self._stop_timer()
+        self._room.set_waiting(self, True)
+
     def work(self) -> None:
-        """The connection has a request."""
+        """The connection has a whole request."""
         self._stop_timer()
         self._room.set_waiting(self, False)
 
