@@ -166,7 +166,7 @@ def test_any_values_of_the_fields_have_an_answer_or_a_named_field(
             tried.update(counts)
     for path in METHODS:
         if path.endswith(("TranslateText", "DetectLanguage", "GetSupportedLanguages", "ListSupportedLanguagePairs")):
-            assert by_method[path]["OK"] > rounds // 30, (path, by_method[path])
+            assert by_method[path]["OK"] > rounds // 100, (path, by_method[path])
 
 
 def some_messages(method: MethodDescriptor, count: int) -> list[Message]:
