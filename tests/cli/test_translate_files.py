@@ -10,6 +10,8 @@ import pytest
 from dragoman_service.cli.main import main
 from dragoman_service.translation.settings import RequestLimits
 from support.fake_workers import FakeWorkers, served
+from support.office import docx, entries
+from support.office import run as word_run
 from support.server_thread import serving
 
 Capture = pytest.CaptureFixture[str]
@@ -53,6 +55,43 @@ def test_files(server: str, tmp_path: Path, file_format: str, source: bytes, tra
     assert new.read_bytes() == translation
 
 
+def test_a_word_document(server: str, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.docx", tmp_path / "new.docx"
+    old.write_bytes(docx(f"<w:p>{word_run('one')}</w:p>"))
+    assert run("--server", server, "--input", str(old), "--output", str(new)) == 0
+    assert word_run("ONE") in entries(new.read_bytes())["word/document.xml"].decode()
+
+
+def test_the_suffix_says_the_format(server: str, tmp_path: Path, capsys: Capture) -> None:
+    for name, source, translation in (
+        ("a.JSON", '{"one": "two"}', '{"one": "TWO"}'),
+        ("a.srt", "1\n00:00:01,0 --> 00:00:02,0\none\n", "1\n00:00:01,0 --> 00:00:02,0\nONE\n"),
+        ("a.txt", "<b>one</b>\n", "<b>ONE</b>\n"),
+        ("a.log", '{"one": 1}\n', '{"ONE": 1}\n'),
+    ):
+        path = tmp_path / name
+        path.write_text(source)
+        assert run("--server", server, "--input", str(path)) == 0
+        assert capsys.readouterr().out == translation
+    assert run("--server", server, "--input", str(tmp_path / "a.JSON"), "--format", "lines") == 0
+    assert capsys.readouterr().out == '{"ONE": "TWO"}\n'
+
+
+def test_the_name_of_a_file_stands_for_it(server: str, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("<p>one</p>")
+    assert run("--server", server, str(path), "--to", "de") == 0
+    assert (tmp_path / "report.de.html").read_text() == "<p>ONE</p>"
+    assert run("--server", server, str(path), "--to", "de") == 2
+    assert "report.de.html: is there already; name it with --output to replace it" in capsys.readouterr().err
+    assert run("--server", server, str(path), "--output", str(tmp_path / "report.de.html")) == 0
+    lines = tmp_path / "lines.txt"
+    lines.write_text("one\ntwo\n")
+    assert run("--server", server, str(lines)) == 0
+    assert run("--server", server, "nothing.html", "two") == 0
+    assert capsys.readouterr().out == "ONE\nTWO\nNOTHING.html\nTWO\n".replace("NOTHING", "nothing")
+
+
 def test_texts_may_be_documents(server: str, capsys: Capture) -> None:
     options = ("--format", "html", "--html-attribute", "alt")
     assert run("--server", server, *options, "<b>one</b>", "<img alt='two'> three") == 0
@@ -89,7 +128,7 @@ def test_what_fails_stays_as_it_is_and_is_told(server: str, tmp_path: Path, caps
         (("--format", "html", "--n-best", "2"), 2, "not with a file of --format html"),
         (("--format", "html", "--html-attribute", "href", "one"), 1, "html_attributes[0]: got 'href'"),
         (("--format", "json", "--input", "BAD"), 1, "bad.json: not JSON: "),
-        (("--format", "srt", "--input", "LATIN"), 1, "latin.srt:2: got the byte 0xe9; allowed: UTF-8"),
+        (("--format", "srt", "--input", "LATIN"), 1, "latin.srt: line 2: got the byte 0xe9; allowed: UTF-8"),
         (("--format", "srt", "--input", "nowhere"), 1, "nowhere: No such file"),
     ],
 )

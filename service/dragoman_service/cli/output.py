@@ -66,6 +66,16 @@ class Output:
         with self._failures():
             self._file.write(text)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        with self._failures():
+            buffer = getattr(self._file, "buffer", None)
+            if buffer is None:  # what stands in for standard output
+                self._file.write(data.decode())
+            else:
+                self._file.flush()
+                buffer.write(data)
+
     def flush(self) -> None:
         """Let readers of standard output see what has been written."""
         if self._target is None:

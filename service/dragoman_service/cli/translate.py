@@ -17,6 +17,7 @@ from dragoman_service.cli.files import FileJob
 from dragoman_service.cli.lines import BREAKS, Line, Source, arguments, file_lines, one_line
 from dragoman_service.cli.output import Output
 from dragoman_service.errors import InvalidInput, visible
+from dragoman_service.text.markup.documents import format_of_name
 from dragoman_service.text.markup.files import FileFormat
 from dragoman_service.text.terms import read_terms
 
@@ -51,11 +52,13 @@ class TranslateCommand:
     such lines are told, and the exit status is 1. An --output file appears when it is whole; until then, and if the
     command fails, the file of this name stays as it was.
 
-    With --format, a file of that format is translated as a whole, and keeps all that is no text. In a file that is not
-    translated whole, texts that fail stay as they are.
+    A file of a format such as HTML, SRT or DOCX, which its name or --format says, is translated as a whole, and keeps
+    all that is no text. In a file that is not translated whole, texts that fail stay as they are. One TEXT that is the
+    name of such a file stands for it; then the translation is written beside it, as report.de.docx.
 
       dragoman translate "Good morning." "How are you?"
-      dragoman translate --format srt --input film.en.srt --output film.de.srt
+      dragoman translate --input film.en.srt --output film.de.srt
+      dragoman translate report.docx --to de
       dragoman translate --input news.en --output news.de --beam-size 4
       echo "Good morning." | dragoman translate --server example.org:50051 --tls
     """
@@ -107,7 +110,7 @@ class TranslateCommand:
         """Translate."""
         from dragoman_service.client.client import TranslationClient  # noqa: PLC0415 - imports gRPC
 
-        if problem := _misused(args) or _misused_format(args):
+        if problem := _misused(args) or _resolved_file(args) or _misused_format(args):
             return _usage(problem)
         # A person who types a line waits for its translation. A file is faster in big calls.
         typed = not args.texts and not args.input and sys.stdin is not None and sys.stdin.isatty()
@@ -290,10 +293,10 @@ class _Job:
 def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
-        choices=("lines", *(it.value for it in FileFormat)),
-        default="lines",
-        help="what the input is: lines of text, or a whole file of this format (default: lines). TEXT may be html "
-        "or markdown",
+        choices=("auto", "lines", *(it.value for it in FileFormat)),
+        default="auto",
+        help="what the input is: lines of text, or a whole file of this format (default: auto, which the suffix of the "
+        "file says; lines for .txt and others). TEXT may be html or markdown",
     )
     parser.add_argument(
         "--html-attribute",
@@ -375,6 +378,24 @@ def _misused(args: argparse.Namespace) -> str:
         return "--prefix-bias: only with --prefix"
     if args.stream and (args.n_best or args.json):
         return "--stream shows one translation as text: leave out --n-best and --json"
+    return ""
+
+
+def _resolved_file(args: argparse.Namespace) -> str:
+    """Take the name of a file for the file, and its suffix for its format. Returns what is wrong; empty: nothing."""
+    if args.format != "auto":
+        return ""
+    args.format = "lines"
+    if len(args.texts) == 1 and (file_format := format_of_name(args.texts[0])):
+        path = Path(args.texts[0])
+        if path.is_file():
+            args.texts, args.input = [], path
+            if args.output is None and file_format is not FileFormat.TEXT:
+                args.output = path.with_name(f"{path.stem}.{args.target or 'translated'}{path.suffix}")
+                if args.output.exists():
+                    return f"{args.output}: is there already; name it with --output to replace it"
+    if args.input and (found := format_of_name(args.input.name)) and found is not FileFormat.TEXT:
+        args.format = found.value
     return ""
 
 

@@ -73,7 +73,9 @@ def test_a_quota_smaller_than_the_document_is_waited_for(tmp_path: Path) -> None
     path = tmp_path / "tokens.json"
     mine = {"authorization": f"Bearer {add_token(path, 'mine', characters_per_minute=600)}"}
     document = f'["{"a" * 300}", "{"b" * 20}", "{"c" * 290}", "{"d" * 700}"]'.encode()
-    with serving([served(FakeWorkers(), max_source_tokens=1000, max_target_tokens=1000)], http_port=0, tokens=path) as server:
+    with serving(
+        [served(FakeWorkers(), max_source_tokens=1000, max_target_tokens=1000)], http_port=0, tokens=path
+    ) as server:
         name = begun(server.url, "a.json", document, mine, source_language="en")
         job = ended(server.url, name, mine)
         assert (job["state"], job["problemCount"]) == ("DONE", 1)
@@ -178,5 +180,5 @@ def test_the_shape_of_a_job_survives_the_disk() -> None:
     job = Job("owner", "a.txt", "en", "de", state=State.RUNNING)
     assert Job.of_json(job.to_json()) == job
     for broken in ("", "{}", "[]", '{"id": 1}'):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"Expecting value|no job"):
             Job.of_json(broken)

@@ -1,4 +1,4 @@
-"""Documents of word processors: archives (`archive`) whose parts are XML (`story`), in two vocabularies.
+"""Documents of offices: archives of XML.
 
-Begin with `office_document` in `package`.
+Begin with `document`, which finds the parts with text; `docx` and `odt` read their paragraphs.
 """
