@@ -189,7 +189,7 @@ class Server:
 
         config, documents = self._settings, self._config.documents
         folder = self._folders.enter_context(spool_folder(documents.document_folder))
-        services = Services(backend, self._metrics, intake, identify, self._config.limits.max_texts)
+        services = Services(backend, self._metrics, intake, identify, self._config.limits)
         self._documents = DocumentJobs(services, Spool(folder), documents)
         service = Service(
             backend=backend,

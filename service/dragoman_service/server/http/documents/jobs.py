@@ -50,6 +50,8 @@ class DocumentJobs:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._arriving: dict[asyncio.Task[Any], str] = {}
         """The task of each request whose document arrives, and its client."""
+        self._room = asyncio.Lock()
+        """Held while documents are counted, so that none is counted twice or not at all."""
         self._places = asyncio.Semaphore(_RUNNING)
         self._places_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._cleaning = asyncio.create_task(self._clean())
@@ -67,20 +69,21 @@ class DocumentJobs:
             Overloaded: the client may not send a further document now.
             ShuttingDown: nobody may.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        self._arriving[task] = client
+        task = _current_task()
+        async with self._room:
+            await self._check_room(client)
+            self._arriving[task] = client
         task.add_done_callback(lambda _: self._arriving.pop(task, None))
-        await self._check_room(client)
 
     async def _check_room(self, client: str) -> None:
-        """Check that there is room for a document of a client, which is counted as arriving."""
+        """Check that there is room for one more document of a client, beside those that others send or have sent."""
         if self._stopping:
             raise ShuttingDown("the server is shutting down")
         of_clients = await asyncio.to_thread(lambda: Counter(job.owner for job in self._spool.jobs()))
-        of_clients.update(self._arriving.values())
+        own = _current_task()
+        of_clients.update(other for task, other in self._arriving.items() if task is not own)
         most = self._settings.max_documents
-        if of_clients.total() > most or of_clients[client] > max(1, most // 2):
+        if of_clients.total() >= most or of_clients[client] >= max(1, most // 2):
             message = f"too many documents: {most} are kept, and {max(1, most // 2)} of one client; delete some"
             raise Overloaded(message, retry_after=_RETRY_SECONDS)
 
@@ -98,14 +101,13 @@ class DocumentJobs:
             ShuttingDown: the server ends.
         """
         calls = DocumentCalls(self._services, context, template)
-        task = asyncio.current_task()
-        assert task is not None
-        self._arriving[task] = job.owner  # by now the client may have shown a token
-        await self._check_room(job.owner)
         # If this process ends before the job does, its folder must go too.
         job.expires = time.time() + self._settings.document_timeout + self._settings.document_ttl
         try:
-            lock = self._spool.add(job)
+            async with self._room:
+                await self._check_room(job.owner)  # by now the client may have shown a token
+                lock = self._spool.add(job)
+                self._arriving.pop(_current_task(), None)
             try:
                 await asyncio.to_thread(self._keep, job, document)
             except BaseException:
@@ -115,7 +117,6 @@ class DocumentJobs:
         except OSError as error:
             _log.error("a document cannot be kept: %s", error)
             raise Overloaded(f"the server cannot keep documents now: {error.strerror}", _RETRY_SECONDS) from None
-        self._arriving.pop(task, None)
         running = asyncio.create_task(self._run(job, calls, lock))
         self._running[job.id] = running
         running.add_done_callback(lambda _: self._running.pop(job.id, None))
@@ -254,3 +255,9 @@ class DocumentJobs:
 
 def _no_document() -> NotFound:
     return NotFound("no such document, or no more: it may have expired, been deleted, or be of another client")
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task

@@ -39,9 +39,16 @@ class Spool:
         """Make the folder of a job, and lock it. Returns the descriptor of the lock. Raises OSError."""
         place = self._folder / job.id
         place.mkdir(mode=0o700)
-        lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        self.write(job)
+        lock = -1
+        try:
+            lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.write(job)
+        except OSError:
+            if lock >= 0:
+                os.close(lock)
+            self.remove(job.id)
+            raise
         return lock
 
     def find(self, name: str) -> Job | None:

@@ -24,6 +24,7 @@ from dragoman_service.server.intake import BYTES_PER_BYTE, Intake
 from dragoman_service.server.methods import Identify
 from dragoman_service.server.metrics import Metrics
 from dragoman_service.text.markup.formats import TextFormat
+from dragoman_service.translation.settings import RequestLimits
 
 API = "documents"
 """Label of the calls in metrics."""
@@ -50,8 +51,8 @@ class Services:
     metrics: Metrics
     intake: Intake
     identify: Identify
-    max_texts: int
-    """Most texts of a call."""
+    limits: RequestLimits
+    """Of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,14 @@ class DocumentCalls:
         Raises:
             Aborted: a call failed, for another reason than its texts or the load of the server.
         """
-        todo = deque(_chunks(texts.texts, min(_TEXTS_PER_CALL, self._services.max_texts)))
+        limits = self._services.limits
+        todo = deque(_chunks(texts.texts, min(_TEXTS_PER_CALL, limits.max_texts)))
         while todo:
             chunk = todo.popleft()
+            if len(chunk) == 1 and len(chunk[0]) > limits.max_characters:
+                # As a call it could need more memory than there is, and so be refused as if it were for the load.
+                yield Outcome(None, f"got {len(chunk[0])} characters; allowed: at most {limits.max_characters}")
+                continue
             try:
                 reply = await self._translate(chunk, _FORMATS[texts.format])
             except Aborted as aborted:
