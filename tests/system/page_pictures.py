@@ -31,7 +31,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def take(page: Browser, url: str, folder: Path) -> None:
     """Write `page-light.png`, `page-dark.png` and `page-telephone.png`."""
-    page.resize(1100, 800)
+    page.resize(1100, 920)
     page.open(url)
     page.insert(TEXT)
     page.wait_until_done()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,38 @@ def test_a_job_is_seen_by_every_process_and_outlives_none(bundle: Path, tmp_path
         where = f"{server.url}/v1/documents/{running}"
         wait_until(lambda: ask(where).json["textsDone"] > 0)
         assert {ask(where).json["state"] for _ in range(CONNECTIONS)} == {"RUNNING"}
-        if fronts != "0":
-            for front in ("front 1", "front 2"):
-                os.kill(processes(server)[front], signal.SIGKILL)
-        else:
+        if fronts == "0":
+            workers = _children(server.process.pid)
             server.process.kill()
             server.process.wait()
+        else:
+            killed = [processes(server)[front] for front in ("front 1", "front 2")]
+            workers = [worker for front in killed for worker in _children(front)]
+            for front in killed:
+                os.kill(front, signal.SIGKILL)
+            wait_until(lambda: _state(where) == FAILED)
+        assert workers
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     if fronts == "0":
         with server_process([bundle], "--http-port", "0", "--document-folder", tmp_path) as server:
-            job = ask(f"{server.url}/v1/documents/{running}").json
-            assert (job["state"], job["error"]) == ("FAILED", "the process that translated it has ended")
+            assert _state(f"{server.url}/v1/documents/{running}") == FAILED
+
+
+FAILED = ("FAILED", "the process that translated it has ended")
+
+
+def _state(url: str) -> tuple[str, str]:
+    """State and error of a job; nothing while no process answers."""
+    try:
+        job = ask(url).json
+    except (OSError, HTTPException):
+        return "", ""
+    return job.get("state", ""), job.get("error", "")
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def test_a_server_that_stops_leaves_no_temporary_folder(
