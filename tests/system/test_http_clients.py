@@ -11,6 +11,7 @@ import pytest
 from dragoman_protos.v1 import translation_pb2 as pb
 from dragoman_protos.v1 import translation_pb2_grpc
 from support.http_calls import ask
+from support.office import docx, entries, run
 from support.server_process import ServerProcess, server_process
 from support.stock_clients import needs_clients, run_client
 
@@ -102,6 +103,17 @@ def test_documents_of_deepl(server: ServerProcess, expected: dict[str, str], tmp
     assert found["characters"] > len(MORNING) + len("Two.")  # with the tags between them
     assert "not JSON" in found["error"]
     assert "Value for 'target_lang' not supported: FR" in found["refused"]
+
+
+def test_word_documents(server: ServerProcess, expected: dict[str, str], tmp_path: Path) -> None:
+    path, output = tmp_path / "brief.docx", tmp_path / "deepl.docx"
+    path.write_bytes(docx(f"<w:p>{run(MORNING, '<w:b/>')}</w:p>"))
+    run_client("deepl_documents.py", server.url, str(path), str(output))
+    translated = run(expected[MORNING], "<w:b/>")
+    assert translated in entries(output.read_bytes())["word/document.xml"].decode()
+    address = run_client("libretranslate_files.py", server.url, str(path))["address"]
+    assert address.endswith(".docx")
+    assert translated in entries(ask(address).body)["word/document.xml"].decode()
 
 
 def test_glossaries_of_deepl(server: ServerProcess) -> None:
