@@ -193,3 +193,33 @@ def test_the_shape_of_a_job_survives_the_disk() -> None:
     for broken in ("", "{}", "[]", '{"id": 1}'):
         with pytest.raises(ValueError, match=r"no job|Expecting value"):
             Job.of_json(broken)
+
+
+def test_a_job_that_is_removed_while_it_is_read_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path)
+    job = Job("me", "a.txt", "en", "de")
+    os.close(spool.add(job))
+
+    def removed(name: str) -> bool:
+        spool.remove(name)
+        return True
+
+    monkeypatch.setattr(spool, "_is_left", removed)
+    assert spool.find(job.id) is None
+
+
+def test_a_process_that_writes_meanwhile_keeps_no_job_that_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    job = Job("me", "a.txt", "en", "de")
+    os.close(spool.add(job))
+    with monkeypatch.context() as patched:
+        # As it ends when a file appears in the folder after the others have been removed.
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        spool.remove(job.id)
+    assert spool.find(job.id) is None
+    with pytest.raises(FileNotFoundError):
+        spool.write(job)
+    spool.clean()
+    assert list(tmp_path.iterdir()) == []

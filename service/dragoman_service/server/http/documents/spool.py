@@ -23,6 +23,8 @@ from dragoman_service.server.http.documents.job import Job, State
 
 _PREFIX = "dragoman-documents-"
 _ID = re.compile(r"[0-9a-f]{32}")
+_REMOVED = ".removed"
+"""Ends the name of a folder whose job has been removed."""
 _STALE_SECONDS = 60.0
 """Age from which a folder without a job is removed. A younger one may be about to get it."""
 LEFT = "the process that translated it has ended"
@@ -56,14 +58,17 @@ class Spool:
         if not _ID.fullmatch(name):
             return None
         try:
-            job = Job.of_json((self._folder / name / "job.json").read_text(encoding="utf-8"))
+            job = self._read(name)
+            if not job.state.is_final and self._is_left(name):
+                job = self._read(name)  # it may have ended, or been removed, since
+                if not job.state.is_final:
+                    job.state, job.error = State.FAILED, LEFT
         except (OSError, ValueError):
             return None
-        if not job.state.is_final and self._is_left(name):
-            job = Job.of_json((self._folder / name / "job.json").read_text(encoding="utf-8"))
-            if not job.state.is_final:
-                job.state, job.error = State.FAILED, LEFT
         return None if job.expires and job.expires < time.time() else job
+
+    def _read(self, name: str) -> Job:
+        return Job.of_json((self._folder / name / "job.json").read_text(encoding="utf-8"))
 
     def write(self, job: Job) -> None:
         """Keep a job as it is now. Raises OSError, FileNotFoundError if it has been removed."""
@@ -82,7 +87,11 @@ class Spool:
 
     def remove(self, name: str) -> None:
         """Remove a job, which may run in another process: that one sees it at its next step."""
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        # By another name first: a file that it writes while others are removed would keep the folder, and the job.
+        removed = self._folder / f"{name}{_REMOVED}"
+        with suppress(OSError):
+            (self._folder / name).rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
     def jobs(self) -> Iterator[Job]:
         """All jobs."""
@@ -92,6 +101,8 @@ class Spool:
 
     def clean(self) -> None:
         """Remove what has expired, and what a process left behind that has ended."""
+        for removed in self._folder.glob(f"*{_REMOVED}"):
+            shutil.rmtree(removed, ignore_errors=True)
         for name in self._names():
             if self.find(name) is None:
                 with suppress(OSError):
