@@ -13,6 +13,7 @@ from dragoman_service.server.http.fields import Fields, fields_of
 
 FORM, JSON, MULTIPART = "application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=B"
 PART = b"content-disposition: form-data"
+HALF = b'--B\r\n%s; name="a"\r\n\r\n\\ud800\r\n--B--\r\n' % PART
 TEXT = some.text(some.characters(exclude_categories=["Cs"]), max_size=20)
 VALUES = some.dictionaries(TEXT.filter(bool), TEXT | some.lists(TEXT, min_size=2, max_size=4), max_size=5)
 
@@ -61,6 +62,11 @@ def test_the_body_comes_before_the_query_and_null_is_nothing() -> None:
         (MULTIPART, b'--B\r\n%s; name="a"\r\n\r\n\xff\r\n--B--\r\n' % PART, b"", "request"),
         (MULTIPART, b'--B\r\n%s; name="a"; filename="f"\r\n\r\nx\r\n--B--\r\n' % PART, b"", "request"),
         ("text/xml", b"<a/>", b"", "content-type"),
+        *[(JSON, b'{"a": [%s]}' % number, b"", "request") for number in (b"NaN", b"-Infinity", b"1e999")],
+        *[
+            (f"{MULTIPART}; charset={charset}", HALF, b"", "content-type")
+            for charset in ("unicode_escape", "undefined", "punycode", "none")
+        ],
     ],
 )  # fmt: skip
 def test_what_is_not_as_it_says_is_refused(content_type: str, body: bytes, query: bytes, field: str) -> None:

@@ -14,7 +14,7 @@ from support.fake_workers import FakeWorkers, served
 from support.http_calls import ask
 from support.office import archive, docx, entries, odt, run
 from support.server_thread import ServerThread, serving
-from support.uploads import begun, ended
+from support.uploads import TYPE, begun, ended, form
 
 ENTITIES = (
     '<!DOCTYPE w [<!ENTITY a "aaaaaaaaaa">'
@@ -112,3 +112,11 @@ def test_a_good_archive_is_translated_meanwhile(
     assert re.search(expected, entries(reply.body)[part].decode())
     assert reply.headers["content-type"].startswith("application/vnd.o")
     assert ended(server.url, bomb)["state"] == "FAILED"
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "punycode", "undefined"])
+@pytest.mark.parametrize("path", ["/v1/documents", "/v2/document", "/translate_file"])
+def test_a_form_is_in_utf8(server: ServerThread, path: str, charset: str) -> None:
+    headers = {"content-type": f"{TYPE['content-type']}; charset={charset}"}
+    reply = ask(f"{server.url}{path}", form({"target": "\\ud800"}, "a.txt", b"One."), headers)
+    assert (reply.status, b"UTF-8" in reply.body) == (400, True), reply.body

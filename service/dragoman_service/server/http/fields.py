@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncGenerator
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -19,6 +21,7 @@ that is null is left out."""
 _FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 """Content type of a form that may have files."""
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 
 
 async def fields_of(content_type: str, body: bytes, query: bytes, max_values: int) -> Fields:
@@ -57,7 +60,7 @@ def json_object(body: bytes) -> Fields:
     allowed = "an object of JSON"
     try:
         # As a string, because `json` would guess the encoding of bytes.
-        found = json.loads(body.decode())
+        found = json.loads(body.decode(), parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError:
         raise InvalidInput("request", body[:100], "UTF-8") from None
     except ValueError as error:
@@ -69,6 +72,14 @@ def json_object(body: bytes) -> Fields:
     if b"\\u" in body and not _is_text(found):
         raise InvalidInput("request", "half of a pair of surrogates", "characters of Unicode")
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _finite(number: str) -> float:
+    """A number of JSON. Raises ValueError for NaN and infinity, which Python reads and JSON does not have."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is no finite number")
+    return value
 
 
 def _is_text(value: object) -> bool:
@@ -90,6 +101,17 @@ def _form(data: bytes, max_values: int, what: str) -> Fields:
     return joined(pairs)
 
 
+def multipart_headers(content_type: str) -> Headers:
+    """The headers by which a form of several parts is read. Raises InvalidInput.
+
+    The parser would decode by any codec of Python that they name, and some of them fail, or give halves of characters.
+    """
+    _, options = parse_options_header(content_type)
+    if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+        raise InvalidInput("content-type", content_type, f"{MULTIPART} in UTF-8")
+    return Headers({"content-type": content_type})
+
+
 async def _multipart(content_type: str, body: bytes, max_values: int) -> Fields:
     async def parts() -> AsyncGenerator[bytes, None]:
         yield body
@@ -99,7 +121,7 @@ async def _multipart(content_type: str, body: bytes, max_values: int) -> Fields:
     except UnicodeDecodeError:
         raise InvalidInput("request", body[:100], "UTF-8") from None
 
-    headers = Headers({"content-type": content_type})
+    headers = multipart_headers(content_type)
     parser = MultiPartParser(headers, parts(), max_files=0, max_fields=max_values, max_part_size=len(body))
     try:
         form = await parser.parse()

@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from dragoman_service.errors import InvalidInput, TooLarge, TooSlow
 from dragoman_service.server.http.context import HttpContext
 from dragoman_service.server.http.documents.job import safe_name
-from dragoman_service.server.http.fields import MULTIPART, Fields, joined
+from dragoman_service.server.http.fields import MULTIPART, Fields, joined, multipart_headers
 from dragoman_service.text.markup.documents import SUFFIXES, format_of_name
 
 _MOST_FIELDS = 100
@@ -53,10 +53,9 @@ async def uploaded(context: HttpContext, max_bytes: int, field: str = "file") ->
     content_type = context.header("content-type")
     if content_type.partition(";")[0].strip().lower() != MULTIPART:
         raise InvalidInput("content-type", content_type, f"{MULTIPART}, with the document as {field}")
+    headers = multipart_headers(content_type)
     parts = _timely(context.parts(max_bytes + _FIELD_BYTES))
-    parser = MultiPartParser(
-        Headers({"content-type": content_type}), parts, max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
-    )
+    parser = MultiPartParser(headers, parts, max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES)
     try:
         form = await parser.parse()
     except MultiPartException as error:
