@@ -170,3 +170,12 @@ def test_tls_with_a_new_certificate_for_new_connections(tmp_path: Path) -> None:
             opened(f"http://localhost:{server.server.http_port}"), server_hostname="localhost"
         ) as it:
             assert int(it.getpeercert()["serialNumber"], 16) == newer.serial
+
+
+def test_an_answer_in_parts_does_not_wait_for_acknowledgements() -> None:
+    with serving([served(FakeWorkers())], http_port=0) as server, opened(server.url) as connection:
+        connection.sendall(posted(TRANSLATE, {"texts": ["a"]}))
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        (served_connection,) = server.server._http._state.connections
+        own = served_connection.transport.get_extra_info("socket")
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
