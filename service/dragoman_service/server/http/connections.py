@@ -167,8 +167,8 @@ class Listener:
         if seat is None:
             accepted.close()
             return
-        # asyncio does so for sockets that say their protocol, which accepted ones do not. Without it, the second part of
-        # an answer waits until the caller's system acknowledges the first, up to 40 ms.
+        # asyncio does so for sockets that say their protocol, which accepted ones do not. Without it, the second part
+        # of an answer waits until the caller's system acknowledges the first, up to 40 ms.
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = partial(Connection, seat, self._config, self._state)
         context = self._tls() if self._tls else None
