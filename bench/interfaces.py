@@ -130,14 +130,19 @@ def run(clients: Sequence[Translate], sentences: Sequence[str]) -> None:
         thread.join()
 
 
-def main() -> None:
-    """Measure, and print the table."""
+def argument_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_sentence_options(parser, 512)
     parser.add_argument("--model", default="bundled", help="see models.py (default: bundled)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of timing (default: 5)")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "dragoman-bench")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    args = argument_parser().parse_args()
     artifacts = find_artifacts(args.model, "int8", args.cache)
     sentences = sentences_for(args, artifacts)
     print_header("Interfaces", {"sentences": len(sentences), "clients": CLIENTS, "rounds": args.rounds})

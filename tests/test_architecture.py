@@ -178,7 +178,7 @@ def test_the_wheel_is_the_tree(tmp_path: Path) -> None:
         ("README.md", {"make", "dragoman", "python"}),
         ("recipes/README.md", {"dragoman", "python"}),
         ("docs/operations.md", {"dragoman", "python"}),
-        ("docs/http.md", {"dragoman"}),
+        ("docs/http.md", {"dragoman", "python"}),
     ],
 )
 def test_readme_commands_exist(document: str, programs: set[str]) -> None:
