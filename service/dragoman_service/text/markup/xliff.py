@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 from dragoman_service.text.markup.inline import ELEMENT, Inline, Kind
 from dragoman_service.text.markup.units import FileError, Unit
-from dragoman_service.text.markup.xml import TOKEN, attributes_of, check_xml, is_element, xml_text
+from dragoman_service.text.markup.xml import TOKEN, attributes_of, check_xml, ends_of, is_element, xml_text
 
 _STATE = re.compile(r"""(\sstate\s*+=\s*+["'])(?:new|needs-translation)(?=["'])""")
 _INDENT = re.compile(r"(?:\r\n|\r|\n)[ \t]*+\Z")
@@ -177,7 +177,7 @@ def _target(content: _Html, before: str, after: str, translation: str) -> str:
 def _html(text: str, *, preserved: bool) -> _Html:
     content, done = _Html(), 0
     tokens = list(TOKEN.finditer(text))
-    ends = _ends(tokens)
+    ends = ends_of(tokens)
     number = 0
     while number < len(tokens):
         match = tokens[number]
@@ -190,7 +190,7 @@ def _html(text: str, *, preserved: bool) -> _Html:
         elif match["closes"]:
             content.inline.end()
         elif match["empty"] or match["name"] in _CODES or _is_protected(match):
-            following = ends.get(number, number) + 1
+            following = ends[number] + 1
             whole = text[match.start() : tokens[following - 1].end()]
             content.element(Kind.IMG if _is_formatting(match) else Kind.CODE, whole)
         else:
@@ -210,20 +210,6 @@ def _add_text(content: _Html, text: str, *, preserved: bool) -> None:
     for line_break, line in zip(others[::2], others[1::2], strict=True):
         content.element(Kind.BR, line_break)
         content.parts.append(line)
-
-
-def _ends(tokens: Sequence[re.Match[str]]) -> dict[int, int]:
-    """Number of a tag that opens an element -> number of the tag that ends it."""
-    ends: dict[int, int] = {}
-    opened: list[int] = []
-    for number, match in enumerate(tokens):
-        if match["empty"] or not is_element(match):
-            continue
-        if match["closes"]:
-            ends[opened.pop()] = number
-        else:
-            opened.append(number)
-    return ends
 
 
 def _is_protected(match: re.Match[str]) -> bool:

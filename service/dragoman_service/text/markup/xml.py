@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -27,6 +27,20 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def is_element(match: re.Match[str]) -> bool:
     """Whether a match of `TOKEN` is a tag."""
     return match["name"] is not None and not match["name"].startswith("!")
+
+
+def ends_of(tags: Sequence[re.Match[str]]) -> list[int]:
+    """By the number of a tag that opens an element: that of the tag that closes it; of another one, its own."""
+    ends = list(range(len(tags)))
+    opened: list[int] = []
+    for number, match in enumerate(tags):
+        if match["empty"] or not is_element(match):
+            continue
+        if match["closes"]:
+            ends[opened.pop()] = number
+        else:
+            opened.append(number)
+    return ends
 
 
 def attributes_of(match: re.Match[str]) -> dict[str, str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator, Mapping
 
-from dragoman_service.text.markup.xml import TOKEN, attributes_of, is_element
+from dragoman_service.text.markup.xml import TOKEN, attributes_of, ends_of, is_element
 
 Range = tuple[int, int]
 
@@ -19,7 +18,7 @@ class Elements:
         self.source = source
         self.tags = list(TOKEN.finditer(source))
         """Tags, and comments and the like."""
-        self.ends = _ends(self.tags)
+        self.ends = ends_of(self.tags)
         """By the number of a tag that opens an element: that of the tag that closes it; else its own."""
         root = next(it for it in self.tags if is_element(it))
         declared = {name: uri for name, uri in attributes_of(root).items() if name.split(":")[0] == "xmlns"}
@@ -80,16 +79,3 @@ class Elements:
         while inner < end:
             yield inner
             inner = self.ends[inner] + 1
-
-
-def _ends(tags: list[re.Match[str]]) -> list[int]:
-    ends = list(range(len(tags)))
-    opened: list[int] = []
-    for number, match in enumerate(tags):
-        if match["empty"] or not is_element(match):
-            continue
-        if match["closes"]:
-            ends[opened.pop()] = number
-        else:
-            opened.append(number)
-    return ends
